@@ -1,0 +1,55 @@
+"""A trainer framework for Keras 3 on TensorFlow: write a Task, run it with one command.
+
+Example:
+    >>> from framework import Data, Task, Trainer
+    >>> Trainer(max_epochs=5).fit(MyTask(), Data(train=(x, y)))
+
+Names are loaded when they are first used, so that `--help` need not wait for TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_WHERE = {
+    "Callback": "framework.callbacks.base",
+    "Data": "framework.data.source",
+    "Every": "framework.engine.every",
+    "Logger": "framework.loggers.base",
+    "Task": "framework.task",
+    "Trainer": "framework.trainer",
+    "TrainingFailed": "framework.errors",
+    "UserError": "framework.errors",
+}
+
+if TYPE_CHECKING:
+    from framework.callbacks.base import Callback as Callback
+    from framework.data.source import Data as Data
+    from framework.engine.every import Every as Every
+    from framework.errors import TrainingFailed as TrainingFailed
+    from framework.errors import UserError as UserError
+    from framework.loggers.base import Logger as Logger
+    from framework.task import Task as Task
+    from framework.trainer import Trainer as Trainer
+
+__all__ = [
+    "Callback",
+    "Data",
+    "Every",
+    "Logger",
+    "Task",
+    "Trainer",
+    "TrainingFailed",
+    "UserError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

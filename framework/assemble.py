@@ -1,0 +1,314 @@
+"""From configuration nodes to objects: the task, its parts, callbacks and loggers."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import logging
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from framework.errors import TrainingFailed, UserError, closest
+from framework.task import Task
+
+PARTS = ("data", "optimizer", "loss", "metrics", "model")
+"""The config nodes that a task's constructor may take, by name."""
+
+_log = logging.getLogger("framework")
+
+
+def build_task(config: Mapping[str, Any], chosen: Collection[str]) -> Task:
+    """Build the task, and hand it the parts that its constructor takes.
+
+    Args:
+        config: The whole configuration, resolved. `config["task"]` holds `_target_`, the class,
+            and the arguments of its constructor.
+        chosen: The parts that the command line names. One that the task cannot take is refused:
+            it would have no effect.
+
+    Returns:
+        The task.
+
+    Raises:
+        UserError: The class cannot be imported, is no `Task`, lacks a method, or cannot be called
+            like this.
+    """
+    given = dict(config.get("task") or {})
+    if "_target_" not in given:
+        raise UserError(
+            "The task names no class",
+            where="conf/task/<name>.yaml",
+            fix="Give it a line such as `_target_: tasks.mine.Mine`.",
+        )
+    cls = find_task(str(given.pop("_target_")))
+    accepted, anything = _parameters(cls)
+    own = {name: build(value, f"task.{name}") for name, value in given.items() if name[0] != "_"}
+    _check_arguments(cls, own, accepted, anything)
+    _check_used(cls, chosen, accepted, anything)
+    parts = {}
+    for name in PARTS:
+        node = config.get(name)
+        takes = name in accepted or (anything and (name != "model" or bool(node)))
+        if node and takes and name not in own:
+            parts[name] = build_part(name, node)
+    arguments = {**parts, **own}
+    missing = [n for n, p in accepted.items() if p.default is p.empty and n not in arguments]
+    if missing:
+        hints = [f"{n}=<choice>" if n in PARTS else f"+task.{n}=<value>" for n in missing]
+        raise UserError(
+            f"{cls.__name__} needs {', '.join(missing)}",
+            where=_place(cls.__init__),
+            fix=f"Give {' '.join(hints)}, or set it in conf/task/<name>.yaml.",
+        )
+    with blaming(f"{cls.__name__}(...) failed"):
+        task: Task = cls(**arguments)
+    return task
+
+
+def find_task(path: str) -> type[Task]:
+    """Import the class that a dotted path names, and check that it is a whole `Task`."""
+    module_name, _, name = path.rpartition(".")
+    if not module_name:
+        raise UserError(f"{path!r} is no class in a module", where="task._target_")
+    module = _import(module_name)
+    tasks = [
+        n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, Task) and v != Task
+    ]
+    cls = getattr(module, name, None)
+    if cls is None:
+        raise UserError(
+            f"There is no {name!r} in {module_name}",
+            where=f"task._target_, {module.__file__}",
+            fix=closest(name, tasks) if tasks else f"Write `class {name}(Task):` in it.",
+        )
+    if not (isinstance(cls, type) and issubclass(cls, Task)):
+        raise UserError(
+            f"{path} is no Task",
+            where=f"task._target_, {module.__file__}",
+            fix=f"Write it as `class {name}(framework.Task):`.",
+        )
+    lacking = sorted(cls.__abstractmethods__)
+    if lacking:
+        raise UserError(
+            f"{name} lacks {', '.join(lacking)}",
+            where=_place(cls),
+            fix="Every task defines build_model, train_step and eval_step.",
+        )
+    return cls
+
+
+def build_part(name: str, node: Any) -> Any:
+    """Build one of the parts of a task.
+
+    Args:
+        name: One of `PARTS`.
+        node: Its configuration.
+
+    Returns:
+        For `data` a function without arguments that loads it when called; for `metrics` a dict
+        by name; for the others what their `_target_` makes.
+    """
+    if name == "data":
+        return functools.partial(_load, node)
+    if name == "metrics":
+        return build_named(name, node)
+    if name == "optimizer":
+        rate = node.get("learning_rate", 0.0)
+        if isinstance(rate, bool) or not isinstance(rate, (int, float, dict)):
+            raise UserError(
+                f"optimizer.learning_rate: {rate!r} is not a number",
+                where="optimizer.learning_rate",
+                fix="Give a number, or a node with a _target_ for a schedule.",
+            )
+    return build(node, name)
+
+
+def build_named(group: str, node: Any) -> dict[str, Any]:
+    """Build the members of a group of several, such as `callbacks`, by name."""
+    if "_target_" in node:
+        raise UserError(
+            f"A choice of {group} lies in {group} itself instead of a node of its own",
+            where=f"conf/{group}/<name>.yaml",
+            fix=f"Begin the file with `# @package {group}.<name>`.",
+        )
+    return {name: build(value, f"{group}.{name}") for name, value in node.items()}
+
+
+def build(node: Any, where: str) -> Any:
+    """Instantiate whatever in a node has a `_target_`; give the rest as plain values."""
+    if not isinstance(node, (dict, list)):
+        return node
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    try:
+        return instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        cause: BaseException = error.__cause__ or error
+        while not isinstance(cause, UserError) and cause.__cause__:
+            cause = cause.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        raise UserError(str(cause).splitlines()[0], where=where) from error
+
+
+@contextmanager
+def blaming(what: str) -> Iterator[None]:
+    """Turn an exception of the user's code into a `UserError` that says where it was raised."""
+    try:
+        yield
+    except (UserError, TrainingFailed):
+        raise
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(f"{what}: {text}", where=own_line(error)) from error
+
+
+def own_line(error: BaseException) -> str | None:
+    """Return `file:line` of the last line of the user's own code that an exception came through.
+
+    That is a file below the working directory, or below nothing that Python installed.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    library = str(Path(__file__).parent)
+    own = [f for f in frames if not f.filename.startswith((library, "<", sys.prefix, sys.base_prefix))]
+    frame = (own or frames or [None])[-1]
+    return frame and f"{frame.filename}:{frame.lineno}"
+
+
+@contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Keep TensorFlow's C++ chatter of the first import off the screen; show it on failure."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as aside:
+        try:
+            saved = os.dup(2)
+        except OSError:
+            yield
+            return
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(saved, 2)
+            aside.seek(0)
+            os.write(2, aside.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def _load(node: dict[str, Any]) -> Any:
+    data = build({**node, "_partial_": True}, "data")
+    return data() if callable(data) else data
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if not (error.name and (name == error.name or name.startswith(f"{error.name}."))):
+            raise UserError(
+                f"{name} needs {error.name!r}, which is not installed",
+                where=own_line(error),
+                fix="Install it, or correct the import.",
+            ) from error
+        folder = Path(*name.split(".")[:-1])
+        there = [p.stem for p in folder.glob("*.py") if p.stem != "__init__"]
+        near = closest(name.rpartition(".")[2], there) if there else f"Write {folder / 'x.py'}."
+        raise UserError(
+            f"There is no module {name!r}", where=f"task._target_, from {Path.cwd()}", fix=near
+        ) from None
+    except SyntaxError as error:
+        raise UserError(f"{name} has a syntax error: {error.msg}", where=f"{error.filename}:{error.lineno}") from error
+    except UserError:
+        raise
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(f"{name} cannot be imported: {text}", where=own_line(error)) from error
+
+
+def _parameters(cls: type) -> tuple[dict[str, inspect.Parameter], bool]:
+    found = dict(inspect.signature(cls).parameters)
+    anything = any(p.kind is p.VAR_KEYWORD for p in found.values())
+    if anything:
+        # What `**parts` passes on is what some base class names.
+        for base in cls.__mro__[1:]:
+            if "__init__" in vars(base) and base is not object:
+                for name, parameter in inspect.signature(base).parameters.items():
+                    if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+                        optional = parameter.replace(default=None)
+                        found.setdefault(name, optional)
+    named = {n: p for n, p in found.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+    return named, anything
+
+
+def _check_arguments(
+    cls: type, own: Mapping[str, Any], accepted: Mapping[str, Any], anything: bool
+) -> None:
+    for name in own:
+        if name not in accepted and not anything:
+            names = [n for n in accepted if n not in PARTS]
+            raise UserError(
+                f"{cls.__name__} takes no argument {name!r}",
+                where=f"task.{name}, {_place(cls)}",
+                fix=closest(name, names) if names else "It has no arguments of its own.",
+            )
+
+
+def _check_used(
+    cls: type, chosen: Collection[str], accepted: Mapping[str, Any], anything: bool
+) -> None:
+    for part in PARTS:
+        if part not in chosen:
+            continue
+        if part not in accepted and not anything:
+            raise UserError(
+                f"{cls.__name__} takes no {part}: {part}= would have no effect",
+                where=_place(cls.__init__),
+                fix=f"Leave {part} out, or give its __init__ a parameter {part!r}.",
+            )
+        method = {"data": "build_data", "optimizer": "configure_optimizers"}.get(part)
+        written = method and next(c for c in cls.__mro__ if method in vars(c)) is not Task
+        if written and not {part, "super", "getattr"} & _names(getattr(cls, str(method))):
+            raise UserError(
+                f"{cls.__name__}.{method} does not use self.{part}: {part}= would have no effect",
+                where=_place(getattr(cls, str(method))),
+                fix=f"Leave {part} out, or make {method} use self.{part}.",
+            )
+        if part in ("loss", "metrics") and "__init__" not in vars(cls) and not _mentions(cls, part):
+            _log.warning("%s never uses self.%s: %s= has no effect.", cls.__name__, part, part)
+
+
+def _mentions(cls: type, part: str) -> bool:
+    wanted = {part, "getattr", "log_metrics"} if part == "metrics" else {part, "getattr"}
+    own = [c for c in cls.__mro__ if c not in (Task, *Task.__mro__)]
+    functions = [v for c in own for v in vars(c).values() if inspect.isfunction(v)]
+    return any(wanted & _names(f) for f in functions)
+
+
+def _names(function: Any) -> set[str]:
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    found: set[str] = set()
+    pending = [code] if code else []
+    while pending:
+        code = pending.pop()
+        found.update(code.co_names)
+        pending.extend(c for c in code.co_consts if inspect.iscode(c))
+    return found
+
+
+def _place(thing: Any) -> str | None:
+    try:
+        return f"{inspect.getsourcefile(thing)}:{inspect.getsourcelines(thing)[1]}"
+    except (OSError, TypeError):
+        return None

@@ -1,0 +1,115 @@
+"""Stop when a metric no longer improves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from framework.callbacks.base import Callback
+from framework.callbacks.monitor import Monitor
+from framework.errors import UserError
+
+if TYPE_CHECKING:
+    from framework.trainer import Trainer
+
+_WHERE = "callbacks.early_stopping"
+
+
+class EarlyStopping(Callback):
+    """Stop the run after `patience` evaluations without an improvement.
+
+    A `val/…` metric is judged after every validation, a `train/…` metric at the end of every
+    epoch. A value that is no finite number counts as no improvement. The best epoch's weights are
+    in the best checkpoint; those in memory are the last ones.
+
+    Example:
+        >>> EarlyStopping("val/accuracy", patience=2, min_delta=0.001).monitor.mode
+        'max'
+
+    Args:
+        monitor: Full name of the metric: `val/loss`, `val/<set>/accuracy`, `train/loss`.
+        mode: `min`, `max`, or `auto`: by the metric's name.
+        patience: Evaluations in a row without improvement after which to stop; 1 or more.
+        min_delta: What a value must be better by, to count; 0 or more.
+        start_from_epoch: Epochs to let pass before the first judgement; 0 or more.
+
+    Raises:
+        UserError: An argument is out of range; at the start of `fit`, if `monitor` needs a
+            validation and there is none; at the first judgement, if there is no such metric.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val/loss",
+        mode: str = "auto",
+        patience: int = 3,
+        min_delta: float = 0.0,
+        start_from_epoch: int = 0,
+    ) -> None:
+        self._stage, _, name = monitor.partition("/")
+        if self._stage not in ("train", "val") or not name:
+            name = monitor.rpartition("/")[2] or "loss"
+            _refuse("monitor", monitor, f"a full name: val/{name} or train/{name}")
+        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
+            _refuse("patience", patience, "a whole number of at least 1")
+        if isinstance(start_from_epoch, bool) or not isinstance(start_from_epoch, int):
+            _refuse("start_from_epoch", start_from_epoch, "a whole number of epochs")
+        if start_from_epoch < 0:
+            _refuse("start_from_epoch", start_from_epoch, "0 or more")
+        self.monitor = Monitor(monitor, mode, min_delta=min_delta, where=_WHERE)
+        self.patience = patience
+        self.start_from_epoch = start_from_epoch
+        self.best: float | None = None
+        self.waited = 0
+        self._epoch = 1
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        """Refuse to watch a validation that will not be; stop a run that was stopped before."""
+        self.monitor.check(trainer)
+        self._stop_if_due(trainer)
+
+    def on_epoch_start(self, trainer: Trainer) -> None:
+        """Note which epoch begins."""
+        self._epoch = trainer.progress.epoch + 1
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        """Judge a `train/…` metric."""
+        if self._stage == "train":
+            self._judge(trainer)
+
+    def on_validation_end(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+        """Judge a `val/…` metric, in training only, and not before the first step."""
+        if self._stage == "val" and trainer.stage == "fit" and trainer.progress.step > 0:
+            self._judge(trainer)
+
+    def state(self) -> dict[str, Any]:
+        """Return the best value so far and the evaluations since."""
+        return {"best": self.best, "waited": self.waited}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` returned."""
+        best = state["best"]
+        self.best = None if best is None else float(best)
+        self.waited = int(state["waited"])
+
+    def _judge(self, trainer: Trainer) -> None:
+        value = self.monitor.value(trainer)
+        if self._epoch <= self.start_from_epoch:
+            return
+        if self.monitor.improves(value, self.best):
+            self.best, self.waited = value, 0
+        else:
+            self.waited += 1
+        self._stop_if_due(trainer)
+
+    def _stop_if_due(self, trainer: Trainer) -> None:
+        if self.waited < self.patience:
+            return
+        unit = "validation" if self._stage == "val" else "epoch"
+        times = f"{self.waited} {unit}{'s' if self.waited > 1 else ''}"
+        missed = "been a number" if self.best is None else f"improved on {self.best:.4g}"
+        trainer.stop(f"early stopping: {self.monitor.name} has not {missed} for {times}")
+
+
+def _refuse(name: str, value: object, wanted: str) -> None:
+    raise UserError(f"{name} is {value!r}", where=f"{_WHERE}.{name}", fix=f"Give {wanted}.")

@@ -1,0 +1,183 @@
+"""Print what is about to be trained."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from framework.callbacks.base import Callback
+
+if TYPE_CHECKING:
+    from framework.trainer import Trainer
+
+_UNITS = ("bytes", "kB", "MB", "GB", "TB")
+
+
+class ModelSummary(Callback):
+    """Print the model's layers, its size, and what it is trained with, before the first step.
+
+    The layers of a model within a model are listed too, one level deep; a long list is cut in the
+    middle. An output shape that the layer does not tell is `?`; a dimension that is open, such as
+    the batch's, is None. Weights that several layers or models share are counted once in the sums.
+
+    Example:
+        >>> ModelSummary(max_rows=20).max_rows
+        20
+
+    Args:
+        max_rows: Rows to print at most, for each model; 4 or more.
+        console: Where to print; default: standard output.
+    """
+
+    def __init__(self, max_rows: int = 40, console: Console | None = None) -> None:
+        self.max_rows = max(4, max_rows)
+        self._console = console
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        """Print the summary."""
+        console = self._console or Console(highlight=False)
+        model = trainer.task.model
+        models: dict[str, Any] = dict(model) if isinstance(model, Mapping) else {"": model}
+        for name, one in models.items():
+            title = f"{name or one.name}: {_kind(one)}"
+            console.print(Text(title, "bold"), soft_wrap=True)
+            _print_table(console, self._table(one))
+        for line in _totals(list(models.values())):
+            console.print(Text(line), soft_wrap=True)
+        used = f"precision {trainer.config.precision}, device {_device(trainer, models.values())}"
+        console.print(Text(used), soft_wrap=True)
+
+    def _table(self, model: Any) -> Table:
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        for heading in ("layer", "type", "output shape"):
+            table.add_column(heading, no_wrap=True)
+        table.add_column("parameters", justify="right", no_wrap=True)
+        for row in _cut(list(_rows(model)), self.max_rows):
+            table.add_row(Text(row.name), Text(row.type), Text(row.shape), Text(f"{row.count:,}"))
+        return table
+
+
+@dataclass(frozen=True)
+class _Row:
+    name: str
+    type: str
+    shape: str
+    count: int
+    nested: bool = False
+
+
+def _kind(model: Any) -> str:
+    import keras
+
+    kind = type(model).__name__
+    return "functional model" if type(model) is keras.Model or kind == "Functional" else kind
+
+
+def _rows(model: Any, nested: bool = False) -> Iterable[_Row]:
+    import keras
+
+    for layer in getattr(model, "layers", []):
+        name = ("  " if nested else "") + layer.name
+        yield _Row(name, type(layer).__name__, _output_shape(layer), _count(layer.weights), nested)
+        if isinstance(layer, keras.Model) and not nested:
+            yield from _rows(layer, nested=True)
+
+
+def _cut(rows: list[_Row], limit: int) -> list[_Row]:
+    """Replace the middle of a long list by one row that says what is missing."""
+    if len(rows) <= limit:
+        return rows
+    tail = limit // 3
+    head = limit - tail - 1
+    missing = rows[head : len(rows) - tail]
+    # A nested layer is counted in its model's own row.
+    count = sum(row.count for row in missing if not row.nested)
+    return [*rows[:head], _Row(f"... {len(missing)} more", "", "", count), *rows[-tail:]]
+
+
+def _output_shape(layer: Any) -> str:
+    """Return the shape of what a layer gives out, as far as Keras knows it."""
+    import keras
+
+    try:
+        # Of a layer that was called on symbolic inputs, in a functional or Sequential model.
+        shapes = keras.tree.map_structure(lambda tensor: tuple(tensor.shape), layer.output)
+    except (AttributeError, ValueError):
+        config = layer.get_build_config() if layer.built else None
+        if not config or config.get("input_shape") is None:
+            return "?"
+        try:
+            shapes = layer.compute_output_shape(config["input_shape"])
+        except Exception:  # A layer's own code: whatever it raises, the summary can do without.
+            return "?"
+    return _shape_text(shapes)
+
+
+def _shape_text(shapes: Any) -> str:
+    if isinstance(shapes, Mapping):
+        return ", ".join(f"{name} {_shape_text(shape)}" for name, shape in shapes.items())
+    if not isinstance(shapes, (tuple, list)):
+        return "?"
+    if all(size is None or isinstance(size, int) for size in shapes):
+        return f"({', '.join(map(str, shapes))})"
+    return ", ".join(_shape_text(shape) for shape in shapes)
+
+
+def _totals(models: list[Any]) -> Iterable[str]:
+    trainable = _unique(weight for model in models for weight in model.trainable_weights)
+    every = _unique(weight for model in models for weight in model.weights)
+    total, learned = _count(every), _count(trainable)
+    size = sum(_count([weight]) * _bits(weight.dtype) / 8 for weight in every)
+    yield (
+        f"{total:,} parameters ({_size(size)}): "
+        f"{learned:,} trainable, {total - learned:,} not trainable"
+    )
+
+
+def _unique(weights: Iterable[Any]) -> list[Any]:
+    return list({id(weight): weight for weight in weights}.values())
+
+
+def _count(weights: Iterable[Any]) -> int:
+    return sum(math.prod(weight.shape) for weight in weights)
+
+
+def _bits(dtype: str) -> int:
+    digits = re.search(r"\d+", str(dtype))
+    return int(digits[0]) if digits else 8
+
+
+def _size(count: float) -> str:
+    power = min(len(_UNITS) - 1, int(math.log(count, 1000)) if count >= 1 else 0)
+    return f"{count / 1000**power:.{1 if power else 0}f} {_UNITS[power]}"
+
+
+def _device(trainer: Trainer, models: Iterable[Any]) -> str:
+    """Return where the weights are, which `auto` does not tell."""
+    for model in models:
+        for weight in model.weights:
+            place = str(getattr(weight.value, "device", ""))
+            return place.rpartition("device:")[2] or str(trainer.config.device)
+    return str(trainer.config.device)
+
+
+def _print_table(console: Console, table: Table) -> None:
+    """Print a table; without line art, and never cut, where no terminal limits its width."""
+    if console.is_terminal:
+        console.print(table)
+        console.print()
+        return
+    table.box = None
+    table.padding = (0, 3, 0, 0)
+    wide = console.options.update(max_width=10_000)
+    console.print(table, width=Measurement.get(console, wide, table).maximum, crop=False)
+    console.print()

@@ -1,0 +1,84 @@
+"""Which way a metric is better."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from framework.errors import UserError, closest
+
+if TYPE_CHECKING:
+    from framework.trainer import Trainer
+
+_HIGHER = ("accuracy", "acc", "auc", "precision", "recall", "f1", "f1_score", "iou", "bleu", "top")
+
+
+class Monitor:
+    """A metric that a callback judges by.
+
+    Example:
+        >>> monitor = Monitor("val/accuracy")
+        >>> monitor.mode, monitor.improves(0.9, best=0.8), monitor.improves(float("nan"), 0.8)
+        ('max', True, False)
+
+    Args:
+        name: The metric's full name: `val/loss`.
+        mode: `min`, `max`, or `auto`: `max` for names such as accuracy, AUC, recall or top5.
+        min_delta: How much better counts as better.
+        where: The callback's place in the configuration, for messages.
+
+    Raises:
+        UserError: An unknown mode, or a negative `min_delta`.
+    """
+
+    def __init__(
+        self, name: str, mode: str = "auto", *, min_delta: float = 0.0, where: str = "callbacks"
+    ) -> None:
+        if mode not in ("auto", "min", "max"):
+            raise UserError(
+                f"mode is {mode!r}", where=f"{where}.mode", fix=closest(mode, ("auto", "min", "max"))
+            )
+        if not min_delta >= 0:
+            raise UserError(
+                f"min_delta is {min_delta}", where=f"{where}.min_delta", fix="Give 0 or more."
+            )
+        last = name.rsplit("/", 1)[-1].lower()
+        higher = any(last == word or last.endswith("_" + word) for word in _HIGHER)
+        higher = higher or last.startswith("top")
+        self.name, self.min_delta, self._where = name, min_delta, where
+        self.mode = ("max" if higher else "min") if mode == "auto" else mode
+
+    def improves(self, value: float, best: float | None) -> bool:
+        """Tell whether `value` is better than `best`; NaN never is, anything beats None."""
+        if not math.isfinite(value):
+            return False
+        if best is None:
+            return True
+        return value > best + self.min_delta if self.mode == "max" else value < best - self.min_delta
+
+    def check(self, trainer: Trainer) -> None:
+        """Refuse a validation metric where nothing is validated.
+
+        Raises:
+            UserError: The name starts with `val/` and there is no validation data.
+        """
+        if self.name.startswith("val/") and not trainer.has_validation:
+            raise UserError(
+                f"{self.name} is monitored, but there is no validation data",
+                where=f"{self._where}.monitor",
+                fix="Hold some back (data.val_fraction=0.1), or monitor train/loss.",
+            )
+
+    def value(self, trainer: Trainer) -> float:
+        """Return the metric's latest value.
+
+        Raises:
+            UserError: Nobody has logged it.
+        """
+        if self.name not in trainer.metrics:
+            raise UserError(
+                f"nothing logs the monitored metric {self.name!r}",
+                where=f"{self._where}.monitor",
+                fix=closest(self.name, trainer.metrics),
+            )
+        return float(trainer.metrics[self.name])

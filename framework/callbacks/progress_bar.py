@@ -1,0 +1,270 @@
+"""Show how far training is: a live bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from framework.callbacks.base import Callback
+from framework.callbacks.display import Display, Line
+from framework.engine.every import Every
+
+if TYPE_CHECKING:
+    from framework.trainer import Trainer
+
+_SECONDS_BETWEEN_LINES = 10.0
+_RATE_WINDOW = 10.0
+
+
+class ProgressBar(Callback):
+    """Show epoch, step, speed, time left and the latest metrics; keep one line per epoch.
+
+    On a terminal one line is redrawn in place, at most 10 times a second, from numbers that the
+    trainer has at hand: nothing is fetched from the device to draw it. Log lines, warnings and
+    prints appear above it. Into a pipe or a file, under CI, on a dumb terminal and in a notebook
+    there are plain lines only: one per epoch, and one every 10 seconds within a long one.
+
+    The line of an epoch has its training metrics, those of a validation at its end, its wall time,
+    and the training examples per second of that time less the validations.
+
+    Example:
+        >>> bar = ProgressBar(live=False)
+        >>> bar.every
+        Every(text='0.1s')
+
+    Args:
+        console: Where to draw; default: standard output.
+        live: Redraw a bar in place (True), print plain lines only (False), or decide by where the
+            output goes (None).
+        clock: Seconds that only rise; to be replaced in tests.
+    """
+
+    every = Every("0.1s")
+
+    def __init__(
+        self,
+        console: Console | None = None,
+        live: bool | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._display = Display(console or Console(highlight=False), live, clock)
+        self._epoch = 1
+        self._status = ""
+        self._train: dict[str, float] = {}
+        self._pending: tuple[int, dict[str, float]] | None = None
+        self._rate = _Rate()
+        self._started = self._validation_started = clock()
+        self._validated = 0.0
+        self._examples = 0
+        self._line_at = clock()
+        self._line_step = 0
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        """Forget an earlier run."""
+        self._train.clear()
+        self._begin_epoch(trainer)
+
+    def on_epoch_start(self, trainer: Trainer) -> None:
+        """Begin a bar."""
+        self._begin_epoch(trainer)
+        self._show(trainer)
+
+    def on_log(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+        """Keep the latest training metrics for the next redraw."""
+        self._print_pending(trainer)
+        for name, value in metrics.items():
+            if name.startswith("train/") and not name.endswith("_epoch"):
+                self._train[name] = value
+
+    def on_wake(self, trainer: Trainer) -> None:
+        """Redraw the bar, or print a line if the last one is long ago."""
+        self._print_pending(trainer)
+        self._rate.add(self._clock(), trainer.progress.step)
+        self._show(trainer)
+        now = self._clock()
+        if not self._display.live and now - self._line_at >= _SECONDS_BETWEEN_LINES:
+            self._line_at = now
+            self._display.print(self._line(trainer).plain())
+
+    def on_validation_start(self, trainer: Trainer) -> None:
+        """Say that a validation is under way."""
+        self._validation_started = self._clock()
+        self._status = "validating"
+        self._show(trainer, urgent=True)
+
+    def on_validation_end(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+        """Print the results of a validation on its own; keep those of one in training."""
+        self._status = ""
+        # The pause would count as slow training otherwise.
+        self._rate.clear()
+        self._validated += self._clock() - self._validation_started
+        if trainer.stage == "fit":
+            self._pending = (trainer.progress.step, dict(metrics))
+        else:
+            self._finish(trainer, metrics, self._validation_started)
+
+    def on_test_start(self, trainer: Trainer) -> None:
+        """Say that a test is under way."""
+        self._started = self._clock()
+        self._status = "testing"
+        self._show(trainer, urgent=True)
+
+    def on_test_end(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+        """Print the results of the test."""
+        self._finish(trainer, metrics, self._started)
+
+    def on_predict_start(self, trainer: Trainer) -> None:
+        """Say that a prediction is under way."""
+        self._status = "predicting"
+        self._show(trainer, urgent=True)
+
+    def on_predict_end(self, trainer: Trainer) -> None:
+        """Take the status away."""
+        self._status = ""
+        self._display.stop()
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        """Print the epoch's line."""
+        now = self._clock()
+        step, validated = self._pending or (None, {})
+        if step != trainer.progress.step:
+            self._print_pending(trainer)
+            validated = {}
+        self._pending = None
+        parts = [self._epoch_name(trainer), *_epoch_metrics(trainer.metrics), *_pairs(validated)]
+        parts.append(_duration(now - self._started))
+        training = now - self._started - self._validated
+        examples = trainer.progress.examples - self._examples
+        if examples > 0 and training > 0:
+            parts.append(f"{examples / training:,.0f} examples/s")
+        self._display.print("  ".join(parts))
+        self._line_at, self._line_step = now, trainer.progress.step
+
+    def on_exception(self, trainer: Trainer, error: BaseException) -> None:
+        """Leave the terminal as it was."""
+        self._status = ""
+        self._display.stop()
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Print what is left to print, and leave the terminal as it was."""
+        self._print_pending(trainer, last=True)
+        self._display.stop()
+        if trainer.progress.step > self._line_step:
+            self._display.print(self._line(trainer).plain())
+
+    def _begin_epoch(self, trainer: Trainer) -> None:
+        self._epoch = trainer.progress.epoch + 1
+        self._status = ""
+        self._pending = None
+        self._rate.clear()
+        self._started = self._line_at = self._clock()
+        self._line_step = trainer.progress.step
+        self._validated = 0.0
+        self._examples = trainer.progress.examples
+        self._rate.add(self._started, trainer.progress.step)
+
+    def _print_pending(self, trainer: Trainer, last: bool = False) -> None:
+        """Print a validation in mid-epoch, once it is known that the epoch did not end with it."""
+        if self._pending is None or (self._pending[0] == trainer.progress.step and not last):
+            return
+        (step, metrics), self._pending = self._pending, None
+        if step > 0:
+            parts = [self._epoch_name(trainer), f"step {step:,}", *_pairs(metrics)]
+            self._display.print("  ".join(parts))
+
+    def _finish(self, trainer: Trainer, metrics: Mapping[str, float], started: float) -> None:
+        self._status = ""
+        self._display.stop()
+        seconds = _duration(self._clock() - started)
+        self._display.print("  ".join([*_pairs(metrics), seconds]))
+
+    def _show(self, trainer: Trainer, urgent: bool = False) -> None:
+        self._display.draw(lambda: self._line(trainer), urgent)
+
+    def _epoch_name(self, trainer: Trainer) -> str:
+        if trainer.config.max_epochs is None:
+            return f"epoch {self._epoch}"
+        return f"epoch {self._epoch}/{trainer.config.max_epochs}"
+
+    def _line(self, trainer: Trainer) -> Line:
+        """Return what there is to show now."""
+        if trainer.stage != "fit":
+            return Line(self._status)
+        progress, length = trainer.progress, trainer.steps_per_epoch
+        done = progress.batch
+        left = self._epoch_name(trainer)
+        if trainer.config.max_epochs is None and trainer.total_steps is not None:
+            left += f"  step {progress.step}/{trainer.total_steps}"
+        if self._status:
+            return Line(f"{left}  {self._status}")
+        count = f"{done:{len(str(length))}}/{length}" if length else f"{done} steps"
+        speed = self._rate.per_second()
+        if speed:
+            count += f" {speed:.0f} it/s" if speed >= 10 else f" {speed:.2f} it/s"
+            if length:
+                count += f" {_clock_time((length - done) / speed)} left"
+        return Line(left, done / length if length else None, count, _pairs(self._train))
+
+
+class _Rate:
+    """Steps per second over the last few seconds."""
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[float, int]] = deque(maxlen=256)
+
+    def add(self, now: float, step: int) -> None:
+        self._marks.append((now, step))
+        while len(self._marks) > 2 and now - self._marks[0][0] > _RATE_WINDOW:
+            self._marks.popleft()
+
+    def clear(self) -> None:
+        self._marks.clear()
+
+    def per_second(self) -> float | None:
+        if len(self._marks) < 2 or self._marks[-1][0] <= self._marks[0][0]:
+            return None
+        (since, first), (now, last) = self._marks[0], self._marks[-1]
+        return (last - first) / (now - since) or None
+
+
+def _epoch_metrics(metrics: Mapping[str, float]) -> list[str]:
+    """Return the training metrics of an epoch, each once: its mean over the epoch if there is."""
+    chosen: dict[str, float] = {}
+    for name, value in metrics.items():
+        if name.startswith("train/"):
+            if name.endswith("_epoch"):
+                chosen[name.removesuffix("_epoch")] = value
+            else:
+                chosen.setdefault(name, value)
+    return _pairs(chosen)
+
+
+def _pairs(metrics: Mapping[str, float]) -> list[str]:
+    """Return `val loss 2.6143` for `val/loss`, `loss 2.9950` for `train/loss`."""
+    return [
+        f"{name.removeprefix('train/').replace('/', ' ', 1)} {_number(value)}"
+        if name.startswith(("train/", "val/", "test/"))
+        else f"{name} {_number(value)}"
+        for name, value in metrics.items()
+    ]
+
+
+def _number(value: float) -> str:
+    small = value == 0 or 1e-3 <= abs(value) < 1e5
+    return f"{value:.4f}" if small else f"{value:.3g}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60 else _clock_time(seconds)
+
+
+def _clock_time(seconds: float) -> str:
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

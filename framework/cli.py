@@ -1,0 +1,264 @@
+"""The command line: compose a configuration, run it, say how it went.
+
+    keras-task task=<name> [key=value ...]          the same as python -m framework ...
+
+Exit codes: 0 completed or stopped on purpose; 1 failed; 2 the configuration or the task's code is
+at fault; 130 Ctrl-C; 143 SIGTERM.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from framework.console import show_error, show_log
+from framework.errors import UserError, closest
+from framework.help import help_text, usage
+
+# The flags of Hydra that make sense here, by whether a value follows.
+_FLAGS = {
+    "--multirun": False, "-m": False, "--run": False, "-r": False, "--resolve": False,
+    "--hydra-help": False, "--version": False, "--shell-completion": False, "-sc": False,
+    "--cfg": True, "-c": True, "--package": True, "-p": True, "--config-dir": True, "-cd": True,
+    "--config-name": True, "-cn": True, "--config-path": True, "-cp": True, "--info": True,
+    "-i": True,
+}  # fmt: skip
+_SHOWING = {"--hydra-help", "--version", "--shell-completion", "-sc", "--cfg", "-c", "--info", "-i"}
+_OWN_FLAGS = ("--help", "-h", "-v", "--verbose")
+
+
+@dataclass
+class Arguments:
+    """A command line, taken apart."""
+
+    flags: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
+    help: bool = False
+    verbose: bool = False
+    config_dir: Path | None = None
+
+    @property
+    def multirun(self) -> bool:
+        """Whether a sweep is asked for."""
+        return "-m" in self.flags or "--multirun" in self.flags
+
+    @property
+    def only_shows(self) -> bool:
+        """Whether nothing is to be run."""
+        return not _SHOWING.isdisjoint(self.flags)
+
+    @classmethod
+    def parse(cls, argv: Sequence[str]) -> Arguments:
+        """Take a command line apart; flags and overrides may come in any order.
+
+        Raises:
+            UserError: An unknown flag, or one without its value.
+        """
+        found, words = cls(), list(argv)
+        while words:
+            word = words.pop(0)
+            name, equals, value = word.partition("=")
+            if not word.startswith("-"):
+                found.overrides.append(word)
+            elif word in ("--help", "-h"):
+                found.help = True
+            elif word in ("-v", "--verbose"):
+                found.verbose = True
+            elif name not in _FLAGS:
+                known = [f for f in (*_FLAGS, *_OWN_FLAGS) if len(f) > 2]
+                raise UserError(f"There is no flag {name}", where=word, fix=closest(name, known))
+            elif not _FLAGS[name]:
+                found.flags.append(name)
+            elif not equals and not words:
+                raise UserError(f"{name} needs a value", where=word)
+            else:
+                value = value if equals else words.pop(0)
+                if name in ("--config-dir", "-cd"):
+                    found.config_dir = Path(value)
+                else:
+                    found.flags += [name, value]
+        if found.config_dir is None and Path("conf").is_dir():
+            found.config_dir = Path("conf")
+        elif found.config_dir is not None and not found.config_dir.is_dir():
+            raise UserError("There is no such directory", where=f"--config-dir {found.config_dir}")
+        return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    Args:
+        argv: The arguments. Default: the process's.
+
+    Returns:
+        The exit code.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = bool({"-v", "--verbose", "debug=true", "debug=True"}.intersection(words))
+    # Until the trainer listens to it itself, SIGTERM ends the process in good order.
+    former = signal.signal(signal.SIGTERM, _leave)
+    try:
+        return _main(Arguments.parse(words))
+    except UserError as error:
+        show_error(error, debug)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 128 + signal.SIGINT
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def _main(arguments: Arguments) -> int:
+    if arguments.help:
+        print(help_text(arguments.config_dir))
+        return 0
+    if not arguments.overrides and not arguments.flags:
+        print(usage(arguments.config_dir), file=sys.stderr)
+        return 2
+    if os.getcwd() not in map(os.path.abspath, sys.path):
+        # python -m puts it there; a console script does not.
+        sys.path.insert(0, os.getcwd())
+    if arguments.verbose:
+        arguments.overrides.append("debug=true")
+    if arguments.only_shows:
+        _with_hydra(arguments, lambda config: None)
+        return 0
+    show_log()
+    if arguments.multirun:
+        return _sweep(arguments)
+    codes: list[int] = []
+
+    def job(config: Any) -> None:
+        from framework.run import run
+
+        codes.append(run(_job(config)).code)
+
+    _with_hydra(arguments, job)
+    return codes[0]
+
+
+def _sweep(arguments: Arguments) -> int:
+    from framework.run import run
+    from framework.run_dir import make_dirs, make_unique, remove_empty, writing
+    from framework.sweep import SweepJob, job_name, print_table
+
+    given = [o.partition("=")[2] for o in arguments.overrides if o.startswith("sweep_dir=")]
+    _check_run_dir(arguments.overrides)
+    with writing(Path(given[-1] if given else "runs")):
+        made = make_dirs(Path(given[-1])) if given else make_unique(Path("runs"), "sweep-")
+        sweep_dir = Path(given[-1]) if given else made[-1]
+    if not given:
+        arguments.overrides.append(f"hydra.sweep.dir={sweep_dir}")
+    jobs: list[SweepJob] = []
+
+    def job(config: Any) -> None:
+        from hydra.core.hydra_config import HydraConfig
+
+        number = int(HydraConfig.get().job.num)
+        overrides = list(HydraConfig.get().overrides.task)
+        varied = tuple(o for o in overrides if o not in arguments.overrides)
+        print(f"\n#{number}  {' '.join(varied)}".rstrip(), flush=True)
+        outcome = run(_job(config, sweep_dir / job_name(number, varied)))
+        jobs.append(SweepJob(number, varied, outcome))
+        if outcome.status == "interrupted":
+            raise KeyboardInterrupt
+
+    try:
+        with writing(sweep_dir):
+            _with_hydra(arguments, job)
+    except KeyboardInterrupt:
+        if not jobs:
+            raise
+    finally:
+        if not jobs:
+            if sweep_dir in made:
+                (sweep_dir / "multirun.yaml").unlink(missing_ok=True)
+            remove_empty(made)
+    print_table(jobs, sweep_dir)
+    return next((j.outcome.code for j in jobs if j.outcome.code), 0)
+
+
+def _check_run_dir(overrides: Sequence[str]) -> None:
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key == "run_dir" and "," not in value and "${" not in value:
+            raise UserError(
+                "All jobs of a sweep cannot share one run directory",
+                where=override,
+                fix=f"Say where the sweep goes instead: sweep_dir={value}",
+            )
+
+
+def _job(config: Any, run_dir: Path | None = None) -> Any:
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from framework.run import Job
+
+    hydra = HydraConfig.get()
+    try:
+        values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None)
+        raise UserError(str(error).splitlines()[0], where=key and str(key)) from error
+    return Job(values, str(hydra.runtime.choices["task"]), list(hydra.overrides.task), run_dir)
+
+
+def _with_hydra(arguments: Arguments, job: Any) -> None:
+    """Let Hydra compose the configuration and call `job` with it, once for each combination."""
+    import hydra
+    from hydra.errors import HydraException
+
+    from framework.groups.root import ROOT, register
+
+    register()
+    # Hydra then raises what it would otherwise print with advice of its own.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    warnings.filterwarnings("ignore", module="hydra")
+    argv = [sys.argv[0], *arguments.flags]
+    if arguments.config_dir:
+        argv += ["--config-dir", str(arguments.config_dir)]
+    failures: list[BaseException] = []
+
+    def guarded(config: Any) -> None:
+        try:
+            job(config)
+        except Exception as error:
+            failures.append(error)
+            raise
+
+    guarded.__module__ = __name__
+    decorated = hydra.main(
+        config_path="pkg://framework.groups", config_name=ROOT, version_base="1.3"
+    )(guarded)
+    former, sys.argv = sys.argv, [*argv, *arguments.overrides]
+    try:
+        decorated()
+    except Exception as error:
+        if failures:
+            raise failures[0] from None
+        # Hydra's own "not found" is an OSError as well.
+        if isinstance(error, OSError) and not isinstance(error, HydraException):
+            raise
+        from framework.diagnose import diagnose
+
+        found = diagnose(error, arguments.overrides, arguments.config_dir, arguments.multirun)
+        raise found from error
+    finally:
+        sys.argv = former
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""Every option: its type, its default, its one-line help.
+
+Plain dataclasses that import nothing heavy: they serve the Python API, the command line's schema
+and its help text alike.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Optional, Union
+
+from framework.engine.every import Every
+from framework.errors import UserError, closest
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
+ENGINES = ("graph", "eager")
+
+
+def option(default: Any, help: str) -> Any:
+    """Declare a dataclass field with a one-line help text."""
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How to train, whatever the task. The keyword arguments of `Trainer`."""
+
+    # Optional and Union, not `|`: OmegaConf reads these annotations on Python 3.10 too.
+    max_epochs: Optional[int] = option(
+        None, "Stop after this many epochs; 1 if neither max_steps nor max_time is given."
+    )
+    max_steps: Optional[int] = option(None, "Stop after this many optimizer steps.")
+    max_time: Optional[str] = option(None, "Stop after this long: 30s, 10min, 2h.")
+    limit_train_batches: Union[int, float] = option(
+        1.0, "Batches of an epoch: a count (10) or a fraction (0.1; 1.0 is all)."
+    )
+    limit_val_batches: Union[int, float] = option(1.0, "The same for validation; 0 turns it off.")
+    limit_test_batches: Union[int, float] = option(1.0, "The same for the test.")
+    val_every: Optional[str] = option("1ep", "When to validate: 500st, 1ep, 10min; null: never.")
+    log_every: str = option("50st", "When to log training metrics.")
+    sanity_val_steps: int = option(0, "Validation batches to try before training.")
+    fast_dev_run: Union[bool, int] = option(
+        False, "Try everything on 1 batch (or this many); writes no logs and no checkpoints."
+    )
+    overfit_batches: Union[int, float] = option(
+        0, "Train and validate on the same first few batches, unshuffled; 0 is off."
+    )
+    seed: int = option(0, "Seed of weights, shuffling, dropout and augmentation.")
+    deterministic: bool = option(False, "Same bits on a GPU too; some operations get slower.")
+    precision: str = option("float32", f"One of {', '.join(PRECISIONS)}.")
+    device: str = option("auto", "auto, cpu, gpu, or one by number: gpu:1.")
+    engine: str = option("graph", "graph (compiled loop) or eager (for a breakpoint in the step).")
+    stop_on_nan: bool = option(True, "Stop when the training loss is no longer a number.")
+    enable_progress_bar: bool = option(True, "Show progress on the terminal.")
+    enable_model_summary: bool = option(True, "Print the model's layers before training.")
+    enable_checkpointing: bool = option(True, "Keep the last and the best epoch's checkpoint.")
+
+    def __post_init__(self) -> None:
+        for name in ("max_epochs", "max_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                _refuse(name, value, "1 or more, or null")
+        for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches"):
+            value = getattr(self, name)
+            fraction = isinstance(value, float)
+            if not math.isfinite(value) or value < 0 or (fraction and value > 1):
+                _refuse(name, value, "a count (10) or a fraction of at most 1.0")
+        if not self.limit_train_batches:
+            _refuse("limit_train_batches", self.limit_train_batches, "at least one batch")
+        overfit = self.overfit_batches
+        if not math.isfinite(overfit) or overfit < 0 or (isinstance(overfit, float) and overfit > 1):
+            _refuse("overfit_batches", overfit, "0 (off), a count, or a fraction of at most 1.0")
+        if self.sanity_val_steps < 0:
+            _refuse("sanity_val_steps", self.sanity_val_steps, "0 or more")
+        if int(self.fast_dev_run) < 0:
+            _refuse("fast_dev_run", self.fast_dev_run, "true, false, or a number of batches")
+        if not 0 <= self.seed < 2**31:
+            _refuse("seed", self.seed, "0 up to 2147483647")
+        for name in ("max_time", "val_every", "log_every"):
+            text = getattr(self, name)
+            if text is not None:
+                try:
+                    every = Every(text)
+                except UserError as error:
+                    raise UserError(error.what, where=f"trainer.{name}", fix=error.fix) from None
+                if name == "max_time" and every.seconds is None:
+                    _refuse(name, text, "a time: 30s, 10min, 2h")
+        for name, choices in (("precision", PRECISIONS), ("engine", ENGINES)):
+            value = getattr(self, name)
+            if value not in choices:
+                raise UserError(
+                    f"{name} is {value!r}", where=f"trainer.{name}", fix=closest(value, choices)
+                )
+
+    def effective(self) -> TrainerConfig:
+        """Return the options with what `fast_dev_run` and the defaults of the ends imply."""
+        batches = int(self.fast_dev_run)
+        if batches:
+            return replace(
+                self,
+                max_epochs=1,
+                max_steps=batches,
+                limit_train_batches=batches,
+                limit_val_batches=batches if self.limit_val_batches else 0,
+                limit_test_batches=batches,
+                enable_checkpointing=False,
+                sanity_val_steps=0,
+            )
+        if self.max_epochs is None and self.max_steps is None and self.max_time is None:
+            return replace(self, max_epochs=1)
+        return self
+
+    @classmethod
+    def of(cls, options: dict[str, Any]) -> TrainerConfig:
+        """Build it from keyword arguments, naming the nearest option for a mistyped one."""
+        known = [f.name for f in fields(cls)]
+        for name in options:
+            if name not in known:
+                raise UserError(
+                    f"Trainer has no option {name!r}", where="Trainer(...)", fix=closest(name, known)
+                )
+        return cls(**options)
+
+
+def _refuse(name: str, value: object, wanted: str) -> None:
+    raise UserError(f"{name} is {value!r}", where=f"trainer.{name}", fix=f"Give {wanted}.")

@@ -1,0 +1,160 @@
+"""Arrays on the device, read at any place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from framework.data.source import Source, limited
+from framework.errors import UserError
+
+
+class ArraySource(Source):
+    """Random access to arrays on the device: the batch at (seed, epoch, step) is a pure function.
+
+    Args:
+        arrays: A nest of arrays with one length, the rows.
+        batch_size: Rows of a batch; the last one of an epoch may have fewer.
+        shuffle: Another order every epoch.
+        seed: Seed of the order, of the split, and of augmentation.
+        part: (first, count): use only `count` of the rows, from place `first` of a permutation
+            drawn once by the seed. Default: all of them, in place.
+        map: See `Data`.
+        augment: See `Data`.
+        limit: Batches of an epoch: a count or a fraction. Default: all.
+        name: What to call it in messages: `train`, `val`, …
+        held: Tensors made so far by the id of their array, so that none is held twice.
+    """
+
+    def __init__(
+        self,
+        arrays: Any,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        part: tuple[int, int] | None = None,
+        map: Callable[[Any], Any] | None = None,
+        augment: Callable[[Any, tf.Tensor], Any] | None = None,
+        limit: int | float = 1.0,
+        name: str = "data",
+        held: dict[int, tf.Tensor] | None = None,
+    ) -> None:
+        self.rows = check_rows(arrays, name)
+        held = {} if held is None else held
+        self._tensors = tf.nest.map_structure(
+            lambda a: held[id(a)] if id(a) in held else held.setdefault(id(a), as_tensor(a)), arrays
+        )
+        self._first, self.count = part if part else (0, self.rows)
+        if self.count == 0:
+            raise UserError(f"the {name} set has no rows", where=f"data.{name}")
+        self.batch_size = min(batch_size, self.count)
+        self._split = part is not None
+        self._shuffle, self._seed = shuffle, seed
+        self._map, self._augment = map, augment
+        self.steps: int = limited(math.ceil(self.count / self.batch_size), limit)
+
+    def cursor(self, epoch: int, start: int) -> tf.Tensor:
+        """Return the epoch: with the batch's index it is all that a batch depends on."""
+        return tf.constant(epoch, tf.int64)
+
+    def parts(self, start: int, stop: int) -> list[tuple[int, int, int | None]]:
+        """Cut off the ragged last batch, which has a shape of its own."""
+        whole = self.count // self.batch_size
+        runs = [(start, min(stop, whole), self.batch_size)]
+        runs.append((max(start, whole), stop, self.count - whole * self.batch_size))
+        return [run for run in runs if run[0] < run[1]]
+
+    def read(self, cursor: Any, index: tf.Tensor, size: int | None) -> Any:
+        """Gather one batch, in the graph."""
+        epoch = cursor
+        place = index * self.batch_size + tf.range(size, dtype=tf.int64)
+        if self._shuffle:
+            place = self._permute(place, [self._seed, epoch], self.count)
+        if self._split:
+            place = self._permute(place + self._first, [self._seed, -1], self.rows)
+        batch = tf.nest.map_structure(lambda t: tf.gather(t, place), self._tensors)
+        if self._map:
+            batch = self._map(batch)
+        if self._augment:
+            # Batches are counted through all epochs, so that no two share their draws.
+            step = epoch * math.ceil(self.count / self.batch_size) + index
+            batch = self._augment(batch, tf.stack([tf.constant(self._seed, tf.int64), step]))
+        return batch
+
+    def spec(self) -> Any:
+        """Trace `read` once, without running it."""
+        read = tf.function(
+            lambda: self.read(self.cursor(0, 0), tf.constant(0, tf.int64), self.batch_size),
+            autograph=False,
+        )
+        outputs = read.get_concrete_function().structured_outputs
+        return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), outputs)
+
+    def _permute(self, place: tf.Tensor, seed: list[Any], count: int) -> tf.Tensor:
+        return tf.random.experimental.index_shuffle(
+            place,
+            seed=tf.stack([tf.cast(s, tf.int64) for s in seed]),
+            max_index=tf.constant(count - 1, tf.int64),
+        )
+
+
+def check_rows(arrays: Any, name: str) -> int:
+    """Return the number of rows that all arrays of a nest share, having looked for faults.
+
+    Raises:
+        UserError: No arrays, no rows, lengths that differ, or a float array with NaN in it.
+    """
+    where = f"data.{name}"
+    flat = keras.tree.flatten_with_path(arrays) if arrays is not None else []
+    leaves = [("/".join(map(str, path)), leaf) for path, leaf in flat]
+    if not leaves:
+        raise UserError(f"the {name} set holds no arrays", where=where)
+    rows = {path or "array": len(leaf) for path, leaf in leaves if np.ndim(leaf)}
+    for path, leaf in leaves:
+        if not np.ndim(leaf):
+            raise UserError(f"{path or name} of the {name} set is no array of rows", where=where)
+    if len(set(rows.values())) > 1:
+        counts = ", ".join(f"{path}: {n:,}" for path, n in rows.items())
+        raise UserError(
+            f"the arrays of the {name} set differ in their number of rows ({counts})",
+            where=where,
+            fix="Give every array one row for each example.",
+        )
+    for path, leaf in leaves:
+        refuse_nan(leaf, path, name)
+    return next(iter(rows.values()))
+
+
+def refuse_nan(array: Any, path: str, name: str) -> None:
+    """Complain of NaN and infinity in a float array, looked at a slice at a time."""
+    array = array if isinstance(array, np.ndarray) else np.asarray(array)
+    if not np.issubdtype(array.dtype, np.floating):
+        return
+    bad: list[int] = []
+    chunk = max(1, 2**22 // max(1, array[:1].size))
+    for start in range(0, len(array), chunk):
+        piece = array[start : start + chunk]
+        finite = np.isfinite(piece.reshape(len(piece), -1)).all(axis=1)
+        bad.extend((start + np.flatnonzero(~finite)).tolist())
+    if bad:
+        raise UserError(
+            f"the {name} set has NaN or infinity in {len(bad):,} of {len(array):,} rows, "
+            f"first in row {bad[0]:,}",
+            where=f"data.{name}" + (f" ({path})" if path else ""),
+            fix="Drop those rows or fill the gaps before training.",
+        )
+
+
+def as_tensor(array: Any) -> tf.Tensor:
+    """Return an array as a tensor of its own dtype; Python floats become Keras's float."""
+    if isinstance(array, (list, tuple, float)):
+        array = np.asarray(array)
+        if array.dtype == np.float64:
+            array = array.astype(keras.config.floatx())
+    return tf.convert_to_tensor(array)

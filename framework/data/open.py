@@ -1,0 +1,153 @@
+"""From a `Data` to the sources of each stage."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from framework.data.arrays import ArraySource, check_rows
+from framework.data.source import Data, Source
+from framework.data.streams import StreamSource, from_generator, from_pydataset
+from framework.errors import UserError
+
+
+def open_train(
+    data: Data,
+    *,
+    seed: int,
+    limit: int | float = 1.0,
+    overfit: int | float = 0,
+    held: dict[int, tf.Tensor] | None = None,
+) -> Source:
+    """Open the training set, shuffled and augmented.
+
+    Args:
+        data: What to open.
+        seed: Seed of the order, the split, and augmentation.
+        limit: Batches of an epoch: a count or a fraction.
+        overfit: If not 0: use only these first batches, unshuffled.
+        held: Tensors made of arrays so far, so that no array is put on the device twice.
+
+    Raises:
+        UserError: There is none, or it is of no known kind.
+    """
+    if data.train is None:
+        raise UserError(
+            "there is no training data",
+            where="Data(train=...)",
+            fix="Give Data(train=(x, y)) to Trainer.fit, or return it from Task.build_data.",
+        )
+    return _open(
+        data.train,
+        data,
+        "train",
+        batch_size=data.batch_size,
+        shuffle=data.shuffle and not overfit,
+        seed=seed,
+        limit=overfit or limit,
+        train=True,
+        held=held,
+    )
+
+
+def open_eval(
+    data: Data,
+    stage: str,
+    *,
+    seed: int,
+    limit: int | float = 1.0,
+    held: dict[int, tf.Tensor] | None = None,
+) -> dict[str, Source]:
+    """Open the sets of an evaluation, by name; a single one is called "".
+
+    Args:
+        data: What to open.
+        stage: `val`, `test`, `predict` or `overfit` (the training set, as it is).
+        seed: Seed of the split.
+        limit: Batches: a count or a fraction; 0 opens nothing.
+        held: As in `open_train`.
+
+    Returns:
+        No entry if the data has no such set.
+    """
+    if not limit:
+        return {}
+    size = data.eval_batch_size or data.batch_size
+    options: dict[str, Any] = {"batch_size": size, "seed": seed, "limit": limit, "held": held}
+    if stage == "overfit":
+        return {"": _open(data.train, data, "train", **(options | {"batch_size": data.batch_size}))}
+    if stage == "val" and data.val_fraction:
+        return {"": _open(data.train, data, "val", **options)}
+    sets = getattr(data, stage)
+    if stage == "predict" and sets is None:
+        sets = data.test if data.test is not None else data.val
+    if sets is None:
+        return {}
+    if not _is_several(sets):
+        return {"": _open(sets, data, stage, **options)}
+    return {name: _open(each, data, stage, **options) for name, each in sets.items()}
+
+
+def _open(
+    given: Any,
+    data: Data,
+    name: str,
+    *,
+    batch_size: int,
+    seed: int,
+    limit: int | float,
+    shuffle: bool = False,
+    train: bool = False,
+    held: dict[int, tf.Tensor] | None = None,
+) -> Source:
+    common: dict[str, Any] = {
+        "map": data.map,
+        "augment": data.augment if train else None,
+        "seed": seed,
+        "limit": limit,
+        "name": name,
+    }
+    if isinstance(given, Source):
+        return given
+    if isinstance(given, tf.data.Dataset):
+        return StreamSource(given, **common)
+    if isinstance(given, keras.utils.PyDataset):
+        return StreamSource(
+            from_pydataset(given, name), on_epoch_end=given.on_epoch_end, **common
+        )
+    if inspect.isgenerator(given) or isinstance(given, type(iter(()))):
+        raise UserError(
+            f"the {name} set is an iterator, which can be read only once",
+            where=f"data.{name}",
+            fix="Give the function that makes it: Data(train=batches), not Data(train=batches()).",
+        )
+    if callable(given):
+        return StreamSource(from_generator(given, name), **common)
+    part = None
+    if data.val_fraction and name in ("train", "val"):
+        part = _split(check_rows(given, "train"), data.val_fraction, name)
+    return ArraySource(given, batch_size, shuffle=shuffle, part=part, held=held, **common)
+
+
+def _split(rows: int, fraction: float, name: str) -> tuple[int, int]:
+    held_back = max(1, round(rows * fraction))
+    if held_back >= rows:
+        raise UserError(
+            f"val_fraction={fraction} of {rows} rows leaves nothing to train on",
+            where="data.val_fraction",
+            fix="Give a smaller fraction.",
+        )
+    return (0, held_back) if name == "val" else (held_back, rows - held_back)
+
+
+def _is_several(sets: Any) -> bool:
+    kinds = (tuple, Source, tf.data.Dataset, keras.utils.PyDataset)
+    return (
+        isinstance(sets, Mapping)
+        and len(sets) > 0
+        and all(isinstance(each, kinds) or inspect.isfunction(each) for each in sets.values())
+    )

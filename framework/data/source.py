@@ -1,0 +1,132 @@
+"""What a task trains on: `Data`, and the source that the engine reads batches from."""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import tensorflow as tf
+
+from framework.errors import UserError
+
+
+@dataclass(frozen=True)
+class Data:
+    """The data of a task: what to train, validate, test and predict on, and in which batches.
+
+    Each set is one of: NumPy arrays or tensors, in any nest, such as `(x, y)` or
+    `{"image": x, "label": y}`; a `tf.data.Dataset` of batches; a `keras.utils.PyDataset`; a
+    function without arguments that returns an iterator of batches. Arrays are held once, as they
+    are stored, and batches are gathered from them inside the compiled loop, shuffled by a
+    stateless permutation of (seed, epoch): any batch can be had at once, so that a run continues
+    in mid-epoch at no cost. The other kinds bring their own batches and their own order.
+
+    Example:
+        >>> Data(train=(x, y), val_fraction=0.1, batch_size=64)
+        >>> Data(train=(x, y), val={"clean": (x1, y1), "noisy": (x2, y2)})
+
+    Args:
+        train: What to learn from. Needed by `Trainer.fit`.
+        val: What to validate on: one set, or several by name in a dict.
+        test: What to test on.
+        predict: What to predict. Default: the test set, else the validation set.
+        batch_size: Rows of a training batch taken from arrays; the ragged last one is kept.
+        eval_batch_size: The same for validation, test and prediction. Default: `batch_size`.
+        shuffle: Visit the rows of training arrays in another order every epoch.
+        val_fraction: Part of the rows of training arrays, drawn by the seed, that is held back as
+            the validation set.
+        map: A function of a batch, run inside the compiled loop on every set, such as
+            `lambda batch: (tf.cast(batch[0], tf.float32) / 255, batch[1])`.
+        augment: A function of a batch and a seed (int64 tensor of shape [2], another one for
+            every step), run after `map` on training batches. With TensorFlow's stateless random
+            operations it gives the same batches in every run.
+        info: What is recorded of the data in `result.json`, such as where they came from.
+
+    Raises:
+        UserError: A value is out of its range.
+    """
+
+    train: Any = None
+    val: Any = None
+    test: Any = None
+    predict: Any = None
+    batch_size: int = 32
+    eval_batch_size: int | None = None
+    shuffle: bool = True
+    val_fraction: float = 0.0
+    map: Callable[[Any], Any] | None = None
+    augment: Callable[[Any, tf.Tensor], Any] | None = None
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "eval_batch_size"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise UserError(f"{name} is {value!r}", where=f"data.{name}", fix="Give 1 or more.")
+        if not 0 <= self.val_fraction < 1:
+            raise UserError(
+                f"val_fraction is {self.val_fraction!r}",
+                where="data.val_fraction",
+                fix="Give a fraction from 0 (none) to below 1.",
+            )
+        if self.val_fraction and self.val is not None:
+            raise UserError(
+                "both val and val_fraction are given",
+                where="data.val_fraction",
+                fix="Keep one of them.",
+            )
+
+
+class Source(abc.ABC):
+    """Batches for the compiled loop.
+
+    Attributes:
+        steps: Batches in an epoch, or None while that is unknown.
+    """
+
+    steps: int | None
+
+    @abc.abstractmethod
+    def cursor(self, epoch: int, start: int) -> Any:
+        """Return what `read` needs to read `epoch` from batch `start` on: a tensor or iterator."""
+
+    @abc.abstractmethod
+    def read(self, cursor: Any, index: tf.Tensor, size: int | None) -> Any:
+        """Return batch `index` of an epoch, in the graph."""
+
+    @abc.abstractmethod
+    def parts(self, start: int, stop: int) -> list[tuple[int, int, int | None]]:
+        """Cut batches [start, stop) into runs of one shape: (start, stop, rows of a batch)."""
+
+    @abc.abstractmethod
+    def spec(self) -> Any:
+        """Return the nest of TensorSpecs of a batch, as a step gets it."""
+
+    def finish(self, batch: Any, index: tf.Tensor) -> Any:
+        """Return a batch that the loop took from an iterator itself, mapped and augmented."""
+        return batch
+
+    def moved(self, stop: int) -> None:
+        """Note that the batches before `stop` have been read."""
+
+
+def limited(total: int, limit: int | float) -> int:
+    """Return how many of `total` batches a limit leaves: a count, or a fraction rounded up.
+
+    Example:
+        >>> limited(1563, 100), limited(1563, 0.1), limited(1563, 1.0)
+        (100, 157, 1563)
+    """
+    return min(total, limit) if isinstance(limit, int) else math.ceil(total * limit)
+
+
+def batch_rows(batch: Any) -> Any:
+    """Return the number of examples in a batch: the length of its first tensor, else 1."""
+    leaves = tf.nest.flatten(batch)
+    if not leaves or leaves[0].shape.rank == 0:
+        return 1
+    static = leaves[0].shape[0]
+    return static if static is not None else tf.shape(leaves[0], tf.int64)[0]

@@ -1,0 +1,158 @@
+"""Batches that come one after another: `tf.data`, `PyDataset`, generators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from framework.data.source import Source, limited
+from framework.errors import UserError
+
+
+class StreamSource(Source):
+    """Batches in the order that a `tf.data.Dataset` gives them.
+
+    It continues in mid-epoch by skipping; the same batches come again only if the dataset itself
+    gives them in the same order.
+
+    Example:
+        >>> StreamSource(tf.data.Dataset.range(10).batch(4)).steps
+        3
+
+    Args:
+        dataset: A dataset of batches.
+        map: See `Data`.
+        augment: See `Data`.
+        seed: Seed of augmentation.
+        limit: Batches of an epoch: a count or a fraction. Default: all.
+        name: What to call it in messages: `train`, `val`, …
+        on_epoch_end: Called before each epoch but the first.
+    """
+
+    def __init__(
+        self,
+        dataset: tf.data.Dataset,
+        *,
+        map: Callable[[Any], Any] | None = None,
+        augment: Callable[[Any, tf.Tensor], Any] | None = None,
+        seed: int = 0,
+        limit: int | float = 1.0,
+        name: str = "data",
+        on_epoch_end: Callable[[], None] | None = None,
+    ) -> None:
+        dataset = _limit(dataset, limit, name)
+        self.steps = _length(dataset)
+        if self.steps == 0:
+            raise UserError(f"the {name} set has no batches", where=f"data.{name}")
+        self._dataset, self._on_epoch_end = dataset, on_epoch_end
+        self._map, self._augment, self._seed = map, augment, seed
+        self._epoch, self._next, self._iterator = -1, 0, None
+
+    def cursor(self, epoch: int, start: int) -> Any:
+        """Return the running iterator if it stands at `start`, else a new one put there."""
+        if (epoch, start) != (self._epoch, self._next):
+            if self._on_epoch_end and 0 <= self._epoch < epoch:
+                self._on_epoch_end()
+            self._iterator = iter(self._dataset.skip(start) if start else self._dataset)
+            self._epoch, self._next = epoch, start
+        return self._iterator
+
+    def moved(self, stop: int) -> None:
+        """Note where the iterator stands after a stretch."""
+        self._next = stop
+
+    def parts(self, start: int, stop: int) -> list[tuple[int, int, int | None]]:
+        """Leave the shapes to the dataset."""
+        return [(start, stop, None)]
+
+    def read(self, cursor: Any, index: tf.Tensor, size: int | None) -> Any:
+        """Return the iterator's next batch."""
+        return self.finish(cursor.get_next(), index)
+
+    def finish(self, batch: Any, index: tf.Tensor) -> Any:
+        """Map and augment a batch, in the graph."""
+        if self._map:
+            batch = self._map(batch)
+        if self._augment:
+            batch = self._augment(batch, tf.stack([tf.constant(self._seed, tf.int64), index]))
+        return batch
+
+    def spec(self) -> Any:
+        """Trace `finish` once, without running it."""
+        finish = tf.function(
+            lambda *batch: self.finish(batch[0], tf.constant(0, tf.int64)), autograph=False
+        )
+        outputs = finish.get_concrete_function(self._dataset.element_spec).structured_outputs
+        return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), outputs)
+
+
+def _limit(dataset: tf.data.Dataset, limit: int | float, name: str) -> tf.data.Dataset:
+    if isinstance(limit, int):
+        return dataset.take(limit)
+    length = _length(dataset) if int(dataset.cardinality()) != tf.data.INFINITE_CARDINALITY else None
+    if int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY:
+        raise UserError(
+            f"the {name} set never ends",
+            where=f"data.{name}",
+            fix=f"Say how many batches make an epoch: limit_{name}_batches=1000.",
+        )
+    if limit == 1.0:
+        return dataset
+    if length is None:
+        raise UserError(
+            f"limit_{name}_batches={limit} is a fraction of a set of unknown length",
+            where=f"trainer.limit_{name}_batches",
+            fix="Give a count of batches.",
+        )
+    return dataset.take(limited(length, limit))
+
+
+def _length(dataset: tf.data.Dataset) -> int | None:
+    length = int(dataset.cardinality())
+    return length if length >= 0 else None
+
+
+def from_pydataset(source: keras.utils.PyDataset, name: str) -> tf.data.Dataset:
+    """Read a `PyDataset` in its own order, with as many threads as it has workers."""
+    first = source[0]
+    specs = [_spec_of(leaf) for leaf in tf.nest.flatten(first)]
+
+    def load(index: tf.Tensor) -> list[tf.Tensor]:
+        def item(i: Any) -> list[Any]:
+            leaves = tf.nest.flatten(source[int(i)])
+            return [
+                tf.convert_to_tensor(x, s.dtype) for x, s in zip(leaves, specs, strict=True)
+            ]
+
+        leaves = tf.py_function(item, [index], [s.dtype for s in specs])
+        for leaf, spec in zip(leaves, specs, strict=True):
+            leaf.set_shape(spec.shape)
+        return tf.nest.pack_sequence_as(first, leaves)
+
+    if source.num_batches is None:
+        raise UserError(
+            f"the {name} PyDataset never ends",
+            where=f"data.{name}",
+            fix="Give it a __len__: the number of batches in an epoch.",
+        )
+    dataset = tf.data.Dataset.range(source.num_batches)
+    return dataset.map(load, num_parallel_calls=max(1, source.workers)).prefetch(2)
+
+
+def from_generator(make: Callable[[], Iterator[Any]], name: str) -> tf.data.Dataset:
+    """Read what a generator function yields, calling it anew for every epoch."""
+    try:
+        first = next(iter(make()))
+    except StopIteration:
+        raise UserError(f"the {name} generator yields no batch", where=f"data.{name}") from None
+    spec = tf.nest.map_structure(_spec_of, first)
+    return tf.data.Dataset.from_generator(make, output_signature=spec).prefetch(2)
+
+
+def _spec_of(leaf: Any) -> tf.TensorSpec:
+    tensor = tf.convert_to_tensor(leaf)
+    shape = [None, *tensor.shape[1:]] if tensor.shape.rank else tensor.shape
+    return tf.TensorSpec(shape, tensor.dtype)

@@ -1,0 +1,254 @@
+"""What is wrong with a configuration that Hydra refused, in words of our own.
+
+Only runs after a failure: Hydra itself is the judge, asked again with one override more at a
+time, so that the guilty one is known by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ValidationError
+
+from framework.errors import UserError, closest
+from framework.groups.root import GROUPS, LISTS, ROOT
+from framework.help import list_choices, list_tasks
+
+_WANTED = {
+    **dict.fromkeys(("Integer", "int"), "a whole number"),
+    **dict.fromkeys(("Float", "float"), "a number"),
+    **dict.fromkeys(("Boolean", "bool"), "true or false"),
+}
+
+
+def diagnose(
+    error: Exception, overrides: Sequence[str], config_dir: Path | None, multirun: bool
+) -> UserError:
+    """Return the message for a configuration that could not be composed.
+
+    Args:
+        error: What Hydra raised.
+        overrides: The command line's overrides, as typed.
+        config_dir: The project's `conf`, or None.
+        multirun: Whether the command line asked for a sweep.
+
+    Returns:
+        The error to show.
+    """
+    try:
+        parsed = [_parse(text, config_dir) for text in overrides]
+        _check_task(parsed, config_dir)
+        _check_sweeps(parsed, multirun)
+        _check_choices(parsed, config_dir)
+        GlobalHydra.instance().clear()
+        folder = config_dir and str(config_dir.resolve())
+        with (
+            initialize_config_dir(folder, version_base="1.3")
+            if folder
+            else initialize_config_module("framework.groups", version_base="1.3")
+        ):
+            _try_one_by_one(parsed, config_dir)
+    except UserError as found:
+        return found
+    return UserError(_plain(error), where="the configuration")
+
+
+def _parse(text: str, config_dir: Path | None) -> Override:
+    key, equals, value = text.partition("=")
+    if not equals and not text.startswith("~"):
+        if text in list_tasks(config_dir):
+            raise UserError(f"{text!r} gives no key", where=text, fix=f"Write task={text}.")
+        raise UserError(f"{text!r} gives no value", where=text, fix=f"Write {text}=<value>.")
+    if equals and not key.strip("+~"):
+        raise UserError(f"{text!r} gives no key", where=text, fix=f"Write <key>={value}.")
+    try:
+        parsed: Override = OverridesParser.create().parse_override(text)
+    except Exception:
+        if any(text.count(a) != text.count(b) for a, b in ("[]", "{}", "()")):
+            what, fix = "has unbalanced brackets", "Close every bracket that you open."
+        elif text.count("'") % 2 or text.count('"') % 2:
+            what, fix = "has an open quote", "Close every quote that you open."
+        else:
+            what = "cannot be read"
+            fix = f"Quote a value with special characters: '{key}=\"{value}\"'."
+        raise UserError(f"{text!r} {what}", where=text, fix=fix) from None
+    return parsed
+
+
+def _check_task(parsed: Sequence[Override], config_dir: Path | None) -> None:
+    """Raise if no task is chosen."""
+    if not any(o.key_or_group == "task" for o in parsed):
+        raise UserError("No task is given", fix="Add task=<name>." + _list_tasks(config_dir))
+
+
+def _check_sweeps(parsed: Sequence[Override], multirun: bool) -> None:
+    for override in parsed:
+        if override.is_sweep_override() and not multirun:
+            key, value = override.key_or_group, str(override.input_line).partition("=")[2]
+            fix = f"Add -m to run each of them. For one list of them: {key}=[{value}]"
+            raise UserError(f"{key} has several values: {value}", where=override.input_line, fix=fix)
+
+
+def _check_choices(parsed: Sequence[Override], config_dir: Path | None) -> None:
+    groups = {**list_choices(config_dir), "task": list(list_tasks(config_dir))}
+    groups.setdefault("trainer", ["default"])
+    for override in parsed:
+        group = override.key_or_group
+        if group not in groups or override.is_delete():
+            continue
+        for choice in _choices(override):
+            if choice is None or choice in groups[group]:
+                continue
+            fix = closest(str(choice), groups[group]) if groups[group] else ""
+            if group == "task":
+                near = fix if fix.startswith("Did") else "Choose a task."
+                fix = near + _list_tasks(config_dir)
+            raise UserError(
+                f"There is no {group} {str(choice)!r}", where=override.input_line, fix=fix
+            )
+
+
+def _choices(override: Override) -> list[Any]:
+    values = [o.value() for o in _alternatives(override)]
+    flat: list[Any] = []
+    for value in values:
+        flat.extend(value if isinstance(value, list) else [value])
+    return flat
+
+
+def _alternatives(override: Override) -> Iterator[Override]:
+    if not override.is_sweep_override():
+        yield override
+        return
+    parser = OverridesParser.create()
+    for value in override.sweep_string_iterator():
+        yield parser.parse_override(f"{override.get_key_element()}={value}")
+
+
+def _try_one_by_one(parsed: Sequence[Override], config_dir: Path | None) -> None:
+    loader = GlobalHydra.instance().config_loader()
+    groups = set(loader.list_groups(""))
+    chosen = [o for o in parsed if o.key_or_group in groups]
+    values = [o for o in parsed if o.key_or_group not in groups]
+    accepted: list[str] = []
+    config = DictConfig({})
+    for override in [*chosen, *values]:
+        line = ""
+        for alternative in _alternatives(override):
+            line = str(alternative.input_line)
+            if override in values and config:
+                _check_key(alternative, config, config_dir)
+            try:
+                composed = compose(ROOT, [*accepted, line])
+            except Exception as refused:
+                # Until the task is chosen nothing composes; that is not this override's fault.
+                if any(str(a).startswith("task=") for a in [*accepted, line]):
+                    raise _explain(refused, alternative, config_dir) from None
+            else:
+                config = composed
+        accepted.append(line)
+
+
+def _check_key(override: Override, config: DictConfig, config_dir: Path | None) -> None:
+    if override.is_add() or override.is_force_add() or override.is_delete():
+        return
+    node: Any = config
+    steps = str(override.key_or_group).split(".")
+    for depth, step in enumerate(steps):
+        if OmegaConf.is_list(node):
+            return
+        if OmegaConf.is_dict(node) and step in node:
+            node = node._get_node(step)
+            continue
+        parent = ".".join(steps[:depth])
+        known = [str(k) for k in node if str(k)[0] != "_"] if OmegaConf.is_dict(node) else None
+        raise UserError(
+            f"There is no option {override.key_or_group!r}",
+            where=str(override.input_line),
+            fix=_key_fix(parent, step, steps, known, config_dir),
+        )
+
+
+def _key_fix(
+    parent: str, step: str, steps: list[str], known: list[str] | None, config_dir: Path | None
+) -> str:
+    choices = list_choices(config_dir).get(parent, [])
+    if parent in LISTS and step in choices:
+        return f"Choose it first: {parent}={step}"
+    if known is None:
+        return f"{parent} is a value; it has no options."
+    if parent and not known:
+        real = [name for name in choices if name != "none"]
+        if real:
+            return f"Nothing is chosen in {parent}. Choose first: {parent}=<{'|'.join(real)}>"
+        return f"{parent} has no options. Give it some in conf/{parent}/<name>.yaml."
+    others = [name for name, node in GROUPS.get(parent, {}).items() if hasattr(node, step)]
+    if others:
+        return f"It is an option of {parent}={', '.join(others)}."
+    near = closest(step, known)
+    if near.startswith("Did"):
+        right = near.split("'")[1]
+        full = f"{parent}.{right}" if parent else ".".join([right, *steps[1:]])
+        return f"Did you mean {full!r}?"
+    return f"{parent or 'The configuration'} has: {', '.join(known)}."
+
+
+def _explain(error: Exception, override: Override, config_dir: Path | None) -> UserError:
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    line, key = str(override.input_line), override.key_or_group
+    for link in chain:
+        if isinstance(link, ValidationError):
+            where = re.search(r"full_key: (\S+)", str(link))
+            if key in ("task", *list_choices(config_dir)) and where:
+                file = config_dir and config_dir / key / f"{override.value()}.yaml"
+                return UserError(f"{where[1]}: {_wanted(link)}", where=f"{file}")
+            return UserError(f"{key}: {_wanted(link)}", where=line)
+    if key in ("task", *list_choices(config_dir)):
+        file = config_dir and config_dir / key / f"{override.value()}.yaml"
+        return UserError(_plain(chain[-1]), where=str(file or line))
+    return UserError(_plain(error), where=line)
+
+
+def _wanted(error: BaseException) -> str:
+    text = str(error).splitlines()[0]
+    given = re.match(r"Value '(.*)' of type '\w+' ", text)
+    if given and (match := re.search(r"could not be converted to (\w+)", text)):
+        return f"{given[1]!r} is not {_WANTED.get(match[1], match[1])}"
+    if given and (match := re.search(r"incompatible with type hint '(.*)'", text)):
+        kinds = re.findall(r"int|float|bool|str", match[1])
+        return f"{given[1]!r} is not {' or '.join(_WANTED.get(k, k) for k in kinds) or match[1]}"
+    if "None" in text:
+        return "null is not allowed here"
+    return text
+
+
+def _plain(error: BaseException) -> str:
+    """Return an error's text without Hydra's advice to add a mistyped key with a plus sign."""
+    lines = [
+        line.strip()
+        for line in str(error).splitlines()
+        if line.strip()
+        and not re.match(r"\s*(To append|Set the env|See http|full_key|object_type|provider=)", line)
+        and not line.startswith("Config search path")
+    ]
+    return " ".join(lines[:6]) or type(error).__name__
+
+
+def _list_tasks(config_dir: Path | None) -> str:
+    tasks = list_tasks(config_dir)
+    if not tasks:
+        return "\nThere are none here: write conf/task/<name>.yaml with a line `_target_: tasks.x.X`."
+    width = max(map(len, tasks)) + 2
+    return "\nTasks:" + "".join(f"\n  {n:<{width}}{d}".rstrip() for n, d in tasks.items())

@@ -1,0 +1,130 @@
+"""Metrics that add up on the device and are read when somebody asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+Sums = dict[str, tuple[float, float]]
+
+
+class Accumulator:
+    """Weighted means of named values, and the Keras metrics logged beside them.
+
+    All values of a step go into one variable with one operation. Sums are float64: a mean over a
+    million examples is exact to the last printed digit, and cutting an epoch into other batches
+    or stretches does not show.
+
+    Example:
+        >>> means = Accumulator()
+        >>> means.log("loss", tf.constant(2.0), weight=32); means.add()
+        >>> means.log("loss", tf.constant(5.0), weight=16); means.add()
+        >>> means.read()
+        {'loss': 3.0}
+    """
+
+    def __init__(self) -> None:
+        self.keras_metrics: dict[str, keras.Metric] = {}
+        # A name seen first in a later trace (another batch shape) gets a variable of its own,
+        # since the earlier trace already holds the first one at its size.
+        self._chunks: list[tuple[list[str], tf.Variable]] = []
+        self._pending: dict[str, tuple[tf.Tensor, tf.Tensor]] = {}
+
+    def log(self, name: str, value: Any, weight: Any) -> None:
+        """Note a value of the step at hand; `add` puts all of them away."""
+        if isinstance(value, keras.Metric):
+            self.keras_metrics[name] = value
+            return
+        mean = tf.reduce_mean(tf.cast(tf.convert_to_tensor(value), tf.float64))
+        self._pending[name] = mean, tf.cast(weight, tf.float64)
+
+    def has(self, name: str) -> bool:
+        """Tell whether the step at hand has logged `name`."""
+        return name in self._pending or name in self.keras_metrics
+
+    def add(self) -> None:
+        """Add the noted values to the sums: the last operation of a step."""
+        pending, self._pending = self._pending, {}
+        self._make_room(pending)
+        zero = (tf.constant(0.0, tf.float64),) * 2
+        for names, sums in self._chunks:
+            if any(name in pending for name in names):
+                rows = [pending.get(name, zero) for name in names]
+                sums.assign_add(tf.stack([tf.stack([v * w, w]) for v, w in rows]))
+
+    def discard(self) -> None:
+        """Forget the noted values of a step that is not going to count."""
+        self._pending = {}
+
+    def read(self) -> dict[str, float]:
+        """Return the means and metric results so far."""
+        return {**means(self.sums()), **self.results()}
+
+    def sums(self) -> Sums:
+        """Return the weighted sum and the weight of each name: the only transfer to the host."""
+        return {
+            name: (float(total), float(weight))
+            for names, sums in self._chunks
+            for name, (total, weight) in zip(names, sums.numpy(), strict=True)
+        }
+
+    def results(self) -> dict[str, float]:
+        """Return the results of the Keras metrics."""
+        return {name: float(metric.result()) for name, metric in self.keras_metrics.items()}
+
+    def reset(self) -> None:
+        """Start the means anew; Keras metrics are left as they are."""
+        for _, sums in self._chunks:
+            sums.assign(tf.zeros_like(sums))
+
+    def load(self, sums: Sums) -> None:
+        """Put back what `sums` returned."""
+        self._make_room(sums)
+        for names, variable in self._chunks:
+            variable.assign([sums.get(name, (0.0, 0.0)) for name in names])
+
+    def _make_room(self, names: Iterable[str]) -> None:
+        known = {name for chunk, _ in self._chunks for name in chunk}
+        new = [name for name in names if name not in known]
+        if new:
+            with tf.init_scope():  # the variable outlives the trace of a compiled step
+                sums = tf.Variable(np.zeros((len(new), 2)), trainable=False, name="means")
+            self._chunks.append((new, sums))
+
+
+def means(sums: Sums) -> dict[str, float]:
+    """Return total / weight by name; NaN where nothing was counted."""
+    return {name: total / weight if weight else float("nan") for name, (total, weight) in sums.items()}
+
+
+def add_sums(left: Sums, right: Sums) -> Sums:
+    """Return the sums of two stretches together."""
+    zero = (0.0, 0.0)
+    names = dict.fromkeys([*left, *right])
+    pairs = {name: (left.get(name, zero), right.get(name, zero)) for name in names}
+    return {name: (a[0] + b[0], a[1] + b[1]) for name, (a, b) in pairs.items()}
+
+
+class MetricStates:
+    """What Keras metrics hold, set aside so that an evaluation can use them meanwhile.
+
+    Example:
+        >>> aside = MetricStates([metric])   # remembers and resets
+        >>> metric.update_state(y_val, p_val)
+        >>> aside.restore()
+    """
+
+    def __init__(self, metrics: list[keras.Metric]) -> None:
+        unique = {id(metric): metric for metric in metrics}.values()
+        self._values = [(v, v.numpy()) for metric in unique for v in metric.variables]
+        for metric in unique:
+            metric.reset_state()
+
+    def restore(self) -> None:
+        """Put the remembered values back."""
+        for variable, value in self._values:
+            variable.assign(value)

@@ -1,0 +1,136 @@
+"""Building a task's model, and what to say when its code fails."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import tensorflow as tf
+
+from framework.data.source import Source
+from framework.engine.step import models_of
+from framework.errors import UserError
+
+if TYPE_CHECKING:
+    from framework.task import Task
+
+_LIBRARIES = (Path(keras.__file__).parent, Path(tf.__file__).parent, Path(__file__).parents[1])
+_FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\w+)')
+_MOST_LINES = 14
+
+
+def build_model(task: Task) -> Any:
+    """Return the task's model, or say what `build_model` gave instead."""
+    where = f"{type(task).__name__}.build_model"
+    with user_code(where):
+        model = task.build_model()
+    models = models_of(model)
+    for name, each in models.items():
+        if not isinstance(each, keras.Model):
+            what = f"{type(each).__name__}" + (f" for {name!r}" if len(models) > 1 else "")
+            raise UserError(
+                f"build_model returned a {what}, not a keras.Model",
+                where=where,
+                fix="Return the model, or a dict of models by name.",
+            )
+    if not models:
+        raise UserError("build_model returned no model", where=where)
+    return model
+
+
+def is_built(model: Any) -> bool:
+    """Tell whether every model has its weights."""
+    return all(each.built for each in models_of(model).values())
+
+
+def build_by_tracing(step: Callable[[Any], Any], spec: Any, task: Task, name: str) -> None:
+    """Give a model its weights by tracing a step on a batch of the data's shape.
+
+    Nothing runs: the trace is thrown away, and only the weights that it made are kept.
+
+    Args:
+        step: Called with a symbolic batch.
+        spec: The nest of TensorSpecs of a batch.
+        task: Whose model it is.
+        name: The step's name, for messages.
+    """
+    function = tf.function(lambda batch: (step(batch), None)[1], autograph=False)
+    with user_code(f"{type(task).__name__}.{name}", spec):
+        function.get_concrete_function(spec)
+    if not is_built(task.model):
+        missing = [n for n, m in models_of(task.model).items() if not m.built]
+        raise UserError(
+            f"{name} never calls the model" + (f" {missing}" if len(missing) > 1 else ""),
+            where=f"{type(task).__name__}.{name}",
+            fix="Call self.model(x) in it, or return a built model: "
+            "keras.Sequential([keras.Input(shape), ...]).",
+        )
+
+
+@contextmanager
+def user_code(where: str, spec: Any = None) -> Iterator[None]:
+    """Turn an exception of the task's code into a `UserError` that points at its line.
+
+    Args:
+        where: The function it happened in, in case the traceback does not tell.
+        spec: The TensorSpecs of the batch that it was given, to be shown, or its source.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        fix = None
+        if "out of scope" in str(error) or "InaccessibleTensor" in type(error).__name__:
+            fix = "Log and return after a branch or loop, not inside it: self.log(name, value)."
+        place = _place(error)
+        shown = f"{where}, {place}" if place else where
+        if isinstance(spec, Source):
+            spec = spec.spec()
+        if spec is not None:
+            shown += f"\n         on a batch of {describe(spec)}"
+        raise UserError(_message(error), where=shown, fix=fix) from error
+
+
+def describe(spec: Any) -> str:
+    """Return dtypes and shapes of a nest in one line.
+
+    Example:
+        >>> describe((tf.TensorSpec([32, 28, 28, 1]), tf.TensorSpec([32], tf.uint8)))
+        '(float32 [32, 28, 28, 1], uint8 [32])'
+    """
+    shown = tf.nest.map_structure(lambda t: f"{t.dtype.name} {list(t.shape)}", spec)
+    return str(shown).replace("'", "")
+
+
+def _place(error: BaseException) -> str | None:
+    # AutoGraph puts the user's own lines into the message, since its frames are generated.
+    frames = [(f, int(n)) for f, n, _ in _FRAME.findall(str(error))]
+    stack = traceback.extract_tb(error.__traceback__)
+    frames = [(f.filename, f.lineno or 0) for f in stack] + frames
+    for file, line in reversed(frames):
+        path = Path(file)
+        own = path.exists() and not any(library in path.parents for library in _LIBRARIES)
+        if own and "site-packages" not in path.parts and "autograph_generated" not in file:
+            return f"{path.name}:{line}"
+    return None
+
+
+def _message(error: BaseException) -> str:
+    text = str(error)
+    if text.startswith("in user code:"):
+        # What follows the quoted frames is the message of the error itself.
+        kept = re.split(r'\n    File "[^"]+", line \d+, in [^\n]*\n        [^\n]*', text)[-1]
+        text = inspect.cleandoc(kept) or text
+    else:
+        text = f"{type(error).__name__}: {text}"
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    if len(lines) > _MOST_LINES:
+        lines = [*lines[:_MOST_LINES], "…"]
+    return "\n".join(lines)

@@ -1,0 +1,127 @@
+"""Evaluation and prediction, through the same compiled loop as training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from framework.data.source import Source
+from framework.engine.accumulator import Accumulator, MetricStates
+from framework.engine.build import user_code
+from framework.engine.loop import Loop
+from framework.engine.schedule import Schedule
+from framework.engine.step import Engine
+
+
+class Evaluator:
+    """Judges the model on one or several sets.
+
+    Training metrics are left as they were: means add up in an accumulator of the evaluation's
+    own, and the Keras metrics that training uses too are set aside meanwhile.
+
+    Example:
+        >>> Evaluator(engine, {"": source}, "val").run(global_step=1563)
+        {'val/loss': 2.61, 'val/accuracy': 0.355}
+
+    Args:
+        engine: Runs the task's `eval_step`.
+        sources: The sets by name; a single one is called "".
+        stage: What metric names begin with: `val` or `test`.
+        eager: Run each step in Python.
+        interrupted: Asked about once a second; True ends the evaluation early.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        sources: Mapping[str, Source],
+        stage: str,
+        *,
+        eager: bool = False,
+        interrupted: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._engine, self._sources, self._stage = engine, sources, stage
+        self._interrupted = interrupted
+        self._means = {name: Accumulator() for name in sources}
+        self._loops = {
+            name: Loop(source, partial(engine.eval_step, self._means[name]), eager=eager)
+            for name, source in sources.items()
+        }
+
+    def trace(self) -> None:
+        """Compile for every set, running no step."""
+        for name, loop in self._loops.items():
+            where = f"{type(self._engine.task).__name__}.eval_step"
+            with user_code(where, self._sources[name]):
+                loop.trace()
+
+    def run(self, global_step: int = 0, most: int | None = None) -> dict[str, float]:
+        """Evaluate on every set.
+
+        Args:
+            global_step: Optimizer steps done, as the step may read it.
+            most: Look at so many batches only.
+
+        Returns:
+            Metrics by full name; of the part that was seen, if interrupted.
+        """
+        metrics: dict[str, float] = {}
+        for name, loop in self._loops.items():
+            accumulator = self._means[name]
+            aside = MetricStates(
+                [*accumulator.keras_metrics.values(), *self._engine.train.keras_metrics.values()]
+            )
+            accumulator.reset()
+            try:
+                self._run(loop, global_step, most)
+                prefix = "/".join(part for part in (self._stage, name) if part)
+                metrics |= {f"{prefix}/{k}": v for k, v in accumulator.read().items()}
+            finally:
+                aside.restore()
+        return metrics
+
+    def _run(self, loop: Loop, global_step: int, most: int | None) -> None:
+        schedule = Schedule([])
+        at, end = 0, loop.source.steps
+        end = most if end is None else min(end, end if most is None else most)
+        while (end is None or at < end) and not self._interrupted():
+            stop = schedule.next_stop(at, end, end)
+            started = time.monotonic()
+            steps, _ = loop.run(0, at, stop, global_step + at)
+            schedule.measured(steps, time.monotonic() - started)
+            at += steps
+            if at < stop:
+                return
+
+
+def predict(
+    step: Callable[[Any], Any], source: Source, *, eager: bool = False, most: int | None = None
+) -> Any:
+    """Return what a step says of every batch, joined along the first axis.
+
+    Args:
+        step: The task's `predict_step`.
+        source: The set.
+        eager: Run each step in Python.
+        most: Look at so many batches only.
+
+    Returns:
+        A nest of NumPy arrays with a row for each example.
+    """
+    run = step if eager else tf.function(step, reduce_retracing=True)
+    parts: list[Any] = []
+    end = source.steps if most is None else min(most, source.steps or most)
+    for start, stop, size in source.parts(0, end if end is not None else 2**62):
+        cursor = source.cursor(0, start)
+        for index in range(start, stop):
+            try:
+                batch = source.read(cursor, tf.constant(index, tf.int64), size)
+            except tf.errors.OutOfRangeError:
+                break
+            parts.append(tf.nest.map_structure(np.asarray, run(batch)))
+    return tf.nest.map_structure(lambda *leaves: np.concatenate(leaves), *parts)

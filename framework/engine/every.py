@@ -1,0 +1,100 @@
+"""`Every`: the one way to say when the host is needed."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from framework.errors import UserError
+
+_SECONDS = {"s": 1, "min": 60, "h": 3600}
+_TEXT = re.compile(r"(\d+(?:\.\d+)?)\s*(st|ep|s|min|h)")
+
+
+@dataclass(frozen=True)
+class Every:
+    """A recurring moment: every so many steps, epochs, or seconds.
+
+    The trainer runs the compiled loop exactly up to the nearest moment that somebody asked for,
+    and not past it, so a moment given in steps or epochs is met on the exact step. One given in
+    time is met at the end of the stretch it falls into, at most about a second late.
+
+    Example:
+        >>> Every("500st").next_step(1200, steps_per_epoch=1563)
+        1500
+        >>> Every("0.5ep").next_step(0, steps_per_epoch=100)
+        50
+        >>> Every("10min").seconds
+        600.0
+
+    Args:
+        text: A number and a unit: `st` (optimizer steps), `ep` (epochs), `s`, `min` or `h`.
+
+    Raises:
+        UserError: The text is no such thing, or the number is not above 0 (whole, for steps).
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        match = _TEXT.fullmatch(str(self.text).strip())
+        if not match:
+            raise UserError(
+                f"{self.text!r} does not say when",
+                fix="Give a number and a unit: 500st (steps), 1ep (epochs), 30s, 10min or 2h.",
+            )
+        count = Fraction(match[1])
+        if count <= 0 or (match[2] == "st" and count.denominator != 1):
+            kind = "a whole number of steps" if match[2] == "st" else "a number"
+            raise UserError(f"{self.text!r} is no interval", fix=f"Give {kind} above 0.")
+
+    @property
+    def count(self) -> Fraction:
+        """The number before the unit, exact."""
+        return Fraction(_TEXT.fullmatch(self.text.strip())[1])  # type: ignore[index]
+
+    @property
+    def unit(self) -> str:
+        """One of `st`, `ep`, `s`, `min`, `h`."""
+        return _TEXT.fullmatch(self.text.strip())[2]  # type: ignore[index]
+
+    @property
+    def seconds(self) -> float | None:
+        """The interval in seconds, or None for one in steps or epochs."""
+        scale = _SECONDS.get(self.unit)
+        return None if scale is None else float(self.count * scale)
+
+    def next_step(self, step: int, steps_per_epoch: int | None) -> int | None:
+        """Return the first step after `step` at which this moment falls.
+
+        Args:
+            step: Optimizer steps done so far.
+            steps_per_epoch: Steps in an epoch, or None while that is unknown.
+
+        Returns:
+            A step number above `step`, or None if it cannot be told in advance: intervals in
+            time, and whole epochs of unknown length, which the epoch's end itself meets.
+
+        Raises:
+            UserError: A fraction of an epoch whose length is unknown.
+        """
+        if self.seconds is not None:
+            return None
+        if self.unit == "st":
+            count = int(self.count)
+            return (step // count + 1) * count
+        if steps_per_epoch is None:
+            if self.count.denominator != 1:
+                raise UserError(
+                    f"{self.text!r} needs the length of an epoch, which this data does not tell",
+                    fix="Give steps instead (500st), or data with a known length.",
+                )
+            return None
+        # The k-th moment is the first whole step at or past k * count epochs.
+        length = self.count * steps_per_epoch
+        k = math.floor(step / length) + 1
+        while math.ceil(k * length) <= step:
+            k += 1
+        return math.ceil(k * length)

@@ -1,0 +1,102 @@
+"""The compiled loop: many steps for one call from the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import tensorflow as tf
+
+from framework.data.source import Source, batch_rows
+
+# The body of the loop: (read, steps before batch 0, batch index, examples so far, go on)
+# -> (next index, examples so far, go on).
+Step = Callable[..., tuple[Any, Any, Any]]
+
+
+class Loop:
+    """Runs a step over a part of an epoch, in one call.
+
+    Within a call nothing happens in Python: batches are read and steps done in a `tf.while_loop`.
+    A part is cut where the shape of a batch changes, so that each trace has static shapes; there
+    are at most two of them. How an epoch is cut into parts changes no bit of the result.
+
+    Example:
+        >>> loop = Loop(source, engine.train_step)
+        >>> loop.run(epoch=0, start=0, stop=100)
+        (100, 3200)
+
+    Args:
+        source: Where batches come from.
+        step: What to do with one, the body of the loop: `Engine.train_step` or
+            `Engine.eval_step`.
+        eager: Run each step in Python, for a breakpoint.
+    """
+
+    def __init__(self, source: Source, step: Step, *, eager: bool = False) -> None:
+        self.source, self.step, self._eager = source, step, eager
+        self._run = self._steps if eager else tf.function(self._steps, autograph=False)
+
+    def run(self, epoch: int, start: int, stop: int, global_step: int = 0) -> tuple[int, int]:
+        """Run batches [start, stop) of an epoch.
+
+        Args:
+            epoch: Which epoch, from 0.
+            start: The first batch, from 0.
+            stop: The batch after the last.
+            global_step: Optimizer steps done before batch `start`.
+
+        Returns:
+            How many batches and how many examples there were: fewer batches than asked for where
+            the data ended.
+        """
+        at, examples = start, 0
+        for first, last, size in self.source.parts(start, stop):
+            cursor = self.source.cursor(epoch, first)
+            bounds = [tf.constant(n, tf.int64) for n in (first, last, global_step - start)]
+            index, rows, _ = self._run(cursor, *bounds, size)
+            at, examples = int(index), examples + int(rows)
+            self.source.moved(at)
+            if at < last:
+                break
+        return at - start, examples
+
+    def trace(self, stop: int | None = None) -> None:
+        """Compile for the batch shapes of an epoch's first `stop` batches, running no step."""
+        if self._eager:
+            return
+        zero = tf.constant(0, tf.int64)
+        for first, _, size in self.source.parts(0, stop or self.source.steps or 1):
+            cursor = self.source.cursor(0, first)
+            self._run.get_concrete_function(cursor, zero, zero, zero, size)
+
+    def _steps(
+        self, cursor: Any, start: tf.Tensor, stop: tf.Tensor, before: tf.Tensor, size: int | None
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        def read(index: tf.Tensor) -> tuple[Any, Any]:
+            batch = self.source.read(cursor, index, size)
+            return batch, batch_rows(batch) if size is None else size
+
+        body = partial(self.step, read, before)
+        if self.source.steps is None:
+            body = partial(self._step_if_any, cursor, before)
+        state = start, tf.zeros((), tf.int64), tf.constant(True)
+        if self._eager:
+            while state[2] and state[0] < stop:
+                state = body(*state)
+            return state
+        return tf.while_loop(lambda index, _, more: tf.logical_and(more, index < stop), body, state)
+
+    def _step_if_any(self, cursor: Any, before: Any, index: Any, examples: Any, more: Any) -> Any:
+        following = cursor.get_next_as_optional()
+
+        def read(_: Any) -> tuple[Any, Any]:
+            batch = self.source.finish(following.get_value(), index)
+            return batch, batch_rows(batch)
+
+        return tf.cond(
+            following.has_value(),
+            lambda: self.step(read, before, index, examples, more),
+            lambda: (index, examples, tf.constant(False)),
+        )

@@ -1,0 +1,102 @@
+"""Precision: the dtype policy of a run, and the loss scale of float16."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+def set_precision(precision: str) -> None:
+    """Make Keras build layers at `precision`; `float64` also changes Keras's default float.
+
+    Args:
+        precision: `float32`, `mixed_bfloat16`, `mixed_float16` or `float64`.
+    """
+    keras.config.set_floatx("float64" if precision == "float64" else "float32")
+    keras.config.set_dtype_policy(precision)
+
+
+class LossScale:
+    """The dynamic loss scale of float16 training.
+
+    The loss is multiplied by the scale before it is differentiated, so that small gradients do
+    not vanish in float16, and the gradients are divided by it again. When a gradient overflows,
+    the update is skipped and the scale halved; after `growth_steps` good updates it is doubled
+    (Micikevicius et al., Mixed Precision Training, 2018).
+
+    Example:
+        >>> scale = LossScale()
+        >>> float(scale.value)
+        32768.0
+
+    Args:
+        initial: The first scale.
+        growth_steps: Good updates in a row before the scale is doubled.
+
+    Attributes:
+        value: The scale, a float32 variable.
+        good_steps: Good updates since the scale last changed, an int64 variable.
+        skipped: Updates skipped so far, an int64 variable.
+    """
+
+    def __init__(self, initial: float = 2.0**15, growth_steps: int = 2000) -> None:
+        self.growth_steps = growth_steps
+        self.value = tf.Variable(initial, dtype=tf.float32, trainable=False, name="loss_scale")
+        self.good_steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="good_steps")
+        self.skipped = tf.Variable(0, dtype=tf.int64, trainable=False, name="skipped_steps")
+
+    def unscale(self, gradients: list[Any]) -> list[Any]:
+        """Divide gradients by the scale; None stays None."""
+        inverse = 1.0 / self.value
+        return [_map_values(g, lambda v: v * tf.cast(inverse, v.dtype)) for g in gradients]
+
+    def apply_if_finite(self, gradients: list[Any], apply: Callable[[], None]) -> None:
+        """Call `apply` if every gradient is finite, and adjust the scale either way."""
+        checks = [
+            tf.reduce_all(tf.math.is_finite(g.values if isinstance(g, tf.IndexedSlices) else g))
+            for g in gradients
+            if g is not None
+        ]
+
+        def good() -> tf.Tensor:
+            apply()
+            self.good_steps.assign_add(1)
+            grow = self.good_steps >= self.growth_steps
+            self.good_steps.assign(tf.where(grow, tf.zeros_like(self.good_steps), self.good_steps))
+            doubled = tf.minimum(self.value * 2.0, tf.float32.max / 2)
+            self.value.assign(tf.where(grow, doubled, self.value))
+            return tf.constant(True)
+
+        def bad() -> tf.Tensor:
+            self.good_steps.assign(0)
+            self.skipped.assign_add(1)
+            self.value.assign(tf.maximum(self.value / 2.0, 1.0))
+            return tf.constant(False)
+
+        tf.cond(tf.reduce_all(tf.stack(checks)), good, bad)
+
+    def state(self) -> dict[str, Any]:
+        """Return the three variables' values."""
+        return {k: np.asarray(v) for k, v in self._variables().items()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take back what `state` returned."""
+        for name, variable in self._variables().items():
+            variable.assign(state[name])
+
+    def _variables(self) -> dict[str, tf.Variable]:
+        return {"value": self.value, "good_steps": self.good_steps, "skipped": self.skipped}
+
+
+def _map_values(gradient: Any, function: Callable[[tf.Tensor], tf.Tensor]) -> Any:
+    if gradient is None:
+        return None
+    if isinstance(gradient, tf.IndexedSlices):
+        return tf.IndexedSlices(
+            function(gradient.values), gradient.indices, dense_shape=gradient.dense_shape
+        )
+    return function(gradient)

@@ -1,0 +1,98 @@
+"""The schedule of wake-ups: how far the compiled loop may run before the host is needed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from framework.engine.every import Every
+
+LONGEST_STRETCH = 1.0  # seconds, so that signals and Ctrl-C are answered at once
+GROWTH = 8  # a stretch is at most so many times as long as the one before
+
+
+class Timer:
+    """Says when one listener's moment has come.
+
+    Example:
+        >>> timer = Timer(Every("500st"))
+        >>> timer.next_step(0, steps_per_epoch=1563), timer.due(500, 1563, epoch_ends=False)
+        (500, True)
+
+    Args:
+        every: The moment, or None for never.
+        clock: Returns seconds.
+    """
+
+    def __init__(self, every: Every | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.every, self._clock = every, clock
+        self._last = clock()
+
+    def next_step(self, step: int, steps_per_epoch: int | None) -> int | None:
+        """Return the next step at which the host is needed, if that can be told."""
+        return self.every.next_step(step, steps_per_epoch) if self.every else None
+
+    def due(
+        self, step: int, steps_per_epoch: int | None, *, epoch_ends: bool, epochs: int = 0
+    ) -> bool:
+        """Tell whether the moment has come at `step`; one in time starts anew.
+
+        Args:
+            step: Optimizer steps done.
+            steps_per_epoch: Steps in an epoch, or None while that is unknown.
+            epoch_ends: Whether `step` is the last of an epoch.
+            epochs: Epochs finished, this one included if it ends.
+        """
+        if self.every is None:
+            return False
+        seconds = self.every.seconds
+        if seconds is not None:
+            if self._clock() - self._last < seconds:
+                return False
+            self._last = self._clock()
+            return True
+        if self.every.unit == "ep" and steps_per_epoch is None:
+            return epoch_ends and epochs % int(self.every.count) == 0
+        return self.next_step(step - 1, steps_per_epoch) == step
+
+
+class Schedule:
+    """Finds the nearest step at which anybody needs the host.
+
+    A stretch is kept to about a second by the speed measured so far, and to the shortest
+    interval in time that somebody asked for.
+
+    Example:
+        >>> schedule = Schedule([Timer(Every("50st")), Timer(Every("1ep"))])
+        >>> schedule.measured(steps=10, seconds=0.01)
+        >>> schedule.next_stop(step=20, end=1563, steps_per_epoch=1563)
+        50
+
+    Args:
+        timers: The listeners' moments.
+        every_batch: Somebody overrides a per-batch hook: wake for every batch.
+    """
+
+    def __init__(self, timers: Sequence[Timer], *, every_batch: bool = False) -> None:
+        self._timers, self._every_batch = timers, every_batch
+        times = [t.every.seconds for t in timers if t.every and t.every.seconds is not None]
+        self._budget = min([LONGEST_STRETCH, *times])
+        self._longest = 1
+
+    def next_stop(self, step: int, end: int | None, steps_per_epoch: int | None) -> int:
+        """Return the step to run to: above `step`, at most `end`.
+
+        Args:
+            step: Optimizer steps done.
+            end: The last step of this epoch or of the run, or None while that is unknown.
+            steps_per_epoch: Steps in an epoch, or None while that is unknown.
+        """
+        if self._every_batch:
+            return step + 1
+        stops = [timer.next_step(step, steps_per_epoch) for timer in self._timers]
+        return min(s for s in [*stops, end, step + self._longest] if s is not None)
+
+    def measured(self, steps: int, seconds: float) -> None:
+        """Learn from a stretch how many steps fit into the next."""
+        fitting = int(steps * self._budget / max(seconds, 1e-6))
+        self._longest = max(1, min(fitting, max(steps, self._longest) * GROWTH))

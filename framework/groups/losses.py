@@ -1,0 +1,79 @@
+"""`loss=` and `metrics=`: the losses and metrics of Keras."""
+
+# ruff: noqa: UP045 - OmegaConf reads these annotations at run time.
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Optional
+
+
+@dataclass
+class LossConfig:
+    """A loss without options of its own."""
+
+    _target_: str = "keras.losses.MeanSquaredError"
+    reduction: Optional[str] = "sum_over_batch_size"
+
+
+@dataclass
+class CrossentropyConfig(LossConfig):
+    """Cross-entropy against one-hot or soft labels."""
+
+    _target_: str = "keras.losses.CategoricalCrossentropy"
+    from_logits: bool = False
+    label_smoothing: float = 0.0
+
+
+@dataclass
+class SparseCrossentropyConfig(LossConfig):
+    """Cross-entropy against class numbers."""
+
+    _target_: str = "keras.losses.SparseCategoricalCrossentropy"
+    from_logits: bool = False
+    ignore_class: Optional[int] = None
+
+
+@dataclass
+class HuberConfig(LossConfig):
+    """Squared near zero, linear far from it."""
+
+    _target_: str = "keras.losses.Huber"
+    delta: float = 1.0
+
+
+@dataclass
+class MetricConfig:
+    """A function `(y_true, y_pred)` that gives one value for each example."""
+
+    _target_: str
+    _partial_: bool = True
+
+
+@dataclass
+class TopKConfig(MetricConfig):
+    """Whether the label is among the k likeliest classes."""
+
+    _target_: str = "keras.metrics.sparse_top_k_categorical_accuracy"
+    k: int = 5
+
+
+LOSSES: dict[str, Any] = {
+    "none": {},
+    "sparse_categorical_crossentropy": SparseCrossentropyConfig,
+    "categorical_crossentropy": CrossentropyConfig,
+    "binary_crossentropy": CrossentropyConfig(_target_="keras.losses.BinaryCrossentropy"),
+    "mse": LossConfig,
+    "mae": LossConfig(_target_="keras.losses.MeanAbsoluteError"),
+    "huber": HuberConfig,
+    "kl_divergence": LossConfig(_target_="keras.losses.KLDivergence"),
+}
+
+METRICS: dict[str, Any] = {
+    "accuracy": MetricConfig(_target_="keras.metrics.sparse_categorical_accuracy"),
+    "top5": TopKConfig,
+    "categorical_accuracy": MetricConfig(_target_="keras.metrics.categorical_accuracy"),
+    "binary_accuracy": MetricConfig(_target_="keras.metrics.binary_accuracy"),
+    "mse": MetricConfig(_target_="keras.metrics.mean_squared_error"),
+    "mae": MetricConfig(_target_="keras.metrics.mean_absolute_error"),
+}

@@ -1,0 +1,111 @@
+"""The root of the configuration, and its registration with Hydra."""
+
+# ruff: noqa: UP045, UP006 - OmegaConf reads these annotations at run time.
+
+from __future__ import annotations
+
+import typing
+from dataclasses import dataclass, field, fields, make_dataclass
+from typing import Any, Dict, List, Optional
+
+from framework.config import TrainerConfig, option
+from framework.groups.data import DATA
+from framework.groups.listeners import CALLBACKS, LOGGERS
+from framework.groups.losses import LOSSES, METRICS
+from framework.groups.optimizers import OPTIMIZERS
+
+ROOT = "framework"
+"""The root's name; a project's own conf/config.yaml does not stand in its way."""
+
+GROUPS: dict[str, dict[str, Any]] = {
+    "trainer": {"default": {}},
+    "data": DATA,
+    "model": {"none": {}},
+    "optimizer": OPTIMIZERS,
+    "loss": LOSSES,
+    "metrics": METRICS,
+    "callbacks": CALLBACKS,
+    "loggers": LOGGERS,
+}
+"""The groups and their choices, in the order in which help shows them."""
+
+LISTS = ("metrics", "callbacks", "loggers")
+"""Groups of which several choices hold at once, each in a node of its own name."""
+
+MODES = ("fit", "validate", "test", "predict")
+
+
+def mutable(schema: type) -> type:
+    """Return the schema's twin that OmegaConf may write to: it locks frozen dataclasses."""
+    types = typing.get_type_hints(schema)
+    return make_dataclass(
+        schema.__name__, [(f.name, types[f.name], field(default=f.default)) for f in fields(schema)]
+    )
+
+
+TrainerOptions = mutable(TrainerConfig)
+
+
+def _defaults() -> List[Any]:
+    # The task comes last: its own defaults list may override the choice of any other group.
+    return [
+        "_self_",
+        {"trainer": "default"},
+        {"data": "none"},
+        {"model": "none"},
+        {"optimizer": "adam"},
+        {"loss": "none"},
+        {"metrics": []},
+        {"callbacks": []},
+        {"loggers": ["csv", "tensorboard"]},
+        {"task": "???"},
+        {"override hydra/job_logging": "none"},
+        {"override hydra/hydra_logging": "none"},
+    ]
+
+
+def _hydra() -> Dict[str, Any]:
+    # A run has a directory of its own making; Hydra's own would litter the working directory.
+    return {
+        "output_subdir": None,
+        "run": {"dir": "."},
+        "sweep": {"dir": "${sweep_dir}", "subdir": "."},
+        "job": {"chdir": False},
+    }
+
+
+@dataclass
+class RunConfig:
+    """All of one run."""
+
+    defaults: List[Any] = field(default_factory=_defaults)
+    hydra: Any = field(default_factory=_hydra)
+    mode: str = option("fit", "fit (train, validate, then test), validate, test or predict.")
+    checkpoint: Optional[str] = option(None, "Start from best, last, or a checkpoint's path.")
+    run_dir: Optional[str] = option(None, "Where the run goes; null: runs/<task>/<time>-<random>.")
+    sweep_dir: Optional[str] = option(None, "The same for -m; null: runs/sweep-<time>-<random>.")
+    seed: int = option(0, "Seed of weights, shuffling, dropout and augmentation.")
+    debug: bool = option(False, "Show tracebacks; -v for short.")
+    trainer: TrainerOptions = field(  # type: ignore[valid-type]
+        default_factory=lambda: TrainerOptions(seed="${seed}")
+    )
+    data: Any = None
+    model: Any = None
+    optimizer: Any = None
+    loss: Any = None
+    metrics: Any = field(default_factory=dict)
+    callbacks: Any = field(default_factory=dict)
+    loggers: Any = field(default_factory=dict)
+    task: Any = None
+
+
+def register() -> None:
+    """Make the root and the groups known to Hydra; calling it again changes nothing."""
+    from hydra.core.config_store import ConfigStore
+
+    store = ConfigStore.instance()
+    store.store(name=ROOT, node=RunConfig)
+    for group, choices in GROUPS.items():
+        for name, node in choices.items():
+            package = f"{group}.{name}" if group in LISTS else group
+            store.store(group=group, name=name, node=node, package=package)

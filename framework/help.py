@@ -1,0 +1,124 @@
+"""The help text: tasks, groups and options. Imports neither Hydra nor TensorFlow."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import fields
+from pathlib import Path
+
+from framework.groups.root import GROUPS, RunConfig
+
+EXAMPLES = """\
+examples:
+  python -m framework task=cifar100_subclass
+  python -m framework task=cifar100_subclass trainer.max_epochs=10 optimizer=sgd \\
+         optimizer.learning_rate=0.1 data.batch_size=64
+  python -m framework -m task=mnist_sequential,mnist_functional seed=1,2,3
+  python -m framework task=cifar100_subclass run_dir=runs/a      # again: continues
+  python -m framework task=cifar100_subclass run_dir=runs/a mode=test checkpoint=best
+"""
+
+FLAGS = """\
+flags:
+  -m, --multirun      run every combination of the values given as a,b,c, one after the other
+  -v                  show tracebacks
+  --cfg job           print the configuration instead of running; --resolve fills in ${...}
+  --config-dir DIR    where to look for task/, model/, ...; default: ./conf
+  --shell-completion install=bash    completion for the keras-task command: eval "$(...)"
+  --help              this page
+"""
+
+USAGE = "usage: python -m framework task=<task> [key=value ...] [flags]    (or: keras-task ...)"
+
+_TRAINER = (
+    "max_epochs max_steps max_time limit_train_batches limit_val_batches val_every log_every "
+    "fast_dev_run overfit_batches precision device engine deterministic"
+).split()
+
+
+def list_tasks(config_dir: Path | None) -> dict[str, str]:
+    """Return the tasks of a project, each with its one-line description.
+
+    Args:
+        config_dir: The project's `conf`. A task is a file `task/<name>.yaml` whose name does not
+            begin with an underscore; its description is the first comment line in it.
+
+    Returns:
+        Descriptions by task name, sorted.
+    """
+    found = {}
+    for path in sorted((config_dir or Path("conf")).glob("task/*.yaml")):
+        if not path.name.startswith("_"):
+            found[path.stem] = _first_comment(path)
+    return found
+
+
+def list_choices(config_dir: Path | None) -> dict[str, list[str]]:
+    """Return every group but `task` with its choices: the library's and the project's own."""
+    choices = {group: list(known) for group, known in GROUPS.items()}
+    if config_dir and config_dir.is_dir():
+        for folder in sorted(p for p in config_dir.iterdir() if p.is_dir() and p.name != "task"):
+            own = [p.stem for p in sorted(folder.glob("*.yaml")) if p.name[0] != "_"]
+            known = choices.setdefault(folder.name, [])
+            known.extend(name for name in own if name not in known)
+    return {group: names for group, names in choices.items() if names and names != ["default"]}
+
+
+def usage(config_dir: Path | None) -> str:
+    """Return the short text for a command that names no task."""
+    return "\n".join([USAGE, "", *_task_lines(config_dir), "", "--help shows all the rest."])
+
+
+def help_text(config_dir: Path | None) -> str:
+    """Return the whole help page."""
+    from framework.config import TrainerConfig
+
+    lines = [
+        "Train, validate, test or predict with a task.",
+        "",
+        USAGE,
+        "",
+        *_task_lines(config_dir),
+        "",
+        "groups (group=choice, then group.option=value; metrics, callbacks, loggers: [a,b]):",
+    ]
+    for group, names in list_choices(config_dir).items():
+        lines += _hanging(group, ", ".join(names))
+    lines += ["", "options:"]
+    for field in fields(RunConfig):
+        if "help" in field.metadata:
+            lines += _hanging(f"{field.name}={_show(field.default)}", field.metadata["help"], 32)
+    for field in fields(TrainerConfig):
+        if field.name in _TRAINER:
+            name = f"trainer.{field.name}={_show(field.default)}"
+            lines += _hanging(name, field.metadata["help"], 32)
+    lines += ["  --cfg job shows the others.", "", EXAMPLES, FLAGS]
+    return "\n".join(lines).rstrip()
+
+
+def _task_lines(config_dir: Path | None) -> list[str]:
+    tasks = list_tasks(config_dir)
+    if not tasks:
+        return ["tasks: none here. Write conf/task/<name>.yaml with a line `_target_: tasks.x.X`."]
+    width = max(map(len, tasks)) + 2
+    return ["tasks:", *(f"  {name:<{width}}{text}".rstrip() for name, text in tasks.items())]
+
+
+def _hanging(name: str, text: str, width: int = 12) -> list[str]:
+    first = f"  {name:<{width}} "
+    return textwrap.wrap(text, 99, initial_indent=first, subsequent_indent=" " * len(first))
+
+
+def _show(default: object) -> str:
+    if default is None:
+        return "null"
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def _first_comment(path: Path) -> str:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#") and not line.startswith("# @package"):
+            return line.lstrip("# ").strip()
+        if line and not line.startswith("#"):
+            break
+    return ""

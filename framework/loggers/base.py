@@ -1,0 +1,37 @@
+"""The logger: where the numbers of a run go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+
+class Logger:
+    """A sink for metrics, opened once per run on its run directory.
+
+    Metric names carry their stage: `train/loss`, `val/accuracy`, `test/accuracy`, or
+    `val/<set>/accuracy` where there are several validation sets. The step is the number of
+    optimizer steps done, and the only x-axis.
+
+    Example:
+        >>> class Print(Logger):
+        ...     def log_metrics(self, metrics, step, epoch):
+        ...         print(step, dict(metrics))
+    """
+
+    def open(self, run_dir: Path, step: int | None) -> None:
+        """Start writing below `run_dir`.
+
+        Args:
+            run_dir: The run's directory; it exists.
+            step: Drop what an earlier run logged past this step. None: keep everything.
+        """
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int, epoch: int) -> None:
+        """Record values measured at `step`, in epoch `epoch` (the first is 1)."""
+
+    def log_text(self, name: str, text: str, step: int) -> None:
+        """Record a text, such as the resolved configuration."""
+
+    def close(self) -> None:
+        """Write out everything and let go of the files."""

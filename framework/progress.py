@@ -1,0 +1,33 @@
+"""The one record of how far a run has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Progress:
+    """Where training stands. Plain numbers; imports nothing of the trainer.
+
+    Example:
+        >>> Progress(epoch=1, batch=0, step=1563)
+        Progress(epoch=1, batch=0, step=1563, examples=0, seconds=0.0)
+
+    Attributes:
+        epoch: Epochs finished.
+        batch: Batches done in the current epoch; 0 between two epochs.
+        step: Optimizer steps done in all: the only x-axis.
+        examples: Training examples seen so far.
+        seconds: Wall time of training so far, earlier runs of the same directory included.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    examples: int = 0
+    seconds: float = 0.0
+
+    @property
+    def current_epoch(self) -> int:
+        """The number, from 1, of the epoch at work, or between two epochs of the last one."""
+        return self.epoch + 1 if self.batch else max(self.epoch, 1)

@@ -1,0 +1,63 @@
+"""`result.json`: what came of a run."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("keras-task-framework", "tensorflow", "keras", "numpy", "hydra-core")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide a result."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write_result(path: Path, result: dict[str, Any]) -> None:
+    """Write a result as strict JSON, whole or not at all; NaN and infinity become null.
+
+    Args:
+        path: The file, replaced if it is there.
+        result: What to write.
+    """
+    aside = path.with_name(f".{path.name}-{os.getpid()}")
+    aside.write_text(json.dumps(_strict(result), indent=2, allow_nan=False) + "\n")
+    os.replace(aside, path)
+
+
+def load_result(path: Path, result: dict[str, Any], *, whole: bool) -> dict[str, Any]:
+    """Return a result, laid over what an earlier run has left in its file.
+
+    Args:
+        path: The file, if there is one.
+        result: The new result.
+        whole: It is of a run that trained; otherwise, after a test alone, what the file says of
+            the training stays and only metrics are added.
+    """
+    try:
+        earlier = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return result
+    metrics = {**earlier.get("metrics", {}), **result["metrics"]}
+    return {**result, "metrics": metrics} if whole else {**result, **earlier, "metrics": metrics}
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _strict(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

@@ -1,0 +1,238 @@
+"""One run: from a composed configuration to its outcome."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from framework.config import TrainerConfig
+from framework.console import show_error
+from framework.errors import UserError, closest
+from framework.groups.root import MODES
+from framework.run_dir import RunDir, writing
+
+if TYPE_CHECKING:
+    from framework.task import Task
+    from framework.trainer import Trainer
+
+_log = logging.getLogger("framework")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to run.
+
+    Attributes:
+        config: The configuration, resolved, as plain values.
+        task: The task's name in the configuration.
+        overrides: The command line's overrides.
+        run_dir: Where to, unless the configuration says so. None: `runs/<task>/<time>-<random>`.
+    """
+
+    config: Mapping[str, Any]
+    task: str
+    overrides: Sequence[str] = ()
+    run_dir: Path | None = None
+
+    def chosen(self) -> Collection[str]:
+        """Return the sections that the overrides name."""
+        keys = {o.lstrip("+~").partition("=")[0] for o in self.overrides}
+        return {key.partition("@")[0].partition(".")[0] for key in keys}
+
+
+@dataclass
+class Outcome:
+    """What came of a run.
+
+    Attributes:
+        code: The exit code.
+        status: `completed`, `stopped`, `interrupted`, `failed` or `refused`.
+        metrics: The latest value of every metric by full name.
+        run_dir: Where its files are, or None if it left none.
+        error: Why it failed, in one line.
+    """
+
+    code: int = 0
+    status: str = "completed"
+    metrics: dict[str, float] = field(default_factory=dict)
+    run_dir: Path | None = None
+    error: str = ""
+
+
+def run(job: Job) -> Outcome:
+    """Run a job and report on the terminal; no exception but an interruption of its start leaves.
+
+    Args:
+        job: What to run.
+
+    Returns:
+        What came of it. A run directory that this made is gone again if the run was refused, or
+        ended before its first step.
+    """
+    debug = bool(job.config["debug"])
+    directory: RunDir | None = None
+    trainer: Trainer | None = None
+    outcome = Outcome()
+    error: BaseException | None = None
+    try:
+        mode, options = _check(job.config)
+        directory = _open_directory(job, mode, options)
+        checkpoint = _checkpoint(job.config, mode, directory)
+        trainer, task = _assemble(job, directory)
+        _run_mode(mode, trainer, task, checkpoint, directory)
+        outcome.status = trainer.status
+    except UserError as mistake:
+        error, outcome.code, outcome.status = mistake, 2, "refused"
+    except KeyboardInterrupt:
+        outcome.code, outcome.status = 128 + signal.SIGINT, "interrupted"
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else 1
+        outcome.code, outcome.status = code, "interrupted" if code > 128 else "failed"
+    except Exception as failure:
+        error, outcome.code, outcome.status = failure, 1, "failed"
+    steps = trainer.progress.step if trainer else 0
+    if trainer:
+        outcome.metrics = dict(trainer.metrics)
+    if error:
+        outcome.error = str(error).splitlines()[0] if str(error) else type(error).__name__
+        _log.debug("The run ended with an error", exc_info=error)
+        show_error(error, debug)
+    keep = outcome.code in (0, 1) or steps > 0
+    if directory:
+        directory.close(keep)
+        outcome.run_dir = directory.path if directory.path.exists() else None
+    _say_end(outcome, trainer, debug)
+    return outcome
+
+
+def _check(config: Mapping[str, Any]) -> tuple[str, TrainerConfig]:
+    mode = str(config["mode"])
+    if mode not in MODES:
+        raise UserError(f"There is no mode {mode!r}", where="mode", fix=closest(mode, MODES))
+    return mode, TrainerConfig.of(dict(config["trainer"]))
+
+
+def _open_directory(job: Job, mode: str, options: TrainerConfig) -> RunDir | None:
+    given = job.config["run_dir"] or job.run_dir
+    if options.fast_dev_run and mode == "fit":
+        return None
+    path = Path(given) if given else Path("runs") / job.task
+    evaluating = mode != "fit"
+    if evaluating and given and not job.config["checkpoint"] and not path.exists():
+        raise UserError(
+            f"There is no run to {mode}",
+            where=str(path),
+            fix="Give the run_dir= of a run, or checkpoint=<path>.",
+        )
+    return RunDir(path, job.config, job.overrides, evaluating=evaluating, unique=not given)
+
+
+def _checkpoint(config: Mapping[str, Any], mode: str, directory: RunDir | None) -> str | None:
+    given = config["checkpoint"]
+    if given or mode == "fit":
+        return given and str(given)
+    from framework.checkpoint.store import CheckpointStore
+
+    if directory and directory.continued:
+        store = CheckpointStore(directory.path / "checkpoints")
+        if store.steps():
+            return "best" if store.best() else "last"
+        raise UserError(
+            "The run has no checkpoint yet", where=str(directory.path), fix="Train it first: mode=fit."
+        )
+    _log.warning(
+        "mode=%s without run_dir= or checkpoint=: the model is as build_model leaves it.", mode
+    )
+    return None
+
+
+def _assemble(job: Job, directory: RunDir | None) -> tuple[Trainer, Task]:
+    from framework.assemble import quiet_stderr
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with quiet_stderr():
+        from framework import assemble
+        from framework.trainer import Trainer
+    config = job.config
+    task = assemble.build_task(config, job.chosen())
+    trainer = Trainer(
+        callbacks=list(assemble.build_named("callbacks", config["callbacks"]).values()),
+        loggers=list(assemble.build_named("loggers", config["loggers"]).values()),
+        run_dir=directory and directory.path,
+        info={"task": job.task, "overrides": list(job.overrides), "config": config},
+        **config["trainer"],
+    )
+    return trainer, task
+
+
+def _run_mode(
+    mode: str, trainer: Trainer, task: Task, checkpoint: str | None, directory: RunDir | None
+) -> None:
+    if mode == "fit":
+        trainer.fit(task, checkpoint=checkpoint)
+        if trainer.has_test:
+            trainer.test(task)
+    elif mode == "validate":
+        trainer.validate(task, checkpoint=checkpoint)
+    elif mode == "test":
+        trainer.test(task, checkpoint=checkpoint)
+    else:
+        predictions = trainer.predict(task, checkpoint=checkpoint)
+        if directory:
+            save_predictions(directory.path / "predictions.npz", predictions)
+
+
+def save_predictions(path: Path, predictions: Any) -> None:
+    """Write a nest of arrays as one `.npz`, whole or not at all.
+
+    Args:
+        path: The file.
+        predictions: One array becomes `predictions`; those of a nest are named by their place:
+            `mean`, `0`, `boxes/1`.
+    """
+    import numpy as np
+
+    arrays = dict(_leaves(predictions, ""))
+    aside = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        with writing(path.parent), open(aside, "wb") as file:
+            np.savez(file, **arrays)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    _log.info("Predictions: %s", path)
+
+
+def _leaves(node: Any, name: str) -> list[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        children = [(str(key), value) for key, value in node.items()]
+    elif isinstance(node, (tuple, list)):
+        children = [(str(i), value) for i, value in enumerate(node)]
+    else:
+        return [(name or "predictions", node)]
+    return [
+        leaf for key, value in children for leaf in _leaves(value, f"{name}/{key}" if name else key)
+    ]
+
+
+def _say_end(outcome: Outcome, trainer: Trainer | None, debug: bool) -> None:
+    if trainer and trainer.stop_reason and outcome.code != 2:
+        _log.info("%s: %s", outcome.status.capitalize(), trainer.stop_reason)
+    wanted = {k: v for k, v in outcome.metrics.items() if k.startswith("test/")} or outcome.metrics
+    if wanted and outcome.code == 0:
+        _log.info("%s", "  ".join(f"{name} {value:.4f}" for name, value in wanted.items()))
+    if not outcome.run_dir:
+        return
+    _log.info("Run directory: %s", outcome.run_dir)
+    if outcome.code == 1 and not debug:
+        _log.info("The traceback is in %s; -v shows it here.", outcome.run_dir / "log.txt")
+    if outcome.code == 0:
+        inside = outcome.run_dir.parts[:1] == ("runs",)
+        _log.info("To see the curves: tensorboard --logdir %s", "runs" if inside else outcome.run_dir)
+
+

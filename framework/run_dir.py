@@ -1,0 +1,304 @@
+"""The run directory: where a run's files go, and who may write there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from framework.config import TrainerConfig
+from framework.errors import UserError
+
+CONFIG, OVERRIDES, LOG = "config.yaml", "overrides.yaml", "log.txt"
+
+# What may differ when a run is continued: how long, what is shown, where the data lies.
+_MAY_DIFFER = {
+    "mode", "checkpoint", "run_dir", "sweep_dir", "debug", "loggers", "data.dir",
+    "data.eval_batch_size",
+    *(
+        f"trainer.{name}"
+        for name in (
+            "max_epochs", "max_steps", "max_time", "val_every", "log_every", "limit_val_batches",
+            "limit_test_batches", "sanity_val_steps", "fast_dev_run", "device", "stop_on_nan",
+            "enable_progress_bar", "enable_model_summary", "enable_checkpointing",
+        )
+    ),
+}  # fmt: skip
+# What must agree for weights to fit the network that is evaluated.
+_MUST_AGREE = ("task", "model")
+
+_log = logging.getLogger("framework")
+
+
+def make_dirs(path: Path) -> list[Path]:
+    """Make a directory and its parents; return those that were missing, outermost first."""
+    missing = [p for p in (path, *path.parents) if not p.exists()][::-1]
+    for folder in missing:
+        folder.mkdir(exist_ok=True)
+    return missing
+
+
+def make_unique(parent: Path, prefix: str = "") -> list[Path]:
+    """Make a directory that no other process can have: `<parent>/<prefix><time>-<random>`.
+
+    Returns:
+        The directories that were made, outermost first; the last one is the new one.
+    """
+    made: list[Path] = []
+    while True:
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        path = parent / f"{prefix}{stamp}-{secrets.token_hex(3)}"
+        made += make_dirs(parent)
+        try:
+            path.mkdir()
+        except (FileExistsError, FileNotFoundError) as error:
+            # Taken, or a run that came to nothing has just removed the parent.
+            if isinstance(error, FileNotFoundError) and parent.exists():
+                raise
+            continue
+        return [*made, path]
+
+
+def remove_empty(made: Sequence[Path]) -> None:
+    """Remove those of these directories that are empty, innermost first."""
+    for path in reversed(made):
+        try:
+            path.rmdir()
+        except OSError:
+            continue
+
+
+class writing:
+    """Turn a failure to write into a `UserError` that names the directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, OSError) and not isinstance(error, FileExistsError):
+            raise UserError(
+                f"Cannot write to the run directory: {error.strerror or error}",
+                where=str(error.filename or self.path),
+                fix="Make room or give another one: run_dir=<path>.",
+            ) from error
+
+
+class RunDir:
+    """One run's directory, open for writing.
+
+    Nobody else can write to it meanwhile, `config.yaml` and `overrides.yaml` are in it, and what
+    the framework logs goes to `log.txt`. `close` takes back everything if the run came to
+    nothing.
+
+    Example:
+        >>> run_dir = RunDir(Path("runs/a"), config, ["task=mine"])
+        >>> run_dir.close(keep=True)
+
+    Args:
+        path: The directory; made if missing. One that holds a run already is continued.
+        unique: Make a new directory of its own below `path` instead.
+        config: The whole configuration, resolved, as plain values.
+        overrides: The command line's overrides.
+        evaluating: The run only reads the weights; an existing configuration is left alone.
+
+    Attributes:
+        path: The directory.
+        continued: Whether a run was there before.
+
+    Raises:
+        UserError: It cannot be written to, holds something else, is in use, or holds a run with
+            another configuration.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        config: Mapping[str, Any],
+        overrides: Sequence[str],
+        *,
+        evaluating: bool = False,
+        unique: bool = False,
+    ) -> None:
+        self.path = path
+        self._handler: logging.Handler | None = None
+        self._made: list[Path] = []
+        self._before: dict[str, bytes | None] = {}
+        old = None if unique else self._check(config, evaluating)
+        self.continued = old is not None
+        try:
+            with writing(path):
+                self._made = make_unique(path) if unique else make_dirs(path)
+                self.path = self._made[-1] if unique else path
+                self._lock()
+                if not (evaluating and self.continued):
+                    self._write(CONFIG, to_yaml(dict(config)))
+                    self._write(OVERRIDES, to_yaml(list(overrides)))
+        except BaseException:
+            self.close(keep=False)
+            raise
+
+    def close(self, keep: bool) -> None:
+        """Stop writing.
+
+        Args:
+            keep: False takes back what this object has written, and the directory if it made it.
+        """
+        if self._handler:
+            _log.removeHandler(self._handler)
+            self._handler.close()
+            self._handler = None
+        if keep:
+            return
+        if self.path in self._made:
+            shutil.rmtree(self.path, ignore_errors=True)
+        else:
+            for name, text in self._before.items():
+                if text is None:
+                    (self.path / name).unlink(missing_ok=True)
+                else:
+                    (self.path / name).write_bytes(text)
+        remove_empty(self._made)
+
+    def _check(self, config: Mapping[str, Any], evaluating: bool) -> Mapping[str, Any] | None:
+        from omegaconf import OmegaConf
+
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError("The run directory is a file", where=str(self.path))
+        try:
+            there = {p.name for p in self.path.iterdir()} if self.path.exists() else set()
+        except OSError as error:
+            raise UserError(f"Cannot read it: {error.strerror}", where=str(self.path)) from error
+        if not there:
+            return None
+        if CONFIG not in there:
+            if there & {"checkpoints", "result.json"}:
+                return {}
+            raise UserError(
+                "This directory is not a run's",
+                where=str(self.path),
+                fix="Give run_dir= a new directory, or one that a run was begun in.",
+            )
+        try:
+            loaded = OmegaConf.to_container(OmegaConf.load(self.path / CONFIG))
+            old: dict[str, Any] = loaded if isinstance(loaded, dict) else {}  # type: ignore[assignment]
+        except Exception as error:
+            raise UserError(
+                f"The run's configuration cannot be read: {str(error).splitlines()[0]}",
+                where=str(self.path / CONFIG),
+            ) from error
+        changed = differences(old, config, _MUST_AGREE if evaluating else None)
+        if changed:
+            raise UserError(
+                "The run there was begun with another configuration\n" + _table(changed),
+                where=str(self.path),
+                fix="Give the same values to continue it, or another run_dir= to begin anew.",
+            )
+        return old
+
+    def _lock(self) -> None:
+        if not (self.path / LOG).exists():
+            self._before[LOG] = None
+        handler = logging.FileHandler(self.path / LOG, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._handler = handler
+        try:
+            import fcntl
+        except ImportError:
+            pass
+        else:
+            try:
+                fcntl.flock(handler.stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._before.clear()
+                self._made.clear()
+                raise UserError(
+                    "Another run is writing to this directory",
+                    where=str(self.path),
+                    fix="Wait for it to end, or give another run_dir=.",
+                ) from None
+            except OSError:
+                pass  # A file system without locks.
+        _log.addHandler(handler)
+
+    def _read(self, name: str) -> bytes | None:
+        try:
+            return (self.path / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def _write(self, name: str, text: str) -> None:
+        self._before.setdefault(name, self._read(name))
+        aside = self.path / f".{name}-{os.getpid()}"
+        try:
+            aside.write_text(text, encoding="utf-8")
+            os.replace(aside, self.path / name)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+def differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], only: Sequence[str] | None = None
+) -> list[tuple[str, Any, Any]]:
+    """Return in which options two configurations differ that must not differ.
+
+    Args:
+        old: The configuration that a run was begun with.
+        new: The one to continue it with.
+        only: Compare just these sections. Default: all, but for what may change.
+
+    Returns:
+        Option, old value, new value; an option that one of them lacks has the value `…`.
+    """
+    before, after = _flat(old), _flat(new)
+    # A trainer option that is newer than the run had its default.
+    for name, default in vars(TrainerConfig()).items():
+        before.setdefault(f"trainer.{name}", default)
+    found = []
+    for name in sorted(before.keys() | after.keys()):
+        section = name.partition(".")[0]
+        skipped = section not in only if only else not {section, name}.isdisjoint(_MAY_DIFFER)
+        a, b = before.get(name, "…"), after.get(name, "…")
+        if not skipped and a != b:
+            found.append((name, a, b))
+    return found
+
+
+def to_yaml(value: Any) -> str:
+    """Return plain values as YAML."""
+    from omegaconf import OmegaConf
+
+    return str(OmegaConf.to_yaml(OmegaConf.create(value)))
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(node, Mapping) or not node:
+        return {prefix: node} if not isinstance(node, Mapping) else {}
+    found: dict[str, Any] = {}
+    for name, value in node.items():
+        found.update(_flat(value, f"{prefix}.{name}" if prefix else str(name)))
+    return found
+
+
+def _table(changed: Sequence[tuple[str, Any, Any]], most: int = 12) -> str:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("option", "begun with", "now", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, old, new in changed[:most]:
+        table.add_row(name, str(old), str(new))
+    if len(changed) > most:
+        table.add_row(f"and {len(changed) - most} more", "", "")
+    console = Console(file=StringIO(), width=100)
+    console.print(table)
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return "\n".join("  " + line.rstrip() for line in text.strip("\n").splitlines())

@@ -1,0 +1,75 @@
+"""Sweeps: where each job goes, and the table at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from framework.run import Outcome
+
+_LONGEST = 100
+
+
+@dataclass(frozen=True)
+class SweepJob:
+    """One job of a sweep and what came of it."""
+
+    number: int
+    varied: tuple[str, ...]
+    outcome: Outcome
+
+
+def job_name(number: int, varied: Sequence[str]) -> str:
+    """Return the name of a job's directory: its number and what it varies.
+
+    Example:
+        >>> job_name(3, ["task=mnist_subclass", "seed=2"])
+        '3_task=mnist_subclass_seed=2'
+
+    Args:
+        number: The job's place in the sweep, from 0.
+        varied: The overrides that the sweep varies.
+    """
+    text = "_".join(varied)
+    name = re.sub(r"[^\w.=+-]+", "_", text).strip("_")
+    if len(name) > _LONGEST:
+        name = f"{name[:_LONGEST]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"{number}_{name}" if name else str(number)
+
+
+def print_table(jobs: Sequence[SweepJob], sweep_dir: Path) -> None:
+    """Print the jobs of a sweep: number, overrides, status, main metrics, directory."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    names = main_metrics([job.outcome for job in jobs])
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("job", "overrides", "status", *names, "directory"):
+        table.add_column(title, overflow="fold", justify="right" if title in names else "left")
+    for job in jobs:
+        outcome = job.outcome
+        values = [f"{outcome.metrics[n]:.4f}" if n in outcome.metrics else "" for n in names]
+        where = outcome.run_dir
+        if where and where.is_relative_to(sweep_dir):
+            where = where.relative_to(sweep_dir)
+        status = outcome.status + (f" ({outcome.code})" if outcome.code else "")
+        place = str(where) if where else outcome.error
+        table.add_row(str(job.number), " ".join(job.varied), status, *values, place)
+    console = Console()
+    console.print(table)
+    console.print(f"Sweep directory: {sweep_dir}", highlight=False, soft_wrap=True)
+
+
+def main_metrics(outcomes: Sequence[Outcome], most: int = 3) -> list[str]:
+    """Return the metrics that say most about these runs: of the test, else of validation."""
+    for stage in ("test/", "val/", "train/"):
+        found: list[str] = []
+        for outcome in outcomes:
+            found += [n for n in outcome.metrics if n.startswith(stage) and n not in found]
+        if found:
+            return found[:most]
+    return []

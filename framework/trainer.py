@@ -1,0 +1,520 @@
+"""`Trainer`: fit, validate, test, predict."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from framework.callbacks.base import Callback
+from framework.callbacks.defaults import with_defaults
+from framework.checkpoint.state import State
+from framework.checkpoint.store import CheckpointStore
+from framework.config import TrainerConfig
+from framework.data.source import Data
+from framework.engine.build import user_code
+from framework.engine.devices import allow_memory_growth, device_name
+from framework.engine.evaluate import Evaluator, predict
+from framework.engine.every import Every
+from framework.engine.loop import Loop
+from framework.engine.schedule import Schedule, Timer
+from framework.engine.session import isolated
+from framework.engine.setup import Setup
+from framework.errors import UserError
+from framework.logbook import Logbook
+from framework.loggers.base import Logger
+from framework.progress import Progress
+from framework.result import load_result, versions, write_result
+from framework.signals import Signals
+from framework.task import Task
+
+_log = logging.getLogger("framework")
+
+
+class Trainer:
+    """Trains, validates, tests and predicts with a task.
+
+    Between two moments that somebody asked for (`log_every`, `val_every`, a callback's `every`)
+    nothing happens in Python: the compiled loop runs the whole stretch.
+
+    Example:
+        >>> trainer = Trainer(max_epochs=5, precision="mixed_bfloat16", run_dir="runs/a")
+        >>> trainer.fit(task, Data(train=(x, y), val_fraction=0.1))
+        >>> trainer.test(task, Data(test=(x_test, y_test)))
+        {'test/loss': 2.61, 'test/accuracy': 0.355}
+
+    Args:
+        callbacks: Added to the built-in ones and to the task's own.
+        loggers: Where metrics go. They need a `run_dir`.
+        run_dir: Where logs, checkpoints and `result.json` go; a run that was begun there is
+            continued. Default: nothing is written.
+        info: Further entries for `result.json`, such as the task's name in the configuration.
+        **options: The fields of `framework.config.TrainerConfig`, such as `max_epochs`.
+
+    Attributes:
+        config: The options.
+        progress: How far training has come.
+        metrics: The latest value of every metric by its full name; `train/…` of the last epoch.
+        status: `running`, `completed`, `stopped`, `interrupted` or `failed`.
+        stop_reason: Why the run ended, as a sentence.
+        stage: `fit`, `validate`, `test` or `predict`.
+        validating: Whether a validation is running.
+        has_validation: Whether `fit` has anything to validate on.
+        steps_per_epoch: Batches in an epoch, or None while that is unknown.
+        best: The best checkpoint: step, metric, value.
+        checkpoints: The run's checkpoints, or None where none are kept.
+
+    Raises:
+        UserError: An option that does not exist or is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        callbacks: Sequence[Callback] = (),
+        loggers: Sequence[Logger] = (),
+        run_dir: str | Path | None = None,
+        info: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        self.config = TrainerConfig.of(options).effective()
+        writes = run_dir is not None and not self.config.fast_dev_run
+        self.run_dir = Path(run_dir) if run_dir is not None and writes else None
+        self.loggers = list(loggers) if writes else []
+        self.checkpoints: CheckpointStore | None = None
+        if self.run_dir and self.config.enable_checkpointing:
+            self.checkpoints = CheckpointStore(self.run_dir / "checkpoints")
+        self.callbacks: list[Callback] = []
+        self.progress = Progress()
+        self.metrics: dict[str, float] = {}
+        self.status, self.stop_reason, self.stage = "running", "", ""
+        self.best: dict[str, Any] | None = None
+        self.steps_per_epoch: int | None = None
+        self.has_validation = self.validating = False
+        self.task: Any = None
+        self._given_callbacks, self._info = list(callbacks), dict(info or {})
+        self._signals = Signals()
+        self._step_seconds, self._steps_run, self._examples_run = 0.0, 0, 0
+
+    def fit(self, task: Task, data: Any = None, checkpoint: str | None = None) -> dict[str, float]:
+        """Train a task, to the end or on from where its run directory stands.
+
+        Args:
+            task: What to learn.
+            data: A `Data`. Default: what `task.build_data` returns.
+            checkpoint: Begin with the state of this one: `last`, `best`, a step or a path.
+                Default: the run directory's last one, if there is any.
+
+        Returns:
+            The latest value of every metric, such as `train/loss` and `val/accuracy`.
+
+        Raises:
+            UserError: The configuration, the data or the task's code is at fault.
+            TrainingFailed: The loss became NaN.
+            KeyboardInterrupt: Ctrl-C, after a checkpoint was saved.
+            SystemExit: SIGTERM, likewise, with code 143.
+        """
+        with self._session("fit", task):
+            loop, schedule = self._prepare_fit(task, data)
+            with user_code(f"{type(task).__name__}.train_step", loop.source):
+                loop.trace(self.steps_per_epoch)
+            self._restore(checkpoint)
+            with self._fitting():
+                progress = self.progress
+                while self._wants_epoch():
+                    self._call("on_epoch_start")
+                    while self._wants_stretch():
+                        self._call("on_train_batch_start")
+                        stop = schedule.next_stop(progress.step, self._end(), self.steps_per_epoch)
+                        last = progress.batch + stop - progress.step
+                        began = time.perf_counter()
+                        steps, examples = loop.run(
+                            progress.epoch, progress.batch, last, progress.step
+                        )
+                        seconds = time.perf_counter() - began
+                        schedule.measured(steps, seconds)
+                        self._advance(steps, examples, seconds, ended=progress.batch + steps < last)
+                        self._call("on_train_batch_end")
+                        self._wake()
+                    self._call("on_epoch_end")
+        return self.metrics
+
+    def validate(
+        self, task: Task, data: Any = None, checkpoint: str | None = None
+    ) -> dict[str, float]:
+        """Judge a task on its validation data.
+
+        Args:
+            task: Whose model to judge.
+            data: A `Data`. Default: what `task.build_data` returns.
+            checkpoint: Whose weights: `last`, `best`, a step or a path. Default: the weights that
+                the model has.
+
+        Returns:
+            Metrics by full name, such as `val/accuracy`.
+        """
+        return self._evaluate("validate", "val", task, data, checkpoint)
+
+    def test(self, task: Task, data: Any = None, checkpoint: str | None = None) -> dict[str, float]:
+        """Judge a task on its test data; see `validate`."""
+        return self._evaluate("test", "test", task, data, checkpoint)
+
+    def predict(self, task: Task, data: Any = None, checkpoint: str | None = None) -> Any:
+        """Return what the model says of every example.
+
+        Args:
+            task: Whose `predict_step` to use.
+            data: A `Data`; its `predict`, else `test`, else `val` set is used.
+            checkpoint: See `validate`.
+
+        Returns:
+            A nest of NumPy arrays, as `predict_step` gives, with one row for each example.
+        """
+        with self._session("predict", task):
+            sources = self._setup.open_eval(data, "predict", 1.0)
+            engine = self._setup.engine_for(sources, "predict_step")
+            self._load_weights(checkpoint)
+            self._call("on_predict_start")
+            where = f"{type(task).__name__}.predict_step"
+            outputs = {}
+            for name, source in sources.items():
+                with user_code(where, source):
+                    outputs[name] = predict(engine.predict_step, source, eager=self._eager)
+            self._call("on_predict_end")
+            self._complete("every example was predicted")
+        return outputs[""] if list(outputs) == [""] else outputs
+
+    def stop(self, reason: str) -> None:
+        """End training after the present wake-up, on purpose.
+
+        Args:
+            reason: Why, as a sentence for the log and `result.json`.
+        """
+        self._end_run("stopped", reason)
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Give values, by full name, to the loggers at the present step."""
+        self.metrics.update(metrics)
+        for logger in self.loggers:
+            logger.log_metrics(metrics, self.progress.step, self.progress.current_epoch)
+
+    def log_text(self, name: str, text: str) -> None:
+        """Give a text to the loggers."""
+        for logger in self.loggers:
+            logger.log_text(name, text, self.progress.step)
+
+    def save_checkpoint(self) -> Path | None:
+        """Save the whole state of the run; returns where, or None where none are kept."""
+        if self.checkpoints is None:
+            return None
+        return self.checkpoints.save(self.progress.step, self.state())
+
+    @property
+    def total_steps(self) -> int | None:
+        """Optimizer steps planned in all, or None where that cannot be told."""
+        epochs, per_epoch = self.config.max_epochs, self.steps_per_epoch
+        steps = epochs * per_epoch if epochs is not None and per_epoch is not None else None
+        ends = [n for n in (steps, self.config.max_steps) if n is not None]
+        return min(ends) if ends else None
+
+    @property
+    def recovers_from_overflow(self) -> bool:
+        """Whether a loss scale skips the updates of losses that are not finite."""
+        return self._setup.loss_scale is not None
+
+    def state(self) -> State:
+        """Return everything that changes during training and influences it."""
+        return {
+            "progress": asdict(self.progress),
+            "metrics": self.metrics,
+            "logbook": self._logbook.state(),
+            "callbacks": {key: c.state() for key, c in self._callbacks_by_key().items()},
+            **self._setup.state(),
+        }
+
+    def load_state(self, state: State) -> None:
+        """Take back what `state` returned."""
+        self._setup.load_state(state)
+        self.progress = Progress(**state["progress"])
+        self.metrics = dict(state["metrics"])
+        self._logbook.load_state(state["logbook"])
+        for key, callback in self._callbacks_by_key().items():
+            if key in state["callbacks"]:
+                callback.load_state(state["callbacks"][key])
+
+    def result(self) -> dict[str, Any]:
+        """Return what `result.json` holds."""
+        rate = self._examples_run / self._step_seconds if self._step_seconds else None
+        return {
+            "status": self.status,
+            "stop_reason": self.stop_reason,
+            "task": type(self.task).__name__,
+            "seed": self.config.seed,
+            "epoch": self.progress.epoch,
+            "global_step": self.progress.step,
+            "metrics": self.metrics,
+            "best": self.best,
+            "data": self._setup.data_info,
+            "engine": self.config.engine,
+            "precision": self.config.precision,
+            "device": self._setup.device,
+            "seconds": round(self.progress.seconds, 3),
+            "examples_per_second": rate and round(rate, 1),
+            "versions": versions(),
+            **self._info,
+        }
+
+    # ---- the parts of fit, in the order in which it uses them
+
+    @contextmanager
+    def _session(self, stage: str, task: Task) -> Iterator[None]:
+        """Everything around a run: isolation, device, signals, and the result at its end."""
+        if not isinstance(task, Task):
+            raise UserError(
+                f"{task!r} is no Task",
+                where=f"Trainer.{stage}",
+                fix="Give an instance of a subclass of framework.Task.",
+            )
+        allow_memory_growth()
+        device = device_name(self.config.device)
+        self.stage, self.task, task.trainer = stage, task, self
+        self._eager = self.config.engine == "eager"
+        former = self.status, self.stop_reason
+        self.status, self.stop_reason = "running", ""
+        self._setup = Setup(task, self.config, device)
+        self.callbacks = with_defaults(
+            [*task.configure_callbacks(), *self._given_callbacks], self.config
+        )
+        self._timers = {id(c): Timer(c.every) for c in self.callbacks}
+        deterministic = self.config.deterministic
+        try:
+            with (
+                isolated(self.config.precision, deterministic=deterministic),
+                tf.device(device),
+                self._signals.noted(),
+            ):
+                yield
+        except BaseException as error:
+            self.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            self.stop_reason = self.stop_reason or str(error).split("\n")[0] or repr(error)
+            raise
+        finally:
+            if stage != "fit" and self._steps_run and self.status == "completed":
+                self.status, self.stop_reason = former  # what a test says is not how training ended
+            for logger in self.loggers:
+                logger.close()
+            if self.run_dir and self.run_dir.is_dir():
+                path = self.run_dir / "result.json"
+                write_result(path, load_result(path, self.result(), whole=self.progress.step > 0))
+            task._engine = None
+        self._signals.raise_received()
+
+    def _prepare_fit(self, task: Task, data: Any) -> tuple[Loop, Schedule]:
+        config = self.config
+        source, val_sources = self._setup.open_fit(data)
+        engine = self._setup.engine_for({"": source}, "train_step")
+        self._logbook = Logbook(engine.train)
+        self.steps_per_epoch, self.has_validation = source.steps, bool(val_sources)
+        self._evaluator = Evaluator(
+            engine, val_sources, "val", eager=self._eager, interrupted=self._interrupted
+        )
+        self._evaluator.trace()
+        self._log_timer = Timer(Every(config.log_every))
+        self._val_timer = Timer(Every(config.val_every) if config.val_every else None)
+        timers = [self._log_timer, *self._timers.values()]
+        timers += [self._val_timer] if self.has_validation else []
+        hooks = ("on_train_batch_start", "on_train_batch_end")
+        every_batch = any(
+            getattr(type(c), hook) is not getattr(Callback, hook)
+            for c in self.callbacks
+            for hook in hooks
+        )
+        return Loop(source, engine.train_step, eager=self._eager), Schedule(
+            timers, every_batch=every_batch
+        )
+
+    def _restore(self, checkpoint: str | None) -> None:
+        self.progress = Progress()
+        store = self.checkpoints
+        if checkpoint is None and store is not None and store.steps():
+            checkpoint = "last"
+        if checkpoint is not None:
+            store = store or CheckpointStore(Path("checkpoints"))
+            path = store.find(checkpoint)
+            self.load_state(store.load(path))
+            _log.info("continuing from %s", path)
+
+    @contextmanager
+    def _fitting(self) -> Iterator[None]:
+        """The hooks at both ends of fit, however it ends."""
+        self._epoch_over = False
+        self._began = time.monotonic() - self.progress.seconds
+        self._open_loggers(self.progress.step)
+        try:
+            self._call("on_fit_start")
+            if self.config.sanity_val_steps and self.has_validation and not self.progress.step:
+                self._evaluator.run(most=self.config.sanity_val_steps)
+            yield
+        except BaseException as error:
+            self.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            self._call("on_exception", error)
+            raise
+        finally:
+            self._call("on_fit_end")
+            _log.info("%s: %s", self.status, self.stop_reason)
+
+    def _wants_epoch(self) -> bool:
+        if self._at_end():
+            return False
+        self._epoch_over = False
+        if self.progress.batch == 0:
+            self._logbook.start_epoch()
+        return True
+
+    def _wants_stretch(self) -> bool:
+        return not (self._epoch_over or self.stop_reason)
+
+    def _end(self) -> int | None:
+        """The step at which this epoch or the run ends, whichever is first."""
+        start = self.progress.step - self.progress.batch
+        epoch_end = None if self.steps_per_epoch is None else start + self.steps_per_epoch
+        ends = [n for n in (epoch_end, self.config.max_steps) if n is not None]
+        return min(ends) if ends else None
+
+    def _advance(self, steps: int, examples: int, seconds: float, *, ended: bool) -> None:
+        progress = self.progress
+        progress.step += steps
+        progress.batch += steps
+        progress.examples += examples
+        progress.seconds = time.monotonic() - self._began
+        self._steps_run, self._examples_run = self._steps_run + steps, self._examples_run + examples
+        self._step_seconds += seconds
+        if ended and not progress.batch:
+            raise UserError("the train set has no batches", where="data.train")
+        if ended:
+            self.steps_per_epoch = progress.batch
+        if progress.batch == self.steps_per_epoch:
+            progress.epoch, progress.batch, self._epoch_over = progress.epoch + 1, 0, True
+
+    def _wake(self) -> None:
+        """Answer whoever asked for this step: the log, then validation, then callbacks."""
+        over = self._epoch_over
+        at_end = self._at_end()
+        if self._due(self._log_timer) or over or self.stop_reason:
+            self._log_train(epoch_over=over or at_end)
+        if self._interrupted():
+            return
+        if self.has_validation and (self._due(self._val_timer) or (at_end and self._val_timer.every)):
+            self._validate()
+        for callback in self.callbacks:
+            if self._due(self._timers[id(callback)]):
+                callback.on_wake(self)
+
+    def _at_end(self) -> bool:
+        """Tell whether the run has reached an end, and note which."""
+        config, progress = self.config, self.progress
+        limit = Every(config.max_time).seconds if config.max_time else None
+        if self._signals.received is not None:
+            name = {2: "Ctrl-C", 15: "SIGTERM"}.get(self._signals.received, "a signal")
+            self._end_run("interrupted", f"{name} at step {progress.step}")
+        elif config.max_steps is not None and progress.step >= config.max_steps:
+            self._complete(f"max_steps={config.max_steps} reached")
+        elif config.max_epochs is not None and progress.epoch >= config.max_epochs:
+            self._complete(f"max_epochs={config.max_epochs} reached")
+        elif limit is not None and progress.seconds >= limit:
+            self._end_run("stopped", f"max_time={config.max_time} is over")
+        return bool(self.stop_reason)
+
+    def _due(self, timer: Timer) -> bool:
+        return timer.due(
+            self.progress.step,
+            self.steps_per_epoch,
+            epoch_ends=self._epoch_over,
+            epochs=self.progress.epoch,
+        )
+
+    def _log_train(self, *, epoch_over: bool) -> None:
+        row = self._logbook.row()
+        epoch = self._logbook.epoch() if epoch_over else {}
+        row |= {f"{name}_epoch": value for name, value in epoch.items()}
+        self.log_metrics(row)
+        for name in row:
+            if name.endswith("_epoch") and name.removesuffix("_epoch") in epoch:
+                del self.metrics[name]
+        self.metrics.update(epoch)
+        self._call("on_log", row)
+
+    def _validate(self) -> None:
+        self.validating = True
+        self._call("on_validation_start")
+        metrics = self._evaluator.run(self.progress.step)
+        self.validating = False
+        if not self._interrupted():
+            self.log_metrics(metrics)
+            self._call("on_validation_end", metrics)
+
+    # ---- shared by all stages
+
+    def _evaluate(
+        self, stage: str, name: str, task: Task, data: Any, checkpoint: str | None
+    ) -> dict[str, float]:
+        with self._session(stage, task):
+            limits = {"val": self.config.limit_val_batches, "test": self.config.limit_test_batches}
+            sources = self._setup.open_eval(data, name, limits[name])
+            engine = self._setup.engine_for(sources, "eval_step")
+            self._load_weights(checkpoint)
+            evaluator = Evaluator(
+                engine, sources, name, eager=self._eager, interrupted=self._interrupted
+            )
+            evaluator.trace()
+            hook = "validation" if name == "val" else name
+            self._call(f"on_{hook}_start")
+            metrics = evaluator.run(self.progress.step)
+            if not self._interrupted():
+                self._open_loggers(None)
+                self.log_metrics(metrics)
+                self._call(f"on_{hook}_end", metrics)
+                self._complete(f"{stage} finished")
+            else:
+                self._end_run("interrupted", f"a signal during {stage}")
+        return metrics
+
+    def _load_weights(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            store = self.checkpoints or CheckpointStore(Path("checkpoints"))
+            state = store.load(store.find(checkpoint))
+            self._setup.load_weights(state)
+            self.progress = Progress(**state["progress"])
+
+    def _open_loggers(self, step: int | None) -> None:
+        if self.run_dir:
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            for logger in self.loggers:
+                logger.open(self.run_dir, step)
+
+    def _call(self, hook: str, *args: Any) -> None:
+        own = getattr(self.task, hook, None)
+        if own is not None:
+            own(*args)
+        for callback in self.callbacks:
+            getattr(callback, hook)(self, *args)
+
+    def _callbacks_by_key(self) -> dict[str, Callback]:
+        names = [type(c).__name__ for c in self.callbacks]
+        return {f"{name}-{names[:i].count(name)}": self.callbacks[i] for i, name in enumerate(names)}
+
+    def _interrupted(self) -> bool:
+        return self._signals.received is not None
+
+    def _complete(self, reason: str) -> None:
+        self._end_run("completed", reason)
+
+    def _end_run(self, status: str, reason: str) -> None:
+        if not self.stop_reason:
+            self.status, self.stop_reason = status, reason
