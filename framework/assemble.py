@@ -13,11 +13,15 @@ import traceback
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
+from framework.callbacks.base import Callback
 from framework.errors import TrainingFailed, UserError, closest
 from framework.task import Task
+
+if TYPE_CHECKING:
+    from framework.trainer import Trainer
 
 PARTS = ("data", "optimizer", "loss", "metrics", "model")
 """The config nodes that a task's constructor may take, by name."""
@@ -65,7 +69,7 @@ def build_task(config: Mapping[str, Any], chosen: Collection[str]) -> Task:
         hints = [f"{n}=<choice>" if n in PARTS else f"+task.{n}=<value>" for n in missing]
         raise UserError(
             f"{cls.__name__} needs {', '.join(missing)}",
-            where=_place(cls.__init__),
+            where=_place(vars(cls).get("__init__", cls)),
             fix=f"Give {' '.join(hints)}, or set it in conf/task/<name>.yaml.",
         )
     with blaming(f"{cls.__name__}(...) failed"):
@@ -80,7 +84,9 @@ def find_task(path: str) -> type[Task]:
         raise UserError(f"{path!r} is no class in a module", where="task._target_")
     module = _import(module_name)
     tasks = [
-        n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, Task) and v != Task
+        n
+        for n, v in vars(module).items()
+        if isinstance(v, type) and issubclass(v, Task) and v != Task
     ]
     cls = getattr(module, name, None)
     if cls is None:
@@ -114,12 +120,15 @@ def build_part(name: str, node: Any) -> Any:
 
     Returns:
         For `data` a function without arguments that loads it when called; for `metrics` a dict
-        by name; for the others what their `_target_` makes.
+        by name; for `model` its hyperparameters as attributes (`model.dense_units`); for the
+        others what their `_target_` makes.
     """
     if name == "data":
         return functools.partial(_load, node)
     if name == "metrics":
         return build_named(name, node)
+    if name == "model":
+        return _namespace(build(node, name))
     if name == "optimizer":
         rate = node.get("learning_rate", 0.0)
         if isinstance(rate, bool) or not isinstance(rate, (int, float, dict)):
@@ -160,6 +169,21 @@ def build(node: Any, where: str) -> Any:
         raise UserError(str(cause).splitlines()[0], where=where) from error
 
 
+class ConfigText(Callback):
+    """Gives the resolved configuration to the loggers, as text.
+
+    Args:
+        text: The configuration as YAML.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        """Log it, once."""
+        trainer.log_text("config", self.text)
+
+
 @contextmanager
 def blaming(what: str) -> Iterator[None]:
     """Turn an exception of the user's code into a `UserError` that says where it was raised."""
@@ -179,9 +203,11 @@ def own_line(error: BaseException) -> str | None:
     """
     frames = traceback.extract_tb(error.__traceback__)
     library = str(Path(__file__).parent)
-    own = [f for f in frames if not f.filename.startswith((library, "<", sys.prefix, sys.base_prefix))]
-    frame = (own or frames or [None])[-1]
-    return frame and f"{frame.filename}:{frame.lineno}"
+    own = [
+        f for f in frames if not f.filename.startswith((library, "<", sys.prefix, sys.base_prefix))
+    ]
+    chosen = own or frames
+    return _short(f"{chosen[-1].filename}:{chosen[-1].lineno}") if chosen else None
 
 
 @contextmanager
@@ -207,6 +233,12 @@ def quiet_stderr() -> Iterator[None]:
             os.close(saved)
 
 
+def _namespace(value: Any) -> Any:
+    if isinstance(value, dict):
+        return SimpleNamespace(**{str(k): _namespace(v) for k, v in value.items()})
+    return value
+
+
 def _load(node: dict[str, Any]) -> Any:
     data = build({**node, "_partial_": True}, "data")
     return data() if callable(data) else data
@@ -225,11 +257,18 @@ def _import(name: str) -> ModuleType:
         folder = Path(*name.split(".")[:-1])
         there = [p.stem for p in folder.glob("*.py") if p.stem != "__init__"]
         near = closest(name.rpartition(".")[2], there) if there else f"Write {folder / 'x.py'}."
+        package = sys.modules.get(name.split(".")[0])
+        elsewhere = getattr(package, "__file__", None)
+        if elsewhere and folder.is_dir() and not Path(elsewhere).is_relative_to(Path.cwd()):
+            near = f"{elsewhere} is in its way: put an empty __init__.py into ./{folder}."
         raise UserError(
             f"There is no module {name!r}", where=f"task._target_, from {Path.cwd()}", fix=near
         ) from None
     except SyntaxError as error:
-        raise UserError(f"{name} has a syntax error: {error.msg}", where=f"{error.filename}:{error.lineno}") from error
+        raise UserError(
+            f"{name} has a syntax error: {error.msg}",
+            where=_short(f"{error.filename}:{error.lineno}"),
+        ) from error
     except UserError:
         raise
     except Exception as error:
@@ -238,18 +277,25 @@ def _import(name: str) -> ModuleType:
 
 
 def _parameters(cls: type) -> tuple[dict[str, inspect.Parameter], bool]:
-    found = dict(inspect.signature(cls).parameters)
-    anything = any(p.kind is p.VAR_KEYWORD for p in found.values())
-    if anything:
-        # What `**parts` passes on is what some base class names.
-        for base in cls.__mro__[1:]:
-            if "__init__" in vars(base) and base is not object:
-                for name, parameter in inspect.signature(base).parameters.items():
-                    if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
-                        optional = parameter.replace(default=None)
-                        found.setdefault(name, optional)
-    named = {n: p for n, p in found.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
-    return named, anything
+    """Return what a constructor takes by name, and whether it takes just anything besides.
+
+    `**parts` is taken to be passed on to the next `__init__` among the base classes.
+    """
+    found: dict[str, inspect.Parameter] = {}
+    for base in cls.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        own = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
+        for parameter in own:
+            if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+                # What a base class requires, the class in front of it may well provide.
+                found.setdefault(
+                    parameter.name,
+                    parameter if base is cls or not found else parameter.replace(default=None),
+                )
+        if not any(p.kind is p.VAR_KEYWORD for p in own):
+            return found, False
+    return found, True
 
 
 def _check_arguments(
@@ -274,7 +320,7 @@ def _check_used(
         if part not in accepted and not anything:
             raise UserError(
                 f"{cls.__name__} takes no {part}: {part}= would have no effect",
-                where=_place(cls.__init__),
+                where=_place(vars(cls).get("__init__", cls)),
                 fix=f"Leave {part} out, or give its __init__ a parameter {part!r}.",
             )
         method = {"data": "build_data", "optimizer": "configure_optimizers"}.get(part)
@@ -285,15 +331,18 @@ def _check_used(
                 where=_place(getattr(cls, str(method))),
                 fix=f"Leave {part} out, or make {method} use self.{part}.",
             )
-        if part in ("loss", "metrics") and "__init__" not in vars(cls) and not _mentions(cls, part):
+        if part in ("loss", "metrics") and not _mentions(cls, part):
             _log.warning("%s never uses self.%s: %s= has no effect.", cls.__name__, part, part)
 
 
 def _mentions(cls: type, part: str) -> bool:
     wanted = {part, "getattr", "log_metrics"} if part == "metrics" else {part, "getattr"}
-    own = [c for c in cls.__mro__ if c not in (Task, *Task.__mro__)]
+    own = [c for c in cls.__mro__ if c not in Task.__mro__]
     functions = [v for c in own for v in vars(c).values() if inspect.isfunction(v)]
-    return any(wanted & _names(f) for f in functions)
+    named = {
+        n for f in functions if f.__name__ == "__init__" for n in inspect.signature(f).parameters
+    }
+    return part in named or any(wanted & _names(f) for f in functions)
 
 
 def _names(function: Any) -> set[str]:
@@ -307,8 +356,12 @@ def _names(function: Any) -> set[str]:
     return found
 
 
+def _short(path: str) -> str:
+    return path.removeprefix(f"{Path.cwd()}{os.sep}")
+
+
 def _place(thing: Any) -> str | None:
     try:
-        return f"{inspect.getsourcefile(thing)}:{inspect.getsourcelines(thing)[1]}"
+        return _short(f"{inspect.getsourcefile(thing)}:{inspect.getsourcelines(thing)[1]}")
     except (OSError, TypeError):
         return None

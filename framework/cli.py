@@ -111,6 +111,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 128 + signal.SIGINT
+    except Exception as error:
+        show_error(error, debug)
+        if not debug:
+            print("-v shows the traceback.", file=sys.stderr)
+        return 1
     finally:
         signal.signal(signal.SIGTERM, former)
 
@@ -149,25 +154,29 @@ def _main(arguments: Arguments) -> int:
 
 
 def _sweep(arguments: Arguments) -> int:
+    from hydra.core.hydra_config import HydraConfig
+
     from framework.run import run
     from framework.run_dir import make_dirs, make_unique, remove_empty, writing
-    from framework.sweep import SweepJob, job_name, print_table
+    from framework.sweep import SweepJob, fixed_keys, job_name, key_of, print_table
 
-    given = [o.partition("=")[2] for o in arguments.overrides if o.startswith("sweep_dir=")]
+    given = [
+        o.partition("=")[2].strip("'\"") for o in arguments.overrides if key_of(o) == "sweep_dir"
+    ]
     _check_run_dir(arguments.overrides)
-    with writing(Path(given[-1] if given else "runs")):
-        made = make_dirs(Path(given[-1])) if given else make_unique(Path("runs"), "sweep-")
-        sweep_dir = Path(given[-1]) if given else made[-1]
+    parent = Path(given[-1] if given else "runs")
+    with writing(parent):
+        made = make_dirs(parent) if given else make_unique(parent, "sweep-")
+    sweep_dir = parent if given else made[-1]
     if not given:
         arguments.overrides.append(f"hydra.sweep.dir={sweep_dir}")
+    fixed = fixed_keys(arguments.overrides)
     jobs: list[SweepJob] = []
 
     def job(config: Any) -> None:
-        from hydra.core.hydra_config import HydraConfig
-
         number = int(HydraConfig.get().job.num)
-        overrides = list(HydraConfig.get().overrides.task)
-        varied = tuple(o for o in overrides if o not in arguments.overrides)
+        overrides = [str(o) for o in HydraConfig.get().overrides.task]
+        varied = tuple(o for o in overrides if key_of(o) not in fixed)
         print(f"\n#{number}  {' '.join(varied)}".rstrip(), flush=True)
         outcome = run(_job(config, sweep_dir / job_name(number, varied)))
         jobs.append(SweepJob(number, varied, outcome))
@@ -181,7 +190,7 @@ def _sweep(arguments: Arguments) -> int:
         if not jobs:
             raise
     finally:
-        if not jobs:
+        if not any(job.outcome.run_dir for job in jobs):
             if sweep_dir in made:
                 (sweep_dir / "multirun.yaml").unlink(missing_ok=True)
             remove_empty(made)

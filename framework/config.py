@@ -69,7 +69,11 @@ class TrainerConfig:
         if not self.limit_train_batches:
             _refuse("limit_train_batches", self.limit_train_batches, "at least one batch")
         overfit = self.overfit_batches
-        if not math.isfinite(overfit) or overfit < 0 or (isinstance(overfit, float) and overfit > 1):
+        if (
+            not math.isfinite(overfit)
+            or overfit < 0
+            or (isinstance(overfit, float) and overfit > 1)
+        ):
             _refuse("overfit_batches", overfit, "0 (off), a count, or a fraction of at most 1.0")
         if self.sanity_val_steps < 0:
             _refuse("sanity_val_steps", self.sanity_val_steps, "0 or more")
@@ -118,7 +122,9 @@ class TrainerConfig:
         for name in options:
             if name not in known:
                 raise UserError(
-                    f"Trainer has no option {name!r}", where="Trainer(...)", fix=closest(name, known)
+                    f"Trainer has no option {name!r}",
+                    where="Trainer(...)",
+                    fix=closest(name, known),
                 )
         return cls(**options)
 

@@ -94,7 +94,9 @@ def _check_sweeps(parsed: Sequence[Override], multirun: bool) -> None:
         if override.is_sweep_override() and not multirun:
             key, value = override.key_or_group, str(override.input_line).partition("=")[2]
             fix = f"Add -m to run each of them. For one list of them: {key}=[{value}]"
-            raise UserError(f"{key} has several values: {value}", where=override.input_line, fix=fix)
+            raise UserError(
+                f"{key} has several values: {value}", where=override.input_line, fix=fix
+            )
 
 
 def _check_choices(parsed: Sequence[Override], config_dir: Path | None) -> None:
@@ -240,7 +242,9 @@ def _plain(error: BaseException) -> str:
         line.strip()
         for line in str(error).splitlines()
         if line.strip()
-        and not re.match(r"\s*(To append|Set the env|See http|full_key|object_type|provider=)", line)
+        and not re.match(
+            r"\s*(To append|Set the env|See http|full_key|object_type|provider=)", line
+        )
         and not line.startswith("Config search path")
     ]
     return " ".join(lines[:6]) or type(error).__name__
@@ -249,6 +253,8 @@ def _plain(error: BaseException) -> str:
 def _list_tasks(config_dir: Path | None) -> str:
     tasks = list_tasks(config_dir)
     if not tasks:
-        return "\nThere are none here: write conf/task/<name>.yaml with a line `_target_: tasks.x.X`."
+        return (
+            "\nThere are none here: write conf/task/<name>.yaml with a line `_target_: tasks.x.X`."
+        )
     width = max(map(len, tasks)) + 2
     return "\nTasks:" + "".join(f"\n  {n:<{width}}{d}".rstrip() for n, d in tasks.items())

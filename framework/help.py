@@ -31,9 +31,10 @@ flags:
 USAGE = "usage: python -m framework task=<task> [key=value ...] [flags]    (or: keras-task ...)"
 
 _TRAINER = (
-    "max_epochs max_steps max_time limit_train_batches limit_val_batches val_every log_every "
-    "fast_dev_run overfit_batches precision device engine deterministic"
-).split()
+    *("max_epochs", "max_steps", "max_time", "limit_train_batches", "limit_val_batches"),
+    *("val_every", "log_every", "fast_dev_run", "overfit_batches"),
+    *("precision", "device", "engine", "deterministic"),
+)
 
 
 def list_tasks(config_dir: Path | None) -> dict[str, str]:

@@ -1,69 +1,103 @@
-"""Training metrics on their way from the device to the loggers."""
+"""Metrics on their way from the device to the loggers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from framework.checkpoint.state import State, load_variables, variables_state
 from framework.engine.accumulator import Accumulator, Sums, add_sums, means
+from framework.loggers.base import Logger
+from framework.progress import Progress
 
 
 class Logbook:
-    """Turns what the steps have added up into rows.
+    """Turns what the steps have added up into rows, and gives them to the loggers.
 
-    A row holds each value's mean over the steps since the last row; at the end of an epoch also
-    its mean over the epoch, as `<name>_epoch`. Keras metrics, which only their own rule can
-    combine, are given as they stand since the start of the epoch.
+    A row of training holds each value's mean over the steps since the last row; at the end of an
+    epoch also its mean over the epoch, as `<name>_epoch`. Keras metrics, which only their own
+    rule can combine, are given as they stand since the start of the epoch.
 
     Example:
-        >>> book = Logbook(engine.train)
-        >>> book.row()
-        {'train/loss': 2.31, 'train/accuracy': 0.14}
-        >>> book.epoch()
-        {'train/loss': 1.87, 'train/accuracy': 0.33}
+        >>> book.log_train(epoch_over=True)
+        {'train/loss': 2.31, 'train/accuracy': 0.41, 'train/loss_epoch': 2.62, …}
+        >>> book.latest["train/loss"]       # an epoch's mean, once there is one
+        2.62
+
+    Args:
+        loggers: Where rows go.
+        progress: Where training stands; read for the step and the epoch of a row.
+
+    Attributes:
+        latest: The latest value of every metric by its full name.
+        train: Where training values add up.
     """
 
-    def __init__(self, accumulator: Accumulator) -> None:
-        self._accumulator = accumulator
+    def __init__(self, loggers: Sequence[Logger], progress: Progress) -> None:
+        self.loggers, self.progress = list(loggers), progress
+        self.latest: dict[str, float] = {}
+        self.train = Accumulator()
         self._epoch: Sums = {}
 
-    def row(self) -> dict[str, float]:
-        """Read and reset the sums: the means since the last row, by full name."""
-        sums = self._accumulator.sums()
-        self._accumulator.reset()
-        self._epoch = add_sums(self._epoch, sums)
-        counted = {name: pair for name, pair in sums.items() if pair[1]}
-        return _train({**means(counted), **self._accumulator.results()})
+    def open(self, run_dir: Path | None, step: int | None) -> None:
+        """Open the loggers; what an earlier run logged past `step` is dropped, unless None."""
+        if run_dir is not None:
+            run_dir.mkdir(parents=True, exist_ok=True)
+            for logger in self.loggers:
+                logger.open(run_dir, step)
 
-    def epoch(self) -> dict[str, float]:
-        """Return the means of the epoch's rows so far, by full name."""
-        return _train({**means(self._epoch), **self._accumulator.results()})
+    def close(self) -> None:
+        """Close the loggers."""
+        for logger in self.loggers:
+            logger.close()
+
+    def log(self, metrics: Mapping[str, float]) -> None:
+        """Record values, by full name, at the present step."""
+        self.latest.update(metrics)
+        for logger in self.loggers:
+            logger.log_metrics(metrics, self.progress.step, self.progress.current_epoch)
+
+    def log_train(self, *, epoch_over: bool) -> dict[str, float]:
+        """Read and reset the training sums, and record them as a row, which is returned."""
+        sums = self.train.sums()
+        self.train.reset()
+        self._epoch = add_sums(self._epoch, sums)
+        results = self.train.results()
+        counted = {name: pair for name, pair in sums.items() if pair[1]}
+        row = {f"train/{name}": value for name, value in {**means(counted), **results}.items()}
+        if not epoch_over:
+            self.log(row)
+            return row
+        epoch = {**means(self._epoch), **results}
+        row |= {f"train/{name}_epoch": value for name, value in epoch.items()}
+        latest = dict(self.latest)
+        self.log(row)
+        self.latest = latest | {f"train/{name}": value for name, value in epoch.items()}
+        return row
 
     def start_epoch(self) -> None:
-        """Forget the last epoch."""
+        """Forget the sums of the last epoch."""
         self._epoch = {}
-        self._accumulator.reset()
-        for metric in self._accumulator.keras_metrics.values():
+        self.train.reset()
+        for metric in self.train.keras_metrics.values():
             metric.reset_state()
 
     def state(self) -> State:
-        """Return what has been added up in mid-epoch."""
-        metrics = self._accumulator.keras_metrics.items()
+        """Return what has been added up in mid-epoch, and the latest values."""
+        metrics = self.train.keras_metrics.items()
         return {
+            "latest": self.latest,
             "epoch": {name: list(pair) for name, pair in self._epoch.items()},
-            "row": {name: list(pair) for name, pair in self._accumulator.sums().items()},
+            "row": {name: list(pair) for name, pair in self.train.sums().items()},
             "keras": {name: variables_state(metric.variables) for name, metric in metrics},
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` returned."""
+        self.latest = dict(state["latest"])
         self._epoch = {name: (total, weight) for name, (total, weight) in state["epoch"].items()}
-        self._accumulator.load({name: (a, b) for name, (a, b) in state["row"].items()})
-        for name, metric in self._accumulator.keras_metrics.items():
+        self.train.load({name: (a, b) for name, (a, b) in state["row"].items()})
+        for name, metric in self.train.keras_metrics.items():
             if name in state["keras"]:
                 load_variables(metric.variables, state["keras"][name], f"metric {name}")
-
-
-def _train(values: Mapping[str, float]) -> dict[str, float]:
-    return {f"train/{name}": value for name, value in values.items()}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 
 @dataclass
@@ -26,6 +28,11 @@ class Progress:
     step: int = 0
     examples: int = 0
     seconds: float = 0.0
+
+    def load(self, values: Mapping[str, Any]) -> None:
+        """Take over the values of another record, by name."""
+        for each in fields(self):
+            setattr(self, each.name, values[each.name])
 
     @property
     def current_epoch(self) -> int:

@@ -10,6 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from framework.config import TrainerConfig
+from framework.progress import Progress
+
 _PACKAGES = ("keras-task-framework", "tensorflow", "keras", "numpy", "hydra-core")
 
 
@@ -24,6 +27,19 @@ def versions() -> dict[str, str]:
     return found
 
 
+def describe(config: TrainerConfig, progress: Progress) -> dict[str, Any]:
+    """Return what the options and the progress say of a run."""
+    return {
+        "seed": config.seed,
+        "epoch": progress.epoch,
+        "global_step": progress.step,
+        "engine": config.engine,
+        "precision": config.precision,
+        "seconds": round(progress.seconds, 3),
+        "versions": versions(),
+    }
+
+
 def write_result(path: Path, result: dict[str, Any]) -> None:
     """Write a result as strict JSON, whole or not at all; NaN and infinity become null.
 
@@ -36,7 +52,7 @@ def write_result(path: Path, result: dict[str, Any]) -> None:
     os.replace(aside, path)
 
 
-def load_result(path: Path, result: dict[str, Any], *, whole: bool) -> dict[str, Any]:
+def laid_over(path: Path, result: dict[str, Any], *, whole: bool) -> dict[str, Any]:
     """Return a result, laid over what an earlier run has left in its file.
 
     Args:

@@ -14,7 +14,7 @@ from framework.config import TrainerConfig
 from framework.console import show_error
 from framework.errors import UserError, closest
 from framework.groups.root import MODES
-from framework.run_dir import RunDir, writing
+from framework.run_dir import RunDir, to_yaml, writing
 
 if TYPE_CHECKING:
     from framework.task import Task
@@ -102,11 +102,11 @@ def run(job: Job) -> Outcome:
         outcome.error = str(error).splitlines()[0] if str(error) else type(error).__name__
         _log.debug("The run ended with an error", exc_info=error)
         show_error(error, debug)
-    keep = outcome.code in (0, 1) or steps > 0
+    keep = outcome.code in (0, 1) or (job.config["mode"] == "fit" and steps > 0)
     if directory:
         directory.close(keep)
         outcome.run_dir = directory.path if directory.path.exists() else None
-    _say_end(outcome, trainer, debug)
+    _say_end(outcome, debug, swept=job.run_dir is not None)
     return outcome
 
 
@@ -143,7 +143,9 @@ def _checkpoint(config: Mapping[str, Any], mode: str, directory: RunDir | None) 
         if store.steps():
             return "best" if store.best() else "last"
         raise UserError(
-            "The run has no checkpoint yet", where=str(directory.path), fix="Train it first: mode=fit."
+            "The run has no checkpoint yet",
+            where=str(directory.path),
+            fix="Train it first: mode=fit.",
         )
     _log.warning(
         "mode=%s without run_dir= or checkpoint=: the model is as build_model leaves it.", mode
@@ -160,11 +162,13 @@ def _assemble(job: Job, directory: RunDir | None) -> tuple[Trainer, Task]:
         from framework.trainer import Trainer
     config = job.config
     task = assemble.build_task(config, job.chosen())
+    callbacks = assemble.build_named("callbacks", config.get("callbacks") or {})
+    loggers = assemble.build_named("loggers", config.get("loggers") or {})
     trainer = Trainer(
-        callbacks=list(assemble.build_named("callbacks", config["callbacks"]).values()),
-        loggers=list(assemble.build_named("loggers", config["loggers"]).values()),
-        run_dir=directory and directory.path,
-        info={"task": job.task, "overrides": list(job.overrides), "config": config},
+        callbacks=[*callbacks.values(), assemble.ConfigText(to_yaml(dict(config)))],
+        loggers=list(loggers.values()),
+        run_dir=directory.path if directory else None,
+        info={"task": job.task, "overrides": list(job.overrides)},
         **config["trainer"],
     )
     return trainer, task
@@ -173,16 +177,21 @@ def _assemble(job: Job, directory: RunDir | None) -> tuple[Trainer, Task]:
 def _run_mode(
     mode: str, trainer: Trainer, task: Task, checkpoint: str | None, directory: RunDir | None
 ) -> None:
+    from framework.assemble import blaming
+
+    # Built once, for training and for the test.
+    with blaming(f"{type(task).__name__}.build_data failed"):
+        data = task.build_data()
     if mode == "fit":
-        trainer.fit(task, checkpoint=checkpoint)
-        if trainer.has_test:
-            trainer.test(task)
+        trainer.fit(task, data, checkpoint=checkpoint)
+        if getattr(data, "test", None) is not None:
+            trainer.test(task, data)
     elif mode == "validate":
-        trainer.validate(task, checkpoint=checkpoint)
+        trainer.validate(task, data, checkpoint=checkpoint)
     elif mode == "test":
-        trainer.test(task, checkpoint=checkpoint)
+        trainer.test(task, data, checkpoint=checkpoint)
     else:
-        predictions = trainer.predict(task, checkpoint=checkpoint)
+        predictions = trainer.predict(task, data, checkpoint=checkpoint)
         if directory:
             save_predictions(directory.path / "predictions.npz", predictions)
 
@@ -220,9 +229,7 @@ def _leaves(node: Any, name: str) -> list[tuple[str, Any]]:
     ]
 
 
-def _say_end(outcome: Outcome, trainer: Trainer | None, debug: bool) -> None:
-    if trainer and trainer.stop_reason and outcome.code != 2:
-        _log.info("%s: %s", outcome.status.capitalize(), trainer.stop_reason)
+def _say_end(outcome: Outcome, debug: bool, swept: bool) -> None:
     wanted = {k: v for k, v in outcome.metrics.items() if k.startswith("test/")} or outcome.metrics
     if wanted and outcome.code == 0:
         _log.info("%s", "  ".join(f"{name} {value:.4f}" for name, value in wanted.items()))
@@ -231,8 +238,8 @@ def _say_end(outcome: Outcome, trainer: Trainer | None, debug: bool) -> None:
     _log.info("Run directory: %s", outcome.run_dir)
     if outcome.code == 1 and not debug:
         _log.info("The traceback is in %s; -v shows it here.", outcome.run_dir / "log.txt")
-    if outcome.code == 0:
+    if outcome.code == 0 and not swept:
         inside = outcome.run_dir.parts[:1] == ("runs",)
-        _log.info("To see the curves: tensorboard --logdir %s", "runs" if inside else outcome.run_dir)
-
-
+        _log.info(
+            "To see the curves: tensorboard --logdir %s", "runs" if inside else outcome.run_dir
+        )

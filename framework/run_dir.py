@@ -8,7 +8,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from io import StringIO
+from io import StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +84,11 @@ class writing:
         pass
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, OSError) and not isinstance(error, FileExistsError):
+        if isinstance(error, OSError):
             raise UserError(
-                f"Cannot write to the run directory: {error.strerror or error}",
+                f"Cannot write there: {error.strerror or error}",
                 where=str(error.filename or self.path),
-                fix="Make room or give another one: run_dir=<path>.",
+                fix="Make room, or give another place: run_dir=<path>; with -m sweep_dir=<path>.",
             ) from error
 
 
@@ -216,7 +216,7 @@ class RunDir:
             pass
         else:
             try:
-                fcntl.flock(handler.stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self._log_file(handler), fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 self._before.clear()
                 self._made.clear()
@@ -228,6 +228,11 @@ class RunDir:
             except OSError:
                 pass  # A file system without locks.
         _log.addHandler(handler)
+
+    @staticmethod
+    def _log_file(handler: logging.FileHandler) -> TextIOWrapper:
+        assert handler.stream is not None
+        return handler.stream
 
     def _read(self, name: str) -> bytes | None:
         try:
@@ -301,4 +306,4 @@ def _table(changed: Sequence[tuple[str, Any, Any]], most: int = 12) -> str:
     console = Console(file=StringIO(), width=100)
     console.print(table)
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
-    return "\n".join("  " + line.rstrip() for line in text.strip("\n").splitlines())
+    return "\n".join("  " + line.rstrip() for line in text.splitlines() if line.strip())

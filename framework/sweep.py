@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 
 from framework.run import Outcome
 
@@ -40,6 +42,30 @@ def job_name(number: int, varied: Sequence[str]) -> str:
     return f"{number}_{name}" if name else str(number)
 
 
+def key_of(override: str) -> str:
+    """Return the key of an override, without the sign in front of it."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def fixed_keys(overrides: Sequence[str]) -> set[str]:
+    """Return the keys to which the command line gives one value for all jobs.
+
+    Example:
+        >>> fixed_keys(["task=a,b", "seed=1"])
+        {'seed'}
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parser, fixed = OverridesParser.create(), set()
+    for text in overrides:
+        try:
+            if not parser.parse_override(text).is_sweep_override():
+                fixed.add(key_of(text))
+        except Exception:
+            continue  # Hydra is about to refuse it.
+    return fixed
+
+
 def print_table(jobs: Sequence[SweepJob], sweep_dir: Path) -> None:
     """Print the jobs of a sweep: number, overrides, status, main metrics, directory."""
     from rich import box
@@ -57,11 +83,13 @@ def print_table(jobs: Sequence[SweepJob], sweep_dir: Path) -> None:
         if where and where.is_relative_to(sweep_dir):
             where = where.relative_to(sweep_dir)
         status = outcome.status + (f" ({outcome.code})" if outcome.code else "")
-        place = str(where) if where else outcome.error
+        place = str(where) if where else shorten(outcome.error, 60, placeholder="...")
         table.add_row(str(job.number), " ".join(job.varied), status, *values, place)
-    console = Console()
-    console.print(table)
-    console.print(f"Sweep directory: {sweep_dir}", highlight=False, soft_wrap=True)
+    # In a file lines may be longer than on an 80-column terminal.
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    print(f"Sweep directory: {sweep_dir}")
+    if any(job.outcome.run_dir for job in jobs):
+        print(f"To see the curves: tensorboard --logdir {sweep_dir}")
 
 
 def main_metrics(outcomes: Sequence[Outcome], most: int = 3) -> list[str]:

@@ -17,7 +17,7 @@ from framework.callbacks.defaults import with_defaults
 from framework.checkpoint.state import State
 from framework.checkpoint.store import CheckpointStore
 from framework.config import TrainerConfig
-from framework.data.source import Data
+from framework.ending import Ending
 from framework.engine.build import user_code
 from framework.engine.devices import allow_memory_growth, device_name
 from framework.engine.evaluate import Evaluator, predict
@@ -30,7 +30,7 @@ from framework.errors import UserError
 from framework.logbook import Logbook
 from framework.loggers.base import Logger
 from framework.progress import Progress
-from framework.result import load_result, versions, write_result
+from framework.result import describe, laid_over, write_result
 from framework.signals import Signals
 from framework.task import Task
 
@@ -60,9 +60,6 @@ class Trainer:
     Attributes:
         config: The options.
         progress: How far training has come.
-        metrics: The latest value of every metric by its full name; `train/…` of the last epoch.
-        status: `running`, `completed`, `stopped`, `interrupted` or `failed`.
-        stop_reason: Why the run ended, as a sentence.
         stage: `fit`, `validate`, `test` or `predict`.
         validating: Whether a validation is running.
         has_validation: Whether `fit` has anything to validate on.
@@ -86,21 +83,20 @@ class Trainer:
         self.config = TrainerConfig.of(options).effective()
         writes = run_dir is not None and not self.config.fast_dev_run
         self.run_dir = Path(run_dir) if run_dir is not None and writes else None
-        self.loggers = list(loggers) if writes else []
-        self.checkpoints: CheckpointStore | None = None
-        if self.run_dir and self.config.enable_checkpointing:
-            self.checkpoints = CheckpointStore(self.run_dir / "checkpoints")
+        self._store = CheckpointStore((self.run_dir or Path()) / "checkpoints")
+        keeps = self.run_dir is not None and self.config.enable_checkpointing
+        self.checkpoints = self._store if keeps else None
         self.callbacks: list[Callback] = []
         self.progress = Progress()
-        self.metrics: dict[str, float] = {}
-        self.status, self.stop_reason, self.stage = "running", "", ""
+        self.stage = ""
         self.best: dict[str, Any] | None = None
         self.steps_per_epoch: int | None = None
         self.has_validation = self.validating = False
         self.task: Any = None
         self._given_callbacks, self._info = list(callbacks), dict(info or {})
-        self._signals = Signals()
-        self._step_seconds, self._steps_run, self._examples_run = 0.0, 0, 0
+        self._ending, self._signals = Ending(self.config), Signals()
+        self._logbook = Logbook(loggers if writes else (), self.progress)
+        self._step_seconds, self._examples_run = 0.0, 0
 
     def fit(self, task: Task, data: Any = None, checkpoint: str | None = None) -> dict[str, float]:
         """Train a task, to the end or on from where its run directory stands.
@@ -187,7 +183,7 @@ class Trainer:
                 with user_code(where, source):
                     outputs[name] = predict(engine.predict_step, source, eager=self._eager)
             self._call("on_predict_end")
-            self._complete("every example was predicted")
+            self._ending.end("completed", "predict finished")
         return outputs[""] if list(outputs) == [""] else outputs
 
     def stop(self, reason: str) -> None:
@@ -196,17 +192,15 @@ class Trainer:
         Args:
             reason: Why, as a sentence for the log and `result.json`.
         """
-        self._end_run("stopped", reason)
+        self._ending.end("stopped", reason)
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Give values, by full name, to the loggers at the present step."""
-        self.metrics.update(metrics)
-        for logger in self.loggers:
-            logger.log_metrics(metrics, self.progress.step, self.progress.current_epoch)
+        self._logbook.log(metrics)
 
     def log_text(self, name: str, text: str) -> None:
         """Give a text to the loggers."""
-        for logger in self.loggers:
+        for logger in self._logbook.loggers:
             logger.log_text(name, text, self.progress.step)
 
     def save_checkpoint(self) -> Path | None:
@@ -214,6 +208,21 @@ class Trainer:
         if self.checkpoints is None:
             return None
         return self.checkpoints.save(self.progress.step, self.state())
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The latest value of every metric by its full name; `train/…` is the last epoch's."""
+        return self._logbook.latest
+
+    @property
+    def status(self) -> str:
+        """`running`, `completed`, `stopped`, `interrupted` or `failed`."""
+        return self._ending.status
+
+    @property
+    def stop_reason(self) -> str:
+        """Why the run ended, as a sentence; empty while it runs."""
+        return self._ending.reason
 
     @property
     def total_steps(self) -> int | None:
@@ -232,7 +241,6 @@ class Trainer:
         """Return everything that changes during training and influences it."""
         return {
             "progress": asdict(self.progress),
-            "metrics": self.metrics,
             "logbook": self._logbook.state(),
             "callbacks": {key: c.state() for key, c in self._callbacks_by_key().items()},
             **self._setup.state(),
@@ -241,8 +249,7 @@ class Trainer:
     def load_state(self, state: State) -> None:
         """Take back what `state` returned."""
         self._setup.load_state(state)
-        self.progress = Progress(**state["progress"])
-        self.metrics = dict(state["metrics"])
+        self.progress.load(state["progress"])
         self._logbook.load_state(state["logbook"])
         for key, callback in self._callbacks_by_key().items():
             if key in state["callbacks"]:
@@ -252,21 +259,15 @@ class Trainer:
         """Return what `result.json` holds."""
         rate = self._examples_run / self._step_seconds if self._step_seconds else None
         return {
+            **describe(self.config, self.progress),
             "status": self.status,
             "stop_reason": self.stop_reason,
             "task": type(self.task).__name__,
-            "seed": self.config.seed,
-            "epoch": self.progress.epoch,
-            "global_step": self.progress.step,
             "metrics": self.metrics,
             "best": self.best,
             "data": self._setup.data_info,
-            "engine": self.config.engine,
-            "precision": self.config.precision,
             "device": self._setup.device,
-            "seconds": round(self.progress.seconds, 3),
             "examples_per_second": rate and round(rate, 1),
-            "versions": versions(),
             **self._info,
         }
 
@@ -285,8 +286,7 @@ class Trainer:
         device = device_name(self.config.device)
         self.stage, self.task, task.trainer = stage, task, self
         self._eager = self.config.engine == "eager"
-        former = self.status, self.stop_reason
-        self.status, self.stop_reason = "running", ""
+        former, self._ending = self._ending, Ending(self.config)
         self._setup = Setup(task, self.config, device)
         self.callbacks = with_defaults(
             [*task.configure_callbacks(), *self._given_callbacks], self.config
@@ -301,17 +301,15 @@ class Trainer:
             ):
                 yield
         except BaseException as error:
-            self.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            self.stop_reason = self.stop_reason or str(error).split("\n")[0] or repr(error)
+            self._ending.fail(error)
             raise
         finally:
-            if stage != "fit" and self._steps_run and self.status == "completed":
-                self.status, self.stop_reason = former  # what a test says is not how training ended
-            for logger in self.loggers:
-                logger.close()
+            if stage != "fit" and self._examples_run and self.status == "completed":
+                self._ending = former  # that a test went well is not how training ended
+            self._logbook.close()
             if self.run_dir and self.run_dir.is_dir():
                 path = self.run_dir / "result.json"
-                write_result(path, load_result(path, self.result(), whole=self.progress.step > 0))
+                write_result(path, laid_over(path, self.result(), whole=self.progress.step > 0))
             task._engine = None
         self._signals.raise_received()
 
@@ -319,7 +317,7 @@ class Trainer:
         config = self.config
         source, val_sources = self._setup.open_fit(data)
         engine = self._setup.engine_for({"": source}, "train_step")
-        self._logbook = Logbook(engine.train)
+        engine.train = self._logbook.train
         self.steps_per_epoch, self.has_validation = source.steps, bool(val_sources)
         self._evaluator = Evaluator(
             engine, val_sources, "val", eager=self._eager, interrupted=self._interrupted
@@ -340,29 +338,27 @@ class Trainer:
         )
 
     def _restore(self, checkpoint: str | None) -> None:
-        self.progress = Progress()
-        store = self.checkpoints
-        if checkpoint is None and store is not None and store.steps():
+        self.progress.load(asdict(Progress()))
+        if checkpoint is None and self.checkpoints is not None and self.checkpoints.steps():
             checkpoint = "last"
         if checkpoint is not None:
-            store = store or CheckpointStore(Path("checkpoints"))
-            path = store.find(checkpoint)
-            self.load_state(store.load(path))
-            _log.info("continuing from %s", path)
+            path = self._store.find(checkpoint)
+            self.load_state(self._store.load(path))
+            _log.info("continuing from %s, at step %s", path, f"{self.progress.step:,}")
 
     @contextmanager
     def _fitting(self) -> Iterator[None]:
         """The hooks at both ends of fit, however it ends."""
         self._epoch_over = False
         self._began = time.monotonic() - self.progress.seconds
-        self._open_loggers(self.progress.step)
+        self._logbook.open(self.run_dir, self.progress.step)
         try:
             self._call("on_fit_start")
             if self.config.sanity_val_steps and self.has_validation and not self.progress.step:
                 self._evaluator.run(most=self.config.sanity_val_steps)
             yield
         except BaseException as error:
-            self.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            self._ending.fail(error)
             self._call("on_exception", error)
             raise
         finally:
@@ -393,7 +389,7 @@ class Trainer:
         progress.batch += steps
         progress.examples += examples
         progress.seconds = time.monotonic() - self._began
-        self._steps_run, self._examples_run = self._steps_run + steps, self._examples_run + examples
+        self._examples_run += examples
         self._step_seconds += seconds
         if ended and not progress.batch:
             raise UserError("the train set has no batches", where="data.train")
@@ -407,29 +403,19 @@ class Trainer:
         over = self._epoch_over
         at_end = self._at_end()
         if self._due(self._log_timer) or over or self.stop_reason:
-            self._log_train(epoch_over=over or at_end)
+            self._call("on_log", self._logbook.log_train(epoch_over=over or at_end))
         if self._interrupted():
             return
-        if self.has_validation and (self._due(self._val_timer) or (at_end and self._val_timer.every)):
+        if self.has_validation and (
+            self._due(self._val_timer) or (at_end and self._val_timer.every)
+        ):
             self._validate()
         for callback in self.callbacks:
             if self._due(self._timers[id(callback)]):
                 callback.on_wake(self)
 
     def _at_end(self) -> bool:
-        """Tell whether the run has reached an end, and note which."""
-        config, progress = self.config, self.progress
-        limit = Every(config.max_time).seconds if config.max_time else None
-        if self._signals.received is not None:
-            name = {2: "Ctrl-C", 15: "SIGTERM"}.get(self._signals.received, "a signal")
-            self._end_run("interrupted", f"{name} at step {progress.step}")
-        elif config.max_steps is not None and progress.step >= config.max_steps:
-            self._complete(f"max_steps={config.max_steps} reached")
-        elif config.max_epochs is not None and progress.epoch >= config.max_epochs:
-            self._complete(f"max_epochs={config.max_epochs} reached")
-        elif limit is not None and progress.seconds >= limit:
-            self._end_run("stopped", f"max_time={config.max_time} is over")
-        return bool(self.stop_reason)
+        return self._ending.reached(self.progress, self._signals.received)
 
     def _due(self, timer: Timer) -> bool:
         return timer.due(
@@ -438,17 +424,6 @@ class Trainer:
             epoch_ends=self._epoch_over,
             epochs=self.progress.epoch,
         )
-
-    def _log_train(self, *, epoch_over: bool) -> None:
-        row = self._logbook.row()
-        epoch = self._logbook.epoch() if epoch_over else {}
-        row |= {f"{name}_epoch": value for name, value in epoch.items()}
-        self.log_metrics(row)
-        for name in row:
-            if name.endswith("_epoch") and name.removesuffix("_epoch") in epoch:
-                del self.metrics[name]
-        self.metrics.update(epoch)
-        self._call("on_log", row)
 
     def _validate(self) -> None:
         self.validating = True
@@ -477,26 +452,19 @@ class Trainer:
             self._call(f"on_{hook}_start")
             metrics = evaluator.run(self.progress.step)
             if not self._interrupted():
-                self._open_loggers(None)
+                self._logbook.open(self.run_dir, None)
                 self.log_metrics(metrics)
                 self._call(f"on_{hook}_end", metrics)
-                self._complete(f"{stage} finished")
+                self._ending.end("completed", f"{stage} finished")
             else:
-                self._end_run("interrupted", f"a signal during {stage}")
+                self._ending.end("interrupted", f"a signal during {stage}")
         return metrics
 
     def _load_weights(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
-            store = self.checkpoints or CheckpointStore(Path("checkpoints"))
-            state = store.load(store.find(checkpoint))
+            state = self._store.load(self._store.find(checkpoint))
             self._setup.load_weights(state)
-            self.progress = Progress(**state["progress"])
-
-    def _open_loggers(self, step: int | None) -> None:
-        if self.run_dir:
-            self.run_dir.mkdir(parents=True, exist_ok=True)
-            for logger in self.loggers:
-                logger.open(self.run_dir, step)
+            self.progress.load(state["progress"])
 
     def _call(self, hook: str, *args: Any) -> None:
         own = getattr(self.task, hook, None)
@@ -507,14 +475,9 @@ class Trainer:
 
     def _callbacks_by_key(self) -> dict[str, Callback]:
         names = [type(c).__name__ for c in self.callbacks]
-        return {f"{name}-{names[:i].count(name)}": self.callbacks[i] for i, name in enumerate(names)}
+        return {
+            f"{name}-{names[:i].count(name)}": self.callbacks[i] for i, name in enumerate(names)
+        }
 
     def _interrupted(self) -> bool:
         return self._signals.received is not None
-
-    def _complete(self, reason: str) -> None:
-        self._end_run("completed", reason)
-
-    def _end_run(self, status: str, reason: str) -> None:
-        if not self.stop_reason:
-            self.status, self.stop_reason = status, reason

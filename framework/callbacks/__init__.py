@@ -1,0 +1,1 @@
+"""One concern a file, called by the trainer at its hooks."""

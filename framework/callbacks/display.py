@@ -16,7 +16,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+# Most redraws keep to 8 a second, which leaves room for those that announce something.
 _REDRAWS_PER_SECOND = 10
+_USUAL_SECONDS = 1 / 8
 _WIDTH_FOR_BAR = 60
 _SHORTEST_BAR, _LONGEST_BAR = 8, 40
 
@@ -60,7 +62,7 @@ class Line:
         if has_bar:
             size = min(_LONGEST_BAR, width - len(text) - 2)
             done = int(size * min(1.0, self.part or 0.0))
-            bar = ((full * done, "bar.complete"), (rest * (size - done), "bar.back"))
+            bar = ((full * done, "cyan"), (rest * (size - done), "bright_black"))
             text = Text.assemble(self.left, "  ", *bar, "  ", "  ".join(words[1:]))
         text.truncate(max(1, width))
         return text
@@ -93,7 +95,7 @@ class Display:
         if not self.live or self._gone:
             return
         now, drawn = self._clock(), self._drawn
-        if drawn and not urgent and now - drawn[-1] < 1 / _REDRAWS_PER_SECOND:
+        if drawn and not urgent and now - drawn[-1] < _USUAL_SECONDS:
             return
         if len(drawn) == drawn.maxlen and now - drawn[0] < 1.0:
             return

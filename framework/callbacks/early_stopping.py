@@ -74,7 +74,8 @@ class EarlyStopping(Callback):
 
     def on_epoch_end(self, trainer: Trainer) -> None:
         """Judge a `train/…` metric."""
-        if self._stage == "train":
+        # The run may have ended before the epoch did; it goes on with it another time.
+        if self._stage == "train" and trainer.progress.epoch >= self._epoch:
             self._judge(trainer)
 
     def on_validation_end(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:

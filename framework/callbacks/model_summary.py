@@ -178,6 +178,7 @@ def _print_table(console: Console, table: Table) -> None:
         return
     table.box = None
     table.padding = (0, 3, 0, 0)
-    wide = console.options.update(max_width=10_000)
-    console.print(table, width=Measurement.get(console, wide, table).maximum, crop=False)
+    options = console.options.update(max_width=10_000)
+    width = Measurement.get(console, options, table).maximum
+    Console(file=console.file, width=width, color_system=None).print(table)
     console.print()

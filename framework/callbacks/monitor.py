@@ -36,7 +36,9 @@ class Monitor:
     ) -> None:
         if mode not in ("auto", "min", "max"):
             raise UserError(
-                f"mode is {mode!r}", where=f"{where}.mode", fix=closest(mode, ("auto", "min", "max"))
+                f"mode is {mode!r}",
+                where=f"{where}.mode",
+                fix=closest(mode, ("auto", "min", "max")),
             )
         if not min_delta >= 0:
             raise UserError(
@@ -54,7 +56,9 @@ class Monitor:
             return False
         if best is None:
             return True
-        return value > best + self.min_delta if self.mode == "max" else value < best - self.min_delta
+        return (
+            value > best + self.min_delta if self.mode == "max" else value < best - self.min_delta
+        )
 
     def check(self, trainer: Trainer) -> None:
         """Refuse a validation metric where nothing is validated.

@@ -63,7 +63,7 @@ class ProgressBar(Callback):
         self._validated = 0.0
         self._examples = 0
         self._line_at = clock()
-        self._line_step = 0
+        self._line_step: int | None = None
 
     def on_fit_start(self, trainer: Trainer) -> None:
         """Forget an earlier run."""
@@ -138,6 +138,8 @@ class ProgressBar(Callback):
             validated = {}
         self._pending = None
         parts = [self._epoch_name(trainer), *_epoch_metrics(trainer.metrics), *_pairs(validated)]
+        if trainer.progress.epoch < self._epoch:
+            parts.insert(1, f"ended after {trainer.progress.batch} steps")
         parts.append(_duration(now - self._started))
         training = now - self._started - self._validated
         examples = trainer.progress.examples - self._examples
@@ -155,8 +157,9 @@ class ProgressBar(Callback):
         """Print what is left to print, and leave the terminal as it was."""
         self._print_pending(trainer, last=True)
         self._display.stop()
-        if trainer.progress.step > self._line_step:
+        if self._line_step is not None and trainer.progress.step > self._line_step:
             self._display.print(self._line(trainer).plain())
+        self._line_step = None
 
     def _begin_epoch(self, trainer: Trainer) -> None:
         self._epoch = trainer.progress.epoch + 1
@@ -197,7 +200,8 @@ class ProgressBar(Callback):
         if trainer.stage != "fit":
             return Line(self._status)
         progress, length = trainer.progress, trainer.steps_per_epoch
-        done = progress.batch
+        # Once an epoch is over the trainer counts the next one's batches.
+        done = length if length and progress.epoch >= self._epoch else progress.batch
         left = self._epoch_name(trainer)
         if trainer.config.max_epochs is None and trainer.total_steps is not None:
             left += f"  step {progress.step}/{trainer.total_steps}"

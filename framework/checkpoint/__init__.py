@@ -1,0 +1,1 @@
+"""The state contract and the store on disk."""

@@ -57,7 +57,8 @@ class CheckpointStore:
             arrays: dict[str, np.ndarray[Any, Any]] = {}
             tree = _split(state, arrays, "")
             with open(aside / _ARRAYS, "wb") as file:
-                np.savez(file, **{name: _plain(array) for name, array in arrays.items()})
+                plain: dict[str, Any] = {name: _plain(array) for name, array in arrays.items()}
+                np.savez(file, **plain)
             (aside / _STATE).write_text(json.dumps(tree, indent=1))
             sums = {name: _sha256(aside / name) for name in (_ARRAYS, _STATE)}
             manifest = {"format": FORMAT, "step": step, "sha256": sums}
@@ -190,9 +191,11 @@ def _dtype(name: str) -> Any:
 
 def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(
-            hashlib, "file_digest"
-        ) else hashlib.sha256(file.read()).hexdigest()
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else hashlib.sha256(file.read()).hexdigest()
+        )
 
 
 def _fsync(path: Path) -> None:

@@ -116,9 +116,7 @@ def _open(
     if isinstance(given, tf.data.Dataset):
         return StreamSource(given, **common)
     if isinstance(given, keras.utils.PyDataset):
-        return StreamSource(
-            from_pydataset(given, name), on_epoch_end=given.on_epoch_end, **common
-        )
+        return StreamSource(from_pydataset(given, name), on_epoch_end=given.on_epoch_end, **common)
     if inspect.isgenerator(given) or isinstance(given, type(iter(()))):
         raise UserError(
             f"the {name} set is an iterator, which can be read only once",

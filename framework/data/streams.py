@@ -92,7 +92,9 @@ class StreamSource(Source):
 def _limit(dataset: tf.data.Dataset, limit: int | float, name: str) -> tf.data.Dataset:
     if isinstance(limit, int):
         return dataset.take(limit)
-    length = _length(dataset) if int(dataset.cardinality()) != tf.data.INFINITE_CARDINALITY else None
+    length = (
+        _length(dataset) if int(dataset.cardinality()) != tf.data.INFINITE_CARDINALITY else None
+    )
     if int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY:
         raise UserError(
             f"the {name} set never ends",
@@ -120,12 +122,10 @@ def from_pydataset(source: keras.utils.PyDataset, name: str) -> tf.data.Dataset:
     first = source[0]
     specs = [_spec_of(leaf) for leaf in tf.nest.flatten(first)]
 
-    def load(index: tf.Tensor) -> list[tf.Tensor]:
+    def load(index: tf.Tensor) -> Any:
         def item(i: Any) -> list[Any]:
             leaves = tf.nest.flatten(source[int(i)])
-            return [
-                tf.convert_to_tensor(x, s.dtype) for x, s in zip(leaves, specs, strict=True)
-            ]
+            return [tf.convert_to_tensor(x, s.dtype) for x, s in zip(leaves, specs, strict=True)]
 
         leaves = tf.py_function(item, [index], [s.dtype for s in specs])
         for leaf, spec in zip(leaves, specs, strict=True):

@@ -98,7 +98,9 @@ class Accumulator:
 
 def means(sums: Sums) -> dict[str, float]:
     """Return total / weight by name; NaN where nothing was counted."""
-    return {name: total / weight if weight else float("nan") for name, (total, weight) in sums.items()}
+    return {
+        name: total / weight if weight else float("nan") for name, (total, weight) in sums.items()
+    }
 
 
 def add_sums(left: Sums, right: Sums) -> Sums:

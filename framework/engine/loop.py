@@ -36,7 +36,7 @@ class Loop:
 
     def __init__(self, source: Source, step: Step, *, eager: bool = False) -> None:
         self.source, self.step, self._eager = source, step, eager
-        self._run = self._steps if eager else tf.function(self._steps, autograph=False)
+        self._run: Any = self._steps if eager else tf.function(self._steps, autograph=False)
 
     def run(self, epoch: int, start: int, stop: int, global_step: int = 0) -> tuple[int, int]:
         """Run batches [start, stop) of an epoch.
@@ -73,15 +73,15 @@ class Loop:
 
     def _steps(
         self, cursor: Any, start: tf.Tensor, stop: tf.Tensor, before: tf.Tensor, size: int | None
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    ) -> Any:
         def read(index: tf.Tensor) -> tuple[Any, Any]:
             batch = self.source.read(cursor, index, size)
             return batch, batch_rows(batch) if size is None else size
 
-        body = partial(self.step, read, before)
+        body: Callable[..., Any] = partial(self.step, read, before)
         if self.source.steps is None:
             body = partial(self._step_if_any, cursor, before)
-        state = start, tf.zeros((), tf.int64), tf.constant(True)
+        state: Any = start, tf.zeros((), tf.int64), tf.constant(True)
         if self._eager:
             while state[2] and state[0] < stop:
                 state = body(*state)

@@ -139,7 +139,9 @@ class Engine:
     @property
     def optimizer_variables(self) -> list[keras.Variable]:
         """The weights that the optimizer updates."""
-        return [v for model in models_of(self.task.model).values() for v in model.trainable_variables]
+        return [
+            v for model in models_of(self.task.model).values() for v in model.trainable_variables
+        ]
 
     def _begin(self, means: Accumulator, examples: Any, step: Any) -> None:
         self.means, self._weight, self.global_step = means, examples, step

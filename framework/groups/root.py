@@ -1,12 +1,12 @@
 """The root of the configuration, and its registration with Hydra."""
 
-# ruff: noqa: UP045, UP006 - OmegaConf reads these annotations at run time.
+# ruff: noqa: UP045 - OmegaConf reads these annotations at run time.
 
 from __future__ import annotations
 
 import typing
 from dataclasses import dataclass, field, fields, make_dataclass
-from typing import Any, Dict, List, Optional
+from typing import Any, Optional
 
 from framework.config import TrainerConfig, option
 from framework.groups.data import DATA
@@ -46,7 +46,7 @@ def mutable(schema: type) -> type:
 TrainerOptions = mutable(TrainerConfig)
 
 
-def _defaults() -> List[Any]:
+def _defaults() -> list[Any]:
     # The task comes last: its own defaults list may override the choice of any other group.
     return [
         "_self_",
@@ -64,7 +64,7 @@ def _defaults() -> List[Any]:
     ]
 
 
-def _hydra() -> Dict[str, Any]:
+def _hydra() -> dict[str, Any]:
     # A run has a directory of its own making; Hydra's own would litter the working directory.
     return {
         "output_subdir": None,
@@ -78,7 +78,7 @@ def _hydra() -> Dict[str, Any]:
 class RunConfig:
     """All of one run."""
 
-    defaults: List[Any] = field(default_factory=_defaults)
+    defaults: list[Any] = field(default_factory=_defaults)
     hydra: Any = field(default_factory=_hydra)
     mode: str = option("fit", "fit (train, validate, then test), validate, test or predict.")
     checkpoint: Optional[str] = option(None, "Start from best, last, or a checkpoint's path.")
