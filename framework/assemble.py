@@ -223,7 +223,7 @@ def quiet_stderr() -> Iterator[None]:
         os.dup2(aside.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             os.dup2(saved, 2)
             aside.seek(0)
             os.write(2, aside.read())

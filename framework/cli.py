@@ -12,14 +12,17 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from framework.console import show_error, show_log
 from framework.errors import UserError, closest
 from framework.help import help_text, usage
+
+if TYPE_CHECKING:
+    from framework.run import Job
 
 # The flags of Hydra that make sense here, by whether a value follows.
 _FLAGS = {
@@ -104,13 +107,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Until the trainer listens to it itself, SIGTERM ends the process in good order.
     former = signal.signal(signal.SIGTERM, _leave)
     try:
-        return _main(Arguments.parse(words))
+        code = _main(Arguments.parse(words))
+        sys.stdout.flush()
+        return code
     except UserError as error:
         show_error(error, debug)
         return 2
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; nothing more is to be flushed to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except Exception as error:
         show_error(error, debug)
         if not debug:
@@ -147,7 +156,7 @@ def _main(arguments: Arguments) -> int:
     def job(config: Any) -> None:
         from framework.run import run
 
-        codes.append(run(_job(config)).code)
+        codes.append(run(_job(arguments, config)).code)
 
     _with_hydra(arguments, job)
     return codes[0]
@@ -156,7 +165,7 @@ def _main(arguments: Arguments) -> int:
 def _sweep(arguments: Arguments) -> int:
     from hydra.core.hydra_config import HydraConfig
 
-    from framework.run import run
+    from framework.run import Outcome, run
     from framework.run_dir import make_dirs, make_unique, remove_empty, writing
     from framework.sweep import SweepJob, fixed_keys, job_name, key_of, print_table
 
@@ -178,7 +187,11 @@ def _sweep(arguments: Arguments) -> int:
         overrides = [str(o) for o in HydraConfig.get().overrides.task]
         varied = tuple(o for o in overrides if key_of(o) not in fixed)
         print(f"\n#{number}  {' '.join(varied)}".rstrip(), flush=True)
-        outcome = run(_job(config, sweep_dir / job_name(number, varied)))
+        try:
+            outcome = run(_job(arguments, config, sweep_dir / job_name(number, varied)))
+        except UserError as error:
+            show_error(error, debug=False)
+            outcome = Outcome(2, "refused", error=error.what)
         jobs.append(SweepJob(number, varied, outcome))
         if outcome.status == "interrupted":
             raise KeyboardInterrupt
@@ -209,23 +222,27 @@ def _check_run_dir(overrides: Sequence[str]) -> None:
             )
 
 
-def _job(config: Any, run_dir: Path | None = None) -> Any:
+def _job(arguments: Arguments, config: Any, run_dir: Path | None = None) -> Job:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    from framework.diagnose import no_such_task
     from framework.run import Job
 
     hydra = HydraConfig.get()
+    task = str(hydra.runtime.choices["task"])
+    if task.startswith("_"):
+        raise no_such_task(task, arguments.config_dir)
     try:
         values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
         raise UserError(str(error).splitlines()[0], where=key and str(key)) from error
-    return Job(values, str(hydra.runtime.choices["task"]), list(hydra.overrides.task), run_dir)
+    return Job(values, task, [str(o) for o in hydra.overrides.task], run_dir)
 
 
-def _with_hydra(arguments: Arguments, job: Any) -> None:
+def _with_hydra(arguments: Arguments, job: Callable[[Any], None]) -> None:
     """Let Hydra compose the configuration and call `job` with it, once for each combination."""
     import hydra
     from hydra.errors import HydraException
@@ -235,18 +252,19 @@ def _with_hydra(arguments: Arguments, job: Any) -> None:
     register()
     # Hydra then raises what it would otherwise print with advice of its own.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    warnings.filterwarnings("ignore", module="hydra")
+    # A project's conf/optimizer/adam.yaml is merged over the library's schema, as it should be.
+    warnings.filterwarnings("ignore", r"\s*'[^']*' is validated against ConfigStore schema")
     argv = [sys.argv[0], *arguments.flags]
     if arguments.config_dir:
         argv += ["--config-dir", str(arguments.config_dir)]
-    failures: list[BaseException] = []
+    failures: list[Exception] = []
 
     def guarded(config: Any) -> None:
+        # Hydra would announce an exception in its own way.
         try:
             job(config)
         except Exception as error:
             failures.append(error)
-            raise
 
     guarded.__module__ = __name__
     decorated = hydra.main(
@@ -256,8 +274,6 @@ def _with_hydra(arguments: Arguments, job: Any) -> None:
     try:
         decorated()
     except Exception as error:
-        if failures:
-            raise failures[0] from None
         # Hydra's own "not found" is an OSError as well.
         if isinstance(error, OSError) and not isinstance(error, HydraException):
             raise
@@ -267,6 +283,8 @@ def _with_hydra(arguments: Arguments, job: Any) -> None:
         raise found from error
     finally:
         sys.argv = former
+    if failures:
+        raise failures[0]
 
 
 if __name__ == "__main__":

@@ -109,13 +109,23 @@ def _check_choices(parsed: Sequence[Override], config_dir: Path | None) -> None:
         for choice in _choices(override):
             if choice is None or choice in groups[group]:
                 continue
-            fix = closest(str(choice), groups[group]) if groups[group] else ""
             if group == "task":
-                near = fix if fix.startswith("Did") else "Choose a task."
-                fix = near + _list_tasks(config_dir)
+                raise no_such_task(str(choice), config_dir)
             raise UserError(
-                f"There is no {group} {str(choice)!r}", where=override.input_line, fix=fix
+                f"There is no {group} {str(choice)!r}",
+                where=override.input_line,
+                fix=closest(str(choice), groups[group]) if groups[group] else None,
             )
+
+
+def no_such_task(name: str, config_dir: Path | None) -> UserError:
+    """Return the error for a task that does not exist; it lists those that do."""
+    tasks = list_tasks(config_dir)
+    near = closest(name, tasks) if tasks else ""
+    fix = near if near.startswith("Did") else "Choose a task."
+    return UserError(
+        f"There is no task {name!r}", where=f"task={name}", fix=fix + _list_tasks(config_dir)
+    )
 
 
 def _choices(override: Override) -> list[Any]:
@@ -231,7 +241,9 @@ def _wanted(error: BaseException) -> str:
     if given and (match := re.search(r"incompatible with type hint '(.*)'", text)):
         kinds = re.findall(r"int|float|bool|str", match[1])
         return f"{given[1]!r} is not {' or '.join(_WANTED.get(k, k) for k in kinds) or match[1]}"
-    if "None" in text:
+    if match := re.match(r"Value '(.*)' is not a valid (\w+)", text):
+        return f"{match[1]!r} is not {_WANTED.get(match[2], match[2])}"
+    if "None" in text or "not Optional" in text:
         return "null is not allowed here"
     return text
 

@@ -177,8 +177,8 @@ class RunDir:
             there = {p.name for p in self.path.iterdir()} if self.path.exists() else set()
         except OSError as error:
             raise UserError(f"Cannot read it: {error.strerror}", where=str(self.path)) from error
-        if not there:
-            return None
+        if there <= {LOG}:
+            return None  # Empty, or another run is just beginning; the lock will tell.
         if CONFIG not in there:
             if there & {"checkpoints", "result.json"}:
                 return {}

@@ -302,6 +302,8 @@ class Trainer:
                 yield
         except BaseException as error:
             self._ending.fail(error)
+            if stage != "fit":
+                self._call("on_exception", error)
             raise
         finally:
             if stage != "fit" and self._examples_run and self.status == "completed":

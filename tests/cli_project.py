@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-TASK = '''
+TASK = """
 import time
 import keras, numpy as np, tensorflow as tf
 from framework import Data, Task
@@ -34,11 +34,11 @@ class Mine(Task):
 
     def train_step(self, batch):
         x, y = batch
-        return tf.reduce_mean((self.model(x, training=True) - y) ** 2)
+        return tf.reduce_mean((tf.cast(self.model(x, training=True), y.dtype) - y) ** 2)
 
     def eval_step(self, batch):
         x, y = batch
-        self.log("loss", (self.model(x) - y) ** 2)
+        self.log("loss", (tf.cast(self.model(x), y.dtype) - y) ** 2)
 
     def on_epoch_start(self):
         if self.fail == "epoch":
@@ -80,7 +80,7 @@ class Parts(Mine):
 
     def build_data(self):
         return self.data() if self.data else super().build_data()
-'''
+"""
 
 FILES = {
     "cliproj/__init__.py": "",

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -355,12 +355,13 @@ def test_a_validation_shows_while_it_runs(terminal):
 METRICS = st.lists(st.text(st.characters(codec="ascii", categories=["L"]), min_size=1), max_size=8)
 
 
+@settings(deadline=None)
 @given(width=st.integers(1, 200), metrics=METRICS, part=st.none() | st.floats(0, 1))
 def test_the_line_never_outgrows_its_width(width, metrics, part):
     line = Line("epoch 1/5", part, " 812/1563 412 it/s 0:02 left", metrics)
     text = line.fit(width, "#", "-").plain
     assert len(text) <= width
-    bar = re.search(r"[#-]{8,}", text)
+    bar = re.search(r"[#-]{6,}", text)
     assert bool(bar) == (part is not None and width >= 60)
     if bar:
         assert len(bar[0]) <= 40
@@ -372,10 +373,8 @@ def test_the_lessons_line_fits_80_columns():
     line = Line(
         "epoch 2/5", 0.5, " 782/1563 412 it/s 0:02 left", ["loss 2.9950", "accuracy 0.2689"]
     )
-    text = line.fit(79, "#", "-").plain
-    assert text == (
-        "epoch 2/5  ####----   782/1563 412 it/s 0:02 left  loss 2.9950  accuracy 0.2689"
-    )
+    text = line.fit(77, "#", "-").plain
+    assert text == ("epoch 2/5  ###---   782/1563 412 it/s 0:02 left  loss 2.9950  accuracy 0.2689")
 
 
 # --- Model summary --------------------------------------------------------------------------
@@ -529,6 +528,7 @@ def reference(values: list[float], patience: int, mode: str, min_delta: float) -
 LOSSES = st.lists(st.integers(-20, 20).map(lambda n: n / 8) | st.just(math.nan), max_size=20)
 
 
+@settings(deadline=None)
 @given(LOSSES, st.integers(1, 4), st.sampled_from(["min", "max"]), st.sampled_from([0.0, 0.25]))
 def test_it_stops_when_patience_runs_out(values, patience, mode, min_delta):
     for monitor in ("val/loss", "train/loss"):
@@ -536,6 +536,7 @@ def test_it_stops_when_patience_runs_out(values, patience, mode, min_delta):
         assert epochs(stop, values) == reference(values, patience, mode, min_delta)
 
 
+@settings(deadline=None)
 @given(LOSSES, st.integers(0, 20), st.integers(1, 4))
 def test_a_restart_changes_nothing(values, cut, patience):
     whole = epochs(EarlyStopping(patience=patience), values)

@@ -20,7 +20,7 @@ from rich.text import Text
 _REDRAWS_PER_SECOND = 10
 _USUAL_SECONDS = 1 / 8
 _WIDTH_FOR_BAR = 60
-_SHORTEST_BAR, _LONGEST_BAR = 8, 40
+_SHORTEST_BAR, _LONGEST_BAR = 6, 40
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ class Display:
         drawn.append(now)
         full = "#" if self._console.options.ascii_only else "━"
         colors = self._console.color_system and not self._console.no_color
-        # One column stays free: a full line makes some terminals wrap.
-        text = line().fit(self._console.width - 1, full, full if colors else " ")
+        # Room for the ^C that a terminal echoes: a line that wraps could not be taken away.
+        text = line().fit(self._console.width - 3, full, full if colors else " ")
         try:
             live = self._live or self._start()
             live.update(text, refresh=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING
 
 from framework.errors import UserError, closest
@@ -10,7 +11,8 @@ from framework.errors import UserError, closest
 if TYPE_CHECKING:
     from framework.trainer import Trainer
 
-_HIGHER = ("accuracy", "acc", "auc", "precision", "recall", "f1", "f1_score", "iou", "bleu", "top")
+_HIGHER = {"accuracy", "acc", "auc", "precision", "recall", "specificity", "sensitivity", "iou"}
+_HIGHER |= {"f1", "fbeta", "score", "dice", "bleu", "r2", "psnr", "ssim", "map"}
 
 
 class Monitor:
@@ -40,15 +42,12 @@ class Monitor:
                 where=f"{where}.mode",
                 fix=closest(mode, ("auto", "min", "max")),
             )
-        if not min_delta >= 0:
+        if not 0 <= min_delta < math.inf:
             raise UserError(
                 f"min_delta is {min_delta}", where=f"{where}.min_delta", fix="Give 0 or more."
             )
-        last = name.rsplit("/", 1)[-1].lower()
-        higher = any(last == word or last.endswith("_" + word) for word in _HIGHER)
-        higher = higher or last.startswith("top")
         self.name, self.min_delta, self._where = name, min_delta, where
-        self.mode = ("max" if higher else "min") if mode == "auto" else mode
+        self.mode = ("max" if _higher_is_better(name) else "min") if mode == "auto" else mode
 
     def improves(self, value: float, best: float | None) -> bool:
         """Tell whether `value` is better than `best`; NaN never is, anything beats None."""
@@ -86,3 +85,11 @@ class Monitor:
                 fix=closest(self.name, trainer.metrics),
             )
         return float(trainer.metrics[self.name])
+
+
+def _higher_is_better(name: str) -> bool:
+    # val/auc_1 -> auc, val/mean_io_u -> iou, train/accuracy_epoch -> accuracy, val/top5 -> top
+    last = name.rsplit("/", 1)[-1].lower().replace("io_u", "iou")
+    words = [word for word in re.split(r"[^a-z0-9]+", last) if not word.isdigit()]
+    words = [word for word in words if word != "epoch"] or [last]
+    return words[-1] in _HIGHER or words[0].startswith("top")

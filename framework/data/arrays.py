@@ -118,7 +118,11 @@ def check_rows(arrays: Any, name: str) -> int:
     rows = {path or "array": len(leaf) for path, leaf in leaves if np.ndim(leaf)}
     for path, leaf in leaves:
         if not np.ndim(leaf):
-            raise UserError(f"{path or name} of the {name} set is no array of rows", where=where)
+            raise UserError(
+                f"{path or name} of the {name} set is no array of rows",
+                where=where,
+                fix="Give NumPy arrays; make them of lists by np.asarray.",
+            )
     if len(set(rows.values())) > 1:
         counts = ", ".join(f"{path}: {n:,}" for path, n in rows.items())
         raise UserError(

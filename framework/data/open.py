@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -117,7 +117,7 @@ def _open(
         return StreamSource(given, **common)
     if isinstance(given, keras.utils.PyDataset):
         return StreamSource(from_pydataset(given, name), on_epoch_end=given.on_epoch_end, **common)
-    if inspect.isgenerator(given) or isinstance(given, type(iter(()))):
+    if isinstance(given, Iterator):
         raise UserError(
             f"the {name} set is an iterator, which can be read only once",
             where=f"data.{name}",

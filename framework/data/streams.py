@@ -50,6 +50,8 @@ class StreamSource(Source):
         self._dataset, self._on_epoch_end = dataset, on_epoch_end
         self._map, self._augment, self._seed = map, augment, seed
         self._epoch, self._next, self._iterator = -1, 0, None
+        # What the compiled loop reads of it, so that every epoch augments with draws of its own.
+        self._epoch_in_graph = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")
 
     def cursor(self, epoch: int, start: int) -> Any:
         """Return the running iterator if it stands at `start`, else a new one put there."""
@@ -58,6 +60,7 @@ class StreamSource(Source):
                 self._on_epoch_end()
             self._iterator = iter(self._dataset.skip(start) if start else self._dataset)
             self._epoch, self._next = epoch, start
+            self._epoch_in_graph.assign(epoch)
         return self._iterator
 
     def moved(self, stop: int) -> None:
@@ -77,7 +80,8 @@ class StreamSource(Source):
         if self._map:
             batch = self._map(batch)
         if self._augment:
-            batch = self._augment(batch, tf.stack([tf.constant(self._seed, tf.int64), index]))
+            step = self._epoch_in_graph * 2**32 + index
+            batch = self._augment(batch, tf.stack([tf.constant(self._seed, tf.int64), step]))
         return batch
 
     def spec(self) -> Any:

@@ -11,6 +11,8 @@ import tensorflow as tf
 
 Sums = dict[str, tuple[float, float]]
 
+_ROOM = 16  # names in one variable
+
 
 class Accumulator:
     """Weighted means of named values, and the Keras metrics logged beside them.
@@ -29,9 +31,9 @@ class Accumulator:
 
     def __init__(self) -> None:
         self.keras_metrics: dict[str, keras.Metric] = {}
-        # A name seen first in a later trace (another batch shape) gets a variable of its own,
-        # since the earlier trace already holds the first one at its size.
-        self._chunks: list[tuple[list[str], tf.Variable]] = []
+        # Room is made beforehand: a variable that a compiled step makes while it is traced has
+        # it traced once more.
+        self._chunks: list[tuple[list[str], tf.Variable]] = [([], _zeros())]
         self._pending: dict[str, tuple[tf.Tensor, tf.Tensor]] = {}
 
     def log(self, name: str, value: Any, weight: Any) -> None:
@@ -54,6 +56,7 @@ class Accumulator:
         for names, sums in self._chunks:
             if any(name in pending for name in names):
                 rows = [pending.get(name, zero) for name in names]
+                rows += [zero] * (_ROOM - len(rows))
                 sums.assign_add(tf.stack([tf.stack([v * w, w]) for v, w in rows]))
 
     def discard(self) -> None:
@@ -69,7 +72,7 @@ class Accumulator:
         return {
             name: (float(total), float(weight))
             for names, sums in self._chunks
-            for name, (total, weight) in zip(names, sums.numpy(), strict=True)
+            for name, (total, weight) in zip(names, sums.numpy(), strict=False)
         }
 
     def results(self) -> dict[str, float]:
@@ -85,15 +88,21 @@ class Accumulator:
         """Put back what `sums` returned."""
         self._make_room(sums)
         for names, variable in self._chunks:
-            variable.assign([sums.get(name, (0.0, 0.0)) for name in names])
+            rows = [sums.get(name, (0.0, 0.0)) for name in names]
+            variable.assign(rows + [(0.0, 0.0)] * (_ROOM - len(rows)))
 
     def _make_room(self, names: Iterable[str]) -> None:
         known = {name for chunk, _ in self._chunks for name in chunk}
-        new = [name for name in names if name not in known]
-        if new:
-            with tf.init_scope():  # the variable outlives the trace of a compiled step
-                sums = tf.Variable(np.zeros((len(new), 2)), trainable=False, name="means")
-            self._chunks.append((new, sums))
+        for name in names:
+            if name not in known:
+                if len(self._chunks[-1][0]) == _ROOM:
+                    self._chunks.append(([], _zeros()))
+                self._chunks[-1][0].append(name)
+
+
+def _zeros() -> tf.Variable:
+    with tf.init_scope():  # it outlives the trace of a compiled step
+        return tf.Variable(np.zeros((_ROOM, 2)), trainable=False, name="means")
 
 
 def means(sums: Sums) -> dict[str, float]:

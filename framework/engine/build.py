@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _LIBRARIES = (Path(keras.__file__).parent, Path(tf.__file__).parent, Path(__file__).parents[1])
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\w+)')
+_LABEL = re.compile(r"label value of (-?\d+) which is outside the valid range of \[0, (\d+)\)")
 _MOST_LINES = 14
 
 
@@ -60,9 +61,13 @@ def build_by_tracing(step: Callable[[Any], Any], spec: Any, task: Task, name: st
         task: Whose model it is.
         name: The step's name, for messages.
     """
-    function = tf.function(lambda batch: (step(batch), None)[1], autograph=False)
+    # Not tf.function, which traces twice what makes variables.
     with user_code(f"{type(task).__name__}.{name}", spec):
-        function.get_concrete_function(spec)
+        with tf.__internal__.FuncGraph("build").as_default():
+            batch = tf.nest.map_structure(
+                lambda s: tf.compat.v1.placeholder(s.dtype, s.shape), spec
+            )
+            step(batch)
     if not is_built(task.model):
         missing = [n for n, m in models_of(task.model).items() if not m.built]
         raise UserError(
@@ -96,6 +101,23 @@ def user_code(where: str, spec: Any = None) -> Iterator[None]:
         if spec is not None:
             shown += f"\n         on a batch of {describe(spec)}"
         raise UserError(_message(error), where=shown, fix=fix) from error
+
+
+@contextmanager
+def labels_checked() -> Iterator[None]:
+    """Say in the user's terms that a running step met a label which the network has no class for."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        found = _LABEL.search(str(error))
+        if not found:
+            raise
+        raise UserError(
+            f"a label is {found[1]}, but the network has {found[2]} classes, "
+            f"0 to {int(found[2]) - 1}",
+            where=_place(error),
+            fix="Give the network one output for each class, and count labels from 0.",
+        ) from error
 
 
 def describe(spec: Any) -> str:

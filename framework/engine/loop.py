@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from framework.data.source import Source, batch_rows
+from framework.engine.build import labels_checked
 
 # The body of the loop: (read, steps before batch 0, batch index, examples so far, go on)
 # -> (next index, examples so far, go on).
@@ -36,7 +37,8 @@ class Loop:
 
     def __init__(self, source: Source, step: Step, *, eager: bool = False) -> None:
         self.source, self.step, self._eager = source, step, eager
-        self._run: Any = self._steps if eager else tf.function(self._steps, autograph=False)
+        # One for each shape of batch: called without tf.function's search for the right one.
+        self._runs: dict[int | None, Callable[[Any, tf.Tensor], tf.Tensor]] = {}
 
     def run(self, epoch: int, start: int, stop: int, global_step: int = 0) -> tuple[int, int]:
         """Run batches [start, stop) of an epoch.
@@ -53,10 +55,13 @@ class Loop:
         """
         at, examples = start, 0
         for first, last, size in self.source.parts(start, stop):
+            if size not in self._runs:
+                self.trace(last)
             cursor = self.source.cursor(epoch, first)
-            bounds = [tf.constant(n, tf.int64) for n in (first, last, global_step - start)]
-            index, rows, _ = self._run(cursor, *bounds, size)
-            at, examples = int(index), examples + int(rows)
+            # One vector in and one out: each transfer to or from the device has its price.
+            bounds = tf.constant([first, last, global_step - start], tf.int64)
+            at, rows = self._runs[size](cursor, bounds).numpy().tolist()
+            examples += rows
             self.source.moved(at)
             if at < last:
                 break
@@ -64,16 +69,16 @@ class Loop:
 
     def trace(self, stop: int | None = None) -> None:
         """Compile for the batch shapes of an epoch's first `stop` batches, running no step."""
-        if self._eager:
-            return
-        zero = tf.constant(0, tf.int64)
         for first, _, size in self.source.parts(0, stop or self.source.steps or 1):
-            cursor = self.source.cursor(0, first)
-            self._run.get_concrete_function(cursor, zero, zero, zero, size)
+            steps = partial(self._steps, size=size)
+            if not self._eager:
+                cursor, bounds = self.source.cursor(0, first), tf.TensorSpec([3], tf.int64)
+                steps = tf.function(steps, autograph=False).get_concrete_function(cursor, bounds)
+            self._runs[size] = steps
 
-    def _steps(
-        self, cursor: Any, start: tf.Tensor, stop: tf.Tensor, before: tf.Tensor, size: int | None
-    ) -> Any:
+    def _steps(self, cursor: Any, bounds: tf.Tensor, size: int | None) -> tf.Tensor:
+        start, stop, before = tf.unstack(bounds)
+
         def read(index: tf.Tensor) -> tuple[Any, Any]:
             batch = self.source.read(cursor, index, size)
             return batch, batch_rows(batch) if size is None else size
@@ -85,8 +90,11 @@ class Loop:
         if self._eager:
             while state[2] and state[0] < stop:
                 state = body(*state)
-            return state
-        return tf.while_loop(lambda index, _, more: tf.logical_and(more, index < stop), body, state)
+        else:
+            state = tf.while_loop(
+                lambda index, _, more: tf.logical_and(more, index < stop), body, state
+            )
+        return tf.stack(state[:2])
 
     def _step_if_any(self, cursor: Any, before: Any, index: Any, examples: Any, more: Any) -> Any:
         following = cursor.get_next_as_optional()

@@ -41,6 +41,7 @@ def isolated(precision: str, *, deterministic: bool = False) -> Iterator[None]:
     keras_globals = {name: copy(_get(name)) for name in _KERAS_GLOBALS}
     floatx, seed = keras.config.floatx(), context.global_seed()
     python_state, numpy_state = random.getstate(), np.random.get_state()
+    operation_seeds = context.context()._rng.getstate() if seed is not None else None
     was_deterministic = tf_config.is_op_determinism_enabled()
     try:
         set_precision(precision)
@@ -52,6 +53,8 @@ def isolated(precision: str, *, deterministic: bool = False) -> Iterator[None]:
             global_state.set_global_attribute(name, value)
         keras.config.set_floatx(floatx)
         tf.random.set_seed(seed)
+        if operation_seeds is not None:  # setting the seed starts their sequence anew
+            context.context()._rng.setstate(operation_seeds)
         random.setstate(python_state)
         np.random.set_state(numpy_state)
         if deterministic and not was_deterministic:

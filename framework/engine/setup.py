@@ -133,6 +133,7 @@ class Setup:
     def _build(self, spec: Any, step: str) -> None:
         # Traced in every engine, so that nothing runs; an unbuilt optimizer updates nothing.
         engine = self.task._engine = Engine(self.task, optimizer=self.optimizer)
+        unread = Accumulator()
 
         def run(batch: Any) -> None:
             def read(_: Any) -> tuple[Any, Any]:
@@ -142,7 +143,7 @@ class Setup:
             if step == "train_step":
                 engine.train_step(read, zero, zero, zero, True)
             elif step == "eval_step":
-                engine.eval_step(Accumulator(), read, zero, zero, zero, True)
+                engine.eval_step(unread, read, zero, zero, zero, True)
             else:
                 engine.predict_step(batch)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -34,8 +35,8 @@ class Engine:
 
     Attributes:
         train: Where training values add up.
-        means: Where the running step's values go: `train`, or an evaluation's own.
-        global_step: Optimizer steps done before the one at hand.
+        means: Where the running step's values go: `train`, or an evaluation's own; None on the
+            host, between steps.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Engine:
         self.predict_step = task.predict_step if eager else autograph(task.predict_step)
         self.train = Accumulator()
         self.means: Accumulator | None = None
-        self.global_step: Any = 0
+        self._global_step: Any = 0
         self._weight: Any = 1
         self._applied = False
 
@@ -62,24 +63,23 @@ class Engine:
     ) -> tuple[Any, Any, Any]:
         """Learn from one batch: the body of the training loop."""
         batch, rows = read(index)
-        self._begin(self.train, rows, before + index)
-        if self.task.automatic_optimization:
-            with tf.GradientTape() as tape:
-                loss = scalar_loss(self._train_step(batch), self.task)
-                loss = add_model_losses(loss, self.task.model)
-            self.apply_gradients(tape, loss)
-            if not self.train.has("loss"):
-                self.log("loss", loss)
-        else:
-            refuse_output(self._train_step(batch), self.task)
-            if not self._applied:
-                raise UserError(
-                    "train_step changed no weights",
-                    where=f"{type(self.task).__name__}.train_step",
-                    fix="Call self.apply_gradients(tape, loss), or set automatic_optimization = "
-                    "True and return the loss.",
-                )
-        self._end()
+        with self._step(self.train, rows, before + index):
+            if self.task.automatic_optimization:
+                with tf.GradientTape() as tape:
+                    loss = scalar_loss(self._train_step(batch), self.task)
+                    loss = add_model_losses(loss, self.task.model)
+                self.apply_gradients(tape, loss)
+                if not self.train.has("loss"):
+                    self.log("loss", loss)
+            else:
+                refuse_output(self._train_step(batch), self.task)
+                if not self._applied:
+                    raise UserError(
+                        "train_step changed no weights",
+                        where=f"{type(self.task).__name__}.train_step",
+                        fix="Call self.apply_gradients(tape, loss), or set "
+                        "automatic_optimization = True and return the loss.",
+                    )
         return index + 1, examples + tf.cast(rows, tf.int64), tf.constant(True)
 
     def eval_step(
@@ -87,18 +87,17 @@ class Engine:
     ) -> tuple[Any, Any, Any]:
         """Judge the model on one batch, into `means`: the body of an evaluation's loop."""
         batch, rows = read(index)
-        self._begin(means, rows, step)
-        logs = self._eval_step(batch)
-        if isinstance(logs, Mapping):
-            for name, value in logs.items():
-                self.log(name, value)
-        elif logs is not None:
-            raise UserError(
-                f"eval_step returned a {type(logs).__name__}",
-                where=f"{type(self.task).__name__}.eval_step",
-                fix='Report values with self.log("loss", loss), or return a dict of them.',
-            )
-        self._end()
+        with self._step(means, rows, step):
+            logs = self._eval_step(batch)
+            if isinstance(logs, Mapping):
+                for name, value in logs.items():
+                    self.log(name, value)
+            elif logs is not None:
+                raise UserError(
+                    f"eval_step returned a {type(logs).__name__}",
+                    where=f"{type(self.task).__name__}.eval_step",
+                    fix='Report values with self.log("loss", loss), or return a dict of them.',
+                )
         return index + 1, examples + tf.cast(rows, tf.int64), tf.constant(True)
 
     def log(self, name: str, value: Any, weight: Any = None) -> None:
@@ -143,15 +142,21 @@ class Engine:
             v for model in models_of(self.task.model).values() for v in model.trainable_variables
         ]
 
-    def _begin(self, means: Accumulator, examples: Any, step: Any) -> None:
-        self.means, self._weight, self.global_step = means, examples, step
+    @property
+    def global_step(self) -> Any:
+        """Optimizer steps done before the step at hand; on the host, as an int, so far."""
+        return self.task.trainer.progress.step if self.means is None else self._global_step
+
+    @contextmanager
+    def _step(self, means: Accumulator, examples: Any, global_step: Any) -> Iterator[None]:
+        self.means, self._weight, self._global_step = means, examples, global_step
         self._applied = False
         means.discard()  # what a step noted that failed half-way
-
-    def _end(self) -> None:
-        assert self.means is not None
-        self.means.add()
-        self.means = None
+        try:
+            yield
+            means.add()
+        finally:
+            self.means = None
 
 
 def models_of(model: Any) -> dict[str, keras.Model]:

@@ -36,7 +36,7 @@ class DataConfig:
     shuffle: bool = option(True, "Draw a new order every epoch.")
     val_fraction: float = option(0.0, "Part of the training split to validate on.")
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    seed: int = option("${seed}", "Seed of the validation split and of the synthetic data.")
+    seed: int = option(0, "Seed of the synthetic stand-in.")
 
 
 DATA: dict[str, Any] = {

@@ -15,6 +15,7 @@ class EarlyStoppingConfig:
     mode: str = "auto"
     patience: int = 3
     min_delta: float = 0.0
+    start_from_epoch: int = 0
 
 
 @dataclass
@@ -22,6 +23,7 @@ class CSVLoggerConfig:
     """metrics.csv: one row for each logged step."""
 
     _target_: str = "framework.loggers.csv.CSVLogger"
+    filename: str = "metrics.csv"
 
 
 @dataclass
@@ -29,6 +31,7 @@ class TensorBoardLoggerConfig:
     """tensorboard/{train,val,test}: scalars and the configuration."""
 
     _target_: str = "framework.loggers.tensorboard.TensorBoardLogger"
+    dirname: str = "tensorboard"
 
 
 CALLBACKS: dict[str, Any] = {"early_stopping": EarlyStoppingConfig}

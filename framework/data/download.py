@@ -1,0 +1,242 @@
+"""Files from the network into Keras's cache: whole or not at all, and never hanging."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import socket
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import IO, TypeVar
+
+T = TypeVar("T")
+
+_BLOCK = 2**20  # bytes
+_log = logging.getLogger("framework")
+
+
+class Unavailable(Exception):
+    """A file that is neither in the cache nor to be had; the message says why."""
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A published file.
+
+    Args:
+        url: Where it is published.
+        sha256: Its checksum in hex. A file with another one is never opened.
+        size: Its length in bytes.
+        places: Paths below the cache's `datasets` directory where Keras keeps it; a download
+            goes to the first.
+    """
+
+    url: str
+    sha256: str
+    size: int
+    places: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long to wait for the network, in seconds.
+
+    Args:
+        connect: For the host's name and a connection; without them there is no network.
+        stall: For the next bytes.
+        total: For everything.
+    """
+
+    connect: float = 3.0
+    stall: float = 10.0
+    total: float = 900.0
+
+
+def obtain(
+    remotes: Sequence[Remote], cleanup: ExitStack, limits: Limits | None = None
+) -> list[IO[bytes]]:
+    """Open published files, from Keras's cache or else from the network, checksums verified.
+
+    Files in the cache are used without touching the network. Others are downloaded into
+    anonymous temporary files, and only when all of them are whole, moved into the cache.
+
+    Example:
+        >>> with ExitStack() as cleanup:
+        ...     (file,) = obtain([remote], cleanup)
+        ...     first = file.read(2)
+
+    Args:
+        remotes: What to open.
+        cleanup: Closes the files.
+        limits: How long to wait. Default: `Limits()`.
+
+    Returns:
+        One binary file for each, at its beginning.
+
+    Raises:
+        Unavailable: One is not cached, and cannot be had within the limits.
+    """
+    limits = limits or Limits()
+    found: dict[Remote, IO[bytes]] = {}
+    for remote in remotes:
+        cached = _cached(remote)
+        if cached:
+            found[remote] = cleanup.enter_context(cached)
+    missing = [remote for remote in remotes if remote not in found]
+    if missing:
+        for host in {urllib.parse.urlsplit(remote.url).hostname: remote.url for remote in missing}:
+            _check_reachable(next(r.url for r in missing if host in r.url), limits.connect)
+        files = _download(missing, cleanup, limits)
+        for remote, file in zip(missing, files, strict=True):
+            _keep(remote, file)
+            found[remote] = file
+    return [found[remote] for remote in remotes]
+
+
+def cache_dir() -> Path:
+    """Return the directory in which Keras keeps data sets; it need not exist."""
+    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras").expanduser()
+    # Keras's own rule for a home that cannot be written to.
+    if home.exists() and not os.access(home, os.W_OK):
+        home = Path(tempfile.gettempdir()) / ".keras"
+    return home / "datasets"
+
+
+def _cached(remote: Remote) -> IO[bytes] | None:
+    for place in remote.places:
+        path = cache_dir() / place
+        try:
+            file = path.open("rb")
+        except OSError:
+            continue
+        digest = hashlib.sha256()
+        while block := file.read(_BLOCK):
+            digest.update(block)
+        if digest.hexdigest() == remote.sha256:
+            file.seek(0)
+            return file
+        file.close()
+        _log.warning("%s is damaged, incomplete or outdated, and is not used", path)
+    return None
+
+
+def _check_reachable(url: str, seconds: float) -> None:
+    """Raise Unavailable unless the host of `url`, or the proxy to it, takes a connection."""
+    parts = urllib.parse.urlsplit(url)
+    host = parts.hostname or ""
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if proxy and not urllib.request.proxy_bypass(host):
+        parts = urllib.parse.urlsplit(proxy if "//" in proxy else f"//{proxy}", scheme="http")
+    try:
+        port = parts.port or {"https": 443}.get(parts.scheme, 80)
+        address = (parts.hostname or "", port)
+        _bounded(lambda: socket.create_connection(address, seconds).close(), seconds)
+    except (OSError, ValueError) as error:
+        raise Unavailable(f"no network: {parts.hostname} {_reason(error)}") from None
+
+
+def _download(remotes: Sequence[Remote], cleanup: ExitStack, limits: Limits) -> list[IO[bytes]]:
+    """Download all into anonymous files, which vanish with the process however it ends."""
+    folder = cache_dir()
+    while not folder.exists():
+        folder = folder.parent
+    near = folder if os.access(folder, os.W_OK) else None
+    given_up = threading.Event()
+    deadline = time.monotonic() + limits.total
+    files: list[IO[bytes]] = []
+    for remote in remotes:
+        file = cleanup.enter_context(tempfile.TemporaryFile(dir=near))
+        _log.info("Downloading %s (%.1f MB)", remote.url, remote.size / 1e6)
+
+        def fetch(remote: Remote = remote, file: IO[bytes] = file) -> None:
+            _fetch(remote, file, limits.stall, given_up)
+
+        try:
+            # The thread bounds what no timeout of a socket does: a server that sends its answer
+            # byte by byte.
+            _bounded(fetch, max(deadline - time.monotonic(), 0.0))
+        except (OSError, HTTPException, ValueError) as error:
+            raise Unavailable(f"the download of {remote.url} failed: {_reason(error)}") from None
+        finally:
+            given_up.set()
+        given_up.clear()
+        files.append(file)
+    return files
+
+
+def _fetch(remote: Remote, file: IO[bytes], stall: float, given_up: threading.Event) -> None:
+    digest, size = hashlib.sha256(), 0
+    with urllib.request.urlopen(remote.url, timeout=stall) as response:
+        while block := response.read1(_BLOCK):
+            size += len(block)
+            if given_up.is_set():
+                return
+            if size > remote.size:
+                break
+            digest.update(block)
+            file.write(block)
+    if size < remote.size:
+        raise OSError(f"it broke off after {size:,} of {remote.size:,} bytes")
+    if digest.hexdigest() != remote.sha256:
+        raise OSError("what came is not the published file (its checksum differs)")
+    file.flush()
+    file.seek(0)
+
+
+def _keep(remote: Remote, file: IO[bytes]) -> None:
+    """Copy a verified file into the cache, if that can be written to."""
+    target = cache_dir() / remote.places[0]
+    aside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with aside.open("wb") as copy:
+                shutil.copyfileobj(file, copy, _BLOCK)
+            os.replace(aside, target)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        _log.warning("%s cannot be kept in the cache: %s", target.name, error)
+    file.seek(0)
+
+
+def _bounded(work: Callable[[], T], seconds: float) -> T:
+    """Run `work` for at most `seconds`, whatever it waits for; looking up a name too."""
+    done: list[T] = []
+    failed: list[Exception] = []
+
+    def run() -> None:
+        try:
+            done.append(work())
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if failed:
+        raise failed[0]
+    if not done:
+        raise TimeoutError(f"gave no answer within {seconds:.0f} s")
+    return done[0]
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        return f"the server answered {error.code} {error.reason}"
+    if isinstance(error, urllib.error.URLError):
+        error = error.reason if isinstance(error.reason, Exception) else error
+    if isinstance(error, socket.gaierror):
+        return "is not found"
+    return str(error) or type(error).__name__

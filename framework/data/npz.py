@@ -1,0 +1,158 @@
+"""Images and labels from a `.npz` file, checked."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from framework.errors import UserError
+
+KEYS = ("x_train", "y_train", "x_test", "y_test")
+SPLITS = ("train", "test")
+
+_SCAN = 2**22  # numbers looked at once for NaN
+
+
+def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Read the two splits of an image set, each array once and as it is stored.
+
+    Python objects in the file are refused and never unpickled.
+
+    Example:
+        >>> x_train, y_train, x_test, y_test = read_npz(Path("data/flowers.npz"))
+
+    Args:
+        path: A file with x_train, y_train, x_test and y_test: images of shape (N, H, W) or
+            (N, H, W, C), labels whole numbers of shape (N,) or (N, 1).
+
+    Returns:
+        The four arrays, labels of shape (N,).
+
+    Raises:
+        UserError: The file is no whole `.npz`, or what it holds is not what is needed.
+    """
+    arrays = _read(path)
+    for split in SPLITS:
+        x, y = f"x_{split}", f"y_{split}"
+        _check_images(path, x, arrays[x])
+        arrays[y] = _check_labels(path, y, arrays[y])
+        if len(arrays[x]) != len(arrays[y]):
+            raise UserError(
+                f"{x} has {len(arrays[x]):,} rows and {y} has {len(arrays[y]):,}",
+                where=str(path),
+                fix="Give every image one label.",
+            )
+    train, test = arrays["x_train"], arrays["x_test"]
+    if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
+        raise UserError(
+            f"images differ: x_train has {train.dtype} of {train.shape[1:]}, "
+            f"x_test {test.dtype} of {test.shape[1:]}",
+            where=str(path),
+            fix="Store both splits with one shape and one type.",
+        )
+    return train, arrays["y_train"], test, arrays["y_test"]
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            there = {n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")}
+        missing = [key for key in KEYS if key not in there]
+        if missing:
+            raise UserError(
+                f"{path.name} has no {' and no '.join(missing)}",
+                where=str(path),
+                fix=f"It has {', '.join(sorted(there)) or 'no arrays'}; "
+                f"it needs {', '.join(KEYS)}.",
+            )
+        # Each array is read from the archive straight into its own memory.
+        with np.load(path, allow_pickle=False) as file:
+            return {key: _member(path, file, key) for key in KEYS}
+    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise _unreadable(path, "", error) from None
+
+
+def _member(path: Path, file: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
+    try:
+        array = file[key]
+    except MemoryError:
+        raise UserError(f"{key} does not fit into memory", where=f"{path}, {key}") from None
+    except (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        if "Object arrays" in str(error):
+            raise UserError(
+                f"{key} holds Python objects, which are never loaded from a file",
+                where=f"{path}, {key}",
+                fix="Store plain numbers: np.savez(file, x_train=images.astype('uint8'), …).",
+            ) from None
+        raise _unreadable(path, key, error) from None
+    if not isinstance(array, np.ndarray):
+        raise _unreadable(path, key, TypeError("no array in NumPy's format"))
+    return array
+
+
+def _unreadable(path: Path, key: str, error: Exception) -> UserError:
+    try:
+        size = path.stat().st_size
+    except OSError:
+        size = -1
+    if size == 0:
+        what = f"{path.name} is empty"
+    else:
+        what = f"{key + ' in ' if key else ''}{path.name} cannot be read: {error}"
+    return UserError(
+        what,
+        where=f"{path}, {key}" if key else str(path),
+        fix="It must be a whole .npz as np.savez writes it; copy or make it again.",
+    )
+
+
+def _check_images(path: Path, key: str, array: np.ndarray) -> None:
+    where = f"{path}, {key}"
+    if array.dtype.kind not in "buif":
+        raise UserError(f"{key} holds {array.dtype}, not numbers", where=where)
+    if array.ndim not in (3, 4):
+        raise UserError(
+            f"{key} has shape {array.shape}",
+            where=where,
+            fix="Give images of shape (N, height, width) or (N, height, width, channels).",
+        )
+    if not array.size:
+        raise UserError(f"{key} is empty: its shape is {array.shape}", where=where)
+    if array.dtype.kind == "f":
+        _refuse_nan(array, key, where)
+
+
+def _refuse_nan(array: np.ndarray, key: str, where: str) -> None:
+    chunk = max(1, _SCAN // array[0].size)
+    bad: list[int] = []
+    for start in range(0, len(array), chunk):
+        piece = array[start : start + chunk]
+        finite = np.isfinite(piece).all(axis=tuple(range(1, array.ndim)))
+        bad.extend((start + np.flatnonzero(~finite)).tolist())
+    if bad:
+        raise UserError(
+            f"{key} has NaN or infinity in {len(bad):,} of {len(array):,} rows, "
+            f"first in row {bad[0]:,}",
+            where=where,
+            fix="Drop those rows or fill the gaps before training.",
+        )
+
+
+def _check_labels(path: Path, key: str, array: np.ndarray) -> np.ndarray:
+    where, fix = f"{path}, {key}", "Give one whole number from 0 on for each image: shape (N,)."
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array.reshape(-1)
+    if array.ndim != 1:
+        one_hot = " For one-hot labels: y.argmax(axis=1)." if array.ndim == 2 else ""
+        raise UserError(f"{key} has shape {array.shape}", where=where, fix=fix + one_hot)
+    if not array.size:
+        raise UserError(f"{key} is empty", where=where)
+    if array.dtype.kind not in "ui":
+        raise UserError(f"{key} holds {array.dtype}, not whole numbers", where=where, fix=fix)
+    if array.min() < 0:
+        row = int(np.argmax(array < 0))
+        raise UserError(f"{key} is {array[row]} in row {row:,}", where=where, fix=fix)
+    return array

@@ -1,0 +1,345 @@
+"""Checkpoints: whole or not at all, and a run that continues with the bits of an unbroken one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import keras
+import ml_dtypes
+import numpy as np
+import pytest
+
+from framework import Callback, Data, Every, Trainer, UserError
+from framework.callbacks.checkpoint import Checkpoint
+from framework.checkpoint.state import load_variables, variables_state
+from framework.checkpoint.store import CheckpointStore
+from framework.loggers.csv import CSVLogger
+from helpers import LogRows, Net, blobs, busy_data, dense, differing, make_trainer, noisy
+
+STATE = {
+    "progress": {"step": 7, "seconds": 0.5},
+    "weights": {"a/b:0": np.arange(6, dtype="float32").reshape(2, 3), "empty": np.zeros((0, 2))},
+    "half": np.array([1.5, -0.0, np.inf, np.nan], dtype=ml_dtypes.bfloat16),
+    "flags": [True, None, "text", 1, [np.int64(3), np.array(2.5)]],
+    "scalar": np.float64(0.1),
+    "names": {},
+}
+
+
+def assert_same(left: Any, right: Any) -> None:
+    assert type(left) is type(right) or isinstance(right, np.generic)
+    if isinstance(left, dict):
+        assert left.keys() == right.keys()
+        for key in left:
+            assert_same(left[key], right[key])
+    elif isinstance(left, list):
+        for one, two in zip(left, right, strict=True):
+            assert_same(one, two)
+    elif isinstance(left, np.ndarray):
+        assert left.dtype == right.dtype
+        assert left.shape == right.shape
+        assert left.tobytes() == right.tobytes()
+    else:
+        assert left == right
+
+
+def test_a_state_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "checkpoints")
+    path = store.save(7, STATE)
+    assert path.name == "step-00000007"
+    assert_same(store.load(path), STATE)
+    assert {p.name for p in path.iterdir()} == {"arrays.npz", "state.json", "manifest.json"}
+    with np.load(path / "arrays.npz", allow_pickle=False) as arrays:  # nothing is pickled
+        assert all(arrays[name].dtype != object for name in arrays)
+
+
+def test_a_name_that_an_array_marker_uses_is_no_trouble(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    state = {"dtype": "x", "nested": {"array": np.ones(2)}}
+    assert_same(store.load(store.save(1, state)), state)
+
+
+@pytest.mark.parametrize("file", ["arrays.npz", "state.json", "manifest.json"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, file: str, damage: str) -> None:
+    store = CheckpointStore(tmp_path)
+    path = store.save(7, STATE)
+    whole = (path / file).read_bytes()
+    if damage == "flip":
+        at = whole.index(b"sha256") + 15 if file == "manifest.json" else len(whole) // 2
+        (path / file).write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    elif damage == "cut":
+        (path / file).write_bytes(whole[:-9])
+    else:
+        (path / file).unlink()
+    with pytest.raises(UserError) as error:
+        store.load(path)
+    assert "cannot be read" in error.value.what
+    assert error.value.where == str(path)
+
+
+def test_a_format_of_the_future_is_refused(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    path = store.save(7, STATE)
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
+    with pytest.raises(UserError, match="format 99"):
+        store.load(path)
+
+
+def test_a_checkpoint_is_found_by_a_word(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    for word in ("last", "best", "5", str(tmp_path / "nowhere")):
+        with pytest.raises(UserError, match="there is no checkpoint"):
+            store.find(word)
+    for step in (100, 5, 20):
+        store.save(step, STATE)
+    store.mark_best(20, "val/loss", 0.5)
+    assert store.steps() == [5, 20, 100]
+    assert store.find("last") == store.path(100)
+    assert store.find("best") == store.path(20)
+    assert store.find("5") == store.path(5)
+    assert store.find(str(store.path(5))) == store.path(5)
+    assert store.best() == {"step": 20, "metric": "val/loss", "value": 0.5}
+    with pytest.raises(UserError) as error:
+        store.find("6")
+    assert "5, 20, 100" in str(error.value.fix)
+    store.keep({5})
+    assert store.steps() == [5]
+    with pytest.raises(UserError, match="'best'"):
+        store.find("best")
+
+
+def test_what_was_not_written_whole_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CheckpointStore(tmp_path)
+    store.save(1, STATE)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="No space"):
+        store.save(2, STATE)
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]
+    with pytest.raises(OSError, match="No space"):
+        store.save(1, STATE)
+    assert_same(store.load(store.path(1)), STATE)
+
+
+def test_variables_of_another_model_are_refused() -> None:
+    layer = keras.layers.Dense(2)
+    layer.build((None, 3))
+    state = variables_state(layer.variables)
+    other = keras.layers.Dense(2)
+    other.build((None, 4))
+    with pytest.raises(UserError, match=r"has shape \(4, 2\), in the checkpoint .* \(3, 2\)"):
+        load_variables(other.variables, state, "model")
+    with pytest.raises(UserError, match="has 2 variables of the model, which has 1"):
+        load_variables(layer.variables[:1], state, "model")
+    layer.set_weights([np.ones((3, 2)), np.ones(2)])
+    load_variables(layer.variables, state, "model")
+    assert layer.get_weights()[0].tobytes() == next(iter(state.values())).tobytes()
+
+
+class StopAt(Callback):
+    """Stops a run after a step, as a time limit would."""
+
+    def __init__(self, step: int) -> None:
+        self.step, self.every = step, Every("1st")
+
+    def on_wake(self, trainer: Trainer) -> None:
+        if trainer.progress.step == self.step:
+            trainer.stop("as told")
+
+
+class Counter(Callback):
+    """A callback with a memory."""
+
+    def __init__(self) -> None:
+        self.epochs = 0
+
+    def on_epoch_start(self, trainer: Trainer) -> None:
+        if trainer.progress.batch == 0:
+            self.epochs += 1
+
+    def state(self) -> dict[str, Any]:
+        return {"epochs": self.epochs}
+
+    def load_state(self, state: Any) -> None:
+        self.epochs = state["epochs"]
+
+
+class Judged(Net):
+    """Logs a Keras metric in training."""
+
+    def build_model(self) -> Any:
+        self.hits = keras.metrics.SparseCategoricalAccuracy()
+        return super().build_model()
+
+    def train_step(self, batch: Any) -> Any:
+        self.hits.update_state(batch[1], self.model(batch[0]))
+        self.log("hits", self.hits)
+        return super().train_step(batch)
+
+
+def three_epochs(run_dir: Path | None, *callbacks: Callback, **options: Any) -> tuple[Any, ...]:
+    """39 steps, with everything on that keeps state."""
+    log, counter = LogRows(), Counter()
+    task = Judged(noisy, optimizer=lambda: keras.optimizers.Adam(1e-2))
+    trainer = make_trainer(
+        max_epochs=3,
+        log_every="4st",
+        run_dir=run_dir,
+        callbacks=[log, counter, *callbacks],
+        loggers=[CSVLogger()],
+        **options,
+    )
+    trainer.fit(task, busy_data())
+    return trainer, log, counter
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
+    return three_epochs(tmp_path_factory.mktemp("unbroken"))
+
+
+@pytest.mark.parametrize(
+    "precision_steps", [[5], [13], [17, 18], [12, 26, 38]], ids=lambda s: "-".join(map(str, s))
+)
+def test_a_run_stopped_anywhere_ends_with_the_unbroken_bits(
+    precision_steps: list[int], unbroken: tuple[Any, ...], tmp_path: Path
+) -> None:
+    whole, whole_log, _ = unbroken
+    val = {}
+    for step in precision_steps:
+        trainer, log, _ = three_epochs(tmp_path, StopAt(step))
+        assert (trainer.progress.step, trainer.status) == (step, "stopped")
+        val |= dict(log.val)
+    trainer, log, counter = three_epochs(tmp_path)
+    assert trainer.progress.step == 39
+    assert trainer.progress.examples == 3 * 103
+    assert differing(whole, trainer) == []
+    # The row that the last stop fell into, and every later one, epoch means included.
+    last = precision_steps[-1]
+    expected = [(step, row) for step, row in whole_log.rows if step > last]
+    assert [step for step, _ in log.rows] == [step for step, _ in expected]
+    for (_, row), (_, wanted) in zip(log.rows, expected, strict=True):
+        assert row == pytest.approx(wanted, rel=1e-12)
+    assert trainer.metrics == pytest.approx(whole.metrics, rel=1e-12)
+    assert val | dict(log.val) == dict(whole_log.val)
+    assert counter.epochs == 3
+
+
+def test_a_loss_scale_survives(tmp_path: Path) -> None:
+    options = {"precision": "mixed_float16"}
+    whole, *_ = three_epochs(None, **options)
+    three_epochs(tmp_path, StopAt(20), **options)
+    trainer, *_ = three_epochs(tmp_path, **options)
+    assert differing(whole, trainer) == []
+    assert trainer.state()["loss_scale"]["good_steps"] > 0
+
+
+def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
+    three_epochs(tmp_path)
+    trainer, log, _ = three_epochs(tmp_path)
+    assert (trainer.progress.step, trainer.status) == (39, "completed")
+    assert log.rows == []
+    assert "val/loss" in trainer.metrics
+
+
+def test_checkpoints_are_the_last_and_the_best(tmp_path: Path) -> None:
+    task = Net(dense, optimizer=lambda: keras.optimizers.SGD(0.1))
+    log = LogRows()
+    data = Data(train=blobs(32), val=blobs(8), batch_size=8)
+    trainer = make_trainer(
+        max_epochs=4, run_dir=tmp_path, callbacks=[Checkpoint("val/loss"), log], seed=1
+    )
+    trainer.fit(task, data)
+    losses = {step: row["val/loss"] for step, row in log.val}
+    best = min(losses, key=losses.__getitem__)
+    assert trainer.best == {"step": best, "metric": "val/loss", "value": losses[best]}
+    assert trainer.checkpoints.steps() == sorted({best, 16})
+    weights = task.model.get_weights()
+    found = trainer.validate(Net(), data, checkpoint="best")
+    assert found["val/loss"] == pytest.approx(losses[best], rel=1e-6)
+    other = Net()
+    trainer.test(other, Data(test=blobs(8)), checkpoint="last")
+    assert all((a == b).all() for a, b in zip(weights, other.model.get_weights(), strict=True))
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    three_epochs(tmp_path)
+    with pytest.raises(UserError, match="variables of the model"):
+        make_trainer(run_dir=tmp_path).fit(Net(dense), busy_data())
+
+
+def test_without_checkpointing_nothing_is_kept_and_nothing_continued(tmp_path: Path) -> None:
+    trainer, *_ = three_epochs(tmp_path, enable_checkpointing=False)
+    assert not (tmp_path / "checkpoints").exists()
+    assert (tmp_path / "metrics.csv").exists()
+    again, *_ = three_epochs(tmp_path, enable_checkpointing=False)
+    assert differing(trainer, again) == []
+
+
+SCRIPT = """
+    import sys, time
+    sys.path.insert(0, {tests!r})
+    from pathlib import Path
+    from framework import Callback
+    from test_checkpoint import three_epochs
+
+    class Slow(Callback):
+        def on_train_batch_end(self, trainer):
+            print(trainer.progress.step, flush=True)
+            time.sleep(0.05)
+
+    three_epochs(Path({run_dir!r}), Slow())
+    print("went on", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["sigterm", "sigint"]
+)
+def test_a_signal_leaves_a_checkpoint_that_continues_to_the_same_bits(
+    number: int, code: int, unbroken: tuple[Any, ...], tmp_path: Path
+) -> None:
+    text = textwrap.dedent(SCRIPT).format(tests=str(Path(__file__).parent), run_dir=str(tmp_path))
+    script = tmp_path / "script.py"
+    script.write_text(text)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env=environment,
+    ) as process:  # fmt: skip
+        try:
+            for line in process.stdout:
+                if line.strip() == "17":
+                    process.send_signal(number)
+                    break
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert "went on" not in out
+    # Python ends itself by the signal after a KeyboardInterrupt: a shell shows that as 130.
+    assert process.returncode in (code, -number if number == signal.SIGINT else code), err
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["status"] == "interrupted"
+    stopped = result["global_step"]
+    assert 17 <= stopped <= 20
+    assert CheckpointStore(tmp_path / "checkpoints").steps()[-1] == stopped
+    trainer, *_ = three_epochs(tmp_path)
+    assert trainer.progress.step == 39
+    assert differing(unbroken[0], trainer) == []
+    assert trainer.metrics == pytest.approx(unbroken[0].metrics, rel=1e-12)
+    shutil.rmtree(tmp_path / "checkpoints")
