@@ -16,13 +16,13 @@ import keras
 import ml_dtypes
 import numpy as np
 import pytest
+from helpers import LogRows, Net, blobs, busy_data, dense, differing, make_trainer, noisy
 
 from framework import Callback, Data, Every, Trainer, UserError
 from framework.callbacks.checkpoint import Checkpoint
 from framework.checkpoint.state import load_variables, variables_state
 from framework.checkpoint.store import CheckpointStore
 from framework.loggers.csv import CSVLogger
-from helpers import LogRows, Net, blobs, busy_data, dense, differing, make_trainer, noisy
 
 STATE = {
     "progress": {"step": 7, "seconds": 0.5},

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import FEATURES, Net, blobs, differing, fitted, make_trainer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +18,6 @@ from framework import Data, Task, UserError
 from framework.data.arrays import ArraySource
 from framework.data.open import open_eval, open_train
 from framework.data.source import Source, batch_rows
-from helpers import FEATURES, Net, blobs, differing, fitted, make_trainer
 
 
 def read_epoch(source: Source, epoch: int, stop: int | None = None) -> list[Any]:

@@ -11,13 +11,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import LogRows, Net, blobs, busy_data, dense, differing, fitted, make_trainer, noisy
 
 import framework
 from framework import Callback, Data, Every, Trainer
 from framework.engine import schedule
 from framework.engine.loop import Loop
 from framework.loggers.csv import CSVLogger
-from helpers import LogRows, Net, blobs, busy_data, differing, dense, fitted, make_trainer, noisy
 
 
 class PerBatch(Callback):

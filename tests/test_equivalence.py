@@ -10,9 +10,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import Initial, make_trainer
 
 from framework import Data
-from helpers import Initial, make_trainer
 from tasks.cifar100_functional import Cifar100Functional
 from tasks.cifar100_gradient_tape import Cifar100GradientTape
 from tasks.cifar100_sequential import Cifar100Sequential
@@ -79,7 +79,9 @@ def reference(task_class: type, x: np.ndarray, weights: list[np.ndarray]) -> ker
     return model
 
 
-def tape_loop(model: keras.Model, optimizer: Any, x: Any, y: Any, batches: Callable[..., Any]) -> Any:
+def tape_loop(
+    model: keras.Model, optimizer: Any, x: Any, y: Any, batches: Callable[..., Any]
+) -> Any:
     loss_of = keras.losses.SparseCategoricalCrossentropy()
 
     @tf.function(reduce_retracing=True)

@@ -44,13 +44,17 @@ def test_moments_in_steps_and_epochs(text: str, per_epoch: int | None, moments: 
     assert found == moments
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("10min", 600), ("2h", 7200), ("0.5s", 0.5)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30s", 30), ("10min", 600), ("2h", 7200), ("0.5s", 0.5)]
+)
 def test_moments_in_time(text: str, seconds: float) -> None:
     assert Every(text).seconds == seconds
     assert Every(text).next_step(3, 10) is None
 
 
-@pytest.mark.parametrize("text", ["", "500", "st", "5 epochs", "-1st", "0st", "0ep", "1.5st", "1e3st"])
+@pytest.mark.parametrize(
+    "text", ["", "500", "st", "5 epochs", "-1st", "0st", "0ep", "1.5st", "1e3st"]
+)
 def test_what_says_no_moment_is_refused(text: str) -> None:
     with pytest.raises(UserError):
         Every(text)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import tensorflow as tf
+from helpers import Net, blobs, make_trainer
 
 from framework import Callback, Data, Every, Trainer
-from helpers import Net, blobs, make_trainer
 
 HOOKS = [name for name in vars(Callback) if name.startswith("on_")]
 PER_BATCH = ("on_train_batch_start", "on_train_batch_end")
@@ -149,7 +149,9 @@ def test_evaluation_calls_only_its_own_pair(stage: str, hook: str) -> None:
     assert task.trace == ["b.on_predict_start 0", "b.on_predict_end 0"]
 
 
-@pytest.mark.parametrize("where", ["on_wake", "on_epoch_end", "on_validation_end", "on_train_batch_end"])
+@pytest.mark.parametrize(
+    "where", ["on_wake", "on_epoch_end", "on_validation_end", "on_train_batch_end"]
+)
 def test_a_callback_may_stop_the_run_from_any_hook(where: str) -> None:
     def stop(self: Callback, trainer: Trainer, *_: Any) -> None:
         if trainer.progress.step >= 4:
@@ -166,7 +168,9 @@ def test_a_step_that_fails_while_running_calls_on_exception() -> None:
     class Fails(Recorded):
         def train_step(self, batch: Any) -> Any:
             loss = super().train_step(batch)
-            with tf.control_dependencies([tf.debugging.assert_less(self.global_step, tf.constant(2, tf.int64))]):
+            with tf.control_dependencies(
+                [tf.debugging.assert_less(self.global_step, tf.constant(2, tf.int64))]
+            ):
                 return tf.identity(loss)
 
     task = Fails()

@@ -10,11 +10,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import Net, blobs, busy_data, differing, fitted, make_trainer, noisy
 from tensorflow.python.framework import config as tf_config
 
 from framework import Data
 from framework.engine.session import isolated
-from helpers import Net, blobs, busy_data, differing, fitted, make_trainer, noisy
 
 
 def draws() -> tuple[Any, ...]:

@@ -8,11 +8,22 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import (
+    CLASSES,
+    FEATURES,
+    LogRows,
+    Net,
+    blobs,
+    busy_data,
+    differing,
+    fitted,
+    make_trainer,
+    noisy,
+)
 
 from framework import Callback, Data, Task, Trainer, UserError
 from framework.callbacks.checkpoint import Checkpoint
 from framework.engine.accumulator import Accumulator, add_sums, means
-from helpers import CLASSES, FEATURES, LogRows, Net, blobs, busy_data, differing, fitted, make_trainer, noisy
 
 
 class Regression(Task):
@@ -35,7 +46,9 @@ class Regression(Task):
         return {"mse": error**2, "mae": tf.abs(error)}
 
 
-def by_hand(x: np.ndarray, y: np.ndarray, batch: int, epochs: int, rate: float) -> list[dict[str, float]]:
+def by_hand(
+    x: np.ndarray, y: np.ndarray, batch: int, epochs: int, rate: float
+) -> list[dict[str, float]]:
     """Every step's values, by NumPy in float64: loss, mae, weighted, and their weights."""
     w, b, steps = np.ones(2), 0.0, []
     for _ in range(epochs):
@@ -138,7 +151,9 @@ def test_validate_equals_model_evaluate_on_ragged_data(rows: int, engine: str) -
     assert trainer.validate(task, Data(val=(x, y), batch_size=32)) == ours  # nothing piles up
     model = softmax_net()
     model.set_weights(task.model.get_weights())
-    model.compile(loss="categorical_crossentropy", metrics=["accuracy", keras.metrics.AUC(name="auc")])
+    model.compile(
+        loss="categorical_crossentropy", metrics=["accuracy", keras.metrics.AUC(name="auc")]
+    )
     theirs = model.evaluate(x, y, batch_size=32, verbose=0, return_dict=True)
     assert ours.keys() == {f"val/{name}" for name in theirs}
     for name, value in theirs.items():
@@ -200,7 +215,9 @@ def test_loss_terms_of_layers_are_added_once() -> None:
     task = LossTerms(optimizer=keras.optimizers.SGD(1.0))
     trainer = fitted(task, Data(train=blobs(16), batch_size=8), max_epochs=1, log_every="1st")
     # w <- w - 1.0 * 2 * 0.1 * w, twice; the logged loss is 0.1 * sum(w^2).
-    assert task.model.get_weights()[0] == pytest.approx(np.full((FEATURES, CLASSES), 0.64), rel=1e-6)
+    assert task.model.get_weights()[0] == pytest.approx(
+        np.full((FEATURES, CLASSES), 0.64), rel=1e-6
+    )
     size = FEATURES * CLASSES
     assert trainer.metrics["train/loss"] == pytest.approx(0.1 * size * (1 + 0.64) / 2, rel=1e-6)
 
@@ -218,7 +235,11 @@ def test_means_over_names_that_come_later_in_another_batch_shape() -> None:
     assert all(np.isnan(v) for v in sums.read().values())
     sums.load(saved)
     assert sums.read() == {"a": 20 / 6, "b": 1.0}
-    assert means(add_sums(saved, {"b": (4.0, 2.0), "c": (3.0, 1.0)})) == {"a": 20 / 6, "b": 1.5, "c": 3}
+    assert means(add_sums(saved, {"b": (4.0, 2.0), "c": (3.0, 1.0)})) == {
+        "a": 20 / 6,
+        "b": 1.5,
+        "c": 3,
+    }
 
 
 def test_a_value_logged_in_a_hook_appears_under_its_name() -> None:

@@ -9,10 +9,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import CLASSES, FEATURES, Net, blobs, cross_entropy, dense, fitted, make_trainer, noisy
 
 from framework import Data, Task, UserError
 from framework.data.open import open_train
-from helpers import CLASSES, FEATURES, Net, blobs, cross_entropy, fitted, make_trainer
 
 DATA = Data(train=blobs(20), val=blobs(12, 1), batch_size=8)
 
@@ -39,7 +39,10 @@ def line_of(function: Any, text: str) -> str:
         (3, "build_model returned a int, not a keras.Model"),
         (keras.Sequential, "build_model returned a type, not a keras.Model"),
         ({}, "build_model returned no model"),
-        ({"a": keras.Sequential(), "b": "x"}, "build_model returned a str for 'b', not a keras.Model"),
+        (
+            {"a": keras.Sequential(), "b": "x"},
+            "build_model returned a str for 'b', not a keras.Model",
+        ),
     ],
 )
 def test_build_model_returns_no_model(model: Any, what: str) -> None:
@@ -70,8 +73,16 @@ def net_returning(value: Any, **attributes: Any) -> Net:
     ("value", "what", "fix"),
     [
         (None, "train_step returned None", "apply_gradients"),
-        (lambda loss: tf.stack([loss] * 3), r"train_step returned a float32 tensor of shape (3,)", "reduce_mean"),
-        (lambda loss: (loss, {"a": loss}), "train_step returned a tuple, not a scalar loss", "self.log"),
+        (
+            lambda loss: tf.stack([loss] * 3),
+            r"train_step returned a float32 tensor of shape (3,)",
+            "reduce_mean",
+        ),
+        (
+            lambda loss: (loss, {"a": loss}),
+            "train_step returned a tuple, not a scalar loss",
+            "self.log",
+        ),
         (lambda loss: {"loss": loss}, "train_step returned a dict, not a scalar loss", "self.log"),
         (7, "train_step returned a int32 tensor of shape (), not a scalar loss", None),
         ("loss", "train_step returned a string tensor", None),
@@ -229,7 +240,9 @@ def test_a_label_outside_the_networks_classes(part: str, label: int, engine: str
     task = Net()
     error = failing(task, Data(**sets, batch_size=8), engine=engine)
     assert error.what == f"a label is {label}, but the network has 3 classes, 0 to 2"
-    assert line_of(cross_entropy, "sparse_categorical_crossentropy").split(":")[1] in str(error.where)
+    assert line_of(cross_entropy, "sparse_categorical_crossentropy").split(":")[1] in str(
+        error.where
+    )
     assert "one output for each class" in str(error.fix)
 
 
@@ -288,11 +301,14 @@ def test_predict_step_raises() -> None:
     assert line_of(Bad.predict_step, 'batch["image"]') in str(error.value.where)
 
 
-def test_map_raises() -> None:
-    def scale(batch: Any) -> Any:
+@pytest.mark.parametrize("build", [dense, noisy])
+@pytest.mark.parametrize("option", ["map", "augment"])
+def test_map_and_augment_raise(option: str, build: Any) -> None:
+    def scale(batch: Any, *_: Any) -> Any:
         return batch["x"] / 255
 
-    error = failing(Net(), Data(train=blobs(8), map=scale))
+    error = failing(Net(build), Data(train=blobs(8), **{option: scale}))
+    assert "tuple indices must be integers" in error.what
     assert line_of(scale, "/ 255") in str(error.where)
 
 

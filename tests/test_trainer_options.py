@@ -11,15 +11,15 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import FEATURES, LogRows, Net, Rows, blobs, differing, fitted, make_trainer, noisy
 
 from framework import Callback, Data, Every, Task, Trainer, TrainingFailed, UserError
 from framework.data.source import limited
-from framework.engine import schedule
 from framework.loggers.csv import CSVLogger
-from framework.signals import Signals
-from helpers import FEATURES, LogRows, Net, Rows, blobs, differing, fitted, make_trainer, noisy
 
-DATA = Data(train=blobs(40), val=blobs(20, 1), test=blobs(28, 2), batch_size=8)  # 5, 3 and 4 batches
+DATA = Data(
+    train=blobs(40), val=blobs(20, 1), test=blobs(28, 2), batch_size=8
+)  # 5, 3 and 4 batches
 
 
 class Probe(Net):
@@ -64,7 +64,7 @@ def test_where_a_run_ends(options: dict[str, Any], step: int, epoch: int, reason
     assert "val/loss" in trainer.metrics  # the end validates, wherever it is
 
 
-def test_max_time_stops_the_run_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_max_time_stops_the_run_and_says_so() -> None:
     began = time.monotonic()
     trainer = fitted(Net(), DATA, max_time="0.5s", max_epochs=10**6)
     assert (trainer.status, trainer.stop_reason) == ("stopped", "max_time=0.5s is over")
@@ -97,7 +97,7 @@ def test_val_every(val_every: str | None, steps: list[int]) -> None:
     assert [step for step, _ in log.val] == steps
 
 
-def test_val_every_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_val_every_in_time() -> None:
     log = LogRows()
     fitted(Net(), DATA, max_epochs=4, val_every="0.000001s", callbacks=[log])
     # With a moment always due, every stretch ends in a validation.
@@ -330,11 +330,6 @@ def test_a_trainer_can_be_used_again_and_a_task_trained_on() -> None:
     first = trainer.fit(task, DATA)["train/loss"]
     assert trainer.fit(task, DATA)["train/loss"] < first  # the weights were kept
     assert trainer.progress.step == 5
-
-
-def test_the_loop_answers_within_a_stretch(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert schedule.LONGEST_STRETCH == 1.0
-    assert Signals().received is None
 
 
 def test_a_task_of_plain_functions_runs_without_labels() -> None:

@@ -1,32 +1,41 @@
-"""Variation of training images, in the graph and without state."""
+"""Augmentation of images inside the compiled loop, from a seed alone."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import tensorflow as tf
 
 from framework.errors import UserError
 
+# What each example draws, by column: flip, crop down and right, contrast, brightness, cutout
+# down and right. One draw serves all, so turning one option on changes no other one's luck.
+_DRAWS = 7
+
 
 @dataclass(frozen=True)
 class Augment:
-    """Flips, shifts, blanks and shades images, each in its own way.
+    """Random variation of training images; `Data(augment=...)` takes it.
 
-    All randomness comes from the seed, by TensorFlow's stateless operations, so that a batch is
-    varied in the same way whenever it is made: compiled or not, resumed or not.
+    The steps run in this order: flip, crop, contrast, brightness, cutout. Every example draws its
+    own numbers, from the seed alone, with an algorithm that is the same with and without XLA: one
+    seed gives one batch, in every run and engine.
 
     Example:
-        >>> Data(train=(images, labels), augment=Augment(flip=True, crop=4))
+        >>> augment = Augment(flip=True, crop=4)
+        >>> images, labels = augment((images, labels), tf.constant([0, 1], tf.int64))
 
     Args:
-        flip: Mirror half of the images left to right.
-        crop: Shift by up to this many pixels each way; what is uncovered is 0.
-        cutout: Blank a square of this many pixels (DeVries & Taylor, 2017).
-        brightness: Add up to this part of the full range, either way.
-        contrast: Scale the distance from the image's mean by up to 1 plus or minus this.
+        flip: Mirror each image left to right with a probability of one half.
+        crop: Pad every side with this many pixels of 0, then cut a window of the old size from
+            anywhere. 0 is off.
+        cutout: Set a square of this side, in pixels, to 0; its centre is anywhere in the image,
+            so part of it may lie outside. 0 is off.
+        brightness: Add a number from -brightness to +brightness, in parts of full brightness
+            (1.0, or 255 for whole-number pixels), and clip to the range. From 0 (off) to 1.
+        contrast: Multiply the distance from the mean of each channel by a number from
+            1 - contrast to 1 + contrast, and clip to the range. From 0 (off) to 1.
 
     Raises:
         UserError: A value is out of its range.
@@ -39,93 +48,122 @@ class Augment:
     contrast: float = 0.0
 
     def __post_init__(self) -> None:
+        flip: object = self.flip  # whatever was given, not what was asked for
+        if not isinstance(flip, bool):
+            _refuse("flip", flip, "true or false")
         for name in ("crop", "cutout"):
-            if getattr(self, name) < 0:
-                _refuse(name, getattr(self, name), "0 (off) or a number of pixels")
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                _refuse(name, value, "a whole number of pixels, 0 (off) or more")
         for name in ("brightness", "contrast"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and 0 <= value <= 1):
-                _refuse(name, value, "0 (off) up to 1")
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not 0 <= value <= 1:
+                _refuse(name, value, "a number from 0 (off) to 1")
 
     @property
-    def active(self) -> bool:
-        """Whether it changes anything."""
-        return self != Augment()
+    def enabled(self) -> bool:
+        """Whether any of it is on."""
+        return any(getattr(self, each.name) for each in fields(self))
 
     def __call__(self, batch: Any, seed: tf.Tensor) -> Any:
-        """Return the batch with its first tensor, the images, varied.
+        """Return the batch with its images varied.
 
         Args:
-            batch: A nest whose first leaf holds images of shape [batch, height, width] or
-                [batch, height, width, channels], float in 0..1 or uint8.
-            seed: An int64 tensor of shape [2].
+            batch: A nest whose first leaf is the images, of shape (B, H, W) or (B, H, W, C),
+                floats in 0..1 or whole numbers in 0..255. Everything else is passed on.
+            seed: Whole numbers of shape (2,).
 
         Returns:
-            The same nest; images keep their shape and dtype, all else is untouched.
+            A nest of the same structure, shapes and dtypes.
+
+        Raises:
+            UserError: The first leaf is no batch of images, or smaller than an option asks for.
         """
-        images, *rest = tf.nest.flatten(batch)
-        shape, dtype = images.shape, images.dtype
-        top = 255.0 if dtype.is_integer else 1.0
-        flat = images.shape.rank == 3
-        images = tf.cast(images[..., None] if flat else images, tf.float32)
-        draws = _Draws(seed, tf.shape(images)[0])
+        if not self.enabled:
+            return batch
+        leaves = tf.nest.flatten(batch)
+        images = tf.convert_to_tensor(leaves[0])
+        if images.shape.rank not in (3, 4):
+            raise UserError(
+                f"augmentation needs images, and the first of the batch has shape {images.shape}",
+                where="data.augment",
+                fix="Give images of shape (B, height, width) or (B, height, width, channels).",
+            )
+        self._check_size(images)
+        varied = self._vary(images if images.shape.rank == 4 else images[..., tf.newaxis], seed)
+        varied = tf.ensure_shape(varied if images.shape.rank == 4 else varied[..., 0], images.shape)
+        return tf.nest.pack_sequence_as(batch, [varied, *leaves[1:]])
+
+    def _check_size(self, images: tf.Tensor) -> None:
+        sides = [side for side in images.shape[1:3] if side is not None]
+        for name in ("crop", "cutout"):
+            value = getattr(self, name)
+            if sides and value > min(sides):
+                _refuse(name, value, f"at most the images' shorter side, {min(sides)} pixels")
+
+    def _vary(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        count = tf.shape(images)[0]
+        # Philox by name: left to choose, XLA and the rest of TensorFlow choose differently.
+        draws = tf.random.stateless_uniform([count, _DRAWS], seed, alg="philox")
+        flip, down, right, contrast, brightness, centre_y, centre_x = tf.unstack(draws, axis=1)
         if self.flip:
-            mirrored = draws.uniform() < 0.5
-            images = tf.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+            images = tf.where(_each(flip < 0.5), tf.reverse(images, [2]), images)
         if self.crop:
-            images = self._shift(images, draws)
-        if self.contrast:
-            factor = 1.0 + self.contrast * draws.signed()[:, None, None, None]
-            mean = tf.reduce_mean(images, axis=(1, 2), keepdims=True)
-            images = (images - mean) * factor + mean
-        if self.brightness:
-            images += top * self.brightness * draws.signed()[:, None, None, None]
+            images = _shift(images, _below(down, 2 * self.crop + 1) - self.crop, axis=1)
+            images = _shift(images, _below(right, 2 * self.crop + 1) - self.crop, axis=2)
         if self.contrast or self.brightness:
-            images = tf.clip_by_value(images, 0.0, top)
+            images = self._relight(images, 2 * contrast - 1, 2 * brightness - 1)
         if self.cutout:
-            images = self._cut_out(images, draws)
-        images = tf.cast(tf.round(images) if dtype.is_integer else images, dtype)
-        images = tf.ensure_shape(images[..., 0] if flat else images, shape)
-        return tf.nest.pack_sequence_as(batch, [images, *rest])
+            inside_y = _inside(centre_y, tf.shape(images)[1], self.cutout)
+            inside_x = _inside(centre_x, tf.shape(images)[2], self.cutout)
+            hole = (inside_y[:, :, tf.newaxis] & inside_x[:, tf.newaxis, :])[..., tf.newaxis]
+            images = tf.where(hole, tf.zeros([], images.dtype), images)
+        return images
 
-    def _shift(self, images: tf.Tensor, draws: _Draws) -> tf.Tensor:
-        height, width = images.shape[1], images.shape[2]
-        pad = self.crop
-        padded = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
-        rows = draws.integers(2 * pad + 1)[:, None] + tf.range(height)
-        columns = draws.integers(2 * pad + 1)[:, None] + tf.range(width)
-        return tf.gather(tf.gather(padded, rows, batch_dims=1), columns, axis=2, batch_dims=1)
-
-    def _cut_out(self, images: tf.Tensor, draws: _Draws) -> tf.Tensor:
-        inside = []
-        for length in (images.shape[1], images.shape[2]):
-            start = draws.integers(length)[:, None] - self.cutout // 2
-            place = tf.range(length)[None]
-            inside.append((place >= start) & (place < start + self.cutout))
-        blank = inside[0][:, :, None, None] & inside[1][:, None, :, None]
-        return tf.where(blank, 0.0, images)
+    def _relight(self, images: tf.Tensor, contrast: tf.Tensor, brightness: tf.Tensor) -> tf.Tensor:
+        """Change contrast and brightness by draws from -1..1, of shape (B,)."""
+        whole = images.dtype.is_integer
+        full = 255.0 if whole else 1.0
+        exact = tf.float64 if images.dtype == tf.float64 else tf.float32
+        light = tf.cast(images, exact)
+        if self.contrast:
+            mean = tf.reduce_mean(light, axis=[1, 2], keepdims=True)
+            factor = _each(1 + self.contrast * tf.cast(contrast, exact))
+            light = tf.clip_by_value(mean + (light - mean) * factor, 0.0, full)
+        if self.brightness:
+            shift = _each(full * self.brightness * tf.cast(brightness, exact))
+            light = tf.clip_by_value(light + shift, 0.0, full)
+        return tf.cast(tf.round(light) if whole else light, images.dtype)
 
 
-class _Draws:
-    """One stateless draw for each example after the other."""
+def _each(values: tf.Tensor) -> tf.Tensor:
+    """Give (B,) the shape (B, 1, 1, 1)."""
+    return values[:, tf.newaxis, tf.newaxis, tf.newaxis]
 
-    def __init__(self, seed: tf.Tensor, count: tf.Tensor) -> None:
-        self._seed, self._count, self._number = tf.cast(seed, tf.int64), count, 0
 
-    def uniform(self) -> tf.Tensor:
-        """Return floats in [0, 1), one for each example."""
-        self._number += 1
-        # The number of the draw keeps two draws apart; Philox gives the same bits under XLA.
-        seed = self._seed + tf.constant([self._number * 2**32, 0], tf.int64)
-        return tf.random.stateless_uniform([self._count], seed, alg="philox")
+def _below(uniform: tf.Tensor, limit: int | tf.Tensor) -> tf.Tensor:
+    """Turn numbers from [0, 1) into whole ones from 0 to limit - 1."""
+    return tf.cast(tf.floor(uniform * tf.cast(limit, tf.float32)), tf.int32)
 
-    def signed(self) -> tf.Tensor:
-        """Return floats in [-1, 1)."""
-        return 2.0 * self.uniform() - 1.0
 
-    def integers(self, below: int) -> tf.Tensor:
-        """Return whole numbers from 0 to `below` - 1."""
-        return tf.minimum(tf.cast(self.uniform() * below, tf.int32), below - 1)
+def _shift(images: tf.Tensor, offset: tf.Tensor, axis: int) -> tf.Tensor:
+    """Move the image at i by -offset[i] pixels along an axis, zeros coming in at the edge."""
+    side = tf.shape(images)[axis]
+    place = tf.range(side)[tf.newaxis, :] + offset[:, tf.newaxis]
+    moved = tf.gather(images, tf.clip_by_value(place, 0, side - 1), axis=axis, batch_dims=1)
+    shown = (place >= 0) & (place < side)
+    shown = (
+        shown[:, :, tf.newaxis, tf.newaxis] if axis == 1 else shown[:, tf.newaxis, :, tf.newaxis]
+    )
+    return tf.where(shown, moved, tf.zeros([], images.dtype))
+
+
+def _inside(centre: tf.Tensor, side: tf.Tensor, length: int) -> tf.Tensor:
+    """Tell which places of a side belong to a stretch of `length` around a random centre."""
+    start = _below(centre, side) - length // 2
+    place = tf.range(side)[tf.newaxis, :] - start[:, tf.newaxis]
+    return (place >= 0) & (place < length)
 
 
 def _refuse(name: str, value: object, wanted: str) -> None:

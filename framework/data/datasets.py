@@ -1,86 +1,105 @@
-"""Image sets by name: from a directory, from Keras, or a stand-in."""
+"""Image sets by name, from wherever they can be had."""
 
 from __future__ import annotations
 
 import logging
-import os
-import shutil
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
-from framework.data.augment import Augment
-from framework.data.npz import load_npz
-from framework.data.source import Data
+from framework.data.download import Unavailable
+from framework.data.npz import read_npz
+from framework.data.originals import IMAGE_SETS, load_original
 from framework.data.synthetic import synthetic_images
 from framework.errors import UserError, closest
 
-_log = logging.getLogger("framework")
+if TYPE_CHECKING:
+    from framework.data.source import Data
 
 SOURCES = ("auto", "real", "synthetic")
-REACH_SECONDS = 4.0  # to find out whether there is a network, name look-up included
-STALL_SECONDS = 20.0  # without a byte, until a download is given up
+
+_log = logging.getLogger("framework")
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is known of a named set without having it.
+class DatasetArrays:
+    """An image set as it is stored.
 
     Attributes:
-        shape: Of one image, as it is stored.
-        classes: Number of classes.
-        rows: Rows of the training and of the test split.
-        host: Where Keras downloads it from.
-        cached: Files below Keras's `datasets` directory that show that it is there.
-    """
-
-    shape: tuple[int, ...]
-    classes: int
-    rows: tuple[int, int]
-    host: str
-    cached: tuple[str, ...]
-
-
-_GOOGLE, _TORONTO = "storage.googleapis.com", "www.cs.toronto.edu"
-_FASHION = tuple(
-    f"fashion-mnist/{name}-ubyte.gz"
-    for name in ("train-labels-idx1", "train-images-idx3", "t10k-labels-idx1", "t10k-images-idx3")
-)
-KNOWN = {
-    "mnist": Known((28, 28), 10, (60_000, 10_000), _GOOGLE, ("mnist.npz",)),
-    "fashion_mnist": Known((28, 28), 10, (60_000, 10_000), _GOOGLE, _FASHION),
-    "cifar10": Known((32, 32, 3), 10, (50_000, 10_000), _TORONTO, ("cifar-10-batches-py-target",)),
-    "cifar100": Known((32, 32, 3), 100, (50_000, 10_000), _TORONTO, ("cifar-100-python-target",)),
-}
-
-
-@dataclass(frozen=True)
-class Arrays:
-    """A labelled image set, as it is stored.
-
-    Attributes:
-        x_train: Images of the training split, of shape (rows, height, width[, channels]).
-        y_train: Their labels, of shape (rows,).
-        x_test: Images of the test split.
+        name: What it is called.
+        x_train: Images for training, (N, height, width) or (N, height, width, channels), uint8
+            for the sets known by name.
+        y_train: Their labels, whole numbers of shape (N,).
+        x_test: Images for testing.
         y_test: Their labels.
-        classes: Number of classes.
-        source: `dir`, `keras` or `synthetic`.
+        num_classes: Number of classes.
+        source: Where it came from: `dir`, `keras` (its cache or download) or `synthetic`.
     """
 
-    x_train: Any
-    y_train: Any
-    x_test: Any
-    y_test: Any
-    classes: int
+    name: str
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    num_classes: int
     source: str
+
+
+def load_dataset(
+    name: str, *, dir: str | Path | None = None, source: str = "auto", seed: int = 0
+) -> DatasetArrays:
+    """Load an image set from a directory, from Keras's cache, or from the network.
+
+    Each array is held once, as it is stored. Where the network cannot be reached, `source="auto"`
+    makes a synthetic stand-in of the same shape and announces it.
+
+    Example:
+        >>> data = load_dataset("cifar100", dir="~/data")
+        >>> data.x_train.shape, data.source
+        ((50000, 32, 32, 3), 'dir')
+
+    Args:
+        name: mnist, fashion_mnist, cifar10, cifar100 (fine labels); with `dir` any other too.
+        dir: Where `<name>.npz` lies, with x_train, y_train, x_test and y_test. Default: Keras's
+            cache or download.
+        source: `real` refuses the stand-in, `synthetic` asks for it, whatever else there is.
+        seed: Of the stand-in.
+
+    Returns:
+        The arrays.
+
+    Raises:
+        UserError: There is no such set, its file is faulty, or `source="real"` cannot be had.
+    """
+    if source not in SOURCES:
+        raise UserError(f"source is {source!r}", where="data.source", fix=closest(source, SOURCES))
+    if dir is not None and source != "synthetic":
+        return _from_dir(name, dir)
+    if name not in IMAGE_SETS:
+        raise UserError(
+            f"there is no image set {name!r}",
+            where="data.name",
+            fix=f"{closest(name, IMAGE_SETS)}\n"
+            f"For images of your own give data.dir, the directory of {name}.npz.",
+        )
+    if source == "synthetic":
+        return _stand_in(name, f"{name} was asked for with source=synthetic", seed)
+    images = IMAGE_SETS[name]
+    try:
+        return DatasetArrays(name, *load_original(images), images.classes, "keras")
+    except Unavailable as problem:
+        if source == "real":
+            raise UserError(
+                f"{name} could not be had ({problem})",
+                where="data.source=real",
+                fix=f"Put {name}.npz into a directory and give data.dir=<directory>, or run once "
+                "with a network:\n"
+                f'python -c "import keras; keras.datasets.{name}.load_data()"',
+            ) from None
+        return _stand_in(name, f"{name} could not be had ({problem})", seed)
 
 
 def image_data(
@@ -92,197 +111,125 @@ def image_data(
     eval_batch_size: int | None = None,
     shuffle: bool = True,
     val_fraction: float = 0.0,
-    augment: Augment | None = None,
+    augment: Callable[[Any, Any], Any] | None = None,
     seed: int = 0,
 ) -> Data:
-    """Return a named image set as a `Data`: pixels over 255 with a channel axis, and labels.
+    """Make the `Data` of an image set: float32 images with a channel axis, pixels in 0..1.
 
-    Images stay in memory once, as they are stored; scaling happens in the compiled loop.
+    The arrays stay as they are stored. The channel axis is added and whole-number pixels are
+    divided by 255 in the compiled loop; pixels stored as floats are taken as they are.
 
     Example:
-        >>> Trainer(max_epochs=5).fit(task, image_data("mnist", val_fraction=0.1))
+        >>> data = image_data("mnist", val_fraction=0.1, augment=Augment(crop=2))
+        >>> data.info["source"]
+        'keras'
 
     Args:
-        name: `mnist`, `fashion_mnist`, `cifar10`, `cifar100`, or with `dir` any `<name>.npz`.
+        name: See `load_dataset`.
         dir: See `load_dataset`.
         source: See `load_dataset`.
-        batch_size: Rows of a training batch.
-        eval_batch_size: The same for validation and test. Default: `batch_size`.
-        shuffle: Another order every epoch.
-        val_fraction: Part of the training rows held back for validation.
-        augment: How training images are varied.
-        seed: Seed of the stand-in.
+        batch_size: Examples in a training batch.
+        eval_batch_size: The same for evaluation. Default: `batch_size`.
+        shuffle: Draw a new order every epoch.
+        val_fraction: Part of the training split to validate on.
+        augment: A function of a batch and a seed, such as an `Augment`, for training batches.
+        seed: Of the synthetic stand-in.
 
     Returns:
-        The data, with `info` saying where they came from.
+        Data with `train` and `test` as (images, labels). `info` has name, source, num_classes,
+        train_rows and test_rows.
+
+    Raises:
+        UserError: A value is out of its range, or the set cannot be loaded.
     """
-    # What can be wrong with the options is said before anything is loaded.
+    from framework.data.augment import Augment
+    from framework.data.source import Data
+
+    # Ranges first: nobody wants to wait for a download to be told.
     options: dict[str, Any] = {
         "batch_size": batch_size,
         "eval_batch_size": eval_batch_size,
         "shuffle": shuffle,
         "val_fraction": val_fraction,
-        "map": scaled,
-        "augment": augment if augment is not None and augment.active else None,
+        "map": to_float,
+        "augment": None if isinstance(augment, Augment) and not augment.enabled else augment,
     }
     Data(**options)
-    arrays = load_dataset(name, dir=dir, source=source, seed=seed)
-    info = {
-        "name": name,
-        "source": arrays.source,
-        "classes": arrays.classes,
-        "rows": {"train": len(arrays.y_train), "test": len(arrays.y_test)},
-    }
+    found = load_dataset(name, dir=dir, source=source, seed=seed)
     return Data(
-        train=(arrays.x_train, arrays.y_train),
-        test=(arrays.x_test, arrays.y_test),
-        info=info,
+        train=(found.x_train, found.y_train),
+        test=(found.x_test, found.y_test),
+        info={
+            "name": name,
+            "source": found.source,
+            "num_classes": found.num_classes,
+            "train_rows": len(found.x_train),
+            "test_rows": len(found.x_test),
+        },
         **options,
     )
 
 
-def scaled(batch: Any) -> Any:
-    """Return (images, labels) with a channel axis, and uint8 pixels divided by 255."""
-    images, labels = batch
-    if images.shape.rank == 3:
-        images = images[..., None]
-    whole = images.dtype.is_integer
-    images = tf.cast(images, keras.config.floatx())
-    return images / 255 if whole else images, labels
+def to_float(batch: Any) -> Any:
+    """Give images a channel axis and make them float32, whole-number pixels divided by 255.
 
-
-def load_dataset(
-    name: str, *, dir: str | Path | None = None, source: str = "auto", seed: int = 0
-) -> Arrays:
-    """Load an image set by name.
+    Example:
+        >>> images, labels = to_float((np.full((8, 28, 28), 255, np.uint8), np.zeros(8)))
+        >>> images.shape, float(images[0, 0, 0, 0])
+        (TensorShape([8, 28, 28, 1]), 1.0)
 
     Args:
-        name: One of `KNOWN`, or with `dir` any `<name>.npz` there.
-        dir: Where `<name>.npz` lies, with x_train, y_train, x_test and y_test. Default: Keras's
-            cache, or its download.
-        source: `real`; `synthetic`: a generated stand-in; `auto`: the stand-in only if the
-            network cannot be reached. The stand-in is announced.
-        seed: Seed of the stand-in.
+        batch: Images of shape (B, H, W) or (B, H, W, C), and labels.
 
     Returns:
-        The arrays, as tensors on the host.
-
-    Raises:
-        UserError: There is no such set, its file is at fault, or it cannot be had.
+        Images of shape (B, H, W, C), and the same labels.
     """
-    if source not in SOURCES:
-        raise UserError(f"source is {source!r}", where="data.source", fix=closest(source, SOURCES))
-    if name not in KNOWN and dir is None:
+    import tensorflow as tf
+
+    images, labels = batch
+    images = tf.convert_to_tensor(images)
+    scaled = tf.cast(images, tf.float32)
+    if images.dtype.is_integer:
+        scaled /= 255.0
+    return (scaled[..., tf.newaxis] if images.shape.rank == 3 else scaled), labels
+
+
+def _from_dir(name: str, dir: str | Path) -> DatasetArrays:
+    if not str(dir):
+        raise UserError("dir is empty", where="data.dir", fix="Give a directory, or null.")
+    folder = Path(dir).expanduser()
+    path = folder / f"{name}.npz"
+    if not path.exists():
+        there = sorted(p.stem for p in folder.glob("*.npz"))
+        if not folder.is_dir():
+            fix = f"{folder.absolute()} is no directory."
+        elif there:
+            fix = f"data.name={name} is not among the .npz files there. {closest(name, there)}"
+        else:
+            fix = f"Put {name}.npz there, with x_train, y_train, x_test and y_test."
+        raise UserError(f"there is no {path.absolute()}", where="data.dir", fix=fix)
+    x_train, y_train, x_test, y_test = read_npz(path)
+    highest = int(max(y_train.max(), y_test.max()))
+    classes = IMAGE_SETS[name].classes if name in IMAGE_SETS else highest + 1
+    if highest >= classes:
+        key = "y_train" if int(y_train.max()) == highest else "y_test"
         raise UserError(
-            f"there is no data set {name!r}",
-            where="data.name",
-            fix=f"{closest(name, KNOWN)} Or give data.dir=, the directory of {name}.npz.",
+            f"{key} has a label {highest}, but {name} has {classes} classes, from 0 on",
+            where=f"{path}, {key}",
+            fix="Correct the labels, or give the file another name.",
         )
-    if source == "synthetic":
-        if name not in KNOWN:
-            raise UserError(f"there is no stand-in for {name!r}", where="data.source")
-        return _stand_in(name, seed, "as asked for by data.source=synthetic")
-    if dir is not None:
-        arrays = load_npz(Path(dir).expanduser() / f"{name}.npz")
-        known = KNOWN.get(name)
-        highest = 1 + max(int(arrays["y_train"].max()), int(arrays["y_test"].max()))
-        return _arrays(arrays, known.classes if known else highest, "dir")
-    if not _is_cached(KNOWN[name]) and not reachable(KNOWN[name].host):
-        return _without_network(name, source, seed, f"{KNOWN[name].host} cannot be reached")
-    try:
-        arrays = _from_keras(name)
-    except _Unavailable as error:
-        return _without_network(name, source, seed, str(error))
-    return _arrays(arrays, KNOWN[name].classes, "keras")
+    return DatasetArrays(name, x_train, y_train, x_test, y_test, classes, "dir")
 
 
-def reachable(host: str, port: int = 443, seconds: float = REACH_SECONDS) -> bool:
-    """Tell whether a host answers in time; looking up its name may hang, and is not waited for."""
-    answered = threading.Event()
-
-    def knock() -> None:
-        try:
-            socket.create_connection((host, port), timeout=seconds).close()
-            answered.set()
-        except OSError:
-            return
-
-    thread = threading.Thread(target=knock, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return answered.is_set()
-
-
-class _Unavailable(Exception):
-    """A download failed."""
-
-
-def _from_keras(name: str) -> dict[str, Any]:
-    module = getattr(keras.datasets, name)
-    try:
-        with _downloads_are_whole():
-            (x_train, y_train), (x_test, y_test) = module.load_data()
-    except Exception as error:  # Keras raises a bare Exception for a failed download
-        raise _Unavailable(f"the download failed: {str(error).splitlines()[0]}") from error
-    y_train, y_test = (np.reshape(y, -1).astype(np.uint8) for y in (y_train, y_test))
-    return {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
-
-
-@contextmanager
-def _downloads_are_whole() -> Iterator[None]:
-    """Give up a download that stalls, and leave nothing of a failed one in Keras's cache."""
-    directory = _cache()
-    before = set(directory.glob("*")) | set(directory.glob("*/*"))
-    former = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(STALL_SECONDS)
-    try:
-        yield
-    except BaseException:
-        for path in {*directory.glob("*/*"), *directory.glob("*")} - before:
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        raise
-    finally:
-        socket.setdefaulttimeout(former)
-
-
-def _cache() -> Path:
-    home = os.environ.get("KERAS_HOME") or "~/.keras"
-    return Path(home).expanduser() / "datasets"
-
-
-def _is_cached(known: Known) -> bool:
-    return all((_cache() / name).exists() for name in known.cached)
-
-
-def _without_network(name: str, source: str, seed: int, why: str) -> Arrays:
-    if source == "real":
-        raise UserError(
-            f"{name} cannot be had: {why}",
-            where="data.source=real",
-            fix=f"Give data.dir=, a directory with {name}.npz, or data.source=synthetic to train "
-            "on a generated stand-in.",
-        )
-    return _stand_in(name, seed, why)
-
-
-def _stand_in(name: str, seed: int, why: str) -> Arrays:
-    known = KNOWN[name]
+def _stand_in(name: str, reason: str, seed: int) -> DatasetArrays:
     _log.warning(
-        "SYNTHETIC DATA, NOT %s: %s. Training on generated images of the same shape; "
-        "their accuracy says nothing about the real ones.",
-        name.upper(),
-        why,
+        "SYNTHETIC DATA: %s; these images are a generated stand-in. Their accuracy means nothing "
+        "for the real ones. For those give data.dir=<directory of %s.npz>.",
+        reason,
+        name,
     )
-    x_train, y_train, x_test, y_test = synthetic_images(
-        name, shape=known.shape, rows=known.rows, classes=known.classes, seed=seed
+    images = IMAGE_SETS[name]
+    arrays = synthetic_images(
+        name, shape=images.shape, rows=images.rows, classes=images.classes, seed=seed
     )
-    arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
-    del x_train, x_test
-    return _arrays(arrays, known.classes, "synthetic")
-
-
-def _arrays(arrays: dict[str, Any], classes: int, source: str) -> Arrays:
-    # One after the other, so that only one array is in memory twice at any time.
-    with tf.device("/CPU:0"):
-        tensors = {key: tf.convert_to_tensor(arrays.pop(key)) for key in list(arrays)}
-    return Arrays(**tensors, classes=classes, source=source)
+    return DatasetArrays(name, *arrays, images.classes, "synthetic")

@@ -9,7 +9,6 @@ import shutil
 import socket
 import tempfile
 import threading
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -95,8 +94,8 @@ def obtain(
             found[remote] = cleanup.enter_context(cached)
     missing = [remote for remote in remotes if remote not in found]
     if missing:
-        for host in {urllib.parse.urlsplit(remote.url).hostname: remote.url for remote in missing}:
-            _check_reachable(next(r.url for r in missing if host in r.url), limits.connect)
+        for url in {urllib.parse.urlsplit(r.url).netloc: r.url for r in missing}.values():
+            _check_reachable(url, limits.connect)
         files = _download(missing, cleanup, limits)
         for remote, file in zip(missing, files, strict=True):
             _keep(remote, file)
@@ -153,25 +152,24 @@ def _download(remotes: Sequence[Remote], cleanup: ExitStack, limits: Limits) -> 
         folder = folder.parent
     near = folder if os.access(folder, os.W_OK) else None
     given_up = threading.Event()
-    deadline = time.monotonic() + limits.total
     files: list[IO[bytes]] = []
-    for remote in remotes:
-        file = cleanup.enter_context(tempfile.TemporaryFile(dir=near))
-        _log.info("Downloading %s (%.1f MB)", remote.url, remote.size / 1e6)
 
-        def fetch(remote: Remote = remote, file: IO[bytes] = file) -> None:
+    def fetch() -> None:
+        for remote, file in zip(remotes, files, strict=True):
+            _log.info("Downloading %s (%.1f MB)", remote.url, remote.size / 1e6)
             _fetch(remote, file, limits.stall, given_up)
 
-        try:
-            # The thread bounds what no timeout of a socket does: a server that sends its answer
-            # byte by byte.
-            _bounded(fetch, max(deadline - time.monotonic(), 0.0))
-        except (OSError, HTTPException, ValueError) as error:
-            raise Unavailable(f"the download of {remote.url} failed: {_reason(error)}") from None
-        finally:
-            given_up.set()
-        given_up.clear()
-        files.append(file)
+    try:
+        for _ in remotes:
+            file = tempfile.TemporaryFile(dir=near)  # noqa: SIM115 - cleanup closes it
+            files.append(cleanup.enter_context(file))
+        # The thread bounds what no timeout of a socket does: a server that sends its answer byte
+        # by byte.
+        _bounded(fetch, limits.total)
+    except (OSError, HTTPException, ValueError) as error:
+        raise Unavailable(f"the download of {remotes[0].url} failed: {_reason(error)}") from None
+    finally:
+        given_up.set()
     return files
 
 

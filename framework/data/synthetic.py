@@ -9,7 +9,7 @@ import numpy as np
 
 CELL = 8  # pixels between two points of a pattern's coarse grid
 SHIFT = 4  # a pattern is moved by up to this many pixels
-PATTERNS = 4  # patterns of one class
+PATTERNS = 6  # patterns of one class
 NOISE = 32  # amplitude of the noise, of 255
 WRONG = 0.1  # part of the labels that are drawn anew
 
@@ -141,8 +141,8 @@ def _fill(
         return span.astype(np.int16).reshape(-1, 1, 1, 1)
 
     # Weights are in 1/128; the sum of two products stays within 16 bits.
-    image = pattern(true, 0) * strength(2, 60, 128)
-    image += pattern(below(3, classes), 4) * strength(6, 0, 96)
+    image = pattern(true, 0) * strength(2, 40, 112)
+    image += pattern(below(3, classes), 4) * strength(6, 0, 112)
     image >>= 7
     pixels = height * width * image.shape[1]
     noise = _bytes(_raw(key, _NOISE_STREAM, first, rows, -(-pixels // 32) * 4))[:, :pixels]

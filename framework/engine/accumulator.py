@@ -34,6 +34,7 @@ class Accumulator:
         # Room is made beforehand: a variable that a compiled step makes while it is traced has
         # it traced once more.
         self._chunks: list[tuple[list[str], tf.Variable]] = [([], _zeros())]
+        self._nothing = tf.zeros((_ROOM, 2), tf.float64)  # made once: `reset` runs at every row
         self._pending: dict[str, tuple[tf.Tensor, tf.Tensor]] = {}
 
     def log(self, name: str, value: Any, weight: Any) -> None:
@@ -82,7 +83,7 @@ class Accumulator:
     def reset(self) -> None:
         """Start the means anew; Keras metrics are left as they are."""
         for _, sums in self._chunks:
-            sums.assign(tf.zeros_like(sums))
+            sums.assign(self._nothing, read_value=False)
 
     def load(self, sums: Sums) -> None:
         """Put back what `sums` returned."""

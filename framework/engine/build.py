@@ -91,13 +91,15 @@ def user_code(where: str, spec: Any = None) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
+        if str(error).startswith("in user code:") and isinstance(error.__context__, UserError):
+            raise error.__context__ from None  # AutoGraph has wrapped what we said ourselves
         fix = None
         if "out of scope" in str(error) or "InaccessibleTensor" in type(error).__name__:
             fix = "Log and return after a branch or loop, not inside it: self.log(name, value)."
         place = _place(error)
         shown = f"{where}, {place}" if place else where
         if isinstance(spec, Source):
-            spec = spec.spec()
+            spec = _spec_of(spec)
         if spec is not None:
             shown += f"\n         on a batch of {describe(spec)}"
         raise UserError(_message(error), where=shown, fix=fix) from error
@@ -129,6 +131,13 @@ def describe(spec: Any) -> str:
     """
     shown = tf.nest.map_structure(lambda t: f"{t.dtype.name} {list(t.shape)}", spec)
     return str(shown).replace("'", "")
+
+
+def _spec_of(source: Source) -> Any:
+    try:
+        return source.spec()
+    except Exception:  # it is Data's own map or augment that fails
+        return None
 
 
 def _place(error: BaseException) -> str | None:

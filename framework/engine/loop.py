@@ -60,7 +60,8 @@ class Loop:
             cursor = self.source.cursor(epoch, first)
             # One vector in and one out: each transfer to or from the device has its price.
             bounds = tf.constant([first, last, global_step - start], tf.int64)
-            at, rows = self._runs[size](cursor, bounds).numpy().tolist()
+            with labels_checked():
+                at, rows = self._runs[size](cursor, bounds).numpy().tolist()
             examples += rows
             self.source.moved(at)
             if at < last:
@@ -70,13 +71,13 @@ class Loop:
     def trace(self, stop: int | None = None) -> None:
         """Compile for the batch shapes of an epoch's first `stop` batches, running no step."""
         for first, _, size in self.source.parts(0, stop or self.source.steps or 1):
-            steps = partial(self._steps, size=size)
+            steps = partial(self._steps, size)
             if not self._eager:
                 cursor, bounds = self.source.cursor(0, first), tf.TensorSpec([3], tf.int64)
                 steps = tf.function(steps, autograph=False).get_concrete_function(cursor, bounds)
             self._runs[size] = steps
 
-    def _steps(self, cursor: Any, bounds: tf.Tensor, size: int | None) -> tf.Tensor:
+    def _steps(self, size: int | None, cursor: Any, bounds: tf.Tensor) -> tf.Tensor:
         start, stop, before = tf.unstack(bounds)
 
         def read(index: tf.Tensor) -> tuple[Any, Any]:

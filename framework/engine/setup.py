@@ -84,7 +84,9 @@ class Setup:
                 self.optimizer = task.configure_optimizers()
             self._check_optimizer(self.optimizer)
         if not is_built(task.model):
-            self._build(next(iter(sources.values())).spec(), step)
+            with user_code("Data.map or Data.augment"):
+                spec = next(iter(sources.values())).spec()
+            self._build(spec, step)
         eager = self.config.engine == "eager"
         engine = task._engine = Engine(task, optimizer=self.optimizer, eager=eager)
         if self.optimizer is not None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Any, Optional
 
@@ -69,7 +70,7 @@ def _hydra() -> dict[str, Any]:
     return {
         "output_subdir": None,
         "run": {"dir": "."},
-        "sweep": {"dir": "${sweep_dir}", "subdir": "."},
+        "sweep": {"dir": ".", "subdir": "."},
         "job": {"chdir": False},
     }
 
@@ -99,12 +100,23 @@ class RunConfig:
     task: Any = None
 
 
-def register() -> None:
-    """Make the root and the groups known to Hydra; calling it again changes nothing."""
+def register(sweep: Mapping[str, str] | None = None) -> None:
+    """Make the root and the groups known to Hydra; calling it again changes nothing else.
+
+    Args:
+        sweep: What a sweep varies and what it fixes, by key, as typed. Given to the sweeper like
+            this, and not as overrides, it holds for each job alone: Hydra also applies overrides
+            to a configuration without the groups that are swept over, which has no place for
+            the options that only those groups bring (`task=a,b task.batching=lesson`).
+    """
     from hydra.core.config_store import ConfigStore
 
+    hydra = _hydra()
+    if sweep is not None:
+        escaped = {key: value.replace("${", "\\${") for key, value in sweep.items()}
+        hydra["sweeper"] = {"params": escaped}
     store = ConfigStore.instance()
-    store.store(name=ROOT, node=RunConfig)
+    store.store(name=ROOT, node=RunConfig(hydra=hydra))
     for group, choices in GROUPS.items():
         for name, node in choices.items():
             package = f"{group}.{name}" if group in LISTS else group

@@ -18,9 +18,9 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ValidationError
 
+from framework.cli.help import list_choices, list_tasks
 from framework.errors import UserError, closest
 from framework.groups.root import GROUPS, LISTS, ROOT
-from framework.help import list_choices, list_tasks
 
 _WANTED = {
     **dict.fromkeys(("Integer", "int"), "a whole number"),

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from framework.cli.console import show_error
+from framework.cli.run_dir import RunDir, to_yaml, writing
 from framework.config import TrainerConfig
-from framework.console import show_error
 from framework.errors import UserError, closest
 from framework.groups.root import MODES
-from framework.run_dir import RunDir, to_yaml, writing
 
 if TYPE_CHECKING:
     from framework.task import Task
@@ -154,11 +154,11 @@ def _checkpoint(config: Mapping[str, Any], mode: str, directory: RunDir | None) 
 
 
 def _assemble(job: Job, directory: RunDir | None) -> tuple[Trainer, Task]:
-    from framework.assemble import quiet_stderr
+    from framework.cli.assemble import quiet_stderr
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quiet_stderr():
-        from framework import assemble
+        from framework.cli import assemble
         from framework.trainer import Trainer
     config = job.config
     task = assemble.build_task(config, job.chosen())
@@ -177,7 +177,7 @@ def _assemble(job: Job, directory: RunDir | None) -> tuple[Trainer, Task]:
 def _run_mode(
     mode: str, trainer: Trainer, task: Task, checkpoint: str | None, directory: RunDir | None
 ) -> None:
-    from framework.assemble import blaming
+    from framework.cli.assemble import blaming
 
     # Built once, for training and for the test.
     with blaming(f"{type(task).__name__}.build_data failed"):

@@ -202,7 +202,7 @@ def own_line(error: BaseException) -> str | None:
     That is a file below the working directory, or below nothing that Python installed.
     """
     frames = traceback.extract_tb(error.__traceback__)
-    library = str(Path(__file__).parent)
+    library = str(Path(__file__).parents[1])
     own = [
         f for f in frames if not f.filename.startswith((library, "<", sys.prefix, sys.base_prefix))
     ]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
 
-from framework.run import Outcome
+from framework.cli.run import Outcome
 
 _LONGEST = 100
 

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from framework.console import show_error, show_log
+from framework.cli.console import show_error, show_log
+from framework.cli.help import help_text, usage
 from framework.errors import UserError, closest
-from framework.help import help_text, usage
 
 if TYPE_CHECKING:
-    from framework.run import Job
+    from framework.cli.run import Job
 
 # The flags of Hydra that make sense here, by whether a value follows.
 _FLAGS = {
@@ -154,7 +154,7 @@ def _main(arguments: Arguments) -> int:
     codes: list[int] = []
 
     def job(config: Any) -> None:
-        from framework.run import run
+        from framework.cli.run import run
 
         codes.append(run(_job(arguments, config)).code)
 
@@ -165,9 +165,9 @@ def _main(arguments: Arguments) -> int:
 def _sweep(arguments: Arguments) -> int:
     from hydra.core.hydra_config import HydraConfig
 
-    from framework.run import Outcome, run
-    from framework.run_dir import make_dirs, make_unique, remove_empty, writing
-    from framework.sweep import SweepJob, fixed_keys, job_name, key_of, print_table
+    from framework.cli.run import Outcome, run
+    from framework.cli.run_dir import make_dirs, make_unique, remove_empty, writing
+    from framework.cli.sweep import SweepJob, fixed_keys, job_name, key_of, print_table
 
     given = [
         o.partition("=")[2].strip("'\"") for o in arguments.overrides if key_of(o) == "sweep_dir"
@@ -177,8 +177,8 @@ def _sweep(arguments: Arguments) -> int:
     with writing(parent):
         made = make_dirs(parent) if given else make_unique(parent, "sweep-")
     sweep_dir = parent if given else made[-1]
-    if not given:
-        arguments.overrides.append(f"hydra.sweep.dir={sweep_dir}")
+    quoted = str(sweep_dir).replace("'", "\\'")
+    arguments.overrides.append(f"hydra.sweep.dir='{quoted}'")
     fixed = fixed_keys(arguments.overrides)
     jobs: list[SweepJob] = []
 
@@ -227,8 +227,8 @@ def _job(arguments: Arguments, config: Any, run_dir: Path | None = None) -> Job:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from framework.diagnose import no_such_task
-    from framework.run import Job
+    from framework.cli.diagnose import no_such_task
+    from framework.cli.run import Job
 
     hydra = HydraConfig.get()
     task = str(hydra.runtime.choices["task"])
@@ -242,6 +242,16 @@ def _job(arguments: Arguments, config: Any, run_dir: Path | None = None) -> Job:
     return Job(values, task, [str(o) for o in hydra.overrides.task], run_dir)
 
 
+def _split_sweep(arguments: Arguments) -> tuple[list[str], dict[str, str] | None]:
+    """Return what to give to Hydra as overrides, and what to give to its sweeper."""
+    overrides = list(arguments.overrides)
+    if not arguments.multirun or any(o.startswith("hydra/sweeper=") for o in overrides):
+        return overrides, None
+    kept = [o for o in overrides if o.startswith(("hydra.", "hydra/", "~")) or "=" not in o]
+    swept = [o.partition("=") for o in overrides if o not in kept]
+    return kept, {key: value for key, _, value in swept}
+
+
 def _with_hydra(arguments: Arguments, job: Callable[[Any], None]) -> None:
     """Let Hydra compose the configuration and call `job` with it, once for each combination."""
     import hydra
@@ -249,7 +259,8 @@ def _with_hydra(arguments: Arguments, job: Callable[[Any], None]) -> None:
 
     from framework.groups.root import ROOT, register
 
-    register()
+    overrides, sweep = _split_sweep(arguments)
+    register(sweep)
     # Hydra then raises what it would otherwise print with advice of its own.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # A project's conf/optimizer/adam.yaml is merged over the library's schema, as it should be.
@@ -270,14 +281,14 @@ def _with_hydra(arguments: Arguments, job: Callable[[Any], None]) -> None:
     decorated = hydra.main(
         config_path="pkg://framework.groups", config_name=ROOT, version_base="1.3"
     )(guarded)
-    former, sys.argv = sys.argv, [*argv, *arguments.overrides]
+    former, sys.argv = sys.argv, [*argv, *overrides]
     try:
         decorated()
     except Exception as error:
         # Hydra's own "not found" is an OSError as well.
         if isinstance(error, OSError) and not isinstance(error, HydraException):
             raise
-        from framework.diagnose import diagnose
+        from framework.cli.diagnose import diagnose
 
         found = diagnose(error, arguments.overrides, arguments.config_dir, arguments.multirun)
         raise found from error

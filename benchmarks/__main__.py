@@ -1,0 +1,129 @@
+"""`python -m benchmarks [names...]`: measure, print the tables, and with `--check` judge."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+WORKLOADS = ("one_layer", "cifar100", "startup", "memory")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the workloads that are named, and return the exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(given)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    names = options.names or list(WORKLOADS)
+    unknown = [name for name in names if name not in WORKLOADS]
+    if unknown:
+        print(f"unknown workload {unknown[0]!r}; there are {', '.join(WORKLOADS)}", file=sys.stderr)
+        return 2
+    rounds = options.rounds or (2 if options.quick else 5)
+    seconds = options.seconds or (0.5 if options.quick else 2.0)
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+    errors = Console(stderr=True, highlight=False)
+    _head(console, given)
+    missed: list[str] = []
+    # The short ones first: they are to find the machine as it was.
+    for name in sorted(names, key=("startup", "memory", "one_layer", "cifar100").index):
+        if name == "startup":
+            missed += _startup(console, errors, rounds)
+        elif name == "memory":
+            missed += _memory(console, 20 if options.quick else 200)
+        else:
+            missed += _speed(console, errors, name, options, rounds, seconds)
+    for line in missed:
+        console.print(f"missed: {line}")
+    if not missed and not options.quick:
+        console.print("every bar is met")
+    return 1 if missed and options.check else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure the framework beside Model.fit and hand-written loops: in one "
+        "process, in turn, the median of several rounds.",
+    )
+    about = f"what to measure: {', '.join(WORKLOADS)}; default: all"
+    parser.add_argument("names", nargs="*", help=about, metavar="name")
+    parser.add_argument("--rounds", type=int, help="turns of each contender; default: 5")
+    parser.add_argument("--seconds", type=float, help="length of a turn; default: 2")
+    parser.add_argument("--steps", type=int, help="steps of a turn, instead of --seconds")
+    parser.add_argument("--contenders", help="only these, separated by commas")
+    parser.add_argument("--data-dir", help="directory of cifar100.npz; default: random images")
+    parser.add_argument("--quick", action="store_true", help="2 short rounds: a rough look")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a bar is missed")
+    return parser
+
+
+def _head(console: Console, given: list[str]) -> None:
+    from benchmarks.machine import describe
+
+    console.print(shlex.join(["python", "-m", "benchmarks", *given]))
+    for line in describe():
+        console.print(line)
+
+
+def _speed(
+    console: Console,
+    errors: Console,
+    name: str,
+    options: argparse.Namespace,
+    rounds: int,
+    seconds: float,
+) -> list[str]:
+    from benchmarks import speed, workloads
+
+    workload = (
+        workloads.one_layer() if name == "one_layer" else workloads.cifar100(options.data_dir)
+    )
+    rates = speed.measure(
+        workload,
+        options.contenders.split(",") if options.contenders else None,
+        rounds=rounds,
+        seconds=seconds,
+        steps=options.steps,
+        say=errors.print,
+    )
+    title = f"{name}: {workload.about}; batch {workloads.BATCH}; median of {rounds} rounds"
+    _print(console, title, speed.COLUMNS, rates.rows())
+    return rates.missed()
+
+
+def _startup(console: Console, errors: Console, rounds: int) -> list[str]:
+    from benchmarks import startup
+
+    seconds = startup.measure(rounds=rounds, say=errors.print)
+    title = f"startup: python -m framework ..., median of {rounds} rounds"
+    _print(console, title, startup.COLUMNS, startup.rows(seconds))
+    return startup.missed(seconds)
+
+
+def _memory(console: Console, steps: int) -> list[str]:
+    from benchmarks import memory
+
+    peaks = memory.measure(steps)
+    title = f"memory: CIFAR-100 as uint8 is {memory.DATA_BYTES / 1e6:.0f} MB"
+    _print(console, title, memory.COLUMNS, memory.rows(*peaks))
+    return memory.missed(*peaks)
+
+
+def _print(console: Console, title: str, columns: list[str], rows: list[list[str]]) -> None:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    console.print()
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
