@@ -10,7 +10,9 @@ import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
+ROOT = Path(__file__).parents[1]
 TRAIN_ROWS, TEST_ROWS = 50_000, 10_000
 DATA_BYTES = (TRAIN_ROWS + TEST_ROWS) * 32 * 32 * 3  # as uint8
 BAR = 3.0
@@ -48,7 +50,7 @@ def missed(base: int, run: int) -> list[str]:
 def _peak(what: str, steps: int) -> int:
     command = [sys.executable, "-m", "benchmarks.memory", what, str(steps)]
     env = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=env, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=env, text=True, cwd=ROOT)
     return int(done.stdout.split()[-1])
 
 

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 COLUMNS = ["command", "seconds", "of rounds", "bar"]
 HELP_BAR = 1.5  # seconds
@@ -73,6 +74,7 @@ def _time(arguments: list[str]) -> float:
     subprocess.run(
         [sys.executable, "-m", "framework", *arguments],
         check=True,
+        cwd=Path(__file__).parents[1],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},

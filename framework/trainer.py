@@ -233,6 +233,17 @@ class Trainer:
         return min(ends) if ends else None
 
     @property
+    def metric_names(self) -> set[str]:
+        """The full names of what the compiled steps log; empty in the eager engine."""
+        train = {f"train/{name}" for name in self._logbook.train.names}
+        return train | {f"{name}_epoch" for name in train} | self._evaluator.names
+
+    @property
+    def data_info(self) -> dict[str, Any]:
+        """What is known of the data: where they came from, and their rows."""
+        return self._setup.data_info if self.task is not None else {}
+
+    @property
     def recovers_from_overflow(self) -> bool:
         """Whether a loss scale skips the updates of losses that are not finite."""
         return self._setup.loss_scale is not None
@@ -265,8 +276,8 @@ class Trainer:
             "task": type(self.task).__name__,
             "metrics": self.metrics,
             "best": self.best,
-            "data": self._setup.data_info,
-            "device": self._setup.device,
+            "data": self.data_info,
+            "device": self._setup.device.strip("/"),
             "examples_per_second": rate and round(rate, 1),
             **self._info,
         }
@@ -365,7 +376,8 @@ class Trainer:
             raise
         finally:
             self._call("on_fit_end")
-            _log.info("%s: %s", self.status, self.stop_reason)
+            if self.status != "failed":  # an error speaks for itself
+                _log.info("%s: %s", self.status, self.stop_reason)
 
     def _wants_epoch(self) -> bool:
         if self._at_end():

@@ -31,7 +31,7 @@ def seed(step: int = 0, run: int = 5) -> tf.Tensor:
 def run(augment: Augment, x: np.ndarray, step: int = 0) -> np.ndarray:
     result, labels = augment((x, np.arange(len(x))), seed(step))
     assert np.array_equal(labels, np.arange(len(x)))
-    return result.numpy()
+    return np.asarray(result)
 
 
 def test_flip_mirrors_about_half_of_the_images_exactly() -> None:

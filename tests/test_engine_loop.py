@@ -217,7 +217,7 @@ def test_global_step_and_total_steps_in_a_step_and_on_the_host() -> None:
 def test_branches_and_loops_on_tensors_are_compiled() -> None:
     class Branching(Net):
         def train_step(self, batch: Any) -> Any:
-            x, y = batch
+            x, _ = batch
             scale = tf.constant(1.0)
             for _ in tf.range(2):
                 scale *= 0.5

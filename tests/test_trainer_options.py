@@ -240,7 +240,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_where(log_every: str, s
         trainer.fit(Poison(), DATA)
     assert f"the training loss became nan in {steps}" in error.value.what
     assert "(epoch 2)" in error.value.what
-    assert "dense/kernel" in str(error.value.where)
+    assert "sequential/dense/kernel" in str(error.value.where)
     assert trainer.status == "failed"
     assert "nan" in trainer.stop_reason
 

@@ -23,8 +23,8 @@ class Checkpoint(Callback):
         >>> Trainer(run_dir="runs/a", callbacks=[Checkpoint("val/accuracy")])
 
     Args:
-        monitor: A metric's full name. Default: `val/loss` where there is validation data, else
-            `train/loss`.
+        monitor: A metric's full name. Default: `val/loss` where it is logged, else the first of
+            the validation's metrics, else `train/loss`.
         mode: `min`, `max`, or `auto`: `max` for accuracies and the like, else `min`.
     """
 
@@ -35,10 +35,10 @@ class Checkpoint(Callback):
 
     def on_fit_start(self, trainer: Trainer) -> None:
         """Choose what to judge by."""
-        if self.monitor is None:
-            self.monitor = "val/loss" if trainer.has_validation else "train/loss"
-        self._monitor = Monitor(self.monitor, self._mode, where="callbacks.checkpoint")
-        self._monitor.check(trainer)
+        name = self.monitor or _first_choice(trainer)
+        self._monitor = Monitor(name, self._mode, where="callbacks.checkpoint")
+        if self.monitor:
+            self._monitor.check(trainer)
         trainer.best = dict(self._best) or None
 
     def on_epoch_end(self, trainer: Trainer) -> None:
@@ -76,3 +76,10 @@ class Checkpoint(Callback):
         if trainer.checkpoints is not None:
             kept = {trainer.progress.step, self._best.get("step", trainer.progress.step)}
             trainer.checkpoints.keep(kept)
+
+
+def _first_choice(trainer: Trainer) -> str:
+    default = "val/loss" if trainer.has_validation else "train/loss"
+    names = sorted(trainer.metric_names)
+    evaluated = [name for name in names if name.startswith("val/")]
+    return default if default in names or not evaluated else evaluated[0]

@@ -60,16 +60,24 @@ class Monitor:
         )
 
     def check(self, trainer: Trainer) -> None:
-        """Refuse a validation metric where nothing is validated.
+        """Refuse a metric that nothing is going to log.
 
         Raises:
-            UserError: The name starts with `val/` and there is no validation data.
+            UserError: The name starts with `val/` and there is no validation data, or no compiled
+                step logs it.
         """
         if self.name.startswith("val/") and not trainer.has_validation:
             raise UserError(
                 f"{self.name} is monitored, but there is no validation data",
                 where=f"{self._where}.monitor",
                 fix="Hold some back (data.val_fraction=0.1), or monitor train/loss.",
+            )
+        names = trainer.metric_names
+        if names and self.name not in names:
+            raise UserError(
+                f"nothing logs the monitored metric {self.name!r}",
+                where=f"{self._where}.monitor",
+                fix=closest(self.name, names),
             )
 
     def value(self, trainer: Trainer) -> float:

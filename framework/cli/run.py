@@ -106,7 +106,9 @@ def run(job: Job) -> Outcome:
     if directory:
         directory.close(keep)
         outcome.run_dir = directory.path if directory.path.exists() else None
-    _say_end(outcome, debug, swept=job.run_dir is not None)
+    shown = bool(job.config["trainer"]["enable_progress_bar"])
+    made_up = trainer is not None and trainer.data_info.get("source") == "synthetic"
+    _say_end(outcome, debug, swept=job.run_dir is not None, shown=shown, made_up=made_up)
     return outcome
 
 
@@ -184,7 +186,7 @@ def _run_mode(
         data = task.build_data()
     if mode == "fit":
         trainer.fit(task, data, checkpoint=checkpoint)
-        if getattr(data, "test", None) is not None:
+        if getattr(data, "test", None) is not None and trainer.config.limit_test_batches:
             trainer.test(task, data)
     elif mode == "validate":
         trainer.validate(task, data, checkpoint=checkpoint)
@@ -229,10 +231,12 @@ def _leaves(node: Any, name: str) -> list[tuple[str, Any]]:
     ]
 
 
-def _say_end(outcome: Outcome, debug: bool, swept: bool) -> None:
+def _say_end(outcome: Outcome, debug: bool, *, swept: bool, shown: bool, made_up: bool) -> None:
     wanted = {k: v for k, v in outcome.metrics.items() if k.startswith("test/")} or outcome.metrics
-    if wanted and outcome.code == 0:
+    if wanted and outcome.code == 0 and not shown:
         _log.info("%s", "  ".join(f"{name} {value:.4f}" for name, value in wanted.items()))
+    if made_up and outcome.metrics:
+        _log.info("These numbers are of SYNTHETIC DATA.")
     if not outcome.run_dir:
         return
     _log.info("Run directory: %s", outcome.run_dir)

@@ -104,9 +104,8 @@ class Augment:
 
     def _vary(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         count = tf.shape(images)[0]
-        # Philox by name: left to choose, XLA and the rest of TensorFlow choose differently.
-        draws = tf.random.stateless_uniform([count, _DRAWS], seed, alg="philox")
-        flip, down, right, contrast, brightness, centre_y, centre_x = tf.unstack(draws, axis=1)
+        draws = tf.unstack(_uniform(seed, [count, _DRAWS]), axis=1)
+        flip, down, right, contrast, brightness, centre_y, centre_x = draws
         if self.flip:
             images = tf.where(_each(flip < 0.5), tf.reverse(images, [2]), images)
         if self.crop:
@@ -135,6 +134,16 @@ class Augment:
             shift = _each(full * self.brightness * tf.cast(brightness, exact))
             light = tf.clip_by_value(light + shift, 0.0, full)
         return tf.cast(tf.round(light) if whole else light, images.dtype)
+
+
+def _uniform(seed: tf.Tensor, shape: list[Any]) -> tf.Tensor:
+    """Draw float32 numbers from [0, 1), multiples of 2**-24."""
+    # Philox by name: left to choose, XLA and the rest of TensorFlow choose differently. Even so
+    # only their raw bits agree: each makes other floats of them.
+    bits = tf.random.stateless_uniform(
+        shape, seed, minval=None, maxval=None, dtype=tf.int32, alg="philox"
+    )
+    return tf.cast(tf.bitwise.right_shift(bits, 8), tf.float32) * 2.0**-24 + 0.5
 
 
 def _each(values: tf.Tensor) -> tf.Tensor:

@@ -142,7 +142,8 @@ def _fill(
 
     # Weights are in 1/128; the sum of two products stays within 16 bits.
     image = pattern(true, 0) * strength(2, 40, 112)
-    image += pattern(below(3, classes), 4) * strength(6, 0, 112)
+    # One channel tells less than three: what is laid over it is weaker.
+    image += pattern(below(3, classes), 4) * strength(6, 0, 112 if image.shape[1] > 1 else 48)
     image >>= 7
     pixels = height * width * image.shape[1]
     noise = _bytes(_raw(key, _NOISE_STREAM, first, rows, -(-pixels // 32) * 4))[:, :pixels]

@@ -45,6 +45,11 @@ class Accumulator:
         mean = tf.reduce_mean(tf.cast(tf.convert_to_tensor(value), tf.float64))
         self._pending[name] = mean, tf.cast(weight, tf.float64)
 
+    @property
+    def names(self) -> list[str]:
+        """All names logged so far."""
+        return [*(name for names, _ in self._chunks for name in names), *self.keras_metrics]
+
     def has(self, name: str) -> bool:
         """Tell whether the step at hand has logged `name`."""
         return name in self._pending or name in self.keras_metrics

@@ -62,12 +62,9 @@ def build_by_tracing(step: Callable[[Any], Any], spec: Any, task: Task, name: st
         name: The step's name, for messages.
     """
     # Not tf.function, which traces twice what makes variables.
-    with user_code(f"{type(task).__name__}.{name}", spec):
-        with tf.__internal__.FuncGraph("build").as_default():
-            batch = tf.nest.map_structure(
-                lambda s: tf.compat.v1.placeholder(s.dtype, s.shape), spec
-            )
-            step(batch)
+    graph = tf.__internal__.FuncGraph("build")
+    with user_code(f"{type(task).__name__}.{name}", spec), graph.as_default():
+        step(tf.nest.map_structure(lambda s: tf.compat.v1.placeholder(s.dtype, s.shape), spec))
     if not is_built(task.model):
         missing = [n for n, m in models_of(task.model).items() if not m.built]
         raise UserError(
@@ -107,7 +104,7 @@ def user_code(where: str, spec: Any = None) -> Iterator[None]:
 
 @contextmanager
 def labels_checked() -> Iterator[None]:
-    """Say in the user's terms that a running step met a label which the network has no class for."""
+    """Say in the user's terms that a running step met a label outside the network's classes."""
     try:
         yield
     except tf.errors.InvalidArgumentError as error:

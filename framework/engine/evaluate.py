@@ -60,6 +60,12 @@ class Evaluator:
             with user_code(where, self._sources[name]):
                 loop.trace()
 
+    @property
+    def names(self) -> set[str]:
+        """The full names of what the compiled steps log; empty before they are traced."""
+        sets = self._means.items()
+        return {f"{self._prefix(name)}/{each}" for name, means in sets for each in means.names}
+
     def run(self, global_step: int = 0, most: int | None = None) -> dict[str, float]:
         """Evaluate on every set.
 
@@ -79,11 +85,13 @@ class Evaluator:
             accumulator.reset()
             try:
                 self._run(loop, global_step, most)
-                prefix = "/".join(part for part in (self._stage, name) if part)
-                metrics |= {f"{prefix}/{k}": v for k, v in accumulator.read().items()}
+                metrics |= {f"{self._prefix(name)}/{k}": v for k, v in accumulator.read().items()}
             finally:
                 aside.restore()
         return metrics
+
+    def _prefix(self, name: str) -> str:
+        return f"{self._stage}/{name}" if name else self._stage
 
     def _run(self, loop: Loop, global_step: int, most: int | None) -> None:
         schedule = Schedule([])

@@ -44,6 +44,7 @@ def isolated(precision: str, *, deterministic: bool = False) -> Iterator[None]:
     operation_seeds = context.context()._rng.getstate() if seed is not None else None
     was_deterministic = tf_config.is_op_determinism_enabled()
     try:
+        global_state.set_global_attribute("object_name_uids", None)
         set_precision(precision)
         if deterministic:
             tf.config.experimental.enable_op_determinism()

@@ -1,0 +1,127 @@
+"""The benchmark runner: every contender learns the same task, and the bars judge."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import __main__ as runner
+from benchmarks import contenders, memory, speed, startup, workloads
+from benchmarks.speed import Rates
+
+
+@pytest.fixture(scope="module")
+def small() -> workloads.Workload:
+    return workloads.one_layer(rows=256)
+
+
+@pytest.fixture(autouse=True)
+def short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contenders, "WARM_STEPS", 2)
+
+
+def rates(small: workloads.Workload, **rates: list[float]) -> Rates:
+    return Rates(small, dict.fromkeys(rates, 1), rates)
+
+
+def test_every_contender_is_timed_in_every_round(small: workloads.Workload) -> None:
+    lines: list[str] = []
+    result = speed.measure(small, rounds=2, steps=3, say=lines.append)
+    assert list(result.rates) == list(contenders.CONTENDERS)
+    for each in result.rates.values():
+        assert len(each) == 2
+        assert all(rate > 0 and np.isfinite(rate) for rate in each)
+    assert len(result.rows()) == len(contenders.CONTENDERS)
+    assert all(len(row) == len(speed.COLUMNS) for row in result.rows())
+    assert len(lines) == len(contenders.CONTENDERS) + 2
+
+
+@pytest.mark.parametrize("name", sorted(contenders.CONTENDERS))
+def test_a_contender_runs_as_many_steps_as_it_is_timed_for(
+    name: str, small: workloads.Workload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import keras
+
+    built: list[keras.Model] = []
+    optimizers: list[Any] = []
+
+    def build() -> keras.Model:
+        built.append(small.build())
+        return built[-1]
+
+    class Adam(keras.optimizers.Adam):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            optimizers.append(self)
+
+    def task(**parts: Any) -> Any:
+        made = small.task(**(parts | {"optimizer": Adam()}))
+        made.build_model = build
+        return made
+
+    monkeypatch.setattr(keras.optimizers, "Adam", Adam)
+    monkeypatch.setattr(
+        keras.Model, "compile", _compile_with(keras.Model.compile, Adam), raising=True
+    )
+    run = contenders.CONTENDERS[name](dataclasses.replace(small, build=build, task=task))
+    before = int(optimizers[-1].iterations) if optimizers else None
+    seconds = run(5)
+    assert seconds > 0
+    if before is None:  # the framework trains anew each time: its warm-up and the five
+        assert int(optimizers[-1].iterations) == 2 + 5
+    else:
+        extra = {"fit": 1}.get(name, 0)  # from the end of its first batch on
+        assert int(optimizers[-1].iterations) == before + 5 + extra
+
+
+def _compile_with(compile: Any, adam: Any) -> Any:
+    def compiled(self: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        assert optimizer == "adam"
+        return compile(self, adam(), *args, **kwargs)
+
+    return compiled
+
+
+def test_ratios_are_taken_round_by_round_and_judged_by_their_median(
+    small: workloads.Workload,
+) -> None:
+    result = rates(small, framework=[30.0, 60.0, 90.0], fit=[10.0, 30.0, 20.0])
+    assert result.ratios("fit") == [3.0, 2.0, 4.5]
+    assert result.missed() == []
+    row = result.rows()[1]
+    assert row == ["fit", "20", "640", "10 to 30", "3.00", "2.00 to 4.50", "3.00"]
+    slower = rates(small, framework=[29.0, 60.0, 90.0], fit=[10.0, 30.0, 20.0])
+    assert slower.missed() == ["one_layer: 2.90 of fit, wanted 3.00"]
+
+
+@pytest.mark.parametrize(("framework", "code"), [(100.0, 0), (94.0, 1)])
+def test_check_turns_a_missed_bar_into_the_exit_code(
+    framework: float,
+    code: int,
+    small: workloads.Workload,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = rates(small, framework=[framework], range_loop=[100.0])
+    monkeypatch.setattr(speed, "measure", lambda *args, **options: result)
+    assert runner.main(["one_layer", "--rounds", "1", "--check"]) == code
+    assert runner.main(["one_layer", "--rounds", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "python -m benchmarks one_layer --rounds 1 --check" in out
+    assert ("missed: one_layer: 0.94 of range_loop, wanted 0.95" in out) == bool(code)
+
+
+def test_the_other_bars() -> None:
+    assert startup.missed({"--help": [1.4, 9.0, 1.3], "one training step": [60.0]}) == []
+    assert len(startup.missed({"--help": [1.6, 1.6, 1.3]})) == 1
+    base = 600_000_000
+    assert memory.missed(base, base + 3 * memory.DATA_BYTES) == []
+    assert len(memory.missed(base, base + 3 * memory.DATA_BYTES + 10**7)) == 1
+
+
+def test_an_unknown_workload_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert runner.main(["one_leyer"]) == 2
+    assert "unknown workload 'one_leyer'" in capsys.readouterr().err
