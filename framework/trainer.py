@@ -64,6 +64,7 @@ class Trainer:
         validating: Whether a validation is running.
         has_validation: Whether `fit` has anything to validate on.
         steps_per_epoch: Batches in an epoch, or None while that is unknown.
+        data_info: Where the data came from, and their rows.
         best: The best checkpoint: step, metric, value.
         checkpoints: The run's checkpoints, or None where none are kept.
 
@@ -89,6 +90,7 @@ class Trainer:
         self.callbacks: list[Callback] = []
         self.progress = Progress()
         self.stage = ""
+        self.data_info: dict[str, Any] = {}
         self.best: dict[str, Any] | None = None
         self.steps_per_epoch: int | None = None
         self.has_validation = self.validating = False
@@ -138,7 +140,8 @@ class Trainer:
                         self._advance(steps, examples, seconds, ended=progress.batch + steps < last)
                         self._call("on_train_batch_end")
                         self._wake()
-                    self._call("on_epoch_end")
+                    if self.status != "interrupted":
+                        self._call("on_epoch_end")
         return self.metrics
 
     def validate(
@@ -239,11 +242,6 @@ class Trainer:
         return train | {f"{name}_epoch" for name in train} | self._evaluator.names
 
     @property
-    def data_info(self) -> dict[str, Any]:
-        """What is known of the data: where they came from, and their rows."""
-        return self._setup.data_info if self.task is not None else {}
-
-    @property
     def recovers_from_overflow(self) -> bool:
         """Whether a loss scale skips the updates of losses that are not finite."""
         return self._setup.loss_scale is not None
@@ -298,7 +296,7 @@ class Trainer:
         self.stage, self.task, task.trainer = stage, task, self
         self._eager = self.config.engine == "eager"
         former, self._ending = self._ending, Ending(self.config)
-        self._setup = Setup(task, self.config, device)
+        self._setup = Setup(task, self.config, device, self.data_info)
         self.callbacks = with_defaults(
             [*task.configure_callbacks(), *self._given_callbacks], self.config
         )
@@ -414,19 +412,28 @@ class Trainer:
 
     def _wake(self) -> None:
         """Answer whoever asked for this step: the log, then validation, then callbacks."""
-        over = self._epoch_over
         at_end = self._at_end()
-        if self._due(self._log_timer) or over or self.stop_reason:
-            self._call("on_log", self._logbook.log_train(epoch_over=over or at_end))
         if self._interrupted():
+            self._leave_open()
             return
-        if self.has_validation and (
-            self._due(self._val_timer) or (at_end and self._val_timer.every)
-        ):
-            self._validate()
+        over = self._epoch_over or at_end
+        if self._due(self._log_timer) or over:
+            self._call("on_log", self._logbook.log_train(epoch_over=over))
+        validate = self._due(self._val_timer) or (at_end and self._val_timer.every)
+        if self.has_validation and validate and not self._validate():
+            self._leave_open()
+            return
         for callback in self.callbacks:
             if self._due(self._timers[id(callback)]):
                 callback.on_wake(self)
+
+    def _leave_open(self) -> None:
+        """Leave what is due at this step to the run that continues from it."""
+        self._at_end()
+        if self._epoch_over:
+            self.progress.epoch -= 1
+            self.progress.batch = self.steps_per_epoch or 0
+            self._epoch_over = False
 
     def _at_end(self) -> bool:
         return self._ending.reached(self.progress, self._signals.received)
@@ -439,14 +446,17 @@ class Trainer:
             epochs=self.progress.epoch,
         )
 
-    def _validate(self) -> None:
+    def _validate(self) -> bool:
+        """Validate; returns False if a signal came meanwhile."""
         self.validating = True
         self._call("on_validation_start")
         metrics = self._evaluator.run(self.progress.step)
         self.validating = False
-        if not self._interrupted():
-            self.log_metrics(metrics)
-            self._call("on_validation_end", metrics)
+        if self._interrupted():
+            return False
+        self.log_metrics(metrics)
+        self._call("on_validation_end", metrics)
+        return True
 
     # ---- shared by all stages
 

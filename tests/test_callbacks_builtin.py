@@ -45,6 +45,7 @@ class FakeTrainer:
         self.steps_per_epoch = steps_per_epoch
         self.total_steps = self.config.max_steps
         self.metrics: dict[str, float] = {}
+        self.metric_names: set[str] = set()
         self.stage = "fit"
         self.has_validation = True
         self.stop_reason = ""

@@ -240,6 +240,40 @@ def test_a_run_stopped_anywhere_ends_with_the_unbroken_bits(
     assert counter.epochs == 3
 
 
+class SignalAt(Callback):
+    """A signal comes while the host handles a step: before its log, or during its validation."""
+
+    def __init__(self, step: int, moment: str) -> None:
+        self.step, self.moment = step, moment
+
+    def _send(self, trainer: Trainer, moment: str) -> None:
+        if (trainer.progress.step, moment) == (self.step, self.moment):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def on_train_batch_end(self, trainer: Trainer) -> None:
+        self._send(trainer, "batch")
+
+    def on_validation_start(self, trainer: Trainer) -> None:
+        self._send(trainer, "validation")
+
+
+@pytest.mark.parametrize("moment", ["batch", "validation"])
+def test_a_signal_at_the_end_of_an_epoch_loses_no_validation(
+    moment: str, unbroken: tuple[Any, ...], tmp_path: Path
+) -> None:
+    whole, whole_log, _ = unbroken
+    with pytest.raises(SystemExit) as leaving:
+        three_epochs(tmp_path, SignalAt(26, moment))
+    assert leaving.value.code == 143
+    trainer, log, counter = three_epochs(tmp_path)
+    assert differing(whole, trainer) == []
+    assert trainer.metrics == pytest.approx(whole.metrics, rel=1e-12)
+    expected = [step for step, _ in whole_log.val if step >= 26]
+    assert [step for step, _ in log.val] == expected
+    assert 26 in expected
+    assert counter.epochs == 3
+
+
 def test_a_loss_scale_survives(tmp_path: Path) -> None:
     options = {"precision": "mixed_float16"}
     whole, *_ = three_epochs(None, **options)

@@ -245,10 +245,10 @@ def test_means_over_names_that_come_later_in_another_batch_shape() -> None:
 def test_a_value_logged_in_a_hook_appears_under_its_name() -> None:
     class Late(Net):
         def on_epoch_end(self) -> None:
-            self.log("host/epochs", self.trainer.progress.epoch)
+            self.log("epochs", self.trainer.progress.epoch)
 
     trainer = fitted(Late(), Data(train=blobs(8)), max_epochs=2)
-    assert trainer.metrics["host/epochs"] == 2.0
+    assert trainer.metrics["train/epochs"] == 2.0
 
 
 def test_log_outside_a_run_is_refused() -> None:

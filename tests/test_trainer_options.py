@@ -171,7 +171,7 @@ def test_sanity_validation_runs_first_and_leaves_no_trace() -> None:
 def test_the_device_decides_where_weights_live() -> None:
     task = Net()
     trainer = fitted(task, DATA, device="cpu")
-    assert trainer.result()["device"] == "/CPU:0"
+    assert trainer.result()["device"] == "CPU:0"
     assert task.model.weights[0].value.device.endswith("CPU:0")
 
 

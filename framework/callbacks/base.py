@@ -58,10 +58,14 @@ class Callback:
         """Run once, after the last step, however the run ended."""
 
     def on_epoch_start(self, trainer: Trainer) -> None:
-        """Run before the first step of each epoch."""
+        """Run before the first step of each epoch, and where a run continues in mid-epoch."""
 
     def on_epoch_end(self, trainer: Trainer) -> None:
-        """Run after the last step of each epoch, and after its validation."""
+        """Run after the last step of each epoch, and after its validation.
+
+        Also where the run ends on purpose in mid-epoch (`progress.batch` is then not 0), but not
+        where a signal cuts it short: the run that continues from there finishes the epoch.
+        """
 
     def on_train_batch_start(self, trainer: Trainer) -> None:
         """Run before every batch. Overriding it wakes the host for every batch."""

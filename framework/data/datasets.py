@@ -156,18 +156,14 @@ def image_data(
     }
     Data(**options)
     found = load_dataset(name, dir=dir, source=source, seed=seed)
-    return Data(
-        train=(found.x_train, found.y_train),
-        test=(found.x_test, found.y_test),
-        info={
-            "name": name,
-            "source": found.source,
-            "num_classes": found.num_classes,
-            "train_rows": len(found.x_train),
-            "test_rows": len(found.x_test),
-        },
-        **options,
-    )
+    import tensorflow as tf
+
+    info = {"name": name, "source": found.source, "num_classes": found.num_classes}
+    with tf.device("/CPU:0"):
+        # As tensors, so that the trainer need not copy them and the arrays can go.
+        train = tf.convert_to_tensor(found.x_train), tf.convert_to_tensor(found.y_train)
+        test = tf.convert_to_tensor(found.x_test), tf.convert_to_tensor(found.y_test)
+    return Data(train=train, test=test, info=info, **options)
 
 
 def to_float(batch: Any) -> Any:

@@ -80,17 +80,16 @@ class Schedule:
         self._longest = 1
 
     def next_stop(self, step: int, end: int | None, steps_per_epoch: int | None) -> int:
-        """Return the step to run to: above `step`, at most `end`.
+        """Return the step to run to: above `step`, but at most `end`.
 
         Args:
             step: Optimizer steps done.
             end: The last step of this epoch or of the run, or None while that is unknown.
             steps_per_epoch: Steps in an epoch, or None while that is unknown.
         """
-        if self._every_batch:
-            return step + 1
+        longest = 1 if self._every_batch else self._longest
         stops = [timer.next_step(step, steps_per_epoch) for timer in self._timers]
-        return min(s for s in [*stops, end, step + self._longest] if s is not None)
+        return min(s for s in [*stops, end, step + longest] if s is not None)
 
     def measured(self, steps: int, seconds: float) -> None:
         """Learn from a stretch how many steps fit into the next."""

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from framework.checkpoint.state import State, load_variables, variables_state
 from framework.config import TrainerConfig
+from framework.data.arrays import ArraySource
 from framework.data.open import open_eval, open_train
 from framework.data.source import Data, Source, batch_rows
 from framework.engine.accumulator import Accumulator
@@ -29,19 +30,21 @@ class Setup:
         task: Whose they are; a model that it has already is kept.
         config: The trainer's options.
         device: TensorFlow's name of the device.
+        data_info: What `result.json` says of the data; this adds to it.
 
     Attributes:
         optimizer: The built optimizer, or None outside `fit`.
         loss_scale: The loss scale of `mixed_float16`, else None.
-        data_info: What `result.json` says of the data.
         device: As given.
     """
 
-    def __init__(self, task: Task, config: TrainerConfig, device: str) -> None:
+    def __init__(
+        self, task: Task, config: TrainerConfig, device: str, data_info: dict[str, Any]
+    ) -> None:
         self.task, self.config, self.device = task, config, device
         self.optimizer: keras.Optimizer | None = None
         self.loss_scale: LossScale | None = None
-        self.data_info: dict[str, Any] = {}
+        self.data_info = data_info
 
     def open_fit(self, data: Any) -> tuple[Source, dict[str, Source]]:
         """Open the training set and the validation sets."""
@@ -54,9 +57,12 @@ class Setup:
             overfit=config.overfit_batches,
             held=held,
         )
+        self._count_rows("train", train)
         stage = "overfit" if config.overfit_batches else "val"
         limit = config.overfit_batches or config.limit_val_batches
-        return train, open_eval(data, stage, seed=config.seed, limit=limit, held=held)
+        evaluated = open_eval(data, stage, seed=config.seed, limit=limit, held=held)
+        self._count_rows("val", *evaluated.values())
+        return train, evaluated
 
     def open_eval(self, data: Any, stage: str, limit: int | float) -> dict[str, Source]:
         """Open the sets of a stage: `val`, `test` or `predict`.
@@ -71,6 +77,7 @@ class Setup:
                 where=f"Data({stage}=...)",
                 fix=f"Give Data({stage}=(x, y)), or return it from Task.build_data.",
             )
+        self._count_rows(stage, *sources.values())
         return sources
 
     def engine_for(self, sources: Mapping[str, Source], step: str) -> Engine:
@@ -129,8 +136,12 @@ class Setup:
                 fix="Give Trainer.fit(task, Data(train=(x, y))), return a Data from build_data, "
                 "or choose a data set on the command line: data=mnist.",
             )
-        self.data_info = dict(data.info)
+        self.data_info |= {"source": "given", **data.info}
         return data
+
+    def _count_rows(self, stage: str, *sources: Source) -> None:
+        if sources and all(isinstance(source, ArraySource) for source in sources):
+            self.data_info[f"{stage}_rows"] = sum(source.count for source in sources)  # type: ignore[attr-defined]
 
     def _build(self, spec: Any, step: str) -> None:
         # Traced in every engine, so that nothing runs; an unbuilt optimizer updates nothing.

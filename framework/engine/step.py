@@ -103,7 +103,8 @@ class Engine:
     def log(self, name: str, value: Any, weight: Any = None) -> None:
         """Note a value; see `Task.log`."""
         if self.means is None:
-            self.task.trainer.log_metrics({name: float(value)})
+            stage = {"test": "test", "validate": "val"}.get(self.task.trainer.stage, "train")
+            self.task.trainer.log_metrics({f"{stage}/{name}": float(value)})
             return
         self.means.log(name, value, self._weight if weight is None else weight)
 
