@@ -113,9 +113,7 @@ def test_nearest_images_tell_the_class_better_than_chance_and_not_for_sure() -> 
 
 def test_a_whole_set_is_made_quickly() -> None:
     started = time.process_time()
-    x, *_ = synthetic_images(
-        "cifar100", shape=(32, 32, 3), rows=(50_000, 10_000), classes=100
-    )
+    x, *_ = synthetic_images("cifar100", shape=(32, 32, 3), rows=(50_000, 10_000), classes=100)
     # About 0.8 s on one core; the bound leaves room for a slow and busy machine.
     assert time.process_time() - started < 6
     assert 100 < x[:1000].mean() < 155
