@@ -223,6 +223,6 @@ def test_what_does_not_fit_the_images_is_refused() -> None:
     for options in ({"crop": 10}, {"cutout": 10}):
         with pytest.raises(UserError, match="is 10"):
             run(Augment(**options), images())
-        run(Augment(**{name: 9 for name in options}), images())
+        run(Augment(**dict.fromkeys(options, 9)), images())
     with pytest.raises(UserError, match=r"needs images.*\(5, 4\)"):
         Augment(flip=True)((tf.zeros([5, 4]), tf.zeros(5)), seed())

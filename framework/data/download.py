@@ -142,13 +142,13 @@ def _check_reachable(url: str, seconds: float) -> None:
         address = (parts.hostname or "", port)
         _bounded(lambda: socket.create_connection(address, seconds).close(), seconds)
     except (OSError, ValueError) as error:
-        raise Unavailable(f"no network: {parts.hostname} {_reason(error)}") from None
+        raise Unavailable(f"no network: {parts.hostname}: {_reason(error)}") from None
 
 
 def _download(remotes: Sequence[Remote], cleanup: ExitStack, limits: Limits) -> list[IO[bytes]]:
     """Download all into anonymous files, which vanish with the process however it ends."""
     folder = cache_dir()
-    while not folder.exists():
+    while not folder.is_dir():
         folder = folder.parent
     near = folder if os.access(folder, os.W_OK) else None
     given_up = threading.Event()
@@ -175,7 +175,8 @@ def _download(remotes: Sequence[Remote], cleanup: ExitStack, limits: Limits) -> 
 
 def _fetch(remote: Remote, file: IO[bytes], stall: float, given_up: threading.Event) -> None:
     digest, size = hashlib.sha256(), 0
-    with urllib.request.urlopen(remote.url, timeout=stall) as response:
+    # An opener of its own: the shared one remembers the proxies of its first use.
+    with urllib.request.build_opener().open(remote.url, timeout=stall) as response:
         while block := response.read1(_BLOCK):
             size += len(block)
             if given_up.is_set():
@@ -226,7 +227,7 @@ def _bounded(work: Callable[[], T], seconds: float) -> T:
     if failed:
         raise failed[0]
     if not done:
-        raise TimeoutError(f"gave no answer within {seconds:.0f} s")
+        raise TimeoutError(f"no answer within {seconds:g} s")
     return done[0]
 
 
@@ -236,5 +237,5 @@ def _reason(error: Exception) -> str:
     if isinstance(error, urllib.error.URLError):
         error = error.reason if isinstance(error.reason, Exception) else error
     if isinstance(error, socket.gaierror):
-        return "is not found"
+        return "its name is not found"
     return str(error) or type(error).__name__

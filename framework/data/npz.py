@@ -79,7 +79,11 @@ def _member(path: Path, file: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
     try:
         array = file[key]
     except MemoryError:
-        raise UserError(f"{key} does not fit into memory", where=f"{path}, {key}") from None
+        raise UserError(
+            f"{key} does not fit into memory",
+            where=f"{path}, {key}",
+            fix="Store fewer or smaller images, as uint8; or the file is damaged: make it again.",
+        ) from None
     except (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         if "Object arrays" in str(error):
             raise UserError(
@@ -112,7 +116,9 @@ def _unreadable(path: Path, key: str, error: Exception) -> UserError:
 def _check_images(path: Path, key: str, array: np.ndarray) -> None:
     where = f"{path}, {key}"
     if array.dtype.kind not in "buif":
-        raise UserError(f"{key} holds {array.dtype}, not numbers", where=where)
+        raise UserError(
+            f"{key} holds {array.dtype}, not numbers", where=where, fix="Store pixels, as uint8."
+        )
     if array.ndim not in (3, 4):
         raise UserError(
             f"{key} has shape {array.shape}",
@@ -120,7 +126,11 @@ def _check_images(path: Path, key: str, array: np.ndarray) -> None:
             fix="Give images of shape (N, height, width) or (N, height, width, channels).",
         )
     if not array.size:
-        raise UserError(f"{key} is empty: its shape is {array.shape}", where=where)
+        raise UserError(
+            f"{key} is empty: its shape is {array.shape}",
+            where=where,
+            fix="Put at least one image into each split.",
+        )
     if array.dtype.kind == "f":
         _refuse_nan(array, key, where)
 
@@ -149,7 +159,7 @@ def _check_labels(path: Path, key: str, array: np.ndarray) -> np.ndarray:
         one_hot = " For one-hot labels: y.argmax(axis=1)." if array.ndim == 2 else ""
         raise UserError(f"{key} has shape {array.shape}", where=where, fix=fix + one_hot)
     if not array.size:
-        raise UserError(f"{key} is empty", where=where)
+        raise UserError(f"{key} is empty", where=where, fix=fix)
     if array.dtype.kind not in "ui":
         raise UserError(f"{key} holds {array.dtype}, not whole numbers", where=where, fix=fix)
     if array.min() < 0:

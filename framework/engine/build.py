@@ -146,7 +146,8 @@ def _place(error: BaseException) -> str | None:
         path = Path(file)
         own = path.exists() and not any(library in path.parents for library in _LIBRARIES)
         if own and "site-packages" not in path.parts and "autograph_generated" not in file:
-            return f"{path.name}:{line}"
+            here = path.is_relative_to(Path.cwd())
+            return f"{path.relative_to(Path.cwd()) if here else path.name}:{line}"
     return None
 
 
