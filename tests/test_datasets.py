@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import hashlib
 import io
@@ -538,6 +539,24 @@ def test_a_cache_that_cannot_be_written_to_is_done_without(
     x_train, *_ = load_original(tiny(server.url), SHORT)
     assert np.array_equal(x_train, arrays()["x_train"])
     assert "cannot be kept in the cache" in caplog.text
+
+
+def test_a_disk_that_fills_up_leaves_no_half_file(
+    cache: Path,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fill(source: Any, target: Any, length: int) -> None:
+        target.write(source.read(100))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    server.answer = sending(CONTENT)
+    monkeypatch.setattr(download.shutil, "copyfileobj", fill)
+    x_train, *_ = load_original(tiny(server.url), SHORT)
+    assert np.array_equal(x_train, arrays()["x_train"])
+    assert "No space left on device" in caplog.text
+    assert files(cache) == ["datasets"]
 
 
 def test_a_killed_download_leaves_nothing(cache: Path, server: Server) -> None:

@@ -136,8 +136,7 @@ def image_data(
         seed: Of the synthetic stand-in.
 
     Returns:
-        Data with `train` and `test` as (images, labels). `info` has name, source, num_classes,
-        train_rows and test_rows.
+        Data with `train` and `test` as (images, labels). `info` has name, source and num_classes.
 
     Raises:
         UserError: A value is out of its range, or the set cannot be loaded.

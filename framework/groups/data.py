@@ -28,11 +28,11 @@ class DataConfig:
 
     _target_: str = "framework.data.datasets.image_data"
     _partial_: bool = True
-    name: str = option("mnist", "mnist, fashion_mnist, cifar10 or cifar100.")
-    dir: Optional[str] = option(None, "Where <name>.npz lies; null: Keras's cache or download.")
+    name: str = option("mnist", "mnist, fashion_mnist, cifar10, cifar100; with dir any other.")
+    dir: Optional[str] = option(None, "Directory of <name>.npz; null: Keras's cache or download.")
     source: str = option("auto", "real, synthetic, or auto: real if it can be had.")
     batch_size: int = option(32, "Examples in a training batch.")
-    eval_batch_size: Optional[int] = option(None, "The same for evaluation; null: chosen.")
+    eval_batch_size: Optional[int] = option(None, "The same for evaluation; null: as batch_size.")
     shuffle: bool = option(True, "Draw a new order every epoch.")
     val_fraction: float = option(0.0, "Part of the training split to validate on.")
     augment: AugmentConfig = field(default_factory=AugmentConfig)
