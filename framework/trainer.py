@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from framework.callbacks.base import Callback
 from framework.callbacks.defaults import with_defaults
+from framework.callbacks.hooks import Hooks
 from framework.checkpoint.state import State
 from framework.checkpoint.store import CheckpointStore
 from framework.config import TrainerConfig
@@ -251,7 +252,7 @@ class Trainer:
         return {
             "progress": asdict(self.progress),
             "logbook": self._logbook.state(),
-            "callbacks": {key: c.state() for key, c in self._callbacks_by_key().items()},
+            "callbacks": self._call.state(),
             **self._setup.state(),
         }
 
@@ -260,9 +261,7 @@ class Trainer:
         self._setup.load_state(state)
         self.progress.load(state["progress"])
         self._logbook.load_state(state["logbook"])
-        for key, callback in self._callbacks_by_key().items():
-            if key in state["callbacks"]:
-                callback.load_state(state["callbacks"][key])
+        self._call.load_state(state["callbacks"])
 
     def result(self) -> dict[str, Any]:
         """Return what `result.json` holds."""
@@ -300,6 +299,7 @@ class Trainer:
         self.callbacks = with_defaults(
             [*task.configure_callbacks(), *self._given_callbacks], self.config
         )
+        self._call = Hooks(self, self.callbacks)
         self._timers = {id(c): Timer(c.every) for c in self.callbacks}
         deterministic = self.config.deterministic
         try:
@@ -338,14 +338,8 @@ class Trainer:
         self._val_timer = Timer(Every(config.val_every) if config.val_every else None)
         timers = [self._log_timer, *self._timers.values()]
         timers += [self._val_timer] if self.has_validation else []
-        hooks = ("on_train_batch_start", "on_train_batch_end")
-        every_batch = any(
-            getattr(type(c), hook) is not getattr(Callback, hook)
-            for c in self.callbacks
-            for hook in hooks
-        )
         return Loop(source, engine.train_step, eager=self._eager), Schedule(
-            timers, every_batch=every_batch
+            timers, every_batch=self._call.every_batch
         )
 
     def _restore(self, checkpoint: str | None) -> None:
@@ -489,19 +483,6 @@ class Trainer:
             state = self._store.load(self._store.find(checkpoint))
             self._setup.load_weights(state)
             self.progress.load(state["progress"])
-
-    def _call(self, hook: str, *args: Any) -> None:
-        own = getattr(self.task, hook, None)
-        if own is not None:
-            own(*args)
-        for callback in self.callbacks:
-            getattr(callback, hook)(self, *args)
-
-    def _callbacks_by_key(self) -> dict[str, Callback]:
-        names = [type(c).__name__ for c in self.callbacks]
-        return {
-            f"{name}-{names[:i].count(name)}": self.callbacks[i] for i, name in enumerate(names)
-        }
 
     def _interrupted(self) -> bool:
         return self._signals.received is not None
