@@ -6,6 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from framework.errors import UserError
 
@@ -39,26 +40,20 @@ class Every:
     text: str
 
     def __post_init__(self) -> None:
-        match = _TEXT.fullmatch(str(self.text).strip())
-        if not match:
-            raise UserError(
-                f"{self.text!r} does not say when",
-                fix="Give a number and a unit: 500st (steps), 1ep (epochs), 30s, 10min or 2h.",
-            )
-        count = Fraction(match[1])
-        if count <= 0 or (match[2] == "st" and count.denominator != 1):
-            kind = "a whole number of steps" if match[2] == "st" else "a number"
+        count, unit = _parse(self.text)
+        if count <= 0 or (unit == "st" and count.denominator != 1):
+            kind = "a whole number of steps" if unit == "st" else "a number"
             raise UserError(f"{self.text!r} is no interval", fix=f"Give {kind} above 0.")
 
     @property
     def count(self) -> Fraction:
         """The number before the unit, exact."""
-        return Fraction(_TEXT.fullmatch(self.text.strip())[1])  # type: ignore[index]
+        return _parse(self.text)[0]
 
     @property
     def unit(self) -> str:
         """One of `st`, `ep`, `s`, `min`, `h`."""
-        return _TEXT.fullmatch(self.text.strip())[2]  # type: ignore[index]
+        return _parse(self.text)[1]
 
     @property
     def seconds(self) -> float | None:
@@ -98,3 +93,14 @@ class Every:
         while math.ceil(k * length) <= step:
             k += 1
         return math.ceil(k * length)
+
+
+@lru_cache(maxsize=256)  # asked for at every wake-up
+def _parse(text: str) -> tuple[Fraction, str]:
+    match = _TEXT.fullmatch(str(text).strip())
+    if not match:
+        raise UserError(
+            f"{text!r} does not say when",
+            fix="Give a number and a unit: 500st (steps), 1ep (epochs), 30s, 10min or 2h.",
+        )
+    return Fraction(match[1]), match[2]
