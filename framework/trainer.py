@@ -267,10 +267,10 @@ class Trainer:
         """Return what `result.json` holds."""
         rate = self._examples_run / self._step_seconds if self._step_seconds else None
         return {
-            **describe(self.config, self.progress),
             "status": self.status,
             "stop_reason": self.stop_reason,
             "task": type(self.task).__name__,
+            **describe(self.config, self.progress),
             "metrics": self.metrics,
             "best": self.best,
             "data": self.data_info,

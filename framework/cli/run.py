@@ -235,7 +235,7 @@ def _say_end(outcome: Outcome, debug: bool, *, swept: bool, shown: bool, made_up
     wanted = {k: v for k, v in outcome.metrics.items() if k.startswith("test/")} or outcome.metrics
     if wanted and outcome.code == 0 and not shown:
         _log.info("%s", "  ".join(f"{name} {value:.4f}" for name, value in wanted.items()))
-    if made_up and outcome.metrics:
+    if made_up and outcome.metrics and outcome.code == 0:
         _log.info("These numbers are of SYNTHETIC DATA.")
     if not outcome.run_dir:
         return
