@@ -60,7 +60,7 @@ def run(here: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[in
 
 @pytest.mark.parametrize("task", TASKS)
 def test_an_exercise_trains_and_tests(task: str, run: Any, here: Path) -> None:
-    code, out, err = run(f"task={task}", "run_dir=r", "model.conv_filters=[2,3]")
+    code, _, err = run(f"task={task}", "run_dir=r", "model.conv_filters=[2,3]")
     assert code == 0, err
     result = json.loads(Path("r/result.json").read_text())
     assert (result["status"], result["epoch"], result["global_step"]) == ("completed", 1, 3)
@@ -105,7 +105,7 @@ def test_every_mode_on_one_run(run: Any) -> None:
     trained = json.loads(Path("r/result.json").read_text())
     assert "val/accuracy" in trained["metrics"]
     for which in ("best", "last"):
-        code, out, err = run(*task, "mode=test", f"checkpoint={which}")
+        code, _, err = run(*task, "mode=test", f"checkpoint={which}")
         assert code == 0, err
     tested = json.loads(Path("r/result.json").read_text())
     assert tested["metrics"] == pytest.approx(trained["metrics"], rel=1e-6)
@@ -269,7 +269,7 @@ def test_a_disk_that_fills_up_in_mid_run_fails_the_run(
     run: Any, mounted: Callable[[str], Path]
 ) -> None:
     disk = mounted("size=64k")
-    code, out, err = run("task=mnist_functional", f"run_dir={disk}/r", "-v")
+    code, _, err = run("task=mnist_functional", f"run_dir={disk}/r", "-v")
     assert code == 1
     assert "No space left" in err
     assert not list(disk.glob("r/checkpoints/step-*"))  # nothing half-written counts
