@@ -7,6 +7,7 @@ and its help text alike.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Optional, Union
 
@@ -15,6 +16,7 @@ from framework.errors import UserError, closest
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
 ENGINES = ("graph", "eager")
+STRATEGIES = ("auto", "multi_worker")
 
 
 def option(default: Any, help: str) -> Any:
@@ -51,6 +53,13 @@ class TrainerConfig:
     precision: str = option("float32", f"One of {', '.join(PRECISIONS)}.")
     device: str = option("auto", "auto, cpu, gpu, or one by number: gpu:1.")
     engine: str = option("graph", "graph (compiled loop) or eager (for a breakpoint in the step).")
+    devices: Union[int, str] = option(1, "Devices that share each batch: a count, or all.")
+    strategy: str = option("auto", "auto (this machine), or multi_worker: one process a machine.")
+    # A count or a dict, for which OmegaConf has no type.
+    accumulate: Any = option(1, "Batches in one step; {0: 1, 5: 4}: from epoch.")  # noqa: RUF009
+    clip_norm: Optional[float] = option(None, "Scale gradients to this global norm at most.")
+    clip_value: Optional[float] = option(None, "Clip each element of a gradient to this size.")
+    log_grad_norm: bool = option(False, "Log the gradients' global norm, before clipping.")
     stop_on_nan: bool = option(True, "Stop when the training loss is no longer a number.")
     enable_progress_bar: bool = option(True, "Show progress on the terminal.")
     enable_model_summary: bool = option(True, "Print the model's layers before training.")
@@ -90,12 +99,44 @@ class TrainerConfig:
                     raise UserError(error.what, where=f"trainer.{name}", fix=error.fix) from None
                 if name == "max_time" and every.seconds is None:
                     _refuse(name, text, "a time: 30s, 10min, 2h")
-        for name, choices in (("precision", PRECISIONS), ("engine", ENGINES)):
+        devices: object = self.devices
+        if not (devices == "all" or (type(devices) is int and devices >= 1)):
+            _refuse("devices", devices, "a count of 1 or more, or all")
+        for name in ("clip_norm", "clip_value"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                _refuse(name, value, "a number above 0, or null")
+        _ = self.accumulate_by_epoch
+        choices_of = (("precision", PRECISIONS), ("engine", ENGINES), ("strategy", STRATEGIES))
+        for name, choices in choices_of:
             value = getattr(self, name)
             if value not in choices:
                 raise UserError(
                     f"{name} is {value!r}", where=f"trainer.{name}", fix=closest(value, choices)
                 )
+
+    @property
+    def accumulate_by_epoch(self) -> dict[int, int]:
+        """Batches in an optimizer step by the epoch, from 0, that it holds from."""
+        given = self.accumulate
+        by_epoch = dict(given) if isinstance(given, Mapping) else {0: given}
+        found: dict[int, int] = {}
+        for epoch, batches in by_epoch.items():
+            number = int(epoch) if str(epoch).isdecimal() else -1
+            if number < 0 or type(batches) is not int or batches < 1:
+                _refuse("accumulate", given, "a count of 1 or more, or {epoch: count, ...}")
+            found[number] = batches
+        return {0: 1, **found}
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether any epoch accumulates."""
+        return any(batches > 1 for batches in self.accumulate_by_epoch.values())
+
+    def accumulate_in(self, epoch: int) -> int:
+        """Return the batches in an optimizer step of an epoch, counted from 0."""
+        by_epoch = self.accumulate_by_epoch
+        return by_epoch[max(first for first in by_epoch if first <= epoch)]
 
     def effective(self) -> TrainerConfig:
         """Return the options with what `fast_dev_run` and the defaults of the ends imply."""

@@ -31,13 +31,13 @@ class Logbook:
 
     Attributes:
         latest: The latest value of every metric by its full name.
-        train: Where training values add up.
+        train: Where training values add up; the trainer sets it when a run begins.
     """
 
     def __init__(self, loggers: Sequence[Logger], progress: Progress) -> None:
         self.loggers, self.progress = list(loggers), progress
         self.latest: dict[str, float] = {}
-        self.train = Accumulator()
+        self.train: Accumulator
         self._epoch: Sums = {}
 
     def open(self, run_dir: Path | None, step: int | None) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from framework.errors import UserError
@@ -42,15 +43,15 @@ class Task(abc.ABC):
         data: A `Data`, or a function without arguments that makes one. Default: `build_data`
             must be overridden, or `Trainer.fit` be given data.
         optimizer: A Keras optimizer, its name, or a function without arguments that makes one.
-            Default: `"adam"`.
+            Default: `"adam"`. For several, override `configure_optimizers`.
         loss: What the steps make of it; nothing in the framework reads it.
         metrics: Functions `(y_true, y_pred)` or Keras metrics by name, for `log_metrics`.
 
     Attributes:
         automatic_optimization: True: `train_step` returns the scalar loss and the engine
             differentiates it, adds the model's own losses (`model.losses`), and updates the
-            weights. False: `train_step` opens its own tape, calls `apply_gradients`, and
-            returns None.
+            weights. False: `train_step` calls `minimize` or `apply_gradients` as often as it
+            likes, and returns None; one call of `train_step` is one global step.
         model: What `build_model` returned. None before the trainer has called it.
         trainer: The `Trainer` at work. None before.
     """
@@ -118,8 +119,26 @@ class Task(abc.ABC):
         """Return the `Data` to train, validate, test and predict on. Default: `self.data`."""
         return self.data() if callable(self.data) else self.data
 
-    def configure_optimizers(self) -> keras.Optimizer:
-        """Return the optimizer. Default: what `self.optimizer` names or makes, else Adam."""
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer, or several by name. Default: `self.optimizer`, else Adam.
+
+        It is called when the models are built. Each optimizer has its own slots and its own
+        learning-rate schedule, which counts its own updates. With several and
+        `automatic_optimization`, each updates its part by the one loss: a learning rate for each
+        part of a model, or none for weights that nobody owns.
+
+        Example:
+            >>> return {
+            ...     "head": (keras.optimizers.Adam(1e-3), self.model.get_layer("head")),
+            ...     "body": (keras.optimizers.Adam(1e-5), self.model.get_layer("body")),
+            ... }
+            >>> return {"critic": keras.optimizers.Adam(1e-4)}   # the model of that name
+
+        Returns:
+            A Keras optimizer for all trainable weights; or a dict of them by name, each alone,
+            for the model of its own name, or as (optimizer, weights), where weights are a model,
+            a layer, a keras variable, or a list of these.
+        """
         import keras
 
         optimizer = "adam" if self.optimizer is None else self.optimizer
@@ -130,6 +149,9 @@ class Task(abc.ABC):
     def configure_callbacks(self) -> Sequence[Callback]:
         """Return callbacks that belong to this task. Default: none."""
         return ()
+
+    def on_setup(self) -> None:
+        """Run once in every stage, with models and optimizers built, before a step is compiled."""
 
     def on_fit_start(self) -> None:
         """Run once before the first step, on the host; the model is built."""
@@ -181,11 +203,38 @@ class Task(abc.ABC):
             else:
                 self.log(name, metric(y_true, y_pred))
 
-    def apply_gradients(self, tape: tf.GradientTape, loss: tf.Tensor) -> None:
-        """Update the weights from a tape that `train_step` opened itself.
+    def minimize(self, loss_fn: Callable[[], Any], name: str | Sequence[str] | None = None) -> Any:
+        """Compute a loss and update the weights by it, in manual optimisation.
 
-        Loss scaling, the check for overflow, and the optimizer are the trainer's as in automatic
-        mode. The model's own losses (`model.losses`) are not added: the loss is yours.
+        It may be called several times in a step, for one optimizer or for several. Loss scaling,
+        reduction over devices, the check for overflow, clipping, the optimizer and averages are
+        the trainer's, as in automatic mode. Nothing is added to the loss: neither `model.losses`
+        nor anything else.
+
+        Example:
+            >>> for _ in range(3):
+            ...     loss = self.minimize(lambda: self.critic_loss(images), "critic")
+            >>> self.minimize(lambda: {"a": loss_a(), "b": loss_b()})  # both gradients, then both
+
+        Args:
+            loss_fn: Returns the loss, a scalar; or a dict of losses by the optimizer that each is
+                for: all gradients are then computed before any weight changes.
+            name: Which optimizer, or several. Default: the only one.
+
+        Returns:
+            What `loss_fn` returned: the loss, of at least float32, or the dict of them.
+
+        Raises:
+            UserError: Called outside `train_step` (or a `snapshot`), with
+                `automatic_optimization` True, or for an optimizer that there is not.
+        """
+        self._refuse_automatic("minimize")
+        return self._running().minimize(loss_fn, name)
+
+    def apply_gradients(
+        self, tape: tf.GradientTape, loss: Any, name: str | Sequence[str] | None = None
+    ) -> None:
+        """Update the weights from a tape that `train_step` opened itself; see `minimize`.
 
         Example:
             >>> automatic_optimization = False
@@ -197,19 +246,140 @@ class Task(abc.ABC):
             ...     self.log("loss", loss)
 
         Args:
-            tape: The tape that recorded the loss, closed.
-            loss: A scalar tensor.
+            tape: The tape that recorded the loss, closed. For several losses, a persistent one.
+            loss: A scalar tensor; or a dict of them by optimizer: all gradients are computed
+                before any weight changes.
+            name: Which optimizer, or several. Default: the only one.
 
         Raises:
-            UserError: Called outside `train_step`, or with `automatic_optimization` True.
+            UserError: As `minimize`.
         """
-        if self.automatic_optimization:
-            raise UserError(
-                "apply_gradients was called in automatic optimization",
-                where=f"{type(self).__name__}.train_step",
-                fix="Set automatic_optimization = False, or return the loss instead.",
-            )
-        self._running().apply_gradients(tape, loss)
+        self._refuse_automatic("apply_gradients")
+        self._running().apply_gradients(tape, loss, name)
+
+    def gradient(self, tape: tf.GradientTape, target: Any, sources: Any) -> Any:
+        """Return an inner gradient, such as a gradient penalty's, right in every precision.
+
+        Under `mixed_float16` it is computed scaled, so that it does not vanish, and unscaled again
+        in float32. Outside of that it is `tape.gradient(target, sources)`.
+
+        Example:
+            >>> with tf.GradientTape() as inner:
+            ...     inner.watch(images)
+            ...     scores = self.model["critic"](images, training=True)
+            >>> slopes = self.gradient(inner, scores, images)
+
+        Args:
+            tape: The tape that recorded `target`.
+            target: A tensor; of one that is no scalar, the sum is differentiated.
+            sources: A tensor or variable, or a nest of them.
+
+        Returns:
+            A gradient for each source, of its shape.
+        """
+        return self._running().gradient(tape, target, sources)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Put all weights and optimizers back when the body is over.
+
+        For training inside an evaluation, as a meta-learner does: in `eval_step`, `minimize`
+        works only in here.
+
+        Example:
+            >>> def eval_step(self, batch):
+            ...     support, query = batch
+            ...     with self.snapshot():
+            ...         self.minimize(lambda: self.loss_of(support))
+            ...         self.log("adapted", self.loss_of(query))
+        """
+        with self._running().snapshot():
+            yield
+
+    def gather(self, tensor: Any) -> Any:
+        """Join a tensor of every device along its first axis; on one device it is returned as is.
+
+        For what needs the whole batch: the negatives of a contrastive loss, or a queue of keys.
+
+        Args:
+            tensor: Of shape [rows, ...].
+
+        Returns:
+            Of shape [rows on all devices, ...].
+        """
+        return self._running().replicas.gather(tensor)
+
+    def state(self, name: str, initial: Any = None, *, trainable: bool = False) -> keras.Variable:
+        """Return a variable of the task's own, saved with every checkpoint.
+
+        Make it in `build_model`, with `initial`; anywhere else it is found by its name.
+
+        Example:
+            >>> self.state("queue", tf.zeros((4096, 128)))           # in build_model
+            >>> queue = self.state("queue")                          # in train_step
+            >>> queue.assign(tf.concat([keys, queue[: -len(keys)]], 0))
+
+        Args:
+            name: What it is called.
+            initial: A number, an array, or a tensor to begin with. Python floats become Keras's
+                float.
+            trainable: Let the only optimizer update it, beside the model's weights.
+
+        Returns:
+            The variable. On several devices it holds one value: floats that devices assign
+            differently are averaged at the end of the step.
+
+        Raises:
+            UserError: There is none of that name, and no `initial` to make it from.
+        """
+        found = self.state_variables.get(name)
+        if found is None:
+            from framework.engine.variables import state_variable
+
+            found = state_variable(type(self).__name__, name, initial, trainable=trainable)
+            self.state_variables[name] = found
+        return found
+
+    def ema_of(self, model: keras.Model, decay: float, copy: keras.Model | None = None) -> Any:
+        """Return an averaged copy of a model, renewed after every update of it.
+
+        A momentum encoder, a mean teacher. Call it in `build_model`. The copy is not trainable,
+        and is saved with every checkpoint. Its statistics, such as batch norm's, are averaged as
+        the weights are.
+
+        Example:
+            >>> online = make_encoder()
+            >>> return {"online": online, "target": self.ema_of(online, 0.99)}
+
+        Args:
+            model: What to average.
+            decay: What the copy keeps of itself at an update, from 0 to 1.
+            copy: A model of the same architecture to be the copy, for one that Keras cannot
+                clone: a subclass without `get_config`.
+
+        Returns:
+            The copy.
+
+        Raises:
+            UserError: The decay is out of range, or Keras cannot clone the model.
+        """
+        from framework.engine.variables import clone
+
+        made = clone(model, decay, copy, where=f"{type(self).__name__}.build_model")
+        self.followers.append((model, made, decay))
+        return made
+
+    @property
+    def state_variables(self) -> dict[str, keras.Variable]:
+        """The task's own variables by name, as `state` made them."""
+        found: dict[str, keras.Variable] = self.__dict__.setdefault("_state_variables", {})
+        return found
+
+    @property
+    def followers(self) -> list[tuple[Any, Any, float]]:
+        """Models and their averaged copies with their decay, as `ema_of` made them."""
+        found: list[tuple[Any, Any, float]] = self.__dict__.setdefault("_followers", [])
+        return found
 
     @property
     def global_step(self) -> Any:
@@ -221,10 +391,18 @@ class Task(abc.ABC):
         """Optimizer steps planned in all, or None where that cannot be told."""
         return None if self.trainer is None else self.trainer.total_steps
 
+    def _refuse_automatic(self, name: str) -> None:
+        if self.automatic_optimization:
+            raise UserError(
+                f"{name} was called in automatic optimization",
+                where=f"{type(self).__name__}.train_step",
+                fix="Set automatic_optimization = False, or return the loss instead.",
+            )
+
     def _running(self) -> Engine:
         if self._engine is None:
             raise UserError(
-                "log, apply_gradients and global_step work only while a Trainer runs the task",
+                "log, minimize, global_step and the like work only while a Trainer runs the task",
                 where=type(self).__name__,
                 fix="Call Trainer(...).fit(task), and use them in its steps and hooks.",
             )

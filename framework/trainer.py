@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
+import keras
 
 from framework.callbacks.base import Callback
 from framework.callbacks.defaults import with_defaults
@@ -19,11 +19,14 @@ from framework.checkpoint.state import State
 from framework.checkpoint.store import CheckpointStore
 from framework.config import TrainerConfig
 from framework.ending import Ending
+from framework.engine.accumulator import Accumulator
+from framework.engine.averaging import Average
 from framework.engine.build import user_code
 from framework.engine.devices import allow_memory_growth, device_name
 from framework.engine.evaluate import Evaluator, predict
 from framework.engine.every import Every
 from framework.engine.loop import Loop
+from framework.engine.replicas import Replicas
 from framework.engine.schedule import Schedule, Timer
 from framework.engine.session import isolated
 from framework.engine.setup import Setup
@@ -120,17 +123,21 @@ class Trainer:
             SystemExit: SIGTERM, likewise, with code 143.
         """
         with self._session("fit", task):
-            loop, schedule = self._prepare_fit(task, data)
-            with user_code(f"{type(task).__name__}.train_step", loop.source):
-                loop.trace(self.steps_per_epoch)
+            schedule = self._prepare_fit(task, data)
+            for loop in self._loops.values():
+                with user_code(f"{type(task).__name__}.train_step", loop.source):
+                    loop.trace()
             self._restore(checkpoint)
             with self._fitting():
                 progress = self.progress
                 while self._wants_epoch():
                     self._call("on_epoch_start")
+                    loop = self._loop
                     while self._wants_stretch():
                         self._call("on_train_batch_start")
-                        stop = schedule.next_stop(progress.step, self._end(), self.steps_per_epoch)
+                        stop = schedule.next_stop(
+                            progress.step, self._end(), self.steps_per_epoch, self._epoch_start()
+                        )
                         last = progress.batch + stop - progress.step
                         began = time.perf_counter()
                         steps, examples = loop.run(
@@ -178,13 +185,14 @@ class Trainer:
         """
         with self._session("predict", task):
             sources = self._setup.open_eval(data, "predict", 1.0)
-            engine = self._setup.engine_for(sources, "predict_step")
+            engine = self._setup.engine_for(sources, "predict_step", self._logbook.train)
+            self._call("on_setup")
             self._load_weights(checkpoint)
             self._call("on_predict_start")
             where = f"{type(task).__name__}.predict_step"
             outputs = {}
             for name, source in sources.items():
-                with user_code(where, source):
+                with user_code(where, source), self._setup.averaged():
                     outputs[name] = predict(engine.predict_step, source, eager=self._eager)
             self._call("on_predict_end")
             self._ending.end("completed", "predict finished")
@@ -207,11 +215,31 @@ class Trainer:
         for logger in self._logbook.loggers:
             logger.log_text(name, text, self.progress.step)
 
+    def log_images(self, name: str, images: Any) -> None:
+        """Give images to the loggers: [count, height, width, channels], floats in 0..1 or uint8."""
+        for logger in self._logbook.loggers:
+            logger.log_images(name, images, self.progress.step)
+
     def save_checkpoint(self) -> Path | None:
         """Save the whole state of the run; returns where, or None where none are kept."""
         if self.checkpoints is None:
             return None
         return self.checkpoints.save(self.progress.step, self.state())
+
+    def add_average(self, average: Average) -> None:
+        """Keep an average beside the weights, renewed with them; to be called in `on_setup`."""
+        self._setup.add_average(average)
+
+    def recompile(self) -> None:
+        """Have the training step compiled anew, since other weights are trainable now."""
+        for loop in self._loops.values():
+            loop.forget()
+
+    @property
+    def optimizers(self) -> dict[str, keras.Optimizer]:
+        """The optimizers by name; a single one is called `optimizer`. Empty outside `fit`."""
+        update = self._setup.update
+        return {} if update is None else {o.name: o.optimizer for o in update.optimizers}
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -231,8 +259,11 @@ class Trainer:
     @property
     def total_steps(self) -> int | None:
         """Optimizer steps planned in all, or None where that cannot be told."""
-        epochs, per_epoch = self.config.max_epochs, self.steps_per_epoch
-        steps = epochs * per_epoch if epochs is not None and per_epoch is not None else None
+        epochs, known = self.config.max_epochs, self.steps_per_epoch is not None
+        steps = None
+        if epochs is not None and known:
+            lengths = [self._epoch_steps(epoch) for epoch in range(epochs)]
+            steps = sum(n or 0 for n in lengths)
         ends = [n for n in (steps, self.config.max_steps) if n is not None]
         return min(ends) if ends else None
 
@@ -274,7 +305,7 @@ class Trainer:
             "metrics": self.metrics,
             "best": self.best,
             "data": self.data_info,
-            "device": self._setup.device.strip("/"),
+            "device": self._setup.replicas.device.strip("/"),
             "examples_per_second": rate and round(rate, 1),
             **self._info,
         }
@@ -291,11 +322,11 @@ class Trainer:
                 fix="Give an instance of a subclass of framework.Task.",
             )
         allow_memory_growth()
-        device = device_name(self.config.device)
         self.stage, self.task, task.trainer = stage, task, self
         self._eager = self.config.engine == "eager"
         former, self._ending = self._ending, Ending(self.config)
-        self._setup = Setup(task, self.config, device, self.data_info)
+        replicas = Replicas(device_name(self.config.device))
+        self._setup = Setup(task, self.config, replicas, self.data_info)
         self.callbacks = with_defaults(
             [*task.configure_callbacks(), *self._given_callbacks], self.config
         )
@@ -305,9 +336,10 @@ class Trainer:
         try:
             with (
                 isolated(self.config.precision, deterministic=deterministic),
-                tf.device(device),
+                replicas.scope(),
                 self._signals.noted(),
             ):
+                self._logbook.train = Accumulator()
                 yield
         except BaseException as error:
             self._ending.fail(error)
@@ -324,26 +356,30 @@ class Trainer:
             task._engine = None
         self._signals.raise_received()
 
-    def _prepare_fit(self, task: Task, data: Any) -> tuple[Loop, Schedule]:
+    def _prepare_fit(self, task: Task, data: Any) -> Schedule:
+        """Bring everything together, before anything runs or is written."""
         config = self.config
-        source, val_sources = self._setup.open_fit(data)
-        engine = self._setup.engine_for({"": source}, "train_step")
-        engine.train = self._logbook.train
-        self.steps_per_epoch, self.has_validation = source.steps, bool(val_sources)
+        sources, val_sources = self._setup.open_fit(data)
+        source = next(iter(sources.values()))
+        engine = self._setup.engine_for({"": source}, "train_step", self._logbook.train)
+        self._loops = {
+            batches: Loop(each, engine.taking(each.micro_rows).train_step, eager=self._eager)
+            for batches, each in sources.items()
+        }
+        self.progress.load(asdict(Progress()))
+        self.steps_per_epoch, self.has_validation = self._epoch_steps(0), bool(val_sources)
         self._evaluator = Evaluator(
             engine, val_sources, "val", eager=self._eager, interrupted=self._interrupted
         )
+        self._call("on_setup")
         self._evaluator.trace()
         self._log_timer = Timer(Every(config.log_every))
         self._val_timer = Timer(Every(config.val_every) if config.val_every else None)
         timers = [self._log_timer, *self._timers.values()]
         timers += [self._val_timer] if self.has_validation else []
-        return Loop(source, engine.train_step, eager=self._eager), Schedule(
-            timers, every_batch=self._call.every_batch
-        )
+        return Schedule(timers, every_batch=self._call.every_batch)
 
     def _restore(self, checkpoint: str | None) -> None:
-        self.progress.load(asdict(Progress()))
         if checkpoint is None and self.checkpoints is not None and self.checkpoints.steps():
             checkpoint = "last"
         if checkpoint is not None:
@@ -375,12 +411,25 @@ class Trainer:
         if self._at_end():
             return False
         self._epoch_over = False
+        self._loop = self._loops[self.config.accumulate_in(self.progress.epoch)]
+        self.steps_per_epoch = self._epoch_steps(self.progress.epoch)
         if self.progress.batch == 0:
             self._logbook.start_epoch()
         return True
 
     def _wants_stretch(self) -> bool:
         return not (self._epoch_over or self.stop_reason)
+
+    def _epoch_steps(self, epoch: int) -> int | None:
+        """Steps of an epoch, or None while that is unknown."""
+        return self._loops[self.config.accumulate_in(epoch)].source.steps
+
+    def _epoch_start(self) -> tuple[int, int]:
+        """The number and the first step of the epoch that the last step belongs to."""
+        progress = self.progress
+        if self._epoch_over:
+            return progress.epoch - 1, progress.step - (self.steps_per_epoch or 0)
+        return progress.epoch, progress.step - progress.batch
 
     def _end(self) -> int | None:
         """The step at which this epoch or the run ends, whichever is first."""
@@ -438,13 +487,15 @@ class Trainer:
             self.steps_per_epoch,
             epoch_ends=self._epoch_over,
             epochs=self.progress.epoch,
+            epoch=self._epoch_start(),
         )
 
     def _validate(self) -> bool:
         """Validate; returns False if a signal came meanwhile."""
         self.validating = True
         self._call("on_validation_start")
-        metrics = self._evaluator.run(self.progress.step)
+        with self._setup.averaged():
+            metrics = self._evaluator.run(self.progress.step)
         self.validating = False
         if self._interrupted():
             return False
@@ -460,7 +511,8 @@ class Trainer:
         with self._session(stage, task):
             limits = {"val": self.config.limit_val_batches, "test": self.config.limit_test_batches}
             sources = self._setup.open_eval(data, name, limits[name])
-            engine = self._setup.engine_for(sources, "eval_step")
+            engine = self._setup.engine_for(sources, "eval_step", self._logbook.train)
+            self._call("on_setup")
             self._load_weights(checkpoint)
             evaluator = Evaluator(
                 engine, sources, name, eager=self._eager, interrupted=self._interrupted
@@ -468,7 +520,8 @@ class Trainer:
             evaluator.trace()
             hook = "validation" if name == "val" else name
             self._call(f"on_{hook}_start")
-            metrics = evaluator.run(self.progress.step)
+            with self._setup.averaged():
+                metrics = evaluator.run(self.progress.step)
             if not self._interrupted():
                 self._logbook.open(self.run_dir, None)
                 self.log_metrics(metrics)

@@ -119,14 +119,15 @@ def bits(trainer: Trainer) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
 
     def collect(tree: Any, path: str) -> None:
-        if isinstance(tree, Mapping):
-            for key, value in tree.items():
+        if isinstance(tree, (Mapping, list)):
+            pairs = tree.items() if isinstance(tree, Mapping) else enumerate(tree)
+            for key, value in pairs:
                 collect(value, f"{path}/{key}")
         else:
             found[path] = np.asarray(tree).tobytes()
 
     state = trainer.state()
-    for part in ("models", "optimizer", "loss_scale"):
+    for part in ("models", "task", "averages", "optimizers", "loss_scale"):
         collect(state[part], part)
     return found
 

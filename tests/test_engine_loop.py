@@ -89,7 +89,7 @@ class Woken(Callback):
 def test_what_the_bits_cover(whole: Trainer) -> None:
     """The comparison would see dropout's counter, batch norm's means, and Adam's slots."""
     state = whole.state()
-    weights, slots = " ".join(state["models"]["model"]), " ".join(state["optimizer"])
+    weights, slots = " ".join(state["models"]["model"]), " ".join(state["optimizers"]["optimizer"])
     assert "seed_generator" in weights
     assert "moving_variance" in weights
     assert "momentum" in slots

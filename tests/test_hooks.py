@@ -41,6 +41,9 @@ class Recorded(Net):
     def configure_callbacks(self) -> list[Callback]:
         return [recording("b", self.trace, "2st", per_batch=False)]
 
+    def on_setup(self) -> None:
+        self.trace.append(f"task.on_setup {len(self.model.weights)}")
+
     def on_fit_start(self) -> None:
         self.trace.append(f"task.on_fit_start {self.global_step}")
 
@@ -81,6 +84,8 @@ def test_the_whole_order_of_fit() -> None:
         return [*lines, "task.on_epoch_end", *both("on_epoch_end", three)]
 
     assert run(per_batch=True) == [
+        "task.on_setup 2",
+        *both("on_setup", 0),
         "task.on_fit_start 0",
         *both("on_fit_start", 0),
         *epoch(0),
@@ -123,6 +128,8 @@ def test_an_exception_reaches_on_exception_then_on_fit_end() -> None:
     with pytest.raises(RuntimeError, match="boom"):
         trainer.fit(task, Data(train=blobs(24), batch_size=8))
     assert task.trace == [
+        "task.on_setup 2",
+        *both("on_setup", 0),
         "task.on_fit_start 0",
         *both("on_fit_start", 0),
         "task.on_epoch_start",
@@ -143,10 +150,11 @@ def test_evaluation_calls_only_its_own_pair(stage: str, hook: str) -> None:
     trainer = make_trainer()
     prefix = "val" if stage == "validate" else "test"
     getattr(trainer, stage)(task, Data(val=blobs(8), test=blobs(8)))
-    assert task.trace == [f"b.on_{hook}_start 0", f"b.on_{hook}_end({prefix}) 0"]
+    setup = ["task.on_setup 2", "b.on_setup 0"]
+    assert task.trace == [*setup, f"b.on_{hook}_start 0", f"b.on_{hook}_end({prefix}) 0"]
     task.trace.clear()
     trainer.predict(task, Data(test=blobs(8)))
-    assert task.trace == ["b.on_predict_start 0", "b.on_predict_end 0"]
+    assert task.trace == [*setup, "b.on_predict_start 0", "b.on_predict_end 0"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import keras
@@ -224,11 +225,9 @@ def test_loss_terms_of_layers_are_added_once() -> None:
 
 def test_means_over_names_that_come_later_in_another_batch_shape() -> None:
     sums = Accumulator()
-    sums.log("a", tf.constant(2.0), 4)
-    sums.add()
-    sums.log("a", tf.constant([4.0, 8.0]), 2)
-    sums.log("b", 1, 2)
-    sums.add()
+    value = partial(tf.constant, dtype=tf.float64)
+    sums.add({"a": (value(2.0), value(4))})
+    sums.add({"a": (value(6.0), value(2)), "b": (value(1), value(2))})
     assert sums.read() == {"a": (2 * 4 + 6 * 2) / 6, "b": 1.0}
     saved = sums.sums()
     sums.reset()

@@ -96,7 +96,7 @@ def test_an_overflow_skips_the_update_and_halves_the_scale(kind: type[Linear]) -
     assert task.model.get_weights()[0].item() == 0.0
     state = trainer.state()["loss_scale"]
     assert (state["value"], state["skipped"], state["good_steps"]) == (2.0**13, 2, 0)
-    slots = trainer.state()["optimizer"]
+    slots = trainer.state()["optimizers"]["optimizer"]
     assert not any(value.any() for name, value in slots.items() if "momentum" in name)
     assert next(value for name, value in slots.items() if "iteration" in name) == 0
 

@@ -2,6 +2,7 @@
 
 The whole of `Trainer.fit`, as the hooks see it:
 
+    on_setup                                the models and optimizers are built, nothing is compiled
     on_fit_start
     repeat until an end is reached:
         on_epoch_start
@@ -17,8 +18,9 @@ The whole of `Trainer.fit`, as the hooks see it:
     on_exception(error)                     if the run failed or was interrupted
     on_fit_end                              always, once on_fit_start was called
 
-`validate`, `test` and `predict` call only their own pair: on_validation_*, on_test_*,
-on_predict_*. At each point the task's own hook comes first, then the callbacks in list order.
+`validate`, `test` and `predict` call only on_setup and their own pair: on_validation_*,
+on_test_*, on_predict_*. At each point the task's own hook comes first, then the callbacks in list
+order.
 """
 
 from __future__ import annotations
@@ -50,6 +52,9 @@ class Callback:
     """
 
     every: Every | None = None
+
+    def on_setup(self, trainer: Trainer) -> None:
+        """Run once in every stage, before a step is compiled or a checkpoint is loaded."""
 
     def on_fit_start(self, trainer: Trainer) -> None:
         """Run once, after the model is built and restored, before the first step."""

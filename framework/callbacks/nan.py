@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from framework.callbacks.base import Callback
-from framework.engine.step import models_of
+from framework.engine.models import models_of
 from framework.errors import TrainingFailed
 
 if TYPE_CHECKING:

@@ -27,6 +27,7 @@ class ArraySource(Source):
         map: See `Data`.
         augment: See `Data`.
         limit: Batches of an epoch: a count or a fraction. Default: all.
+        accumulate: Put so many batches into one, whose gradient is taken a batch at a time.
         name: What to call it in messages: `train`, `val`, …
         held: Tensors made so far by the id of their array, so that none is held twice.
     """
@@ -42,6 +43,7 @@ class ArraySource(Source):
         map: Callable[[Any], Any] | None = None,
         augment: Callable[[Any, tf.Tensor], Any] | None = None,
         limit: int | float = 1.0,
+        accumulate: int = 1,
         name: str = "data",
         held: dict[int, tf.Tensor] | None = None,
     ) -> None:
@@ -53,11 +55,14 @@ class ArraySource(Source):
         self._first, self.count = part if part else (0, self.rows)
         if self.count == 0:
             raise UserError(f"the {name} set has no rows", where=f"data.{name}")
-        self.batch_size = min(batch_size, self.count)
+        size = min(batch_size, self.count)
+        self._used = min(self.count, size * limited(math.ceil(self.count / size), limit))
+        self.batch_size = min(size * accumulate, self._used)
+        self.micro_rows = size if accumulate > 1 else None
         self._split = part is not None
         self._shuffle, self._seed = shuffle, seed
         self._map, self._augment = map, augment
-        self.steps: int = limited(math.ceil(self.count / self.batch_size), limit)
+        self.steps: int = math.ceil(self._used / self.batch_size)
 
     def cursor(self, epoch: int, start: int) -> tf.Tensor:
         """Return the epoch: with the batch's index it is all that a batch depends on."""
@@ -65,9 +70,9 @@ class ArraySource(Source):
 
     def parts(self, start: int, stop: int) -> list[tuple[int, int, int | None]]:
         """Cut off the ragged last batch, which has a shape of its own."""
-        whole = self.count // self.batch_size
+        whole = self._used // self.batch_size
         runs = [(start, min(stop, whole), self.batch_size)]
-        runs.append((max(start, whole), stop, self.count - whole * self.batch_size))
+        runs.append((max(start, whole), stop, self._used - whole * self.batch_size))
         return [run for run in runs if run[0] < run[1]]
 
     def read(self, cursor: Any, index: tf.Tensor, size: int | None) -> Any:

@@ -21,6 +21,7 @@ def open_train(
     seed: int,
     limit: int | float = 1.0,
     overfit: int | float = 0,
+    accumulate: int = 1,
     held: dict[int, tf.Tensor] | None = None,
 ) -> Source:
     """Open the training set, shuffled and augmented.
@@ -30,6 +31,7 @@ def open_train(
         seed: Seed of the order, the split, and augmentation.
         limit: Batches of an epoch: a count or a fraction.
         overfit: If not 0: use only these first batches, unshuffled.
+        accumulate: Batches that are put into one.
         held: Tensors made of arrays so far, so that no array is put on the device twice.
 
     Raises:
@@ -49,6 +51,7 @@ def open_train(
         shuffle=data.shuffle and not overfit,
         seed=seed,
         limit=overfit or limit,
+        accumulate=accumulate,
         train=True,
         held=held,
     )
@@ -100,6 +103,7 @@ def _open(
     batch_size: int,
     seed: int,
     limit: int | float,
+    accumulate: int = 1,
     shuffle: bool = False,
     train: bool = False,
     held: dict[int, tf.Tensor] | None = None,
@@ -109,6 +113,7 @@ def _open(
         "augment": data.augment if train else None,
         "seed": seed,
         "limit": limit,
+        "accumulate": accumulate,
         "name": name,
     }
     if isinstance(given, Source):

@@ -85,9 +85,11 @@ class Source(abc.ABC):
 
     Attributes:
         steps: Batches in an epoch, or None while that is unknown.
+        micro_rows: Take a batch's gradient in pieces of so many rows. None: as a whole.
     """
 
     steps: int | None
+    micro_rows: int | None = None
 
     @abc.abstractmethod
     def cursor(self, epoch: int, start: int) -> Any:

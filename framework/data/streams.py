@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from framework.data.source import Source, limited
+from framework.data.source import Source, batch_rows, limited
 from framework.errors import UserError
 
 
@@ -28,6 +28,7 @@ class StreamSource(Source):
         augment: See `Data`.
         seed: Seed of augmentation.
         limit: Batches of an epoch: a count or a fraction. Default: all.
+        accumulate: Put so many batches into one, whose gradient is taken a batch at a time.
         name: What to call it in messages: `train`, `val`, …
         on_epoch_end: Called before each epoch but the first.
     """
@@ -40,10 +41,14 @@ class StreamSource(Source):
         augment: Callable[[Any, tf.Tensor], Any] | None = None,
         seed: int = 0,
         limit: int | float = 1.0,
+        accumulate: int = 1,
         name: str = "data",
         on_epoch_end: Callable[[], None] | None = None,
     ) -> None:
         dataset = _limit(dataset, limit, name)
+        if accumulate > 1:
+            self.micro_rows = _rows_of_a_batch(dataset, name)
+            dataset = dataset.rebatch(self.micro_rows * accumulate)
         self.steps = _length(dataset)
         if self.steps == 0:
             raise UserError(f"the {name} set has no batches", where=f"data.{name}")
@@ -114,6 +119,12 @@ def _limit(dataset: tf.data.Dataset, limit: int | float, name: str) -> tf.data.D
             fix="Give a count of batches.",
         )
     return dataset.take(limited(length, limit))
+
+
+def _rows_of_a_batch(dataset: tf.data.Dataset, name: str) -> int:
+    for batch in dataset.take(1):
+        return int(batch_rows(batch))
+    raise UserError(f"the {name} set has no batches", where=f"data.{name}")
 
 
 def _length(dataset: tf.data.Dataset) -> int | None:

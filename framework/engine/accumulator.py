@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -10,8 +10,6 @@ import numpy as np
 import tensorflow as tf
 
 Sums = dict[str, tuple[float, float]]
-
-_ROOM = 16  # names in one variable
 
 
 class Accumulator:
@@ -23,51 +21,48 @@ class Accumulator:
 
     Example:
         >>> means = Accumulator()
-        >>> means.log("loss", tf.constant(2.0), weight=32); means.add()
-        >>> means.log("loss", tf.constant(5.0), weight=16); means.add()
+        >>> means.add({"loss": (tf.constant(2.0, tf.float64), tf.constant(32.0, tf.float64))})
+        >>> means.add({"loss": (tf.constant(5.0, tf.float64), tf.constant(16.0, tf.float64))})
         >>> means.read()
         {'loss': 3.0}
+
+    On several devices each adds to a variable of its own; reading adds them up.
+
+    Args:
+        room: Names in one variable. Further ones get further variables, which on several devices
+            cannot be made while a step is traced.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, room: int = 16) -> None:
         self.keras_metrics: dict[str, keras.Metric] = {}
+        self._room = room
         # Room is made beforehand: a variable that a compiled step makes while it is traced has
         # it traced once more.
-        self._chunks: list[tuple[list[str], tf.Variable]] = [([], _zeros())]
-        self._nothing = tf.zeros((_ROOM, 2), tf.float64)  # made once: `reset` runs at every row
-        self._pending: dict[str, tuple[tf.Tensor, tf.Tensor]] = {}
-
-    def log(self, name: str, value: Any, weight: Any) -> None:
-        """Note a value of the step at hand; `add` puts all of them away."""
-        if isinstance(value, keras.Metric):
-            self.keras_metrics[name] = value
-            return
-        mean = tf.reduce_mean(tf.cast(tf.convert_to_tensor(value), tf.float64))
-        self._pending[name] = mean, tf.cast(weight, tf.float64)
+        self._chunks: list[tuple[list[str], tf.Variable]] = [([], self._zeros())]
+        self._nothing = tf.zeros((room, 2), tf.float64)  # made once: `reset` runs at every row
 
     @property
     def names(self) -> list[str]:
         """All names logged so far."""
         return [*(name for names, _ in self._chunks for name in names), *self.keras_metrics]
 
-    def has(self, name: str) -> bool:
-        """Tell whether the step at hand has logged `name`."""
-        return name in self._pending or name in self.keras_metrics
+    def has(self, name: str, values: Mapping[str, Any]) -> bool:
+        """Tell whether a step that noted `values` has logged `name`."""
+        return name in values or name in self.keras_metrics
 
-    def add(self) -> None:
-        """Add the noted values to the sums: the last operation of a step."""
-        pending, self._pending = self._pending, {}
-        self._make_room(pending)
+    def add(self, values: Mapping[str, tuple[tf.Tensor, tf.Tensor]]) -> None:
+        """Add a step's values to the sums: its last operation.
+
+        Args:
+            values: By name, a value and its weight: float64 scalars.
+        """
+        self._make_room(values)
         zero = (tf.constant(0.0, tf.float64),) * 2
         for names, sums in self._chunks:
-            if any(name in pending for name in names):
-                rows = [pending.get(name, zero) for name in names]
-                rows += [zero] * (_ROOM - len(rows))
+            if any(name in values for name in names):
+                rows = [values.get(name, zero) for name in names]
+                rows += [zero] * (self._room - len(rows))
                 sums.assign_add(tf.stack([tf.stack([v * w, w]) for v, w in rows]))
-
-    def discard(self) -> None:
-        """Forget the noted values of a step that is not going to count."""
-        self._pending = {}
 
     def read(self) -> dict[str, float]:
         """Return the means and metric results so far."""
@@ -95,20 +90,25 @@ class Accumulator:
         self._make_room(sums)
         for names, variable in self._chunks:
             rows = [sums.get(name, (0.0, 0.0)) for name in names]
-            variable.assign(rows + [(0.0, 0.0)] * (_ROOM - len(rows)))
+            variable.assign(rows + [(0.0, 0.0)] * (self._room - len(rows)))
 
     def _make_room(self, names: Iterable[str]) -> None:
         known = {name for chunk, _ in self._chunks for name in chunk}
         for name in names:
             if name not in known:
-                if len(self._chunks[-1][0]) == _ROOM:
-                    self._chunks.append(([], _zeros()))
+                if len(self._chunks[-1][0]) == self._room:
+                    self._chunks.append(([], self._zeros()))
                 self._chunks[-1][0].append(name)
 
-
-def _zeros() -> tf.Variable:
-    with tf.init_scope():  # it outlives the trace of a compiled step
-        return tf.Variable(np.zeros((_ROOM, 2)), trainable=False, name="means")
+    def _zeros(self) -> tf.Variable:
+        with tf.init_scope():  # it outlives the trace of a compiled step
+            return tf.Variable(
+                np.zeros((self._room, 2)),
+                trainable=False,
+                name="means",
+                synchronization=tf.VariableSynchronization.ON_READ,
+                aggregation=tf.VariableAggregation.SUM,
+            )
 
 
 def means(sums: Sums) -> dict[str, float]:

@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from framework.data.source import Source
-from framework.engine.step import models_of
+from framework.engine.models import models_of
 from framework.errors import UserError
 
 if TYPE_CHECKING:

@@ -61,12 +61,16 @@ class Every:
         scale = _SECONDS.get(self.unit)
         return None if scale is None else float(self.count * scale)
 
-    def next_step(self, step: int, steps_per_epoch: int | None) -> int | None:
+    def next_step(
+        self, step: int, steps_per_epoch: int | None, epoch: tuple[int, int] | None = None
+    ) -> int | None:
         """Return the first step after `step` at which this moment falls.
 
         Args:
             step: Optimizer steps done so far.
-            steps_per_epoch: Steps in an epoch, or None while that is unknown.
+            steps_per_epoch: Steps in the present epoch, or None while that is unknown.
+            epoch: The present epoch's number, from 0, and its first step, where epochs differ in
+                length. Default: all are alike.
 
         Returns:
             A step number above `step`, or None if it cannot be told in advance: intervals in
@@ -87,12 +91,16 @@ class Every:
                     fix="Give steps instead (500st), or data with a known length.",
                 )
             return None
+        number, start = epoch or (
+            step // steps_per_epoch,
+            step // steps_per_epoch * steps_per_epoch,
+        )
         # The k-th moment is the first whole step at or past k * count epochs.
-        length = self.count * steps_per_epoch
-        k = math.floor(step / length) + 1
-        while math.ceil(k * length) <= step:
+        passed = number + Fraction(step - start, steps_per_epoch)
+        k = math.floor(passed / self.count) + 1
+        while (found := start + math.ceil((k * self.count - number) * steps_per_epoch)) <= step:
             k += 1
-        return math.ceil(k * length)
+        return found
 
 
 @lru_cache(maxsize=256)  # asked for at every wake-up

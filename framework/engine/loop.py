@@ -77,12 +77,17 @@ class Loop:
                 steps = tf.function(steps, autograph=False).get_concrete_function(cursor, bounds)
             self._runs[size] = steps
 
+    def forget(self) -> None:
+        """Compile anew at the next run."""
+        self._runs.clear()
+
     def _steps(self, size: int | None, cursor: Any, bounds: tf.Tensor) -> tf.Tensor:
         start, stop, before = tf.unstack(bounds)
 
-        def read(index: tf.Tensor) -> tuple[Any, Any]:
+        def read(index: tf.Tensor) -> tuple[Any, Any, Any]:
             batch = self.source.read(cursor, index, size)
-            return batch, batch_rows(batch) if size is None else size
+            rows = batch_rows(batch) if size is None else size
+            return batch, rows, rows
 
         body: Callable[..., Any] = partial(self.step, read, before)
         if self.source.steps is None:
@@ -100,9 +105,10 @@ class Loop:
     def _step_if_any(self, cursor: Any, before: Any, index: Any, examples: Any, more: Any) -> Any:
         following = cursor.get_next_as_optional()
 
-        def read(_: Any) -> tuple[Any, Any]:
+        def read(_: Any) -> tuple[Any, Any, Any]:
             batch = self.source.finish(following.get_value(), index)
-            return batch, batch_rows(batch)
+            rows = batch_rows(batch)
+            return batch, rows, rows
 
         return tf.cond(
             following.has_value(),

@@ -21,7 +21,7 @@ def set_precision(precision: str) -> None:
 
 
 class LossScale:
-    """The dynamic loss scale of float16 training.
+    """The dynamic loss scale of float16 training, one for all optimizers of a run.
 
     The loss is multiplied by the scale before it is differentiated, so that small gradients do
     not vanish in float16, and the gradients are divided by it again. When a gradient overflows,
@@ -52,47 +52,45 @@ class LossScale:
     def unscale(self, gradients: list[Any]) -> list[Any]:
         """Divide gradients by the scale; None stays None."""
         inverse = 1.0 / self.value
-        return [_map_values(g, lambda v: v * tf.cast(inverse, v.dtype)) for g in gradients]
+        return [map_values(g, lambda v: v * tf.cast(inverse, v.dtype)) for g in gradients]
 
-    def apply_if_finite(self, gradients: list[Any], apply: Callable[[], None]) -> None:
-        """Call `apply` if every gradient is finite, and adjust the scale either way."""
-        checks = [
-            tf.reduce_all(tf.math.is_finite(g.values if isinstance(g, tf.IndexedSlices) else g))
-            for g in gradients
-            if g is not None
-        ]
+    def finite(self, gradients: list[Any]) -> tf.Tensor:
+        """Tell whether every element of every gradient is finite."""
+        values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients]
+        return tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for v in values])
 
-        def good() -> tf.Tensor:
-            apply()
-            self.good_steps.assign_add(1)
-            grow = self.good_steps >= self.growth_steps
-            self.good_steps.assign(tf.where(grow, tf.zeros_like(self.good_steps), self.good_steps))
-            doubled = tf.minimum(self.value * 2.0, tf.float32.max / 2)
-            self.value.assign(tf.where(grow, doubled, self.value))
-            return tf.constant(True)
+    def note_good(self) -> None:
+        """Count a good update, and grow once there were enough of them."""
+        self.good_steps.assign_add(1)
+        grow = self.good_steps >= self.growth_steps
+        self.good_steps.assign(tf.where(grow, tf.zeros_like(self.good_steps), self.good_steps))
+        doubled = tf.minimum(self.value * 2.0, tf.float32.max / 2)
+        self.value.assign(tf.where(grow, doubled, self.value))
 
-        def bad() -> tf.Tensor:
-            self.good_steps.assign(0)
-            self.skipped.assign_add(1)
-            self.value.assign(tf.maximum(self.value / 2.0, 1.0))
-            return tf.constant(False)
-
-        tf.cond(tf.reduce_all(tf.stack(checks)), good, bad)
+    def note_overflow(self) -> tf.Tensor:
+        """Count a skipped update, and halve the scale; the branch beside a good update."""
+        self.good_steps.assign(0)
+        self.skipped.assign_add(1)
+        self.value.assign(tf.maximum(self.value / 2.0, 1.0))
+        return tf.constant(False)
 
     def state(self) -> dict[str, Any]:
         """Return the three variables' values."""
-        return {k: np.asarray(v) for k, v in self._variables().items()}
+        return {k: np.asarray(v) for k, v in self.variables.items()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take back what `state` returned."""
-        for name, variable in self._variables().items():
+        for name, variable in self.variables.items():
             variable.assign(state[name])
 
-    def _variables(self) -> dict[str, tf.Variable]:
+    @property
+    def variables(self) -> dict[str, tf.Variable]:
+        """The three variables by name."""
         return {"value": self.value, "good_steps": self.good_steps, "skipped": self.skipped}
 
 
-def _map_values(gradient: Any, function: Callable[[tf.Tensor], tf.Tensor]) -> Any:
+def map_values(gradient: Any, function: Callable[[tf.Tensor], tf.Tensor]) -> Any:
+    """Apply a function to a gradient's values, sparse or dense; None stays None."""
     if gradient is None:
         return None
     if isinstance(gradient, tf.IndexedSlices):

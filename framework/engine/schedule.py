@@ -28,12 +28,20 @@ class Timer:
         self.every, self._clock = every, clock
         self._last = clock()
 
-    def next_step(self, step: int, steps_per_epoch: int | None) -> int | None:
+    def next_step(
+        self, step: int, steps_per_epoch: int | None, epoch: tuple[int, int] | None = None
+    ) -> int | None:
         """Return the next step at which the host is needed, if that can be told."""
-        return self.every.next_step(step, steps_per_epoch) if self.every else None
+        return self.every.next_step(step, steps_per_epoch, epoch) if self.every else None
 
     def due(
-        self, step: int, steps_per_epoch: int | None, *, epoch_ends: bool, epochs: int = 0
+        self,
+        step: int,
+        steps_per_epoch: int | None,
+        *,
+        epoch_ends: bool,
+        epochs: int = 0,
+        epoch: tuple[int, int] | None = None,
     ) -> bool:
         """Tell whether the moment has come at `step`; one in time starts anew.
 
@@ -42,6 +50,7 @@ class Timer:
             steps_per_epoch: Steps in an epoch, or None while that is unknown.
             epoch_ends: Whether `step` is the last of an epoch.
             epochs: Epochs finished, this one included if it ends.
+            epoch: As in `Every.next_step`, of the epoch that `step` belongs to.
         """
         if self.every is None:
             return False
@@ -53,7 +62,7 @@ class Timer:
             return True
         if self.every.unit == "ep" and steps_per_epoch is None:
             return epoch_ends and epochs % int(self.every.count) == 0
-        return self.next_step(step - 1, steps_per_epoch) == step
+        return self.next_step(step - 1, steps_per_epoch, epoch) == step
 
 
 class Schedule:
@@ -79,16 +88,23 @@ class Schedule:
         self._budget = min([LONGEST_STRETCH, *times])
         self._longest = 1
 
-    def next_stop(self, step: int, end: int | None, steps_per_epoch: int | None) -> int:
+    def next_stop(
+        self,
+        step: int,
+        end: int | None,
+        steps_per_epoch: int | None,
+        epoch: tuple[int, int] | None = None,
+    ) -> int:
         """Return the step to run to: above `step`, but at most `end`.
 
         Args:
             step: Optimizer steps done.
             end: The last step of this epoch or of the run, or None while that is unknown.
             steps_per_epoch: Steps in an epoch, or None while that is unknown.
+            epoch: As in `Every.next_step`.
         """
         longest = 1 if self._every_batch else self._longest
-        stops = [timer.next_step(step, steps_per_epoch) for timer in self._timers]
+        stops = [timer.next_step(step, steps_per_epoch, epoch) for timer in self._timers]
         return min(s for s in [*stops, end, step + longest] if s is not None)
 
     def measured(self, steps: int, seconds: float) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from framework.checkpoint.state import State, load_variables, variables_state
@@ -14,9 +16,15 @@ from framework.data.arrays import ArraySource
 from framework.data.open import open_eval, open_train
 from framework.data.source import Data, Source, batch_rows
 from framework.engine.accumulator import Accumulator
+from framework.engine.averaging import Average
 from framework.engine.build import build_by_tracing, build_model, is_built, user_code
+from framework.engine.models import models_of
+from framework.engine.optimizers import Optimizers
 from framework.engine.precision import LossScale
-from framework.engine.step import Engine, models_of
+from framework.engine.replicas import Replicas
+from framework.engine.step import Engine
+from framework.engine.update import Update
+from framework.engine.variables import task_followers
 from framework.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,40 +32,49 @@ if TYPE_CHECKING:
 
 
 class Setup:
-    """A run's model, optimizer, loss scale and data.
+    """A run's models, optimizers, loss scale and data.
 
     Args:
         task: Whose they are; a model that it has already is kept.
         config: The trainer's options.
-        device: TensorFlow's name of the device.
+        replicas: The devices.
         data_info: What `result.json` says of the data; this adds to it.
 
     Attributes:
-        optimizer: The built optimizer, or None outside `fit`.
-        loss_scale: The loss scale of `mixed_float16`, else None.
-        device: As given.
+        update: The pipeline that changes weights, or None where nothing may change them.
+        averages: What `Task.ema_of` and callbacks keep, whether weights change or not.
     """
 
     def __init__(
-        self, task: Task, config: TrainerConfig, device: str, data_info: dict[str, Any]
+        self, task: Task, config: TrainerConfig, replicas: Replicas, data_info: dict[str, Any]
     ) -> None:
-        self.task, self.config, self.device = task, config, device
-        self.optimizer: keras.Optimizer | None = None
-        self.loss_scale: LossScale | None = None
+        self.task, self.config, self.replicas = task, config, replicas
+        self.update: Update | None = None
+        self.averages: list[Average] = []
         self.data_info = data_info
 
-    def open_fit(self, data: Any) -> tuple[Source, dict[str, Source]]:
-        """Open the training set and the validation sets."""
+    def open_fit(self, data: Any) -> tuple[dict[int, Source], dict[str, Source]]:
+        """Open the training set, once for each number of batches to accumulate, and validation."""
         config, data = self.config, self._data(data)
+        if not self.task.automatic_optimization and config.accumulates:
+            raise UserError(
+                "the trainer cannot accumulate gradients for a task that optimises by hand",
+                where="trainer.accumulate",
+                fix="Add up losses in train_step, or give larger batches: data.batch_size=128.",
+            )
         held: dict[int, tf.Tensor] = {}
-        train = open_train(
-            data,
-            seed=config.seed,
-            limit=config.limit_train_batches,
-            overfit=config.overfit_batches,
-            held=held,
-        )
-        self._count_rows("train", train)
+        train = {
+            batches: open_train(
+                data,
+                seed=config.seed,
+                limit=config.limit_train_batches,
+                overfit=config.overfit_batches,
+                accumulate=batches,
+                held=held,
+            )
+            for batches in sorted(set(config.accumulate_by_epoch.values()))
+        }
+        self._count_rows("train", next(iter(train.values())))
         stage = "overfit" if config.overfit_batches else "val"
         limit = config.overfit_batches or config.limit_val_batches
         evaluated = open_eval(data, stage, seed=config.seed, limit=limit, held=held)
@@ -80,49 +97,119 @@ class Setup:
         self._count_rows(stage, *sources.values())
         return sources
 
-    def engine_for(self, sources: Mapping[str, Source], step: str) -> Engine:
-        """Build the model, and for `train_step` the optimizer, for batches like the sources'."""
-        task = self.task
+    def engine_for(self, sources: Mapping[str, Source], step: str, train: Accumulator) -> Engine:
+        """Build the models, and the optimizers if needed, for batches like the sources'.
+
+        Args:
+            sources: The sets; the first one tells a batch's shape.
+            step: `train_step`, `eval_step` or `predict_step`.
+            train: Where training values add up.
+        """
+        task, config = self.task, self.config
         if task.model is None:
-            keras.utils.set_random_seed(self.config.seed)
+            keras.utils.set_random_seed(config.seed)
             task.model = build_model(task)
-        if step == "train_step":
-            with user_code(f"{type(task).__name__}.configure_optimizers"):
-                self.optimizer = task.configure_optimizers()
-            self._check_optimizer(self.optimizer)
         if not is_built(task.model):
             with user_code("Data.map or Data.augment"):
                 spec = next(iter(sources.values())).spec()
             self._build(spec, step)
-        eager = self.config.engine == "eager"
-        engine = task._engine = Engine(task, optimizer=self.optimizer, eager=eager)
-        if self.optimizer is not None:
-            self.optimizer.build(engine.optimizer_variables)
-            if self.config.precision == "mixed_float16":
-                engine.loss_scale = self.loss_scale = LossScale()
+        self.averages = task_followers(task.followers)
+        # A task that optimises by hand may also do so inside an evaluation.
+        if step == "train_step" or (step == "eval_step" and not task.automatic_optimization):
+            self.update = self._make_update()
+            self.update.averages = self.averages
+        engine = task._engine = Engine(
+            task,
+            train=train,
+            update=self.update,
+            replicas=self.replicas,
+            log_norms=config.log_grad_norm,
+            eager=config.engine == "eager",
+        )
         return engine
 
+    def add_average(self, average: Average) -> None:
+        """Keep an average beside the weights, saved and restored with them."""
+        self.averages.append(average)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Put averages that are to be evaluated in the place of the weights for the body."""
+        with ExitStack() as stack:
+            for average in self.averages:
+                if average.evaluate and average.ready:
+                    stack.enter_context(average.in_place())
+            yield
+
+    @property
+    def loss_scale(self) -> LossScale | None:
+        """The loss scale of `mixed_float16`, else None."""
+        return None if self.update is None else self.update.loss_scale
+
     def load_weights(self, state: State) -> None:
-        """Take the models' variables from a checkpoint's state."""
+        """Take what an evaluation needs from a checkpoint's state: everything but the optimizers.
+
+        A task that optimises by hand needs those too.
+        """
         for name, model in models_of(self.task.model).items():
             load_variables(model.variables, state["models"].get(name, {}), f"model {name!r}")
+        self._load_own(state["task"])
+        for place, average in enumerate(self.averages):
+            if place < len(state["averages"]):
+                average.load_state(state["averages"][place])
+            else:  # one that the checkpoint does not know begins with what it does know
+                average.restart()
+        if self.update is not None and state["optimizers"]:
+            self.update.optimizers.load_state(state["optimizers"])
+            if self.loss_scale is not None and state["loss_scale"]:
+                self.loss_scale.load_state(state["loss_scale"])
 
     def state(self) -> State:
-        """Return the models', the optimizer's and the loss scale's variables."""
+        """Return the variables of models, task, averages, optimizers and loss scale."""
         models = models_of(self.task.model).items()
         return {
             "models": {name: variables_state(model.variables) for name, model in models},
-            "optimizer": variables_state(self.optimizer.variables) if self.optimizer else {},
+            "task": {k: v.numpy() for k, v in self.task.state_variables.items()},
+            "averages": [average.state() for average in self.averages],
+            "optimizers": self.update.optimizers.state() if self.update else {},
             "loss_scale": self.loss_scale.state() if self.loss_scale else {},
         }
 
     def load_state(self, state: State) -> None:
         """Take back what `state` returned."""
         self.load_weights(state)
-        if self.optimizer is not None:
-            load_variables(self.optimizer.variables, state["optimizer"], "optimizer")
-        if self.loss_scale is not None and state["loss_scale"]:
-            self.loss_scale.load_state(state["loss_scale"])
+
+    def _load_own(self, state: Mapping[str, Any]) -> None:
+        for name, variable in self.task.state_variables.items():
+            if name not in state or np.shape(state[name]) != tuple(variable.shape):
+                raise UserError(
+                    f"the checkpoint has no variable {name!r} of shape {tuple(variable.shape)}",
+                    where=f'{type(self.task).__name__}.state("{name}")',
+                    fix="Use the task that the checkpoint was saved from.",
+                )
+            variable.assign(state[name])
+
+    def _make_update(self) -> Update:
+        task, config = self.task, self.config
+        where = f"{type(task).__name__}.configure_optimizers"
+        with user_code(where):
+            configured = task.configure_optimizers()
+        optimizers = Optimizers(
+            configured,
+            models_of(task.model),
+            extra=[v for v in task.state_variables.values() if v.trainable],
+            exclusive=task.automatic_optimization,
+            where=where,
+        )
+        optimizers.build()
+        half = config.precision == "mixed_float16"
+        return Update(
+            optimizers,
+            replicas=self.replicas,
+            loss_scale=LossScale() if half else None,
+            clip_norm=config.clip_norm,
+            clip_value=config.clip_value,
+        )
 
     def _data(self, data: Any) -> Data:
         if data is None:
@@ -144,13 +231,16 @@ class Setup:
             self.data_info[f"{stage}_rows"] = sum(source.count for source in sources)  # type: ignore[attr-defined]
 
     def _build(self, spec: Any, step: str) -> None:
-        # Traced in every engine, so that nothing runs; an unbuilt optimizer updates nothing.
-        engine = self.task._engine = Engine(self.task, optimizer=self.optimizer)
+        # Traced in every engine, so that nothing runs.
         unread = Accumulator()
+        engine = self.task._engine = Engine(
+            self.task, train=unread, replicas=self.replicas, building=True
+        )
 
         def run(batch: Any) -> None:
-            def read(_: Any) -> tuple[Any, Any]:
-                return batch, batch_rows(batch)
+            def read(_: Any) -> tuple[Any, Any, Any]:
+                rows = batch_rows(batch)
+                return batch, rows, rows
 
             zero = tf.constant(0, tf.int64)
             if step == "train_step":
@@ -161,11 +251,3 @@ class Setup:
                 engine.predict_step(batch)
 
         build_by_tracing(run, spec, self.task, step)
-
-    def _check_optimizer(self, optimizer: Any) -> None:
-        if not isinstance(optimizer, keras.Optimizer):
-            raise UserError(
-                f"configure_optimizers returned a {type(optimizer).__name__}",
-                where=f"{type(self.task).__name__}.configure_optimizers",
-                fix="Return a Keras optimizer: keras.optimizers.Adam(1e-3).",
-            )

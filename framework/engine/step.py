@@ -1,93 +1,133 @@
-"""One optimisation step: from a batch to updated weights."""
+"""One training or evaluation step: from a batch to updated weights and logged values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
 
 from framework.engine.accumulator import Accumulator
-from framework.engine.precision import LossScale
+from framework.engine.losses import add_model_losses, refuse_output, scalar_loss
+from framework.engine.models import models_of
+from framework.engine.replicas import Replicas
+from framework.engine.update import Part, Update
 from framework.errors import UserError
 
 if TYPE_CHECKING:
     from framework.task import Task
 
-Read = Callable[[Any], tuple[Any, Any]]  # batch index -> batch, its number of examples
+# batch index -> batch, its number of examples, that of the whole step on all devices
+Read = Callable[[Any], tuple[Any, Any, Any]]
+
+
+@dataclass
+class Running:
+    """A step at work on one device.
+
+    Attributes:
+        means: Where its values go.
+        rows: Its examples.
+        share: The part of the whole step's examples that they are. None: all.
+        global_step: Optimizer steps done before it.
+        training: Whether it may change weights for good.
+        applied: Whether it has changed weights.
+        snapshots: How many snapshots are open.
+        logged: Values noted so far, with their weights.
+    """
+
+    means: Accumulator
+    rows: Any
+    share: Any
+    global_step: Any
+    training: bool
+    applied: bool = False
+    snapshots: int = 0
+    logged: dict[str, tuple[tf.Tensor, tf.Tensor]] = field(default_factory=dict)
 
 
 class Engine:
-    """What stands behind a task's `log`, `apply_gradients` and `global_step` while it runs.
+    """What stands behind a task's `log`, `minimize`, `apply_gradients` and the like.
 
-    The steps below are what the compiled loop calls for each batch. Both ways to optimise go
-    through one pipeline, `apply_gradients`, in this order:
-
-        scale the loss -> gradients -> unscale -> one finite check -> apply
+    The steps below are what the compiled loop calls for each batch. Every way to optimise goes
+    through one pipeline, `Update`.
 
     Args:
         task: The task whose steps run; its model is built.
-        optimizer: The built optimizer. None: weights are not to be changed.
-        loss_scale: The loss scale of float16. None: gradients are applied as they are.
+        update: The pipeline. None: weights cannot be changed.
+        replicas: The devices.
+        log_norms: Log the gradients' norms.
         eager: The steps will run in Python, not be compiled.
+        building: The steps are only traced to build the model: nothing is updated.
 
     Attributes:
         train: Where training values add up.
-        means: Where the running step's values go: `train`, or an evaluation's own; None on the
-            host, between steps.
     """
 
     def __init__(
         self,
         task: Task,
         *,
-        optimizer: keras.Optimizer | None = None,
-        loss_scale: LossScale | None = None,
+        train: Accumulator,
+        update: Update | None = None,
+        replicas: Replicas | None = None,
+        log_norms: bool = False,
         eager: bool = False,
+        building: bool = False,
     ) -> None:
-        self.task, self.optimizer, self.loss_scale = task, optimizer, loss_scale
+        self.task, self.update, self._building = task, update, building
+        self.replicas = replicas or Replicas("")
+        self._micro_rows: int | None = None
+        self._log_norms = log_norms
         # Compiled, a step may branch and loop on tensors with Python's own `if` and `for`.
         self._train_step = task.train_step if eager else autograph(task.train_step)
         self._eval_step = task.eval_step if eager else autograph(task.eval_step)
         self.predict_step = task.predict_step if eager else autograph(task.predict_step)
-        self.train = Accumulator()
-        self.means: Accumulator | None = None
-        self._global_step: Any = 0
-        self._weight: Any = 1
-        self._applied = False
+        self.train = train
+        # Devices take turns in one step, each in a thread of its own.
+        self._local = threading.local()
+
+    def taking(self, micro_rows: int | None) -> Engine:
+        """Return the same engine, taking a batch's gradient in pieces of so many rows."""
+        other = copy(self)
+        other._micro_rows = micro_rows
+        return other
+
+    # ---- the bodies of the compiled loop
 
     def train_step(
         self, read: Read, before: Any, index: Any, examples: Any, _: Any
     ) -> tuple[Any, Any, Any]:
         """Learn from one batch: the body of the training loop."""
-        batch, rows = read(index)
-        with self._step(self.train, rows, before + index):
-            if self.task.automatic_optimization:
+        batch, rows, total = read(index)
+        share = None if total is rows else rows / total
+        with self._step(self.train, rows, before + index, share, training=True) as running:
+            if not self.task.automatic_optimization:
+                refuse_output(self._train_step(batch), self.task)
+                self._check_applied(running)
+            elif self._micro_rows is None or self._building:
                 with tf.GradientTape() as tape:
                     loss = scalar_loss(self._train_step(batch), self.task)
                     loss = add_model_losses(loss, self.task.model)
-                self.apply_gradients(tape, loss)
-                if not self.train.has("loss"):
-                    self.log("loss", loss)
+                self._log_loss(loss)
+                if not self._building:
+                    self._apply([self._part(tape, loss, list(self._update.optimizers))])
             else:
-                refuse_output(self._train_step(batch), self.task)
-                if not self._applied:
-                    raise UserError(
-                        "train_step changed no weights",
-                        where=f"{type(self.task).__name__}.train_step",
-                        fix="Call self.apply_gradients(tape, loss), or set "
-                        "automatic_optimization = True and return the loss.",
-                    )
+                self._accumulate(batch, rows, total)
         return index + 1, examples + tf.cast(rows, tf.int64), tf.constant(True)
 
     def eval_step(
         self, means: Accumulator, read: Read, step: Any, index: Any, examples: Any, _: Any
     ) -> tuple[Any, Any, Any]:
         """Judge the model on one batch, into `means`: the body of an evaluation's loop."""
-        batch, rows = read(index)
-        with self._step(means, rows, step):
+        batch, rows, total = read(index)
+        share = None if total is rows else rows / total
+        with self._step(means, rows, step, share, training=False):
             logs = self._eval_step(batch)
             if isinstance(logs, Mapping):
                 for name, value in logs.items():
@@ -100,114 +140,233 @@ class Engine:
                 )
         return index + 1, examples + tf.cast(rows, tf.int64), tf.constant(True)
 
+    # ---- what a task calls
+
     def log(self, name: str, value: Any, weight: Any = None) -> None:
         """Note a value; see `Task.log`."""
-        if self.means is None:
+        running = self._running
+        if running is None:
             stage = {"test": "test", "validate": "val"}.get(self.task.trainer.stage, "train")
             self.task.trainer.log_metrics({f"{stage}/{name}": float(value)})
-            return
-        self.means.log(name, value, self._weight if weight is None else weight)
-
-    def apply_gradients(self, tape: tf.GradientTape, loss: tf.Tensor) -> None:
-        """Differentiate a loss and update the weights: the pipeline, in its order."""
-        if self.optimizer is None or self.means is not self.train:
-            raise UserError(
-                "apply_gradients was called outside train_step", where=type(self.task).__name__
-            )
-        self._applied = True
-        if not self.optimizer.built:  # the model is only being built; no update is wanted
-            return
-        variables = self.optimizer_variables
-        scale = None if self.loss_scale is None else tf.cast(self.loss_scale.value, loss.dtype)
-        gradients = tape.gradient(loss, variables, output_gradients=scale)
-        if all(gradient is None for gradient in gradients):
-            raise UserError(
-                "the loss does not depend on any weight of the model",
-                where=f"{type(self.task).__name__}.train_step",
-                fix="Compute it from self.model's output, with TensorFlow or Keras operations, "
-                "under the tape.",
-            )
-        if self.loss_scale is None:
-            self.optimizer.apply(gradients, variables)
+        elif isinstance(value, keras.Metric):
+            running.means.keras_metrics[name] = value
         else:
-            gradients = self.loss_scale.unscale(gradients)
-            optimizer = self.optimizer
-            self.loss_scale.apply_if_finite(
-                gradients, lambda: optimizer.apply(gradients, variables)
-            )
+            weight = running.rows if weight is None else weight
+            mean = tf.reduce_mean(tf.cast(tf.convert_to_tensor(value), tf.float64))
+            running.logged[name] = mean, tf.cast(weight, tf.float64)
 
-    @property
-    def optimizer_variables(self) -> list[keras.Variable]:
-        """The weights that the optimizer updates."""
-        return [
-            v for model in models_of(self.task.model).values() for v in model.trainable_variables
-        ]
+    def minimize(self, loss_fn: Callable[[], Any], name: Any = None) -> Any:
+        """Compute a loss under a tape and update by it; see `Task.minimize`."""
+        with tf.GradientTape(persistent=True) as tape:
+            loss = loss_fn()
+            if isinstance(loss, Mapping):
+                loss = {key: scalar_loss(each, self.task, key) for key, each in loss.items()}
+            else:
+                loss = scalar_loss(loss, self.task)
+        self.apply_gradients(tape, loss, name)
+        return loss
+
+    def apply_gradients(self, tape: tf.GradientTape, loss: Any, name: Any = None) -> None:
+        """Differentiate a loss, or several, and update; see `Task.apply_gradients`."""
+        running = self._changing("apply_gradients")
+        running.applied = True
+        if self._building:
+            return
+        optimizers = self._update.optimizers
+        if isinstance(loss, Mapping):
+            pairs = [(each, [optimizers.named(key)]) for key, each in loss.items()]
+        else:
+            names = name if isinstance(name, (list, tuple)) else [name]
+            pairs = [(loss, [optimizers.named(each) for each in names])]
+        self._apply([self._part(tape, each, of) for each, of in pairs])
+
+    def gradient(self, tape: tf.GradientTape, target: Any, sources: Any) -> Any:
+        """Return an inner gradient; see `Task.gradient`."""
+        scale = None if self.update is None else self.update.loss_scale
+        if scale is None:
+            return tape.gradient(target, sources)
+        seed = tf.ones_like(target) * tf.cast(scale.value, target.dtype)
+        scaled = tape.gradient(target, sources, output_gradients=seed)
+        return tf.nest.map_structure(
+            lambda g: None if g is None else tf.cast(g, tf.float32) / scale.value, scaled
+        )
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Put back afterwards whatever the body changes; see `Task.snapshot`."""
+        running = self._running
+        if running is None:
+            raise UserError("snapshot works only in a step", where=type(self.task).__name__)
+        variables = self._changing_variables()
+        values = [tf.identity(v) for v in variables]
+        running.snapshots += 1
+        try:
+            yield
+        finally:
+            running.snapshots -= 1
+
+        def restore(values: list[Any]) -> None:
+            for variable, value in zip(variables, values, strict=True):
+                self.replicas.change(variable, lambda v, x: v.assign(x), value)
+
+        self.replicas.together(restore, values)
 
     @property
     def global_step(self) -> Any:
         """Optimizer steps done before the step at hand; on the host, as an int, so far."""
-        return self.task.trainer.progress.step if self.means is None else self._global_step
+        running = self._running
+        return self.task.trainer.progress.step if running is None else running.global_step
+
+    # ---- parts
+
+    @property
+    def _running(self) -> Running | None:
+        return getattr(self._local, "running", None)
+
+    @property
+    def _update(self) -> Update:
+        if self.update is None:
+            raise UserError(
+                "there is no optimizer here: only fit, and tasks with automatic_optimization = "
+                "False, have them",
+                where=type(self.task).__name__,
+            )
+        return self.update
 
     @contextmanager
-    def _step(self, means: Accumulator, examples: Any, global_step: Any) -> Iterator[None]:
-        self.means, self._weight, self._global_step = means, examples, global_step
-        self._applied = False
-        means.discard()  # what a step noted that failed half-way
+    def _step(
+        self, means: Accumulator, rows: Any, global_step: Any, share: Any, *, training: bool
+    ) -> Iterator[Running]:
+        running = Running(means, rows, share, global_step, training)
+        self._local.running = running
         try:
-            yield
-            means.add()
+            yield running
+            means.add(running.logged)
         finally:
-            self.means = None
+            self._local.running = None
+
+    def _part(self, tape: tf.GradientTape, loss: tf.Tensor, optimizers: Sequence[Any]) -> Part:
+        """Differentiate a loss by the weights of some optimizers."""
+        update, running = self._update, self._running
+        chosen = [(each, update.optimizers.trainable(each)) for each in optimizers]
+        variables = [v for _, own in chosen for v in own]
+        share = None if running is None else running.share
+        part = Part(chosen, update.gradients(tape, loss, variables, share))
+        if all(g is None for g in part.gradients):
+            of = f" of {part.name}" if len(list(update.optimizers)) > 1 else ""
+            raise UserError(
+                f"the loss does not depend on any weight{of or ' of the model'}",
+                where=f"{type(self.task).__name__}.train_step",
+                fix="Compute it from self.model's output, with TensorFlow or Keras operations, "
+                "under the tape.",
+            )
+        return part
+
+    def _apply(self, parts: Sequence[Part]) -> None:
+        running = self._running
+        if running is not None:
+            running.applied = True
+        norms, finite = self._update.apply(parts)
+        if self._log_norms and running is not None and running.training:
+            for part, norm in zip(parts, norms, strict=True):
+                name = "grad_norm" if self._is_only(part) else f"grad_norm/{part.name}"
+                known = tf.cast(finite, tf.float64)
+                self.log(name, tf.where(finite, norm, tf.zeros_like(norm)), weight=known)
+
+    def _is_only(self, part: Part) -> bool:
+        return len(part.optimizers) == len(list(self._update.optimizers))
+
+    def _log_loss(self, loss: tf.Tensor) -> None:
+        running = self._running
+        if running is not None and not running.means.has("loss", running.logged):
+            self.log("loss", loss)
+
+    def _accumulate(self, batch: Any, rows: Any, total: Any) -> None:
+        """Add up the gradients of a batch's pieces, weighted by examples, and update once."""
+        update, size = self._update, self._micro_rows or 1
+        chosen = [(each, update.optimizers.trainable(each)) for each in update.optimizers]
+        variables = [v for _, own in chosen for v in own]
+        outer = self._running
+        assert outer is not None
+        connected: list[bool] = []
+
+        def piece(start: Any, length: Any) -> list[Any]:
+            part = tf.nest.map_structure(lambda t: _rows_of(t, start, length), batch)
+            with self._step(outer.means, length, outer.global_step, length / total, training=True):
+                with tf.GradientTape() as tape:
+                    loss = scalar_loss(self._train_step(part), self.task)
+                    loss = add_model_losses(loss, self.task.model)
+                self._log_loss(loss)
+                found = self._part(tape, loss, list(update.optimizers)).gradients
+            connected[:] = [g is not None for g in found]
+            return [
+                tf.zeros_like(v) if g is None else tf.convert_to_tensor(g)
+                for g, v in zip(found, variables, strict=True)
+            ]
+
+        sums: list[Any] = [tf.zeros_like(v) for v in variables]
+        whole = rows // size
+        if not isinstance(rows, int) or whole:
+            _, sums = tf.while_loop(
+                lambda i, _: i < whole,
+                lambda i, s: (
+                    i + 1,
+                    [a + g for a, g in zip(s, piece(i * size, size), strict=True)],
+                ),
+                (tf.constant(0, tf.as_dtype(getattr(rows, "dtype", tf.int64))), sums),
+            )
+        rest = rows - whole * size
+        if isinstance(rest, int):
+            if rest:
+                sums = [a + g for a, g in zip(sums, piece(whole * size, rest), strict=True)]
+        else:
+            sums = tf.cond(
+                rest > 0,
+                lambda: [a + g for a, g in zip(sums, piece(whole * size, rest), strict=True)],
+                lambda: [tf.identity(a) for a in sums],
+            )
+        self._local.running = outer
+        gradients = [g if known else None for g, known in zip(sums, connected, strict=True)]
+        self._apply([Part(chosen, gradients)])
+
+    def _check_applied(self, running: Running) -> None:
+        if not running.applied:
+            raise UserError(
+                "train_step changed no weights",
+                where=f"{type(self.task).__name__}.train_step",
+                fix="Call self.minimize(loss_fn) or self.apply_gradients(tape, loss), or set "
+                "automatic_optimization = True and return the loss.",
+            )
+
+    def _changing(self, name: str) -> Running:
+        """Return the running step if it may change weights, or say why it may not."""
+        running = self._running
+        if running is None or not (running.training or running.snapshots):
+            raise UserError(
+                f"{name} was called outside train_step",
+                where=type(self.task).__name__,
+                fix="In eval_step, train inside `with self.snapshot():`, which puts all weights "
+                "back.",
+            )
+        return running
+
+    def _changing_variables(self) -> list[Any]:
+        found = [v for model in models_of(self.task.model).values() for v in model.variables]
+        found += self.task.state_variables.values()
+        if self.update is not None:
+            found += [v for each in self.update.optimizers for v in each.optimizer.variables]
+            found += [copy for average in self.update.averages for copy in average.copies]
+            if self.update.loss_scale is not None:
+                found += self.update.loss_scale.variables.values()
+        return list({id(v): v for v in found}.values())
 
 
-def models_of(model: Any) -> dict[str, keras.Model]:
-    """Return a task's models by name; a single one is called `model`."""
-    return dict(model) if isinstance(model, Mapping) else {"model": model}
-
-
-def add_model_losses(loss: tf.Tensor, model: Any) -> tf.Tensor:
-    """Add what layers have asked for, by regularizers and `add_loss`, in the loss's dtype."""
-    terms = [term for m in models_of(model).values() for term in m.losses]
-    return tf.add_n([loss, *(tf.cast(term, loss.dtype) for term in terms)]) if terms else loss
-
-
-def scalar_loss(value: Any, task: Task) -> tf.Tensor:
-    """Return a step's loss as a scalar of at least float32, or say what it is instead."""
-    where = f"{type(task).__name__}.train_step"
-    if value is None:
-        raise UserError(
-            "train_step returned None",
-            where=where,
-            fix="Return the scalar loss, or set automatic_optimization = False and call "
-            "self.apply_gradients(tape, loss).",
-        )
-    try:
-        loss = tf.convert_to_tensor(value)
-    except (TypeError, ValueError):
-        raise UserError(
-            f"train_step returned a {type(value).__name__}, not a scalar loss",
-            where=where,
-            fix='Return the loss alone, and report the rest: self.log("accuracy", value).',
-        ) from None
-    if loss.shape.rank != 0 or not loss.dtype.is_floating:
-        raise UserError(
-            f"train_step returned a {loss.dtype.name} tensor of shape {loss.shape}, "
-            "not a scalar loss",
-            where=where,
-            fix="Reduce it to its mean: tf.reduce_mean(loss).",
-        )
-    return loss if loss.dtype == tf.float64 else tf.cast(loss, tf.float32)
-
-
-def refuse_output(value: Any, task: Task) -> None:
-    """Complain of a manual step that returns something, which nobody would read."""
-    if value is not None:
-        raise UserError(
-            "train_step returned a value, but automatic_optimization is False",
-            where=f"{type(task).__name__}.train_step",
-            fix='Report it with self.log("loss", loss) and return nothing, or set '
-            "automatic_optimization = True.",
-        )
+def _rows_of(tensor: tf.Tensor, start: Any, length: Any) -> tf.Tensor:
+    """Return rows [start, start + length) of a tensor, of static length if that is known."""
+    part = tensor[start : start + length]
+    if isinstance(length, int):
+        part.set_shape([length, *tensor.shape[1:]])
+    return part
 
 
 def autograph(function: Callable[..., Any]) -> Callable[..., Any]:

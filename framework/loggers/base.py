@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 class Logger:
@@ -32,6 +33,15 @@ class Logger:
 
     def log_text(self, name: str, text: str, step: int) -> None:
         """Record a text, such as the resolved configuration."""
+
+    def log_images(self, name: str, images: Any, step: int) -> None:
+        """Record images: an array of shape [count, height, width, channels].
+
+        Args:
+            name: What they show; a stage before a slash, as in metric names, tells their run.
+            images: Floats in 0..1, or uint8; 1, 3 or 4 channels.
+            step: Optimizer steps done.
+        """
 
     def close(self) -> None:
         """Write out everything and let go of the files."""

@@ -1,0 +1,179 @@
+"""A task's optimizers by name, and the weights that each one owns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from framework.checkpoint.state import State, load_variables, variables_state
+from framework.errors import UserError, closest
+
+ONLY = "optimizer"
+"""The name of an optimizer that was given without one."""
+
+
+@dataclass(frozen=True)
+class NamedOptimizer:
+    """An optimizer and the weights that it may update.
+
+    Attributes:
+        name: What `minimize` and `apply_gradients` call it.
+        optimizer: The Keras optimizer, built on `owned`.
+        owned: Its weights, whether they are frozen at the moment or not.
+    """
+
+    name: str
+    optimizer: keras.Optimizer
+    owned: tuple[keras.Variable, ...]
+
+
+class Optimizers:
+    """What `Task.configure_optimizers` returned, checked and put in order.
+
+    Example:
+        >>> optimizers = Optimizers({"critic": keras.optimizers.Adam()}, models, where="...")
+        >>> [each.name for each in optimizers]
+        ['critic']
+
+    Args:
+        configured: An optimizer; or a dict of them by name, each alone or with its weights:
+            `(optimizer, weights)`, where weights are a model, a layer, a variable, or a list of
+            these. One that is alone owns the model of its own name.
+        models: The task's models by name.
+        extra: Trainable variables of the task's own; a single optimizer owns them too.
+        exclusive: Refuse a weight that two optimizers own.
+        where: The method that configured them, for messages.
+
+    Raises:
+        UserError: It is something else, an optimizer owns nothing, or one is given twice.
+    """
+
+    def __init__(
+        self,
+        configured: Any,
+        models: Mapping[str, keras.Model],
+        *,
+        extra: Sequence[keras.Variable] = (),
+        exclusive: bool = False,
+        where: str = "configure_optimizers",
+    ) -> None:
+        self._models, self._where = models, where
+        self._all: dict[str, NamedOptimizer] = {}
+        if not isinstance(configured, Mapping):
+            weights = [v for model in models.values() for v in model.trainable_variables]
+            configured = {ONLY: (configured, [*weights, *extra])}
+        for name, given in configured.items():
+            self._add(str(name), given)
+        if not self._all:
+            raise UserError("configure_optimizers returned no optimizer", where=where)
+        if exclusive:
+            self._refuse_shared()
+
+    def __iter__(self) -> Iterator[NamedOptimizer]:
+        return iter(self._all.values())
+
+    def named(self, name: str | None) -> NamedOptimizer:
+        """Return one by name; without a name, the only one.
+
+        Raises:
+            UserError: There is none of that name, or there are several to choose from.
+        """
+        if name is None and len(self._all) == 1:
+            return next(iter(self._all.values()))
+        if name not in self._all:
+            names = ", ".join(self._all)
+            raise UserError(
+                f"there is no optimizer {name!r}" if name else "which optimizer is meant?",
+                where=self._where,
+                fix=closest(name, self._all) if name else f"Give its name, one of: {names}.",
+            )
+        return self._all[name]
+
+    def trainable(self, each: NamedOptimizer) -> list[keras.Variable]:
+        """Return the weights of an optimizer that are not frozen at the moment."""
+        known = {id(v) for model in self._models.values() for v in model.variables}
+        learning = {id(v) for m in self._models.values() for v in m.trainable_variables}
+        return [v for v in each.owned if id(v) in learning or id(v) not in known]
+
+    def build(self) -> None:
+        """Give every optimizer its slots, before anything is traced."""
+        for each in self:
+            each.optimizer.build(list(each.owned))
+
+    def state(self) -> State:
+        """Return the optimizers' variables by name."""
+        return {each.name: variables_state(each.optimizer.variables) for each in self}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` returned."""
+        for each in self:
+            load_variables(
+                each.optimizer.variables, state.get(each.name, {}), f"optimizer {each.name!r}"
+            )
+
+    def _add(self, name: str, given: Any) -> None:
+        optimizer, weights = given if isinstance(given, (tuple, list)) else (given, None)
+        label = f" for {name!r}" if name != ONLY else ""
+        if not isinstance(optimizer, keras.Optimizer):
+            raise UserError(
+                f"configure_optimizers returned a {type(optimizer).__name__}{label}",
+                where=self._where,
+                fix="Return a Keras optimizer, keras.optimizers.Adam(1e-3), or a dict of them by "
+                "name.",
+            )
+        if any(optimizer is each.optimizer for each in self):
+            raise UserError(
+                f"one optimizer is given twice, the second time{label}",
+                where=self._where,
+                fix="Make one for each name: its slots belong to its weights.",
+            )
+        if weights is None:
+            if name not in self._models:
+                raise UserError(
+                    f"which weights does the optimizer {name!r} update?",
+                    where=self._where,
+                    fix="Name it after a model, or give both: {name: (optimizer, weights)}.",
+                )
+            weights = self._models[name]
+        owned = tuple({id(v): v for v in self._weights(weights, name)}.values())
+        if not owned:
+            raise UserError(
+                f"the optimizer {name!r} has no weights to update" if label else
+                "the model has no weights to update",
+                where=self._where,
+                fix="Give it a model that has trainable weights.",
+            )  # fmt: skip
+        self._all[name] = NamedOptimizer(name, optimizer, owned)
+
+    def _weights(self, given: Any, name: str) -> Iterable[keras.Variable]:
+        if isinstance(given, (list, tuple)):
+            for each in given:
+                yield from self._weights(each, name)
+        elif isinstance(given, keras.Layer):
+            yield from given.trainable_variables
+        elif isinstance(given, str) and given in self._models:
+            yield from self._models[given].trainable_variables
+        elif isinstance(given, keras.Variable):
+            yield given
+        else:
+            raise UserError(
+                f"the optimizer {name!r} is given a {type(given).__name__} to update",
+                where=self._where,
+                fix="Give a model, a layer, keras variables, or a list of these.",
+            )
+
+    def _refuse_shared(self) -> None:
+        owners: dict[int, str] = {}
+        for each in self:
+            for variable in each.owned:
+                other = owners.setdefault(id(variable), each.name)
+                if other != each.name:
+                    raise UserError(
+                        f"{variable.path} is updated by {other!r} and by {each.name!r}",
+                        where=self._where,
+                        fix="Give every weight one optimizer, or set automatic_optimization = "
+                        "False and say in train_step which one is meant.",
+                    )

@@ -1,0 +1,70 @@
+"""The devices that share one step, seen from inside the step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+Step = Callable[..., tuple[Any, Any, Any]]
+
+
+class Replicas:
+    """One device: nothing is split, and nothing needs to be brought together.
+
+    The step and the pipeline of updates are written against this class; `MirroredReplicas` does
+    the same on several devices.
+
+    Args:
+        device: TensorFlow's name of the device.
+
+    Attributes:
+        count: Devices that share a step, on all machines.
+    """
+
+    count = 1
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """Return the context in which variables are made and functions are called."""
+        return tf.device(self.device)  # type: ignore[no-any-return]
+
+    def spread(self, step: Step) -> Step:
+        """Return a step of the loop that runs `step` on every device, each on its rows."""
+        return step
+
+    def sum(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Add tensors up over the devices; called on each of them, at the same place."""
+        return list(tensors)
+
+    def gather(self, tensor: tf.Tensor) -> tf.Tensor:
+        """Join a tensor of every device along its first axis; called as `sum` is."""
+        return tensor
+
+    def together(self, function: Callable[..., None], *args: Any) -> None:
+        """Call a function once for all devices, which wait for it; `args` are of each of them."""
+        function(*args)
+
+    # ---- inside `together`
+
+    def each(self, function: Callable[..., None], *args: Any) -> None:
+        """Call a function on every device, with the part of `args` that is its own."""
+        function(*args)
+
+    def first(self, value: Any) -> tf.Tensor:
+        """Return the first device's part of a value."""
+        return value
+
+    def change(self, variable: Any, function: Callable[..., Any], *args: Any) -> None:
+        """Change a variable alike on every device: `function(variable, *args)`."""
+        function(_plain(variable), *map(_plain, args))
+
+
+def _plain(value: Any) -> Any:
+    """Return the TensorFlow variable of a Keras variable, and anything else as it is."""
+    return value.value if isinstance(value, keras.Variable) else value

@@ -1,0 +1,161 @@
+"""The one pipeline from a loss to new weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from framework.engine.averaging import Average
+from framework.engine.optimizers import NamedOptimizer, Optimizers
+from framework.engine.precision import LossScale, map_values
+from framework.engine.replicas import Replicas
+
+
+@dataclass(frozen=True)
+class Part:
+    """The gradients of one loss, for the optimizers that it concerns.
+
+    Attributes:
+        optimizers: Each with the weights that it is to update.
+        gradients: One for each weight, in that order; None where the loss does not depend on it.
+    """
+
+    optimizers: Sequence[tuple[NamedOptimizer, Sequence[keras.Variable]]]
+    gradients: Sequence[Any]
+
+    @property
+    def name(self) -> str:
+        """The optimizers' names."""
+        return "+".join(each.name for each, _ in self.optimizers)
+
+
+class Update:
+    """From a loss to new weights, in an order that holds in every mode and on every device.
+
+        scale the loss -> gradients -> (add up micro-batches) -> sum over devices -> unscale
+        -> one finite check -> clip -> apply -> average
+
+    A gradient that overflows in float16 on any device skips the update on all of them. Clipping
+    sees the gradient of the whole batch. Averages see the new weights.
+
+    Args:
+        optimizers: The built optimizers.
+        replicas: The devices.
+        loss_scale: The loss scale of float16. None: gradients are taken as they are.
+        clip_norm: Scale a loss's gradients down to this global norm at most.
+        clip_value: Clip each element of a gradient to -clip_value..clip_value.
+
+    Attributes:
+        averages: Averages that follow the weights.
+    """
+
+    def __init__(
+        self,
+        optimizers: Optimizers,
+        *,
+        replicas: Replicas,
+        loss_scale: LossScale | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
+        self.optimizers, self.replicas, self.loss_scale = optimizers, replicas, loss_scale
+        self._clip_norm, self._clip_value = clip_norm, clip_value
+        self.averages: list[Average] = []
+
+    def gradients(
+        self, tape: tf.GradientTape, loss: tf.Tensor, variables: Sequence[Any], share: Any = None
+    ) -> list[Any]:
+        """Differentiate a loss, scaled.
+
+        Args:
+            tape: The tape that recorded it.
+            loss: A scalar.
+            variables: What to differentiate by.
+            share: The part of the step's examples that the loss is a mean of. None: all.
+
+        Returns:
+            A gradient for each variable, times the loss scale and the share.
+        """
+        # Through `output_gradients`, since a tape that is closed records no multiplication.
+        seed = None if self.loss_scale is None else tf.cast(self.loss_scale.value, loss.dtype)
+        if share is not None:
+            share = tf.cast(share, loss.dtype)
+            seed = share if seed is None else seed * share
+        found: list[Any] = tape.gradient(loss, list(variables), output_gradients=seed)
+        return found
+
+    def apply(self, parts: Sequence[Part]) -> tuple[list[tf.Tensor], Any]:
+        """Update the weights by scaled gradients.
+
+        Args:
+            parts: The gradients of each loss, of this device.
+
+        Returns:
+            The global norm of each part before it was clipped, and whether all of them are finite
+            (True where nobody asks).
+        """
+        counts = [sum(g is not None for g in part.gradients) for part in parts]
+        flat = [g for part in parts for g in part.gradients if g is not None]
+        flat = self.replicas.sum(flat)
+        finite: Any = True
+        if self.loss_scale is not None:
+            flat = self.loss_scale.unscale(flat)
+            finite = self.loss_scale.finite(flat)
+        norms, clipped = [], []
+        for count in counts:
+            gradients, flat = flat[:count], flat[count:]
+            norms.append(tf.linalg.global_norm(gradients))
+            clipped += self._clipped(gradients, norms[-1])
+        self.replicas.together(lambda *args: self._apply_together(parts, *args), clipped, finite)
+        return norms, finite
+
+    def _clipped(self, gradients: list[Any], norm: tf.Tensor) -> list[Any]:
+        if self._clip_value is not None:
+            limit = self._clip_value
+            gradients = [
+                map_values(g, lambda v: tf.clip_by_value(v, -limit, limit)) for g in gradients
+            ]
+            norm = tf.linalg.global_norm(gradients)
+        if self._clip_norm is not None:
+            gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm, use_norm=norm)
+        return gradients
+
+    def _apply_together(self, parts: Sequence[Part], gradients: list[Any], finite: Any) -> None:
+        updates = _by_optimizer(parts)
+        updated = {id(v) for _, variables in updates for v in variables}
+
+        def apply(gradients: list[Any]) -> None:
+            rest = list(gradients)
+            for optimizer, variables in updates:
+                own, rest = rest[: len(variables)], rest[len(variables) :]
+                optimizer.apply(own, variables)
+
+        def good() -> tf.Tensor:
+            self.replicas.each(apply, gradients)
+            for average in self.averages:
+                if average.follows(updated):
+                    average.update(self.replicas)
+            if self.loss_scale is not None:
+                self.loss_scale.note_good()
+            return tf.constant(True)
+
+        if self.loss_scale is None:
+            good()
+        else:
+            tf.cond(self.replicas.first(finite), good, self.loss_scale.note_overflow)
+
+
+def _by_optimizer(parts: Sequence[Part]) -> list[tuple[keras.Optimizer, list[keras.Variable]]]:
+    """Return each optimizer with the variables that have a gradient, in the gradients' order."""
+    found = []
+    for part in parts:
+        gradients = iter(part.gradients)
+        for each, variables in part.optimizers:
+            known = [v for v in variables if next(gradients) is not None]
+            if known:
+                found.append((each.optimizer, known))
+    return found
