@@ -7,8 +7,11 @@ and its help text alike.
 from __future__ import annotations
 
 import math
+import numbers
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from typing import Any, Optional, Union
 
 from framework.engine.every import Every
@@ -17,6 +20,10 @@ from framework.errors import UserError, closest
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
 ENGINES = ("graph", "eager")
 STRATEGIES = ("auto", "multi_worker")
+
+
+_MOMENTS = ("max_time", "val_every", "log_every")
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
 def option(default: Any, help: str) -> Any:
@@ -66,6 +73,8 @@ class TrainerConfig:
     enable_checkpointing: bool = option(True, "Keep the last and the best epoch's checkpoint.")
 
     def __post_init__(self) -> None:
+        for name, kinds in _option_types().items():
+            object.__setattr__(self, name, _typed(name, getattr(self, name), kinds))
         for name in ("max_epochs", "max_steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -90,7 +99,7 @@ class TrainerConfig:
             _refuse("fast_dev_run", self.fast_dev_run, "true, false, or a number of batches")
         if not 0 <= self.seed < 2**31:
             _refuse("seed", self.seed, "0 up to 2147483647")
-        for name in ("max_time", "val_every", "log_every"):
+        for name in _MOMENTS:
             text = getattr(self, name)
             if text is not None:
                 try:
@@ -111,9 +120,9 @@ class TrainerConfig:
         for name, choices in choices_of:
             value = getattr(self, name)
             if value not in choices:
-                raise UserError(
-                    f"{name} is {value!r}", where=f"trainer.{name}", fix=closest(value, choices)
-                )
+                half = f"mixed_{value}"
+                near = f"Did you mean '{half}'?" if half in choices else closest(value, choices)
+                raise UserError(f"{name} is {value!r}", where=f"trainer.{name}", fix=near)
 
     @property
     def accumulate_by_epoch(self) -> dict[int, int]:
@@ -168,6 +177,43 @@ class TrainerConfig:
                     fix=closest(name, known),
                 )
         return cls(**options)
+
+
+@lru_cache(maxsize=1)
+def _option_types() -> dict[str, tuple[type, ...]]:
+    """Return the types that each option may have, as its annotation says; none for `Any`."""
+    hints = typing.get_type_hints(TrainerConfig)
+    return {
+        f.name: typing.get_args(hints[f.name]) or (hints[f.name],)
+        for f in fields(TrainerConfig)
+        if hints[f.name] is not Any
+    }
+
+
+def _typed(name: str, value: Any, kinds: tuple[type, ...]) -> Any:
+    """Return a value as one of Python's own types that an option may have, else refuse it."""
+    if value is None and type(None) in kinds:
+        return None
+    if isinstance(value, Every) and str in kinds:
+        return value.text
+    if isinstance(value, str) and str in kinds:
+        return str(value)
+    if str(type(value).__name__).startswith("bool"):  # NumPy's too; it is no whole number
+        if bool in kinds:
+            return bool(value)
+    elif isinstance(value, numbers.Integral) and int in kinds:
+        return int(value)
+    elif isinstance(value, numbers.Real) and float in kinds:
+        return float(value)
+    wanted = [_KINDS[kind] for kind in kinds if kind in _KINDS]
+    if name in _MOMENTS:
+        wanted = ["a number and a unit, such as '500st', '1ep' or '10min'"]
+    elif int in kinds and float in kinds:
+        wanted.remove("a whole number")
+    if type(None) in kinds:
+        wanted.append("null")
+    fix = f"Give {' or '.join(wanted)}."
+    raise UserError(f"{name} is {value!r}", where=f"trainer.{name}", fix=fix)
 
 
 def _refuse(name: str, value: object, wanted: str) -> None:

@@ -58,20 +58,28 @@ class Logbook:
         for logger in self.loggers:
             logger.log_metrics(metrics, self.progress.step, self.progress.current_epoch)
 
-    def log_train(self, *, epoch_over: bool) -> dict[str, float]:
-        """Read and reset the training sums, and record them as a row, which is returned."""
+    def log_train(
+        self, *, epoch_over: bool, extra: Mapping[str, float] | None = None
+    ) -> dict[str, float]:
+        """Read and reset the training sums, and record them as a row, which is returned.
+
+        Args:
+            epoch_over: The row is the epoch's last, and has its means as well.
+            extra: Further values of the row, by full name.
+        """
         sums = self.train.sums()
         self.train.reset()
         self._epoch = add_sums(self._epoch, sums)
         results = self.train.results()
         counted = {name: pair for name, pair in sums.items() if pair[1]}
         row = {f"train/{name}": value for name, value in {**means(counted), **results}.items()}
+        row |= extra or {}
         if not epoch_over:
             self.log(row)
             return row
         epoch = {**means(self._epoch), **results}
         row |= {f"train/{name}_epoch": value for name, value in epoch.items()}
-        latest = dict(self.latest)
+        latest = self.latest | (extra or {})
         self.log(row)
         self.latest = latest | {f"train/{name}": value for name, value in epoch.items()}
         return row

@@ -48,8 +48,11 @@ def write_result(path: Path, result: dict[str, Any]) -> None:
         result: What to write.
     """
     aside = path.with_name(f".{path.name}-{os.getpid()}")
-    aside.write_text(json.dumps(_strict(result), indent=2, allow_nan=False) + "\n")
-    os.replace(aside, path)
+    try:
+        aside.write_text(json.dumps(_strict(result), indent=2, allow_nan=False) + "\n")
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def laid_over(path: Path, result: dict[str, Any], *, whole: bool) -> dict[str, Any]:
@@ -59,14 +62,20 @@ def laid_over(path: Path, result: dict[str, Any], *, whole: bool) -> dict[str, A
         path: The file, if there is one.
         result: The new result.
         whole: It is of a run that trained; otherwise, after a test alone, what the file says of
-            the training stays and only metrics are added.
+            the training stays: only metrics, and the rows that they are of, are added.
     """
     try:
         earlier = json.loads(path.read_text())
     except (OSError, ValueError):
         return result
     metrics = {**earlier.get("metrics", {}), **result["metrics"]}
-    return {**result, "metrics": metrics} if whole else {**result, **earlier, "metrics": metrics}
+    if whole:
+        # A run that was over already has measured no speed.
+        rate = result.get("examples_per_second") or earlier.get("examples_per_second")
+        return {**result, "metrics": metrics, "examples_per_second": rate}
+    rows = {key: count for key, count in result["data"].items() if key.endswith("_rows")}
+    data = {**result["data"], **earlier.get("data", {}), **(rows if result["metrics"] else {})}
+    return {**result, **earlier, "metrics": metrics, "data": data}
 
 
 def _strict(value: Any) -> Any:

@@ -44,12 +44,17 @@ class Signals:
             for number, handler in former.items():
                 signal.signal(number, handler)
 
-    def raise_received(self) -> None:
-        """End the program as the signal would have: KeyboardInterrupt, or exit code 143."""
-        if self.received == signal.SIGINT:
+    def raise_received(self, elsewhere: int | None = None) -> None:
+        """End the program as the signal would have: KeyboardInterrupt, or exit code 143.
+
+        Args:
+            elsewhere: A signal that another worker has received.
+        """
+        received = self.received or elsewhere
+        if received == signal.SIGINT:
             raise KeyboardInterrupt
-        if self.received is not None:
-            raise SystemExit(128 + self.received)
+        if received is not None:
+            raise SystemExit(128 + received)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None and number == signal.SIGINT:

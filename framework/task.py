@@ -54,6 +54,7 @@ class Task(abc.ABC):
             likes, and returns None; one call of `train_step` is one global step.
         model: What `build_model` returned. None before the trainer has called it.
         trainer: The `Trainer` at work. None before.
+        built_for: The precision that the trainer has built the model for. None before.
     """
 
     automatic_optimization: bool = True
@@ -64,6 +65,7 @@ class Task(abc.ABC):
     metrics: Mapping[str, Any] | None = None
     model: Any = None
     trainer: Any = None
+    built_for: str | None = None
     _engine: Engine | None = None
 
     def __init__(
@@ -171,7 +173,8 @@ class Task(abc.ABC):
         In a step it costs no host time: values add up on the device and are read when somebody
         asked. A tensor is averaged over its elements, and over batches weighted by their number
         of examples, so that a ragged last batch counts for what it is. A Keras metric that the
-        step has updated is logged by its `result()`.
+        step has updated is logged by its `result()`. What a step logs several times under one
+        name becomes its mean.
 
         Example:
             >>> self.log("accuracy", keras.metrics.sparse_categorical_accuracy(y, p))

@@ -15,18 +15,18 @@ import keras
 from framework.callbacks.base import Callback
 from framework.callbacks.defaults import with_defaults
 from framework.callbacks.hooks import Hooks
-from framework.checkpoint.state import State
+from framework.checkpoint.state import State, check_same_data
 from framework.checkpoint.store import CheckpointStore
 from framework.config import TrainerConfig
 from framework.ending import Ending
 from framework.engine.accumulator import Accumulator
 from framework.engine.averaging import Average
 from framework.engine.build import user_code
-from framework.engine.devices import allow_memory_growth, device_name
+from framework.engine.devices import open_replicas, prepare_devices
 from framework.engine.evaluate import Evaluator, predict
 from framework.engine.every import Every
 from framework.engine.loop import Loop
-from framework.engine.replicas import Replicas
+from framework.engine.pulse import Pulse
 from framework.engine.schedule import Schedule, Timer
 from framework.engine.session import isolated
 from framework.engine.setup import Setup
@@ -70,7 +70,8 @@ class Trainer:
         steps_per_epoch: Batches in an epoch, or None while that is unknown.
         data_info: Where the data came from, and their rows.
         best: The best checkpoint: step, metric, value.
-        checkpoints: The run's checkpoints, or None where none are kept.
+        checkpoints: The run's checkpoints, or None where this process keeps none.
+        is_chief: Whether this process writes; of several workers only one does.
 
     Raises:
         UserError: An option that does not exist or is out of range.
@@ -87,10 +88,14 @@ class Trainer:
     ) -> None:
         self.config = TrainerConfig.of(options).effective()
         writes = run_dir is not None and not self.config.fast_dev_run
+        self._workers = prepare_devices(self.config)  # before anything makes a tensor
+        self.is_chief = self._workers is None or self._workers.is_chief
+        self._store = CheckpointStore(Path(run_dir or "") / "checkpoints")
+        writes = writes and self.is_chief
         self.run_dir = Path(run_dir) if run_dir is not None and writes else None
-        self._store = CheckpointStore((self.run_dir or Path()) / "checkpoints")
-        keeps = self.run_dir is not None and self.config.enable_checkpointing
-        self.checkpoints = self._store if keeps else None
+        wanted = self.config.enable_checkpointing and not self.config.fast_dev_run
+        self._continues = run_dir is not None and wanted
+        self.checkpoints = self._store if self._continues and self.is_chief else None
         self.callbacks: list[Callback] = []
         self.progress = Progress()
         self.stage = ""
@@ -102,7 +107,7 @@ class Trainer:
         self._given_callbacks, self._info = list(callbacks), dict(info or {})
         self._ending, self._signals = Ending(self.config), Signals()
         self._logbook = Logbook(loggers if writes else (), self.progress)
-        self._step_seconds, self._examples_run = 0.0, 0
+        self._step_seconds, self._examples_run, self._busy = 0.0, 0, False
 
     def fit(self, task: Task, data: Any = None, checkpoint: str | None = None) -> dict[str, float]:
         """Train a task, to the end or on from where its run directory stands.
@@ -143,7 +148,7 @@ class Trainer:
                         steps, examples = loop.run(
                             progress.epoch, progress.batch, last, progress.step
                         )
-                        seconds = time.perf_counter() - began
+                        seconds = self._pulse.beat(time.perf_counter() - began)
                         schedule.measured(steps, seconds)
                         self._advance(steps, examples, seconds, ended=progress.batch + steps < last)
                         self._call("on_train_batch_end")
@@ -193,7 +198,12 @@ class Trainer:
             outputs = {}
             for name, source in sources.items():
                 with user_code(where, source), self._setup.averaged():
-                    outputs[name] = predict(engine.predict_step, source, eager=self._eager)
+                    outputs[name] = predict(
+                        engine.predict_step,
+                        source,
+                        eager=self._eager,
+                        interrupted=self._pulse.interrupted,
+                    )
             self._call("on_predict_end")
             self._ending.end("completed", "predict finished")
         return outputs[""] if list(outputs) == [""] else outputs
@@ -222,9 +232,12 @@ class Trainer:
 
     def save_checkpoint(self) -> Path | None:
         """Save the whole state of the run; returns where, or None where none are kept."""
-        if self.checkpoints is None:
+        if not self._continues:
             return None
-        return self.checkpoints.save(self.progress.step, self.state())
+        state = self.state()  # reading metrics takes all workers, writing only one
+        return (
+            None if self.checkpoints is None else self.checkpoints.save(self.progress.step, state)
+        )
 
     def add_average(self, average: Average) -> None:
         """Keep an average beside the weights, renewed with them; to be called in `on_setup`."""
@@ -275,8 +288,9 @@ class Trainer:
 
     @property
     def recovers_from_overflow(self) -> bool:
-        """Whether a loss scale skips the updates of losses that are not finite."""
-        return self._setup.loss_scale is not None
+        """Whether a loss scale skips updates that are not finite, and can still go lower."""
+        scale = self._setup.loss_scale
+        return scale is not None and float(scale.value) > 1.0
 
     def state(self) -> State:
         """Return everything that changes during training and influences it."""
@@ -284,6 +298,7 @@ class Trainer:
             "progress": asdict(self.progress),
             "logbook": self._logbook.state(),
             "callbacks": self._call.state(),
+            "data": self._data_state(self.progress.epoch),
             **self._setup.state(),
         }
 
@@ -310,6 +325,9 @@ class Trainer:
             **self._info,
         }
 
+    def _data_state(self, epoch: int) -> State:
+        return {"rows": self.data_info.get("train_rows"), "steps": self._epoch_steps(epoch)}
+
     # ---- the parts of fit, in the order in which it uses them
 
     @contextmanager
@@ -321,80 +339,122 @@ class Trainer:
                 where=f"Trainer.{stage}",
                 fix="Give an instance of a subclass of framework.Task.",
             )
-        allow_memory_growth()
+        if self._busy:
+            raise UserError(
+                f"{stage} was called while {self.stage} is at work",
+                where=f"Trainer.{stage}",
+                fix="Call it afterwards, or give a second Trainer; trainer.stop(reason) ends fit.",
+            )
         self.stage, self.task, task.trainer = stage, task, self
         self._eager = self.config.engine == "eager"
         former, self._ending = self._ending, Ending(self.config)
-        replicas = Replicas(device_name(self.config.device))
-        self._setup = Setup(task, self.config, replicas, self.data_info)
+        self._replicas = self._workers or open_replicas(self.config)
+        self._setup = Setup(task, self.config, self._replicas, self.data_info)
         self.callbacks = with_defaults(
             [*task.configure_callbacks(), *self._given_callbacks], self.config
         )
         self._call = Hooks(self, self.callbacks)
-        self._timers = {id(c): Timer(c.every) for c in self.callbacks}
         deterministic = self.config.deterministic
+        self._busy = True
         try:
             with (
                 isolated(self.config.precision, deterministic=deterministic),
-                replicas.scope(),
+                self._replicas.scope(),
                 self._signals.noted(),
             ):
-                self._logbook.train = Accumulator()
+                self._logbook.train = Accumulator(self._replicas.log_room)
+                self._pulse = Pulse(self._signals, self._replicas)
                 yield
+        except Exception as error:
+            explained = self._replicas.explain(error)
+            self._ending.fail(explained)
+            if stage != "fit":
+                self._call("on_exception", explained)
+            raise explained from (error if explained is not error else error.__cause__)
         except BaseException as error:
             self._ending.fail(error)
             if stage != "fit":
                 self._call("on_exception", error)
             raise
         finally:
+            self._busy = False
             if stage != "fit" and self._examples_run and self.status == "completed":
                 self._ending = former  # that a test went well is not how training ended
             self._logbook.close()
             if self.run_dir and self.run_dir.is_dir():
                 path = self.run_dir / "result.json"
-                write_result(path, laid_over(path, self.result(), whole=self.progress.step > 0))
+                trained = self.progress.step > 0 and (stage == "fit" or self._examples_run > 0)
+                write_result(path, laid_over(path, self.result(), whole=trained))
             task._engine = None
-        self._signals.raise_received()
+        self._signals.raise_received(self._pulse.received)
 
     def _prepare_fit(self, task: Task, data: Any) -> Schedule:
         """Bring everything together, before anything runs or is written."""
         config = self.config
+        self._logbook.latest = {}
         sources, val_sources = self._setup.open_fit(data)
         source = next(iter(sources.values()))
         engine = self._setup.engine_for({"": source}, "train_step", self._logbook.train)
         self._loops = {
-            batches: Loop(each, engine.taking(each.micro_rows).train_step, eager=self._eager)
+            batches: Loop(
+                each,
+                engine.taking(each.micro_rows).train_step,
+                replicas=self._replicas,
+                eager=self._eager,
+            )
             for batches, each in sources.items()
         }
+        self._learnt: dict[int, int] = {}
         self.progress.load(asdict(Progress()))
-        self.steps_per_epoch, self.has_validation = self._epoch_steps(0), bool(val_sources)
+        self.steps_per_epoch = self._epoch_steps(0)
+        self.has_validation = bool(val_sources) and config.val_every is not None
         self._evaluator = Evaluator(
-            engine, val_sources, "val", eager=self._eager, interrupted=self._interrupted
+            engine, val_sources, "val", eager=self._eager, pulse=self._pulse
         )
         self._call("on_setup")
         self._evaluator.trace()
-        self._log_timer = Timer(Every(config.log_every))
-        self._val_timer = Timer(Every(config.val_every) if config.val_every else None)
+        clock = self._pulse.now
+        self._timers = {id(c): Timer(c.every, clock) for c in self.callbacks}
+        self._log_timer = Timer(Every(config.log_every), clock)
+        self._val_timer = Timer(Every(config.val_every) if config.val_every else None, clock)
         timers = [self._log_timer, *self._timers.values()]
         timers += [self._val_timer] if self.has_validation else []
         return Schedule(timers, every_batch=self._call.every_batch)
 
     def _restore(self, checkpoint: str | None) -> None:
-        if checkpoint is None and self.checkpoints is not None and self.checkpoints.steps():
+        own = checkpoint is None
+        if own and self._continues and self._store.steps():
             checkpoint = "last"
         if checkpoint is not None:
             path = self._store.find(checkpoint)
-            self.load_state(self._store.load(path))
+            state = self._store.load(path)
+            then, now = state.get("data", {}), self._data_state(int(state["progress"]["epoch"]))
+            check_same_data(then, now, batch=int(state["progress"]["batch"]), own=own)
+            self.load_state(state)
             _log.info("continuing from %s, at step %s", path, f"{self.progress.step:,}")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Refuse to go on from other steps on other workers."""
+        step = self.progress.step
+        highest, lowest = self._replicas.agree([step, -step])
+        if highest != -lowest:
+            raise UserError(
+                f"workers continue from different steps, {-lowest:.0f} to {highest:.0f}",
+                where=str(self._store.directory),
+                fix="Give a run_dir= on a file system that all workers share.",
+            )
 
     @contextmanager
     def _fitting(self) -> Iterator[None]:
         """The hooks at both ends of fit, however it ends."""
         self._epoch_over = False
-        self._began = time.monotonic() - self.progress.seconds
+        self._began = self._pulse.now() - self.progress.seconds
         self._logbook.open(self.run_dir, self.progress.step)
         try:
             self._call("on_fit_start")
+            if self._replicas.workers > 1 and not self.progress.step:
+                self.save_checkpoint()  # so that there is one, however soon a worker is lost
             if self.config.sanity_val_steps and self.has_validation and not self.progress.step:
                 self._evaluator.run(most=self.config.sanity_val_steps)
             yield
@@ -422,7 +482,8 @@ class Trainer:
 
     def _epoch_steps(self, epoch: int) -> int | None:
         """Steps of an epoch, or None while that is unknown."""
-        return self._loops[self.config.accumulate_in(epoch)].source.steps
+        batches = self.config.accumulate_in(epoch)
+        return self._loops[batches].source.steps or self._learnt.get(batches)
 
     def _epoch_start(self) -> tuple[int, int]:
         """The number and the first step of the epoch that the last step belongs to."""
@@ -443,25 +504,29 @@ class Trainer:
         progress.step += steps
         progress.batch += steps
         progress.examples += examples
-        progress.seconds = time.monotonic() - self._began
+        progress.seconds = self._pulse.now() - self._began
         self._examples_run += examples
         self._step_seconds += seconds
         if ended and not progress.batch:
             raise UserError("the train set has no batches", where="data.train")
         if ended:
             self.steps_per_epoch = progress.batch
-        if progress.batch == self.steps_per_epoch:
+            self._learnt[self.config.accumulate_in(progress.epoch)] = progress.batch
+        if self.steps_per_epoch is not None and progress.batch >= self.steps_per_epoch:
             progress.epoch, progress.batch, self._epoch_over = progress.epoch + 1, 0, True
 
     def _wake(self) -> None:
         """Answer whoever asked for this step: the log, then validation, then callbacks."""
         at_end = self._at_end()
-        if self._interrupted():
+        if self._pulse.interrupted():
             self._leave_open()
             return
         over = self._epoch_over or at_end
         if self._due(self._log_timer) or over:
-            self._call("on_log", self._logbook.log_train(epoch_over=over))
+            self._call(
+                "on_log",
+                self._logbook.log_train(epoch_over=over, extra=self._setup.precision_values()),
+            )
         validate = self._due(self._val_timer) or (at_end and self._val_timer.every)
         if self.has_validation and validate and not self._validate():
             self._leave_open()
@@ -479,7 +544,7 @@ class Trainer:
             self._epoch_over = False
 
     def _at_end(self) -> bool:
-        return self._ending.reached(self.progress, self._signals.received)
+        return self._ending.reached(self.progress, self._pulse.received)
 
     def _due(self, timer: Timer) -> bool:
         return timer.due(
@@ -497,7 +562,7 @@ class Trainer:
         with self._setup.averaged():
             metrics = self._evaluator.run(self.progress.step)
         self.validating = False
-        if self._interrupted():
+        if self._pulse.interrupted():
             return False
         self.log_metrics(metrics)
         self._call("on_validation_end", metrics)
@@ -514,15 +579,13 @@ class Trainer:
             engine = self._setup.engine_for(sources, "eval_step", self._logbook.train)
             self._call("on_setup")
             self._load_weights(checkpoint)
-            evaluator = Evaluator(
-                engine, sources, name, eager=self._eager, interrupted=self._interrupted
-            )
+            evaluator = Evaluator(engine, sources, name, eager=self._eager, pulse=self._pulse)
             evaluator.trace()
             hook = "validation" if name == "val" else name
             self._call(f"on_{hook}_start")
             with self._setup.averaged():
                 metrics = evaluator.run(self.progress.step)
-            if not self._interrupted():
+            if not self._pulse.interrupted():
                 self._logbook.open(self.run_dir, None)
                 self.log_metrics(metrics)
                 self._call(f"on_{hook}_end", metrics)
@@ -536,6 +599,3 @@ class Trainer:
             state = self._store.load(self._store.find(checkpoint))
             self._setup.load_weights(state)
             self.progress.load(state["progress"])
-
-    def _interrupted(self) -> bool:
-        return self._signals.received is not None

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from framework import Task
+from framework import Task, UserError
 
 
 class Classifier(Task):
@@ -19,6 +19,8 @@ class Classifier(Task):
 
     def __init__(self, model: Any = None, **parts: Any) -> None:
         super().__init__(**parts)
+        _need("model", model, "model=network_a (for MNIST) or model=network_b (for CIFAR)")
+        _need("loss", self.loss, "loss=sparse_categorical_crossentropy, or another of --help")
         self.network = model
 
     def train_step(self, batch: Any) -> tf.Tensor:
@@ -34,3 +36,10 @@ class Classifier(Task):
         probabilities = self.model(images, training=False)
         self.log("loss", self.loss(labels, probabilities))
         self.log_metrics(labels, probabilities)
+
+
+def _need(part: str, given: Any, choices: str) -> None:
+    if given is None:
+        raise UserError(
+            f"A classifier needs a {part}, and none is chosen", where=part, fix=f"Give {choices}."
+        )

@@ -108,6 +108,7 @@ def test_a_checkpoint_is_found_by_a_word(tmp_path: Path) -> None:
     assert store.find("best") == store.path(20)
     assert store.find("5") == store.path(5)
     assert store.find(str(store.path(5))) == store.path(5)
+    assert store.favourite() == store.path(20)
     assert store.best() == {"step": 20, "metric": "val/loss", "value": 0.5}
     with pytest.raises(UserError) as error:
         store.find("6")
@@ -315,6 +316,50 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     three_epochs(tmp_path)
     with pytest.raises(UserError, match="variables of the model"):
         make_trainer(run_dir=tmp_path).fit(Net(dense), busy_data())
+
+
+def test_another_number_of_rows_does_not_continue_a_run(tmp_path: Path) -> None:
+    def fit(rows: int, **options: Any) -> Trainer:
+        trainer = make_trainer(run_dir=tmp_path, max_epochs=2, **options)
+        trainer.fit(Net(), Data(train=blobs(rows), batch_size=8))
+        return trainer
+
+    fit(80, max_steps=7)
+    before = (tmp_path / "result.json").read_text()
+    with pytest.raises(UserError, match="begun with 80 training rows, now there are 24"):
+        fit(24)
+    with pytest.raises(UserError, match=r"begun with 10 training batches in an epoch, .* are 5"):
+        fit(80, limit_train_batches=5)
+    assert (tmp_path / "result.json").read_text() == before
+    assert fit(80).progress.step == 20
+    with pytest.raises(UserError, match="begun with 80 training rows, now there are 88"):
+        fit(88)
+    # Of another run, an epoch's end is a place to begin with other data.
+    other = make_trainer(max_epochs=3)
+    other.fit(Net(), Data(train=blobs(24), batch_size=8), checkpoint=str(tmp_path))
+    assert other.progress.step == 23
+
+
+def test_a_run_that_is_evaluated_keeps_its_result(tmp_path: Path) -> None:
+    three_epochs(tmp_path)
+    before = json.loads((tmp_path / "result.json").read_text())
+    trainer = make_trainer(run_dir=tmp_path, seed=9)
+    found = trainer.test(Judged(noisy), Data(test=blobs(40)), checkpoint="last")
+    after = json.loads((tmp_path / "result.json").read_text())
+    assert after["metrics"] == before["metrics"] | found
+    assert after["data"] == before["data"] | {"test_rows": 40}
+    rest = before.keys() - {"metrics", "data"}
+    assert {name: after[name] for name in rest} == {name: before[name] for name in rest}
+    three_epochs(tmp_path)  # nothing left to do
+    again = json.loads((tmp_path / "result.json").read_text())
+    assert again["examples_per_second"] == before["examples_per_second"] > 0
+
+
+def test_without_validation_the_training_loss_is_judged(tmp_path: Path) -> None:
+    trainer = make_trainer(run_dir=tmp_path, val_every=None, max_epochs=2)
+    trainer.fit(Net(), busy_data())
+    assert trainer.best["metric"] == "train/loss"
+    assert trainer.checkpoints.best()["value"] == trainer.best["value"] > 0
 
 
 def test_without_checkpointing_nothing_is_kept_and_nothing_continued(tmp_path: Path) -> None:

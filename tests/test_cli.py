@@ -230,6 +230,128 @@ def test_a_run_is_continued_and_evaluated(run: Run, project: Path) -> None:
     assert (project / "a/config.yaml").read_text() == config
 
 
+def test_an_evaluation_takes_what_the_run_was_begun_with(run: Run, project: Path) -> None:
+    given = ("task=parts", "seed=3", "trainer.precision=mixed_bfloat16", "model.units=1")
+    assert run(*given, "run_dir=a", "data=none", "trainer.max_epochs=1")[0] == 0
+    before = result(project / "a")
+    code, out, err = run("run_dir=a", "mode=test")  # nothing needs to be said again
+    assert code == 0, err
+    after = result(project / "a")
+    assert after["metrics"] == before["metrics"]
+    assert f"test/loss {before['metrics']['test/loss']:.4f}" in out
+    # What an evaluation does not change: all but its metrics.
+    assert {k: v for k, v in after.items() if k != "metrics"} == {
+        k: v for k, v in before.items() if k != "metrics"
+    }
+    assert (after["seed"], after["precision"]) == (3, "mixed_bfloat16")
+    assert after["best"] is not None
+    assert after["examples_per_second"] > 0
+
+    # What is given explicitly holds, and a configuration that was changed meanwhile does not.
+    (project / "conf/model/small.yaml").write_text("units: 1\nhead: {dropout: 0.9}\n")
+    code, _, err = run("run_dir=a", "mode=validate", "seed=5", "trainer.precision=float32")
+    assert code == 0, err
+    assert "validating on other rows than the run did: trainer.seed is 5, was 3" in err
+    assert sys.modules["cliproj.mine"].Parts.seen["model"].head.dropout == 0.5
+    code, _, err = run("run_dir=a", "mode=validate")
+    assert code == 0, err
+    assert "other rows" not in err
+    assert result(project / "a")["metrics"] == pytest.approx(before["metrics"], rel=1e-6)
+    code, _, err = run("run_dir=a", "mode=test", "task=mine")
+    assert code == 2
+    assert "cliproj.mine.Parts" in err
+    assert "cliproj.mine.Mine" in err
+
+
+def test_a_finished_run_keeps_its_speed(run: Run, project: Path) -> None:
+    assert run("task=mine", "run_dir=a")[0] == 0
+    before = result(project / "a")
+    assert before["examples_per_second"] > 0
+    assert run("task=mine", "run_dir=a")[0] == 0
+    assert result(project / "a") == before | {"overrides": result(project / "a")["overrides"]}
+
+
+def test_a_fast_evaluation_finds_the_weights_and_writes_nothing(run: Run, project: Path) -> None:
+    assert run("task=mine", "run_dir=a")[0] == 0
+    before = {p: p.read_bytes() for p in (project / "a").rglob("*") if p.is_file()}
+    there = files(project)
+    code, out, err = run("run_dir=a", "mode=test", "trainer.fast_dev_run=4", "checkpoint=best")
+    assert code == 0, err
+    loss = result(project / "a")["metrics"]["test/loss"]  # of all 4 batches
+    assert f"test/loss {loss:.4f}" in out
+    code, _, err = run("task=mine", "mode=test", "trainer.fast_dev_run=true")
+    assert code == 0, err
+    assert files(project) == there
+    assert {p: p.read_bytes() for p in before} == before
+
+
+def test_a_run_can_be_named_as_a_checkpoint(run: Run, project: Path) -> None:
+    assert run("task=mine", "run_dir=a")[0] == 0
+    loss = result(project / "a")["metrics"]["test/loss"]
+    code, out, err = run("task=mine", "mode=test", "checkpoint=a")
+    assert code == 0, err
+    assert f"test/loss {loss:.4f}" in out
+    assert "tensorboard" in out
+    code, out, err = run("run_dir=a", "mode=predict", "loggers=[]")
+    assert code == 0, err
+    assert "tensorboard" not in out
+    code, _, err = run("run_dir=a", "mode=test", "checkpoint=77")
+    assert code == 2
+    assert "Steps there: 10" in err
+
+
+def test_fewer_rows_do_not_continue_a_run(run: Run, project: Path) -> None:
+    # The task's own argument is of the configuration; the file that it reads is not.
+    (project / "cliproj/filed.py").write_text(
+        "from pathlib import Path\nfrom cliproj.mine import Mine\n\n\nclass Filed(Mine):\n"
+        "    def build_data(self):\n        self.rows = int(Path('rows').read_text())\n"
+        "        return super().build_data()\n"
+    )
+    (project / "conf/task/filed.yaml").write_text("_target_: cliproj.filed.Filed\n")
+    (project / "rows").write_text("100")
+    assert run("task=filed", "run_dir=a", "trainer.max_steps=7")[0] == 0
+    before = result(project / "a")
+    (project / "rows").write_text("60")
+    code, _, err = run("task=filed", "run_dir=a", "trainer.max_steps=20")
+    assert code == 2
+    assert "begun with 100 training rows, now there are 60" in err
+    assert result(project / "a") == before
+
+
+def test_the_log_holds_what_the_terminal_showed(run: Run, project: Path) -> None:
+    code, _, err = run("task=mine", "run_dir=a", "trainer.max_epochs=2")
+    assert code == 0, err
+    log = (project / "a/log.txt").read_text()
+    metrics = result(project / "a")["metrics"]
+    assert "4 parameters" in log
+    assert "epoch 1, step 10:  train/loss" in log
+    assert f"epoch 2, step 20:  train/loss {metrics['train/loss']:.4f}" in log
+    assert f"test:  test/loss {metrics['test/loss']:.4f}" in log
+
+
+def test_half_floats_are_predicted_as_float32(tmp_path: Path) -> None:
+    import ml_dtypes
+
+    from framework.cli.run import save_predictions
+
+    given = {
+        "a": np.array([1.5, 2.0], ml_dtypes.bfloat16),
+        "b": np.array([1, 2]),
+        "c": np.array([b"x", b"yz"], object),
+    }
+    save_predictions(tmp_path / "p.npz", given)
+    with np.load(tmp_path / "p.npz", allow_pickle=False) as found:
+        assert {n: found[n].dtype.str for n in found} == {"a": "<f4", "b": "<i8", "c": "|S2"}
+        assert found["a"].tolist() == [1.5, 2.0]
+
+
+def test_the_version_is_this_packages(run: Run) -> None:
+    from importlib.metadata import version
+
+    code, out, _ = run("--version", plain=True)
+    assert (code, out) == (0, f"keras-task-framework {version('keras-task-framework')}\n")
+
+
 def test_another_configuration_does_not_continue_a_run(run: Run, project: Path) -> None:
     assert run("task=mine", "run_dir=a")[0] == 0
     before = {p: p.read_bytes() for p in (project / "a").rglob("*") if p.is_file()}
@@ -238,6 +360,7 @@ def test_another_configuration_does_not_continue_a_run(run: Run, project: Path) 
     assert re.search(r"^ +seed +0 +5$", err, re.MULTILINE)
     assert re.search(r"^ +optimizer.learning_rate +0.001 +0.5$", err, re.MULTILINE)
     assert "max_epochs" not in err
+    assert "trainer.seed" not in err  # it follows seed, which has a row already
     code, _, err = run("task=mine", "run_dir=a", "mode=test", "task.units=2")
     assert code == 2
     assert re.search(r"^ +task.units +1 +2$", err, re.MULTILINE)
@@ -321,6 +444,26 @@ def test_jobs_of_a_sweep_give_what_single_runs_give(run: Run, project: Path) -> 
     assert run("task=mine", "run_dir=a")[0] == 0
     second = result(project / "s/1_trainer.precision=float32")
     assert second["metrics"] == result(project / "a")["metrics"]
+
+
+def test_a_sweep_that_is_interrupted_shows_what_was_not_run(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from framework.cli import run as runs
+
+    outcomes = iter([runs.Outcome(0), runs.Outcome(130, "interrupted")])
+    monkeypatch.setattr(runs, "run", lambda job: next(outcomes))
+    code, out, _ = run("-m", "task=mine", "seed=1,2,3", "optimizer=adam,sgd", "sweep_dir=s")
+    assert code == 130
+    rows = [line.split()[:4] for line in out.splitlines() if re.match(r" \d ", line)]
+    assert rows == [
+        ["0", "seed=1", "optimizer=adam", "completed"],
+        ["1", "seed=1", "optimizer=sgd", "interrupted"],
+        ["2", "seed=2", "optimizer=adam", "not"],
+        ["3", "seed=2", "optimizer=sgd", "not"],
+        ["4", "seed=3", "optimizer=adam", "not"],
+        ["5", "seed=3", "optimizer=sgd", "not"],
+    ]
 
 
 def test_a_sweep_without_a_directory_gets_one_of_its_own(run: Run, project: Path) -> None:

@@ -35,7 +35,46 @@ CONFIGURATION = {
     "open bracket": (["task=mine", "metrics=[mse"], ["unbalanced brackets"]),
     "open quote": (["task=mine", "checkpoint='a"], ["open quote"]),
     "spaces": (["task=mine", "a b=c d"], ["cannot be read", "Quote"]),
-    "several values": (["task=mine", "seed=1,2"], ["several values: 1,2", "-m", "[1,2]"]),
+    "several values": (["task=mine", "seed=1,2"], ["several values: 1,2", "Add -m to run each"]),
+    "several tasks": (["task=mine,parts"], ["several values: mine,parts", "run each of them.\n"]),
+    "several of a list": (
+        ["task=mine", "metrics=mse,mae"],
+        ["several values: mse,mae", "-m", "metrics=[mse,mae]"],
+    ),
+    "added to no group": (
+        ["task=mine", "+trainr.max_epochs=1"],
+        ["Nothing reads", "'trainr.max_epochs'", "Did you mean 'trainer.max_epochs'?"],
+    ),
+    "added to the trainer": (
+        ["task=mine", "+trainer.max_epoch=1"],
+        ["Nothing reads", "Did you mean 'trainer.max_epochs'?"],
+    ),
+    "added at the root": (["task=mine", "+foo=1"], ["Nothing reads", "'foo'", "optimizer"]),
+    "added by force": (["task=mine", "++optimzer.x=1"], ["Did you mean 'optimizer.x'?"]),
+    "added in a sweep": (["-m", "task=mine", "+foo=1,2"], ["Nothing reads", "'foo'"]),
+    "added twice": (["task=mine", "+seed=3"], ["seed is there already", "Write seed=3."]),
+    "null for a choice": (["task=mine", "data=null"], ["data=null", "Write data=none."]),
+    "null for a list": (["task=mine", "loggers=null"], ["loggers=null", "Write loggers=[]."]),
+    "removed option": (
+        ["task=mine", "~trainer.max_epochs"],
+        ["trainer.max_epochs cannot be removed", "trainer.max_epochs=<value>"],
+    ),
+    "removed nothing": (["task=mine", "~task.unit"], ["no 'task.unit' to remove"]),
+    "sweep_dir of one run": (["task=mine", "sweep_dir=s"], ["sweep_dir is for a sweep", "Add -m"]),
+    "unknown section": (["task=mine", "--cfg", "jb"], ["cannot show 'jb'", "'job'"]),
+    "half precision": (
+        ["task=mine", "trainer.precision=float16"],
+        ["'float16'", "Did you mean 'mixed_float16'?"],
+    ),
+    "checkpoint that is not there": (
+        ["task=mine", "checkpoint=nope"],
+        ["no checkpoint 'nope'", "step-… directory"],
+    ),
+    "checkpoint of no run": (["task=mine", "checkpoint=last"], ["no run", "run_dir=<run>"]),
+    "checkpoint of a new run": (
+        ["task=mine", "mode=test", "checkpoint=best", "run_dir=a"],
+        ["no run", "where: a"],
+    ),
     "word for a number": (
         ["task=mine", "trainer.max_epochs=abc"],
         ["trainer.max_epochs", "'abc'", "a whole number"],
@@ -103,6 +142,48 @@ CODE = {
         ["task=mine", "optimizer.learning_rate=abc"],
         ["optimizer.learning_rate: 'abc' is not a number"],
     ),
+    "rate below 0": (
+        ["task=mine", "optimizer.learning_rate=-1"],
+        ["optimizer.learning_rate is -1", "Give 0 or more."],
+    ),
+    "beta out of range": (
+        ["task=mine", "optimizer.beta_1=7"],
+        ["optimizer.beta_1 is 7.0", "from 0 to below 1"],
+    ),
+    "momentum out of range": (
+        ["task=mine", "optimizer=sgd", "optimizer.momentum=2"],
+        ["optimizer.momentum is 2.0", "from 0 to 1"],
+    ),
+    "epsilon below 0": (
+        ["task=mine", "optimizer.epsilon=-1e-7"],
+        ["optimizer.epsilon is -1e-07", "Give 0 or more."],
+    ),
+    "decay below 0": (
+        ["task=mine", "optimizer=adamw", "optimizer.weight_decay=-0.1"],
+        ["optimizer.weight_decay is -0.1"],
+    ),
+    "norm of 0": (["task=mine", "optimizer.clipnorm=0"], ["optimizer.clipnorm is 0.0", "above 0"]),
+    "loss not used": (["task=mine", "loss=mse"], ["Mine never uses self.loss", "mine.py:"]),
+    "metrics not used": (
+        ["task=mine", "metrics=[mae]"],
+        ["Mine never uses self.metrics", "self.log_metrics"],
+    ),
+    "added callback without a class": (
+        ["task=mine", "+callbacks.early_stoping.patience=3"],
+        ["callbacks.early_stoping names no class", "'early_stopping'"],
+    ),
+    "added to no choice": (
+        ["task=parts", "+data.batch_size=3"],
+        ["nothing is chosen", "data=<mnist"],
+    ),
+    "monitored but never validated": (
+        ["task=mine", "callbacks=early_stopping", "trainer.val_every=null"],
+        ["val/loss is monitored, but val_every is null", "trainer.val_every=1ep"],
+    ),
+    "monitored but no batch validated": (
+        ["task=mine", "callbacks=early_stopping", "trainer.limit_val_batches=0"],
+        ["val/loss is monitored, but limit_val_batches is 0"],
+    ),
     "callback out of range": (
         ["task=mine", "callbacks=early_stopping", "callbacks.early_stopping.patience=0"],
         ["patience"],
@@ -152,7 +233,7 @@ def test_a_full_disk_is_reported_before_tensorflow_starts(
         raise OSError(errno.ENOSPC, "No space left on device", str(self))
 
     before = files(project)
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     monkeypatch.setattr("framework.cli.run._assemble", None)
     code, _, err = run("task=mine", "run_dir=out/a")
     assert code == 2
@@ -160,7 +241,18 @@ def test_a_full_disk_is_reported_before_tensorflow_starts(
     assert files(project) == before
 
 
-def test_a_part_that_the_task_never_reads_is_announced(run: Run) -> None:
-    code, _, err = run("task=mine", "loss=mse", "trainer.fast_dev_run=true")
-    assert code == 0
-    assert "Mine never uses self.loss" in err
+def test_a_part_that_a_helper_of_the_task_reads_is_used(run: Run, project: Path) -> None:
+    (project / "cliproj/helped.py").write_text(
+        "from cliproj.mine import Mine\n\n\n"
+        "def value(task, batch):\n    return task.loss(batch[1], task.model(batch[0]))\n\n\n"
+        "class Helped(Mine):\n    def train_step(self, batch):\n"
+        "        return value(self, batch)\n"
+    )
+    (project / "conf/task/helped.yaml").write_text("_target_: cliproj.helped.Helped\n")
+    code, _, err = run("task=helped", "loss=mse", "trainer.fast_dev_run=true")
+    assert code == 0, err
+
+
+def test_a_whole_number_is_a_learning_rate(run: Run) -> None:
+    code, _, err = run("task=mine", "optimizer.learning_rate=1", "trainer.fast_dev_run=true")
+    assert code == 0, err

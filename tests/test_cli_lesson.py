@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -23,6 +24,8 @@ TASKS = {
     "cifar100_subclass": (32, 32, 3),
     "cifar100_gradient_tape": (32, 32, 3),
 }
+
+QUIET = ("trainer.enable_model_summary=false", "trainer.enable_progress_bar=false")
 
 
 def image_set(shape: tuple[int, ...], classes: int, train: int = 70, test: int = 20) -> Any:
@@ -208,6 +211,8 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], list[str], list[str]]] = {
         ["batching", "lesson"],
     ),
     "option of the network": (lambda d: None, ["model.dense=3"], ["'model.dense_units'"]),
+    "no loss": (lambda d: None, ["loss=none"], ["needs a loss", "sparse_categorical_crossentropy"]),
+    "no network": (lambda d: None, ["model=none"], ["needs a model", "model=network_b"]),
     "loss for other labels": (
         lambda d: None,
         ["loss=categorical_crossentropy"],
@@ -221,9 +226,8 @@ def test_a_fault_gets_one_screen(fault: str, run: Any, here: Path) -> None:
     make, words, wanted = FAULTS[fault]
     make(here)
     task = [] if any(w.startswith("task=") for w in words) else ["task=cifar100_subclass"]
-    quiet = ["trainer.enable_model_summary=false", "trainer.enable_progress_bar=false"]
     before = files(here)
-    code, out, err = run(*task, *words, *quiet)
+    code, out, err = run(*task, *words, *QUIET)
     assert code == 2, out + err
     assert "Traceback" not in out + err
     assert len((out + err).splitlines()) <= 24
@@ -265,11 +269,41 @@ def test_a_run_directory_that_takes_nothing(
     assert not list(disk.iterdir())
 
 
-def test_a_disk_that_fills_up_in_mid_run_fails_the_run(
+def test_a_disk_too_small_for_a_checkpoint_is_left_as_it_was(
     run: Any, mounted: Callable[[str], Path]
 ) -> None:
     disk = mounted("size=64k")
-    code, _, err = run("task=mnist_functional", f"run_dir={disk}/r", "-v")
-    assert code == 1
-    assert "No space left" in err
-    assert not list(disk.glob("r/checkpoints/step-*"))  # nothing half-written counts
+    code, out, err = run("task=mnist_functional", f"run_dir={disk}/r", *QUIET)
+    assert code == 2, out + err
+    assert "No space left on device" in err
+    assert f"where: {disk}/r" in err
+    assert "run_dir=<path>" in err
+    assert "Traceback" not in out + err
+    assert len((out + err).splitlines()) <= 24
+    assert not list(disk.iterdir())
+
+
+def test_a_disk_that_fills_up_later_leaves_a_run_that_continues(
+    run: Any, mounted: Callable[[str], Path]
+) -> None:
+    disk = mounted("size=1m")
+    small = ("model.conv_filters=[2,3]", "model.dense_units=2", "optimizer=sgd", "loggers=csv")
+    words = ("task=mnist_functional", f"run_dir={disk}/r", *small, *QUIET)
+    assert run(*words)[0] == 0
+    (disk / "full").write_bytes(b"")
+    with open(disk / "full", "wb") as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"0" * 512)
+            file.flush()
+    code, out, err = run(*words, "trainer.max_epochs=3")
+    assert code == 2, out + err
+    assert "No space left on device" in err
+    if "it continues at step" not in err:
+        assert "Cannot write there" in err  # already at the start
+    assert "Traceback" not in out + err
+    assert [p.name for p in (disk / "r/checkpoints").glob("step-*")] == ["step-00000003"]
+    assert not [p for p in files(disk) if p.endswith(".tmp") or "/." in p]
+    (disk / "full").unlink()
+    code, _, err = run(*words, "trainer.max_epochs=3")
+    assert code == 0, err
+    assert json.loads((disk / "r/result.json").read_text())["global_step"] == 9

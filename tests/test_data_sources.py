@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -96,6 +97,18 @@ def test_with_val_fraction_the_arrays_are_held_once() -> None:
     assert len(held) == 2
     first, second = (source._tensors for source in sources)
     assert all(a is b for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("make", ["known", "generator", "Batches"])
+def test_val_fraction_needs_arrays(make: str) -> None:
+    stream = globals()[make]
+    data = Data(train=stream if make == "generator" else stream(), val_fraction=0.5)
+    for opened in (lambda: open_train(data, seed=0), lambda: open_eval(data, "val", seed=0)):
+        with pytest.raises(UserError, match="val_fraction needs arrays") as error:
+            opened()
+        assert error.value.where == "data.val_fraction"
+    with pytest.raises(UserError, match="val_fraction needs arrays"):
+        fitted(Net(), data)
 
 
 def test_arrays_are_kept_as_they_are_stored_and_scaled_in_the_graph() -> None:
@@ -341,6 +354,13 @@ def test_batch_shuffled_streams_and_seeds_agree_between_two_runs() -> None:
         (3.0, "no array of rows", "data.train"),
         ([[1.0, 2.0]], "no array of rows", "data.train"),
         ((X, 3), "no array of rows", "data.train"),
+        (
+            (np.array([[1], [2, 3]], object), Y[:2]),
+            "0 of the train set is an array of Python",
+            "data.train",
+        ),
+        ((tf.Variable(X), Y), "0 of the train set is a variable", "data.train"),
+        (lambda: None, "the train generator is a function that returns NoneType", "data.train"),
         (lambda: iter(()), "the train generator yields no batch", "data.train"),
         (tf.data.Dataset.range(0), "the train set has no batches", "data.train"),
     ],
@@ -374,6 +394,13 @@ def test_nan_in_the_inputs_names_the_first_row(part: str, value: float) -> None:
     [
         {"batch_size": 0},
         {"batch_size": 2.5},
+        {"batch_size": "8"},
+        {"batch_size": True},
+        {"batch_size": None},
+        {"val_fraction": "0.1"},
+        {"val_fraction": None},
+        {"map": 3},
+        {"augment": "flip"},
         {"eval_batch_size": -1},
         {"val_fraction": 1.0},
         {"val_fraction": -0.1},
@@ -404,3 +431,103 @@ def test_predict_on_streams_and_several_sets() -> None:
     expected = X @ task.model.get_weights()[0] + task.model.get_weights()[1]
     for name in sets:
         assert found[name] == pytest.approx(expected, abs=1e-5)
+
+
+def test_numpys_numbers_are_numbers() -> None:
+    sizes = {"batch_size": np.int64(5), "eval_batch_size": np.uint8(3)}
+    data = Data(train=(X, Y), val_fraction=np.float32(0.5), **sizes)
+    assert (type(data.batch_size), data.batch_size, data.eval_batch_size) == (int, 5, 3)
+    options = {"max_steps": np.int64(3), "limit_train_batches": np.int32(1)}
+    trainer = fitted(Net(), data, max_epochs=np.int64(9), **options)
+    assert (trainer.progress.step, trainer.progress.epoch) == (3, 3)
+
+
+class Failing(keras.utils.PyDataset):
+    """Batches of which one is faulty."""
+
+    def __init__(self, at: int, how: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.at, self.how = at, how
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> Any:
+        if index == self.at and self.how == "raise":
+            raise KeyError("no such file")
+        if index == self.at and self.how == "shape":
+            return X[:4, :2], Y[:4]
+        if index == self.at and self.how == "structure":
+            return X[:4]
+        return X[:4], Y[:4]
+
+    def on_epoch_end(self) -> None:
+        if self.how == "epoch":
+            raise KeyError("no such order")
+
+
+def failing(at: int, how: str) -> Any:
+    def batches() -> Iterator[Any]:
+        source = Failing(at, how)
+        for index in range(3):
+            yield source[index]
+
+    return batches
+
+
+@pytest.mark.parametrize("engine", ["graph", "eager"])
+@pytest.mark.parametrize(("make", "kind"), [(failing, "generator"), (Failing, "PyDataset")])
+@pytest.mark.parametrize("part", ["train", "val", "predict"])
+@pytest.mark.parametrize("at", [0, 2])
+def test_what_the_users_batches_raise_is_said_in_their_terms(
+    make: Any, kind: str, part: str, at: int, engine: str
+) -> None:
+    data = Data(**{"train": (X, Y), part: make(at, "raise")})
+    trainer = make_trainer(engine=engine)
+    run = trainer.predict if part == "predict" else trainer.fit
+    with pytest.raises(UserError) as error:
+        run(Net(), data)
+    assert error.value.what == f"the {part} {kind} failed: KeyError: 'no such file'"
+    line = 1 + next(i for i, x in enumerate(SOURCE) if "no such file" in x)
+    assert error.value.where == f"data.{part}, tests/test_data_sources.py:{line}"
+    assert isinstance(error.value.__cause__, KeyError)
+
+
+SOURCE = Path(__file__).read_text().splitlines()
+
+
+@pytest.mark.parametrize(("make", "kind"), [(failing, "generator"), (Failing, "PyDataset")])
+@pytest.mark.parametrize(
+    ("how", "found"), [("shape", "(float32 [4, 2], int64 [4])"), ("structure", "float32 [4, 6]")]
+)
+def test_a_batch_unlike_the_first_is_refused(make: Any, kind: str, how: str, found: str) -> None:
+    with pytest.raises(UserError) as error:
+        fitted(Net(), Data(train=make(1, how)))
+    wanted = "(float32 [None, 6], int64 [None])"
+    assert error.value.what == f"the train {kind} gives a batch of {found}, after one of {wanted}"
+    assert error.value.where == "data.train"
+
+
+def test_a_pydataset_that_fails_between_two_epochs() -> None:
+    with pytest.raises(UserError, match="the train PyDataset failed: KeyError: 'no such order'"):
+        fitted(Net(), Data(train=Failing(9, "epoch")), max_epochs=2)
+
+
+PAIR = (X, Y)
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "names"),
+    [
+        (PAIR, {"a": PAIR, "b": PAIR}, {"a", "b"}),
+        (PAIR, {"a": [X, Y], "b": [X, Y]}, {"a", "b"}),
+        ({"x": X, "y": Y}, {"a": {"x": X, "y": Y}, "b": {"x": X, "y": Y}}, {"a", "b"}),
+        (PAIR, {"a": known(), "b": generator}, {"a", "b"}),
+        ({"x": X, "y": Y}, {"x": X, "y": Y}, {""}),
+        # Nested dicts, but of the training set's names: one set.
+        ({"x": (X, X), "y": (Y, Y)}, {"x": (X, X), "y": (Y, Y)}, {""}),
+        (PAIR, {"x": PAIR, "y": Y}, {""}),
+    ],
+)
+def test_one_set_or_several(train: Any, val: Any, names: set[str]) -> None:
+    assert open_eval(Data(train=train, val=val), "val", seed=0).keys() == names

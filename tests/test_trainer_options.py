@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,12 @@ import tensorflow as tf
 from helpers import FEATURES, LogRows, Net, Rows, blobs, differing, fitted, make_trainer, noisy
 
 from framework import Callback, Data, Every, Task, Trainer, TrainingFailed, UserError
+from framework.callbacks.checkpoint import Checkpoint
+from framework.callbacks.early_stopping import EarlyStopping
+from framework.checks import check_listeners
 from framework.data.source import limited
 from framework.loggers.csv import CSVLogger
+from framework.metrics import named_metrics
 
 DATA = Data(
     train=blobs(40), val=blobs(20, 1), test=blobs(28, 2), batch_size=8
@@ -223,6 +228,98 @@ def test_a_value_out_of_range_is_refused_by_name(option: dict[str, Any]) -> None
     with pytest.raises(UserError) as error:
         Trainer(**option)
     assert error.value.where == f"trainer.{next(iter(option))}"
+
+
+@pytest.mark.parametrize(
+    ("option", "fix"),
+    [
+        ({"max_epochs": "3"}, "a whole number or null"),
+        ({"max_epochs": True}, "a whole number or null"),
+        ({"max_steps": 2.0}, "a whole number or null"),
+        ({"limit_train_batches": "all"}, "a number"),
+        ({"limit_val_batches": True}, "a number"),
+        ({"seed": None}, "a whole number"),
+        ({"deterministic": "yes"}, "true or false"),
+        ({"val_every": 5}, "500st"),
+        ({"log_every": None}, "500st"),
+        ({"clip_norm": "1"}, "a number or null"),
+        ({"precision": 32}, "text"),
+        ({"precision": "bfloat16"}, "'mixed_bfloat16'"),
+    ],
+)
+def test_an_option_of_another_type_is_refused(option: dict[str, Any], fix: str) -> None:
+    with pytest.raises(UserError) as error:
+        Trainer(**option)
+    ((name, value),) = option.items()
+    assert error.value.what == f"{name} is {value!r}"
+    assert error.value.where == f"trainer.{name}"
+    assert fix in str(error.value.fix)
+
+
+def test_moments_may_be_given_as_objects() -> None:
+    log = LogRows()
+    every = {"log_every": Every("2st"), "val_every": Every("4st"), "max_time": Every("1h")}
+    trainer = fitted(Net(), DATA, callbacks=[log], **every)
+    assert [step for step, _ in log.rows] == [2, 4, 5]
+    assert [step for step, _ in log.val] == [4, 5]
+    assert trainer.config.max_time == "1h"
+
+
+@pytest.mark.parametrize("options", [{"val_every": None}, {"limit_val_batches": 0}])
+def test_what_is_never_validated_cannot_be_monitored(options: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=f"val/loss is monitored, but {next(iter(options))} is"):
+        fitted(Net(), DATA, callbacks=[EarlyStopping("val/loss")], **options)
+    assert not fitted(Net(), DATA, **options).has_validation
+
+
+@pytest.mark.parametrize("make", [EarlyStopping, Checkpoint])
+@pytest.mark.parametrize("monitor", [3, ["val/loss"]])
+def test_a_monitor_is_a_name(make: Any, monitor: Any) -> None:
+    with pytest.raises(UserError) as error:
+        make(monitor=monitor)
+    assert f"monitor is {monitor!r}" in error.value.what
+
+
+def test_early_stopping_needs_a_monitor_and_takes_numpys_numbers() -> None:
+    with pytest.raises(UserError, match="monitor is None"):
+        EarlyStopping(monitor=None)
+    with pytest.raises(UserError, match=r"min_delta is '0\.1'"):
+        EarlyStopping(min_delta="0.1")
+    assert EarlyStopping(patience=np.int64(2)).patience == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"callbacks": LogRows()}, "no list"),
+        ({"callbacks": [LogRows]}, "holds the class LogRows"),
+        ({"callbacks": ["early_stopping"]}, "holds 'early_stopping', which is no Callback"),
+        ({"loggers": "csv"}, "loggers is 'csv', no list"),
+        ({"loggers": [LogRows()]}, "which is no Logger"),
+        ({"run_dir": 3}, "run_dir is 3"),
+        ({"run_dir": ""}, "run_dir is empty"),
+    ],
+)
+def test_listeners_of_another_type_are_refused(given: dict[str, Any], message: str) -> None:
+    everything = {"callbacks": [], "loggers": (), "run_dir": Path("a"), **given}
+    with pytest.raises(UserError, match=re.escape(message)):
+        check_listeners(**everything)
+
+
+def test_metrics_by_name() -> None:
+    sparse, mean = keras.metrics.sparse_categorical_accuracy, keras.metrics.MeanAbsoluteError()
+    assert named_metrics(None) == {}
+    assert named_metrics("accuracy") == {"accuracy": sparse}
+    assert named_metrics(["accuracy", mean]) == {"accuracy": sparse, mean.name: mean}
+    assert named_metrics({"a": "accuracy", "b": sparse}) == {"a": sparse, "b": sparse}
+    assert named_metrics([sparse]) == {"sparse_categorical_accuracy": sparse}
+    assert isinstance(named_metrics([keras.metrics.AUC])["auc"], keras.metrics.AUC)
+    assert "poisson" in named_metrics(["poisson"])  # one that only Keras knows
+    with pytest.raises(UserError) as error:
+        named_metrics(["acuracy"])
+    assert error.value.fix == "Did you mean 'accuracy'?"
+    with pytest.raises(UserError, match="3 is no metric"):
+        named_metrics([3])
 
 
 class Poison(Net):

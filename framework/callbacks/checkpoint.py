@@ -29,6 +29,8 @@ class Checkpoint(Callback):
     """
 
     def __init__(self, monitor: str | None = None, mode: str = "auto") -> None:
+        if monitor is not None:
+            Monitor(monitor, mode, where="callbacks.checkpoint")  # refuses what is none
         self.monitor, self._mode = monitor, mode
         self._best: dict[str, Any] = {}
         self._saved_at: int | None = None
@@ -79,7 +81,9 @@ class Checkpoint(Callback):
 
 
 def _first_choice(trainer: Trainer) -> str:
-    default = "val/loss" if trainer.has_validation else "train/loss"
+    if not trainer.has_validation:
+        return "train/loss"
+    default = "val/loss"
     names = sorted(trainer.metric_names)
     evaluated = [name for name in names if name.startswith("val/")]
     return default if default in names or not evaluated else evaluated[0]

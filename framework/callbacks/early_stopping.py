@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -46,19 +47,22 @@ class EarlyStopping(Callback):
         min_delta: float = 0.0,
         start_from_epoch: int = 0,
     ) -> None:
+        given: object = monitor
+        if not isinstance(given, str):
+            _refuse("monitor", given, "a full name: val/loss or train/loss")
         self._stage, _, name = monitor.partition("/")
         if self._stage not in ("train", "val") or not name:
             name = monitor.rpartition("/")[2] or "loss"
             _refuse("monitor", monitor, f"a full name: val/{name} or train/{name}")
-        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
+        if not _is_whole(patience) or patience < 1:
             _refuse("patience", patience, "a whole number of at least 1")
-        if isinstance(start_from_epoch, bool) or not isinstance(start_from_epoch, int):
+        if not _is_whole(start_from_epoch):
             _refuse("start_from_epoch", start_from_epoch, "a whole number of epochs")
         if start_from_epoch < 0:
             _refuse("start_from_epoch", start_from_epoch, "0 or more")
         self.monitor = Monitor(monitor, mode, min_delta=min_delta, where=_WHERE)
-        self.patience = patience
-        self.start_from_epoch = start_from_epoch
+        self.patience = int(patience)
+        self.start_from_epoch = int(start_from_epoch)
         self.best: float | None = None
         self.waited = 0
         self._epoch = 1
@@ -110,6 +114,10 @@ class EarlyStopping(Callback):
         times = f"{self.waited} {unit}{'s' if self.waited > 1 else ''}"
         missed = "been a number" if self.best is None else f"improved on {self.best:.4g}"
         trainer.stop(f"early stopping: {self.monitor.name} has not {missed} for {times}")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _refuse(name: str, value: object, wanted: str) -> None:

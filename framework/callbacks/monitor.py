@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import numbers
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from framework.errors import UserError, closest
 
@@ -36,15 +37,23 @@ class Monitor:
     def __init__(
         self, name: str, mode: str = "auto", *, min_delta: float = 0.0, where: str = "callbacks"
     ) -> None:
+        if not isinstance(name, str) or not name:
+            raise UserError(
+                f"monitor is {name!r}",
+                where=f"{where}.monitor",
+                fix="Give a metric's full name: val/loss or train/loss.",
+            )
         if mode not in ("auto", "min", "max"):
             raise UserError(
                 f"mode is {mode!r}",
                 where=f"{where}.mode",
-                fix=closest(mode, ("auto", "min", "max")),
+                fix=closest(str(mode), ("auto", "min", "max")),
             )
-        if not 0 <= min_delta < math.inf:
+        delta: Any = min_delta
+        number = isinstance(delta, numbers.Real) and not isinstance(delta, bool)
+        if not (number and 0 <= delta < math.inf):
             raise UserError(
-                f"min_delta is {min_delta}", where=f"{where}.min_delta", fix="Give 0 or more."
+                f"min_delta is {delta!r}", where=f"{where}.min_delta", fix="Give 0 or more."
             )
         self.name, self.min_delta, self._where = name, min_delta, where
         self.mode = ("max" if _higher_is_better(name) else "min") if mode == "auto" else mode
@@ -63,14 +72,15 @@ class Monitor:
         """Refuse a metric that nothing is going to log.
 
         Raises:
-            UserError: The name starts with `val/` and there is no validation data, or no compiled
-                step logs it.
+            UserError: The name starts with `val/` and nothing is validated, or no compiled step
+                logs it.
         """
         if self.name.startswith("val/") and not trainer.has_validation:
+            why, fix = _why_none(trainer)
             raise UserError(
-                f"{self.name} is monitored, but there is no validation data",
+                f"{self.name} is monitored, but {why}",
                 where=f"{self._where}.monitor",
-                fix="Hold some back (data.val_fraction=0.1), or monitor train/loss.",
+                fix=f"{fix}, or monitor train/loss.",
             )
         names = trainer.metric_names
         if names and self.name not in names:
@@ -93,6 +103,15 @@ class Monitor:
                 fix=closest(self.name, trainer.metrics),
             )
         return float(trainer.metrics[self.name])
+
+
+def _why_none(trainer: Trainer) -> tuple[str, str]:
+    """Return why nothing is validated, and what to do about it."""
+    if trainer.config.val_every is None:
+        return "val_every is null: nothing is validated", "Give trainer.val_every=1ep"
+    if not trainer.config.limit_val_batches:
+        return "limit_val_batches is 0: nothing is validated", "Allow some batches"
+    return "there is no validation data", "Hold some back (data.val_fraction=0.1)"
 
 
 def _higher_is_better(name: str) -> bool:

@@ -20,7 +20,9 @@ class StopOnNaN(Callback):
     """Ends the run as failed when a logged training loss is NaN or infinite.
 
     It looks only at losses that were read for the log anyway, so it costs nothing, and knows the
-    step to within `log_every`.
+    step to within `log_every`. A loss is any training value with `loss` in its name; a task that
+    logs none has its weights looked at once an epoch. Under `mixed_float16` a loss that is not
+    finite is left to the loss scale until that can be lowered no further, or a weight is bad.
     """
 
     def __init__(self) -> None:
@@ -32,24 +34,37 @@ class StopOnNaN(Callback):
 
     def on_log(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
         """Look at the loss."""
-        loss = metrics.get("train/loss")
         step = trainer.progress.step
-        if loss is None or math.isfinite(loss) or trainer.recovers_from_overflow:
+        losses = {k: v for k, v in metrics.items() if _is_loss(k)}
+        bad = {name: value for name, value in losses.items() if not math.isfinite(value)}
+        # A step that logs no loss is judged by what it has made of the weights, once an epoch.
+        epoch_over = any(name.endswith("_epoch") for name in metrics)
+        weight = self._bad_weight(trainer) if bad or (epoch_over and not losses) else None
+        if not (bad or weight) or (weight is None and trainer.recovers_from_overflow):
             self._last_good = step
             return
         first, last = self._last_good + 1, step
         steps = f"step {last}" if first == last else f"steps {first} to {last}"
+        name, value = next(iter(bad.items()), ("a weight", math.nan))
+        what = "the training loss" if name == "train/loss" else name
         raise TrainingFailed(
-            f"the training loss became {loss} in {steps} (epoch {trainer.progress.epoch + 1})",
-            where=self._bad_weight(trainer),
+            f"{what} became {value} in {steps} (epoch {trainer.progress.current_epoch})",
+            where=f"the first weight that is not finite is {weight}"
+            if weight
+            else "all weights are still finite",
             fix="Lower the learning rate (optimizer.learning_rate=1e-4), look at the data, or "
             "find the exact step with trainer.log_every=1st.",
         )
 
-    def _bad_weight(self, trainer: Trainer) -> str:
+    def _bad_weight(self, trainer: Trainer) -> str | None:
         for model in models_of(trainer.task.model).values():
             for variable in model.variables:
                 value = np.asarray(variable.numpy())
                 if value.dtype.kind not in "biu" and not np.isfinite(value.astype("f4")).all():
-                    return f"the first weight that is not finite is {variable.path}"
-        return "all weights are still finite"
+                    return str(variable.path)
+        return None
+
+
+def _is_loss(name: str) -> bool:
+    stage, _, rest = name.partition("/")
+    return stage == "train" and "loss" in rest and rest != "loss_scale"

@@ -59,5 +59,36 @@ def load_variables(variables: Sequence[Any], state: Mapping[str, Any], what: str
         variable.assign(value)
 
 
+def check_same_data(
+    then: Mapping[str, Any], now: Mapping[str, Any], *, batch: int, own: bool
+) -> None:
+    """Refuse to go on in the middle of an epoch, or of a run, with a training set of other length.
+
+    Args:
+        then: The `rows` and the `steps` of an epoch when the checkpoint was saved; None unknown.
+        now: The same of the present data.
+        batch: Batches of its epoch that the checkpoint has behind it.
+        own: It is the run's own checkpoint, not one to start anew from.
+
+    Raises:
+        UserError: They differ, or the epoch is over before that batch.
+    """
+    for name, unit, looked_at in (("rows", "rows", own), ("steps", "batches in an epoch", False)):
+        before, after = then.get(name), now.get(name)
+        if (looked_at or batch) and None not in (before, after) and before != after:
+            raise UserError(
+                f"the run was begun with {before:,} training {unit}, now there are {after:,}",
+                where="data.train",
+                fix="Continue with the same data and limits, or begin anew in another run_dir.",
+            )
+    steps = now.get("steps")
+    if steps is not None and batch > steps:
+        raise UserError(
+            f"the checkpoint is {batch:,} batches into an epoch that has only {steps:,} now",
+            where="data.train",
+            fix="Continue with the same data and limits, or begin anew in another run_dir.",
+        )
+
+
 def _key(index: int, variable: Any) -> str:
     return f"{index:04d}:{variable.path}"

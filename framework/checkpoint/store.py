@@ -114,7 +114,8 @@ class CheckpointStore:
         """Return the checkpoint that a word means.
 
         Args:
-            which: `last`, `best`, a step number, or the path of a checkpoint.
+            which: `last`, `best`, a step number, or the path of a checkpoint; or that of a run,
+                which means its best one, else its last.
 
         Raises:
             UserError: There is none.
@@ -129,12 +130,20 @@ class CheckpointStore:
             return self.path(int(which))
         if which not in ("last", "best") and (Path(which) / _MANIFEST).exists():
             return Path(which)
+        run = CheckpointStore(Path(which) / "checkpoints")
+        if which not in ("last", "best") and run.steps():
+            return run.favourite()
         there = ", ".join(map(str, steps)) or "none"
         raise UserError(
             f"there is no checkpoint {which!r}",
-            where=str(self.directory),
-            fix=f"Steps there: {there}. Give last, best, one of these steps, or a path.",
+            where=str(self.directory.resolve()) if steps else f"checkpoint={which}",
+            fix=f"Steps there: {there}. Give last, best, one of these steps, or the path of a "
+            "step-… directory or of a run.",
         )
+
+    def favourite(self) -> Path:
+        """Return the best checkpoint, or the last where none is best."""
+        return self.find("best" if (self.best() or {}).get("step") in self.steps() else "last")
 
     def best(self) -> dict[str, Any] | None:
         """Return which checkpoint is best: its step, metric and value."""
@@ -147,9 +156,12 @@ class CheckpointStore:
     def mark_best(self, step: int, metric: str, value: float) -> None:
         """Record that the checkpoint of `step` is the best so far."""
         aside = self.directory / f".best-{os.getpid()}.json"
-        aside.write_text(json.dumps({"step": step, "metric": metric, "value": value}))
-        _fsync(aside)
-        os.replace(aside, self.directory / "best.json")
+        try:
+            aside.write_text(json.dumps({"step": step, "metric": metric, "value": value}))
+            _fsync(aside)
+            os.replace(aside, self.directory / "best.json")
+        finally:
+            aside.unlink(missing_ok=True)
 
     def keep(self, steps: set[int]) -> None:
         """Delete every checkpoint of another step."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-import logging
 import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -18,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from framework.callbacks.base import Callback
 from framework.errors import TrainingFailed, UserError, closest
+from framework.groups.optimizers import in_range
+from framework.groups.root import GROUPS
 from framework.task import Task
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 PARTS = ("data", "optimizer", "loss", "metrics", "model")
 """The config nodes that a task's constructor may take, by name."""
 
-_log = logging.getLogger("framework")
+_LIBRARIES = ("keras", "tensorflow", "numpy", "framework")
 
 
 def build_task(config: Mapping[str, Any], chosen: Collection[str]) -> Task:
@@ -56,12 +57,19 @@ def build_task(config: Mapping[str, Any], chosen: Collection[str]) -> Task:
     accepted, anything = _parameters(cls)
     own = {name: build(value, f"task.{name}") for name, value in given.items() if name[0] != "_"}
     _check_arguments(cls, own, accepted, anything)
+    schedule = config.get("schedule") or {}
+    if schedule:
+        _check_node("schedule", schedule)
+        _check_scheduled(cls, config.get("optimizer"), own, accepted, anything)
     _check_used(cls, chosen, accepted, anything)
     parts = {}
     for name in PARTS:
         node = config.get(name)
         takes = name in accepted or (anything and (name != "model" or bool(node)))
         if node and takes and name not in own:
+            _check_node(name, node)
+            node = in_range(node) if name == "optimizer" else node
+            node = scheduled(node, schedule) if name == "optimizer" else node
             parts[name] = build_part(name, node)
     arguments = {**parts, **own}
     missing = [n for n, p in accepted.items() if p.default is p.empty and n not in arguments]
@@ -130,14 +138,35 @@ def build_part(name: str, node: Any) -> Any:
     if name == "model":
         return _namespace(build(node, name))
     if name == "optimizer":
-        rate = node.get("learning_rate", 0.0)
-        if isinstance(rate, bool) or not isinstance(rate, (int, float, dict)):
-            raise UserError(
-                f"optimizer.learning_rate: {rate!r} is not a number",
-                where="optimizer.learning_rate",
-                fix="Give a number, or a node with a _target_ for a schedule.",
-            )
+        _check_rate(node.get("learning_rate", 0.0))
     return build(node, name)
+
+
+def scheduled(optimizer: Mapping[str, Any], schedule: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an optimizer's node with a schedule as its learning rate.
+
+    Args:
+        optimizer: The node, whose `learning_rate` is a number.
+        schedule: That of the schedule, or an empty one for none. Its rate, if it is null, becomes
+            the optimizer's.
+
+    Raises:
+        UserError: The optimizer has a schedule already.
+    """
+    if not schedule:
+        return dict(optimizer)
+    rate = optimizer.get("learning_rate")
+    if isinstance(rate, dict):
+        raise UserError(
+            "optimizer.learning_rate is a schedule already",
+            where="schedule",
+            fix="Give it a number, or choose schedule=none.",
+        )
+    rates = ("peak", "initial_learning_rate")
+    unset = [name for name in rates if name in schedule and schedule[name] is None]
+    if unset:
+        _check_rate(rate)
+    return {**optimizer, "learning_rate": {**schedule, **dict.fromkeys(unset, rate)}}
 
 
 def build_named(group: str, node: Any) -> dict[str, Any]:
@@ -148,6 +177,13 @@ def build_named(group: str, node: Any) -> dict[str, Any]:
             where=f"conf/{group}/<name>.yaml",
             fix=f"Begin the file with `# @package {group}.<name>`.",
         )
+    for name, value in node.items():
+        if not (isinstance(value, dict) and "_target_" in value):
+            raise UserError(
+                f"{group}.{name} names no class: nothing of that name is chosen",
+                where=f"{group}.{name}",
+                fix=closest(name, GROUPS[group]),
+            )
     return {name: build(value, f"{group}.{name}") for name, value in node.items()}
 
 
@@ -233,6 +269,27 @@ def quiet_stderr() -> Iterator[None]:
             os.close(saved)
 
 
+def _check_node(name: str, node: Any) -> None:
+    """Refuse options of a group in which nothing is chosen that they could belong to."""
+    if name in ("data", "optimizer", "loss", "schedule") and not (
+        isinstance(node, dict) and "_target_" in node
+    ):
+        raise UserError(
+            f"Options of {name} are given, but nothing is chosen in it",
+            where=name,
+            fix=f"Choose one: {name}=<{'|'.join(n for n in GROUPS[name] if n != 'none')}>",
+        )
+
+
+def _check_rate(rate: Any) -> None:
+    if isinstance(rate, bool) or not isinstance(rate, (int, float, dict)):
+        raise UserError(
+            f"optimizer.learning_rate: {rate!r} is not a number",
+            where="optimizer.learning_rate",
+            fix="Give a number, or a node with a _target_ for a schedule.",
+        )
+
+
 def _namespace(value: Any) -> Any:
     if isinstance(value, dict):
         return SimpleNamespace(**{str(k): _namespace(v) for k, v in value.items()})
@@ -311,6 +368,37 @@ def _check_arguments(
             )
 
 
+def _check_scheduled(
+    cls: type, optimizer: Any, own: Mapping[str, Any], accepted: Mapping[str, Any], anything: bool
+) -> None:
+    """Refuse a schedule that would have no effect."""
+    if not optimizer:
+        raise UserError(
+            "A schedule is chosen, but no optimizer",
+            where="schedule",
+            fix="Choose one: optimizer=adam.",
+        )
+    if "optimizer" in own or not ("optimizer" in accepted or anything):
+        what = "has an optimizer of its own" if "optimizer" in own else "takes no optimizer"
+        raise UserError(
+            f"{cls.__name__} {what}: schedule= would have no effect",
+            where=_place(vars(cls).get("__init__", cls)),
+            fix="Leave schedule out, or give its __init__ a parameter 'optimizer'.",
+        )
+    _check_method(cls, "schedule", "optimizer", "configure_optimizers")
+
+
+def _check_method(cls: type, choice: str, part: str, method: str) -> None:
+    """Refuse a choice that the task's own method makes nothing of."""
+    written = next(c for c in cls.__mro__ if method in vars(c)) is not Task
+    if written and not {part, "super", "getattr"} & _names(getattr(cls, method)):
+        raise UserError(
+            f"{cls.__name__}.{method} does not use self.{part}: {choice}= would have no effect",
+            where=_place(getattr(cls, method)),
+            fix=f"Leave {choice} out, or make {method} use self.{part}.",
+        )
+
+
 def _check_used(
     cls: type, chosen: Collection[str], accepted: Mapping[str, Any], anything: bool
 ) -> None:
@@ -324,25 +412,46 @@ def _check_used(
                 fix=f"Leave {part} out, or give its __init__ a parameter {part!r}.",
             )
         method = {"data": "build_data", "optimizer": "configure_optimizers"}.get(part)
-        written = method and next(c for c in cls.__mro__ if method in vars(c)) is not Task
-        if written and not {part, "super", "getattr"} & _names(getattr(cls, str(method))):
-            raise UserError(
-                f"{cls.__name__}.{method} does not use self.{part}: {part}= would have no effect",
-                where=_place(getattr(cls, str(method))),
-                fix=f"Leave {part} out, or make {method} use self.{part}.",
-            )
+        if method:
+            _check_method(cls, part, part, method)
         if part in ("loss", "metrics") and not _mentions(cls, part):
-            _log.warning("%s never uses self.%s: %s= has no effect.", cls.__name__, part, part)
+            how = f"self.{part}" + (" or self.log_metrics" if part == "metrics" else "")
+            raise UserError(
+                f"{cls.__name__} never uses self.{part}: {part}= would have no effect",
+                where=_place(cls),
+                fix=f"Leave {part} out, or use {how} in the steps.",
+            )
 
 
 def _mentions(cls: type, part: str) -> bool:
+    """Tell whether the task's own code, or a function that it calls, uses `self.<part>`."""
     wanted = {part, "getattr", "log_metrics"} if part == "metrics" else {part, "getattr"}
     own = [c for c in cls.__mro__ if c not in Task.__mro__]
-    functions = [v for c in own for v in vars(c).values() if inspect.isfunction(v)]
+    members = [
+        f
+        for c in own
+        for v in vars(c).values()
+        for f in ([v.fget, v.fset] if isinstance(v, property) else [getattr(v, "__func__", v)])
+    ]
+    members = [getattr(f, "python_function", f) for f in members]  # of a tf.function
+    functions = [f for f in members if inspect.isroutine(f)]
     named = {
         n for f in functions if f.__name__ == "__init__" for n in inspect.signature(f).parameters
     }
-    return part in named or any(wanted & _names(f) for f in functions)
+    return part in named or any(wanted & _names(f) for f in _reached(functions))
+
+
+def _reached(functions: Iterable[Any], depth: int = 3) -> list[Any]:
+    """Return functions and the Python functions of their modules that they call by name."""
+    found = {id(f): f for f in functions}
+    for function in list(found.values()) if depth else ():
+        known = getattr(inspect.unwrap(function), "__globals__", {})
+        names = _names(function)
+        modules = [known[n] for n in names if isinstance(known.get(n), ModuleType)]
+        modules = [m for m in modules if m.__name__.split(".")[0] not in _LIBRARIES]
+        called = [known.get(n) for n in names] + [vars(m).get(n) for m in modules for n in names]
+        found |= {id(f): f for f in _reached(filter(inspect.isfunction, called), depth - 1)}
+    return list(found.values())
 
 
 def _names(function: Any) -> set[str]:

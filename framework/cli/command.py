@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -33,6 +34,7 @@ _FLAGS = {
     "-i": True,
 }  # fmt: skip
 _SHOWING = {"--hydra-help", "--version", "--shell-completion", "-sc", "--cfg", "-c", "--info", "-i"}
+_SECTIONS = ("job", "hydra", "all")
 _OWN_FLAGS = ("--help", "-h", "-v", "--verbose")
 
 
@@ -85,12 +87,20 @@ class Arguments:
                 if name in ("--config-dir", "-cd"):
                     found.config_dir = Path(value)
                 else:
+                    _check_flag(name, value)
                     found.flags += [name, value]
         if found.config_dir is None and Path("conf").is_dir():
             found.config_dir = Path("conf")
         elif found.config_dir is not None and not found.config_dir.is_dir():
             raise UserError("There is no such directory", where=f"--config-dir {found.config_dir}")
         return found
+
+
+def _check_flag(name: str, value: str) -> None:
+    if name in ("--cfg", "-c") and value not in _SECTIONS:
+        raise UserError(
+            f"--cfg cannot show {value!r}", where=f"{name} {value}", fix=closest(value, _SECTIONS)
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -137,6 +147,9 @@ def _main(arguments: Arguments) -> int:
     if arguments.help:
         print(help_text(arguments.config_dir))
         return 0
+    if "--version" in arguments.flags:
+        print(f"keras-task-framework {version('keras-task-framework')}")
+        return 0
     if not arguments.overrides and not arguments.flags:
         print(usage(arguments.config_dir), file=sys.stderr)
         return 2
@@ -145,6 +158,11 @@ def _main(arguments: Arguments) -> int:
         sys.path.insert(0, os.getcwd())
     if arguments.verbose:
         arguments.overrides.append("debug=true")
+    if not arguments.multirun:
+        from framework.cli.earlier import with_earlier
+
+        _check_sweep_dir(arguments.overrides)
+        arguments.overrides = with_earlier(arguments.overrides)
     if arguments.only_shows:
         _with_hydra(arguments, lambda config: None)
         return 0
@@ -165,9 +183,10 @@ def _main(arguments: Arguments) -> int:
 def _sweep(arguments: Arguments) -> int:
     from hydra.core.hydra_config import HydraConfig
 
+    from framework.cli.earlier import key_of
     from framework.cli.run import Outcome, run
     from framework.cli.run_dir import make_dirs, make_unique, remove_empty, writing
-    from framework.cli.sweep import SweepJob, fixed_keys, job_name, key_of, print_table
+    from framework.cli.sweep import SweepJob, fixed_keys, job_name, planned_jobs, print_table
 
     given = [
         o.partition("=")[2].strip("'\"") for o in arguments.overrides if key_of(o) == "sweep_dir"
@@ -202,6 +221,11 @@ def _sweep(arguments: Arguments) -> int:
     except KeyboardInterrupt:
         if not jobs:
             raise
+        jobs += [
+            SweepJob(number, varied, Outcome(0, "not run"))
+            for number, varied in enumerate(planned_jobs(_swept(arguments.overrides)))
+            if number > jobs[-1].number
+        ]
     finally:
         if not any(job.outcome.run_dir for job in jobs):
             if sweep_dir in made:
@@ -209,6 +233,21 @@ def _sweep(arguments: Arguments) -> int:
             remove_empty(made)
     print_table(jobs, sweep_dir)
     return next((j.outcome.code for j in jobs if j.outcome.code), 0)
+
+
+def _swept(overrides: Sequence[str]) -> list[str]:
+    return [o for o in overrides if not o.startswith(("hydra.", "hydra/"))]
+
+
+def _check_sweep_dir(overrides: Sequence[str]) -> None:
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        if key == "sweep_dir" and value not in ("null", ""):
+            raise UserError(
+                "sweep_dir is for a sweep, and this is one run",
+                where=override,
+                fix=f"Add -m to sweep, or say where the run goes: run_dir={value}",
+            )
 
 
 def _check_run_dir(overrides: Sequence[str]) -> None:
@@ -227,7 +266,8 @@ def _job(arguments: Arguments, config: Any, run_dir: Path | None = None) -> Job:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from framework.cli.diagnose import no_such_task
+    from framework.cli.diagnose import check_added, no_such_task
+    from framework.cli.earlier import laid_over_run
     from framework.cli.run import Job
 
     hydra = HydraConfig.get()
@@ -239,7 +279,11 @@ def _job(arguments: Arguments, config: Any, run_dir: Path | None = None) -> Job:
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
         raise UserError(str(error).splitlines()[0], where=key and str(key)) from error
-    return Job(values, task, [str(o) for o in hydra.overrides.task], run_dir)
+    overrides = [str(o) for o in hydra.overrides.task]
+    check_added(overrides, values, arguments.config_dir)
+    if values["mode"] != "fit" and (place := values["run_dir"] or run_dir):
+        values = laid_over_run(values, overrides, Path(place))
+    return Job(values, task, overrides, run_dir)
 
 
 def _split_sweep(arguments: Arguments) -> tuple[list[str], dict[str, str] | None]:

@@ -7,7 +7,8 @@ time, so that the guilty one is known by name.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ValidationError
 
 from framework.cli.help import list_choices, list_tasks
+from framework.cli.run_dir import flat
+from framework.config import TrainerConfig
 from framework.errors import UserError, closest
-from framework.groups.root import GROUPS, LISTS, ROOT
+from framework.groups.root import GROUPS, LISTS, ROOT, RunConfig
 
+_TRAINER = {f.name for f in fields(TrainerConfig)}
 _WANTED = {
     **dict.fromkeys(("Integer", "int"), "a whole number"),
     **dict.fromkeys(("Float", "float"), "a number"),
@@ -46,7 +50,6 @@ def diagnose(
     try:
         parsed = [_parse(text, config_dir) for text in overrides]
         _check_task(parsed, config_dir)
-        _check_sweeps(parsed, multirun)
         _check_choices(parsed, config_dir)
         GlobalHydra.instance().clear()
         folder = config_dir and str(config_dir.resolve())
@@ -55,6 +58,8 @@ def diagnose(
             if folder
             else initialize_config_module("framework.groups", version_base="1.3")
         ):
+            if not multirun:
+                _check_sweeps(parsed)
             _try_one_by_one(parsed, config_dir)
     except UserError as found:
         return found
@@ -89,14 +94,26 @@ def _check_task(parsed: Sequence[Override], config_dir: Path | None) -> None:
         raise UserError("No task is given", fix="Add task=<name>." + _list_tasks(config_dir))
 
 
-def _check_sweeps(parsed: Sequence[Override], multirun: bool) -> None:
+def _check_sweeps(parsed: Sequence[Override]) -> None:
     for override in parsed:
-        if override.is_sweep_override() and not multirun:
+        if override.is_sweep_override():
             key, value = override.key_or_group, str(override.input_line).partition("=")[2]
-            fix = f"Add -m to run each of them. For one list of them: {key}=[{value}]"
+            fix = "Add -m to run each of them."
+            if _is_list(key, [o for o in parsed if not o.is_sweep_override()]):
+                fix += f" For one list of them: {key}=[{value}]"
             raise UserError(
                 f"{key} has several values: {value}", where=override.input_line, fix=fix
             )
+
+
+def _is_list(key: str, others: Sequence[Override]) -> bool:
+    if key in LISTS:
+        return True
+    try:
+        config = compose(ROOT, [str(o.input_line) for o in others])
+        return bool(OmegaConf.is_list(OmegaConf.select(config, key)))
+    except Exception:
+        return False  # It is about to be refused for something else.
 
 
 def _check_choices(parsed: Sequence[Override], config_dir: Path | None) -> None:
@@ -107,7 +124,15 @@ def _check_choices(parsed: Sequence[Override], config_dir: Path | None) -> None:
         if group not in groups or override.is_delete():
             continue
         for choice in _choices(override):
-            if choice is None or choice in groups[group]:
+            if choice is None:
+                nothing = "[]" if group in LISTS else "none"
+                right = {"task": "task=<name>", "trainer": "trainer=default"}
+                raise UserError(
+                    f"{group}=null is no choice",
+                    where=override.input_line,
+                    fix=f"Write {right.get(group, f'{group}={nothing}')}.",
+                )
+            if choice in groups[group]:
                 continue
             if group == "task":
                 raise no_such_task(str(choice), config_dir)
@@ -126,6 +151,37 @@ def no_such_task(name: str, config_dir: Path | None) -> UserError:
     return UserError(
         f"There is no task {name!r}", where=f"task={name}", fix=fix + _list_tasks(config_dir)
     )
+
+
+def check_added(
+    overrides: Sequence[str], config: Mapping[str, Any], config_dir: Path | None
+) -> None:
+    """Refuse a key that was added with a plus sign and that nothing reads.
+
+    Args:
+        overrides: The overrides of one job.
+        config: The configuration that they made, as plain values.
+        config_dir: The project's `conf`, or None.
+    """
+    groups = {*GROUPS, *list_choices(config_dir), "task"}
+    known = {f.name for f in fields(RunConfig)} - {"defaults", "hydra"}
+    added = {o.lstrip("+").partition("=")[0]: o for o in overrides if o.startswith("+")}
+    for key, line in added.items():
+        first, dot, rest = key.partition(".")
+        if first == "hydra" or key.startswith("hydra/") or (key in groups and not dot):
+            continue
+        if first not in known:
+            if not set(flat(config.get(first), first)) <= added.keys():
+                continue  # a node of the project's own
+            near = closest(first, known)
+            right = near.split("'")[1] + dot + rest if near.startswith("Did") else ""
+            fix = f"Did you mean {right!r}?" if right else near
+        elif first == "trainer" and rest not in _TRAINER:
+            near = closest(rest, _TRAINER)
+            fix = f"Did you mean 'trainer.{near.split(chr(39))[1]}'?" if "Did" in near else near
+        else:
+            continue
+        raise UserError(f"Nothing reads the added option {key!r}", where=line, fix=fix)
 
 
 def _choices(override: Override) -> list[Any]:
@@ -163,6 +219,8 @@ def _try_one_by_one(parsed: Sequence[Override], config_dir: Path | None) -> None
             except Exception as refused:
                 # Until the task is chosen nothing composes; that is not this override's fault.
                 if any(str(a).startswith("task=") for a in [*accepted, line]):
+                    if override.is_delete():
+                        raise _refused_removal(line, str(override.key_or_group), config) from None
                     raise _explain(refused, alternative, config_dir) from None
             else:
                 config = composed
@@ -213,6 +271,15 @@ def _key_fix(
     return f"{parent or 'The configuration'} has: {', '.join(known)}."
 
 
+def _refused_removal(line: str, key: str, config: DictConfig) -> UserError:
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else config
+    if OmegaConf.is_dict(node) and name in node:
+        fix = f"Give it a value: {key}=<value>, or null."
+        return UserError(f"{key} cannot be removed", where=line, fix=fix)
+    return UserError(f"There is no {key!r} to remove", where=line, fix=f"Leave {line} out.")
+
+
 def _explain(error: Exception, override: Override, config_dir: Path | None) -> UserError:
     chain: list[BaseException] = []
     cause: BaseException | None = error
@@ -220,6 +287,8 @@ def _explain(error: Exception, override: Override, config_dir: Path | None) -> U
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
     line, key = str(override.input_line), override.key_or_group
+    if "already at" in str(error) or "Multiple values for" in str(error):
+        return UserError(f"{key} is there already", where=line, fix=f"Write {line.lstrip('+')}.")
     for link in chain:
         if isinstance(link, ValidationError):
             where = re.search(r"full_key: (\S+)", str(link))

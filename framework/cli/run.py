@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -11,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from framework.cli.console import show_error
-from framework.cli.run_dir import RunDir, to_yaml, writing
+from framework.cli.run_dir import RunDir, check_run, to_yaml, writing
 from framework.config import TrainerConfig
 from framework.errors import UserError, closest
 from framework.groups.root import MODES
 
 if TYPE_CHECKING:
+    from framework.checkpoint.store import CheckpointStore
     from framework.task import Task
     from framework.trainer import Trainer
 
@@ -43,6 +45,11 @@ class Job:
         """Return the sections that the overrides name."""
         keys = {o.lstrip("+~").partition("=")[0] for o in self.overrides}
         return {key.partition("@")[0].partition(".")[0] for key in keys}
+
+    def place(self) -> Path | None:
+        """Return the run directory that was asked for, if any."""
+        given = self.config["run_dir"] or self.run_dir
+        return Path(given) if given else None
 
 
 @dataclass
@@ -82,7 +89,7 @@ def run(job: Job) -> Outcome:
     try:
         mode, options = _check(job.config)
         directory = _open_directory(job, mode, options)
-        checkpoint = _checkpoint(job.config, mode, directory)
+        checkpoint = _checkpoint(job, mode, directory)
         trainer, task = _assemble(job, directory)
         _run_mode(mode, trainer, task, checkpoint, directory)
         outcome.status = trainer.status
@@ -94,7 +101,8 @@ def run(job: Job) -> Outcome:
         code = leaving.code if isinstance(leaving.code, int) else 1
         outcome.code, outcome.status = code, "interrupted" if code > 128 else "failed"
     except Exception as failure:
-        error, outcome.code, outcome.status = failure, 1, "failed"
+        full = _full_disk(failure, directory)
+        error, outcome.code, outcome.status = full or failure, 2 if full else 1, "failed"
     steps = trainer.progress.step if trainer else 0
     if trainer:
         outcome.metrics = dict(trainer.metrics)
@@ -103,12 +111,16 @@ def run(job: Job) -> Outcome:
         _log.debug("The run ended with an error", exc_info=error)
         show_error(error, debug)
     keep = outcome.code in (0, 1) or (job.config["mode"] == "fit" and steps > 0)
+    if directory and outcome.status == "failed" and outcome.code == 2:
+        # What a full disk has left of a new run is worth no more than its checkpoints.
+        keep = not directory.new or bool(_store(directory.path).steps())
     if directory:
         directory.close(keep)
         outcome.run_dir = directory.path if directory.path.exists() else None
     shown = bool(job.config["trainer"]["enable_progress_bar"])
     made_up = trainer is not None and trainer.data_info.get("source") == "synthetic"
-    _say_end(outcome, debug, swept=job.run_dir is not None, shown=shown, made_up=made_up)
+    swept, curves = job.run_dir is not None, job.config["mode"] != "predict"
+    _say_end(outcome, debug, swept=swept, shown=shown, made_up=made_up, curves=curves)
     return outcome
 
 
@@ -120,39 +132,87 @@ def _check(config: Mapping[str, Any]) -> tuple[str, TrainerConfig]:
 
 
 def _open_directory(job: Job, mode: str, options: TrainerConfig) -> RunDir | None:
-    given = job.config["run_dir"] or job.run_dir
-    if options.fast_dev_run and mode == "fit":
-        return None
-    path = Path(given) if given else Path("runs") / job.task
+    given = job.place()
+    path = given or Path("runs") / job.task
     evaluating = mode != "fit"
+    if options.fast_dev_run:
+        if evaluating and given and path.exists():
+            check_run(path, job.config, evaluating)
+        return None
     if evaluating and given and not job.config["checkpoint"] and not path.exists():
         raise UserError(
             f"There is no run to {mode}",
             where=str(path),
             fix="Give the run_dir= of a run, or checkpoint=<path>.",
         )
-    return RunDir(path, job.config, job.overrides, evaluating=evaluating, unique=not given)
+    return RunDir(path, job.config, job.overrides, evaluating=evaluating, unique=given is None)
 
 
-def _checkpoint(config: Mapping[str, Any], mode: str, directory: RunDir | None) -> str | None:
-    given = config["checkpoint"]
-    if given or mode == "fit":
-        return given and str(given)
-    from framework.checkpoint.store import CheckpointStore
-
-    if directory and directory.continued:
-        store = CheckpointStore(directory.path / "checkpoints")
-        if store.steps():
-            return "best" if store.best() else "last"
+def _checkpoint(job: Job, mode: str, directory: RunDir | None) -> str | None:
+    """Return the path of the checkpoint to begin with, if any but the run's own last one."""
+    given = job.config["checkpoint"]
+    path = job.place()
+    if given:
+        return str(_find(str(given), path))
+    if mode == "fit":
+        return None
+    store = _store(path) if path else None
+    if store and store.steps():
+        return str(store.favourite())
+    if path and (directory.continued if directory else path.exists()):
         raise UserError(
-            "The run has no checkpoint yet",
-            where=str(directory.path),
-            fix="Train it first: mode=fit.",
+            "The run has no checkpoint yet", where=str(path), fix="Train it first: mode=fit."
         )
     _log.warning(
         "mode=%s without run_dir= or checkpoint=: the model is as build_model leaves it.", mode
     )
     return None
+
+
+def _find(given: str, run_dir: Path | None) -> Path:
+    store = _store(run_dir) if run_dir else None
+    steps = store.steps() if store else []
+    if given in ("last", "best") or given.isdigit():
+        if not store or not steps:
+            raise UserError(
+                f"There is no run whose checkpoint {given!r} could be taken",
+                where=str(run_dir) if run_dir else f"checkpoint={given}, without run_dir=",
+                fix="Give run_dir=<run>, or the path of a run or of a step-… directory.",
+            )
+        return store.find(given)
+    path = Path(given).expanduser()
+    try:
+        return _store(path.parent).find(str(path))
+    except UserError:
+        known = f"Steps of the run: {', '.join(map(str, steps))}. " if steps else ""
+        raise UserError(
+            f"There is no checkpoint {given!r}",
+            where=str(path.resolve() if path.exists() else Path.cwd()),
+            fix=known + "Give last, best, a step, or the path of a run or of a step-… directory.",
+        ) from None
+
+
+def _store(run_dir: Path) -> CheckpointStore:
+    from framework.checkpoint.store import CheckpointStore
+
+    return CheckpointStore(run_dir / "checkpoints")
+
+
+def _full_disk(failure: BaseException, directory: RunDir | None) -> UserError | None:
+    """Return what to say of a disk that takes nothing more, or None of another failure."""
+    if directory is None or not isinstance(failure, OSError):
+        return None
+    if failure.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
+        return None
+    steps = _store(directory.path).steps()
+    fix = "Make room, or give another place: run_dir=<path>; with -m sweep_dir=<path>."
+    if steps:
+        fix = f"Make room and give the same command again: it continues at step {steps[-1]:,}."
+    return UserError(
+        f"Cannot write any more: {failure.strerror}",
+        where=str(failure.filename or directory.path),
+        fix=fix,
+    )
 
 
 def _assemble(job: Job, directory: RunDir | None) -> tuple[Trainer, Task]:
@@ -161,13 +221,14 @@ def _assemble(job: Job, directory: RunDir | None) -> tuple[Trainer, Task]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quiet_stderr():
         from framework.cli import assemble
+        from framework.cli.logfile import RunLog
         from framework.trainer import Trainer
     config = job.config
     task = assemble.build_task(config, job.chosen())
     callbacks = assemble.build_named("callbacks", config.get("callbacks") or {})
     loggers = assemble.build_named("loggers", config.get("loggers") or {})
     trainer = Trainer(
-        callbacks=[*callbacks.values(), assemble.ConfigText(to_yaml(dict(config)))],
+        callbacks=[*callbacks.values(), assemble.ConfigText(to_yaml(dict(config))), RunLog()],
         loggers=list(loggers.values()),
         run_dir=directory.path if directory else None,
         info={"task": job.task, "overrides": list(job.overrides)},
@@ -204,11 +265,12 @@ def save_predictions(path: Path, predictions: Any) -> None:
     Args:
         path: The file.
         predictions: One array becomes `predictions`; those of a nest are named by their place:
-            `mean`, `0`, `boxes/1`.
+            `mean`, `0`, `boxes/1`. What NumPy's format does not know, such as bfloat16, becomes
+            float32.
     """
     import numpy as np
 
-    arrays = dict(_leaves(predictions, ""))
+    arrays = {name: _storable(np.asarray(array)) for name, array in _leaves(predictions, "")}
     aside = path.with_name(f".{path.name}-{os.getpid()}")
     try:
         with writing(path.parent), open(aside, "wb") as file:
@@ -217,6 +279,14 @@ def save_predictions(path: Path, predictions: Any) -> None:
     finally:
         aside.unlink(missing_ok=True)
     _log.info("Predictions: %s", path)
+
+
+def _storable(array: Any) -> Any:
+    if array.dtype.kind == "O":
+        return array.astype(bytes)  # TensorFlow's strings
+    if array.dtype.kind != "V":
+        return array
+    return array.astype("float32" if "float" in array.dtype.name else "int64")
 
 
 def _leaves(node: Any, name: str) -> list[tuple[str, Any]]:
@@ -231,7 +301,9 @@ def _leaves(node: Any, name: str) -> list[tuple[str, Any]]:
     ]
 
 
-def _say_end(outcome: Outcome, debug: bool, *, swept: bool, shown: bool, made_up: bool) -> None:
+def _say_end(
+    outcome: Outcome, debug: bool, *, swept: bool, shown: bool, made_up: bool, curves: bool
+) -> None:
     wanted = {k: v for k, v in outcome.metrics.items() if k.startswith("test/")} or outcome.metrics
     if wanted and outcome.code == 0 and not shown:
         _log.info("%s", "  ".join(f"{name} {value:.4f}" for name, value in wanted.items()))
@@ -242,7 +314,8 @@ def _say_end(outcome: Outcome, debug: bool, *, swept: bool, shown: bool, made_up
     _log.info("Run directory: %s", outcome.run_dir)
     if outcome.code == 1 and not debug:
         _log.info("The traceback is in %s; -v shows it here.", outcome.run_dir / "log.txt")
-    if outcome.code == 0 and not swept:
+    curves = curves and (outcome.run_dir / "tensorboard").is_dir()
+    if outcome.code == 0 and curves and not swept:
         inside = outcome.run_dir.parts[:1] == ("runs",)
         _log.info(
             "To see the curves: tensorboard --logdir %s", "runs" if inside else outcome.run_dir

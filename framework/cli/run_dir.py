@@ -8,6 +8,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from io import StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,13 @@ class writing:
             ) from error
 
 
+class _LogFile(logging.FileHandler):
+    """The run's log. That it cannot be written, on a full disk, is not worth a traceback each."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Leave it to whoever writes what matters."""
+
+
 class RunDir:
     """One run's directory, open for writing.
 
@@ -132,7 +140,7 @@ class RunDir:
         self._handler: logging.Handler | None = None
         self._made: list[Path] = []
         self._before: dict[str, bytes | None] = {}
-        old = None if unique else self._check(config, evaluating)
+        old = None if unique else check_run(path, config, evaluating)
         self.continued = old is not None
         try:
             with writing(path):
@@ -146,6 +154,11 @@ class RunDir:
             self.close(keep=False)
             raise
 
+    @property
+    def new(self) -> bool:
+        """Whether this object has made the directory."""
+        return self.path in self._made
+
     def close(self, keep: bool) -> None:
         """Stop writing.
 
@@ -154,60 +167,26 @@ class RunDir:
         """
         if self._handler:
             _log.removeHandler(self._handler)
-            self._handler.close()
+            with suppress(OSError):  # a full disk
+                self._handler.close()
             self._handler = None
         if keep:
             return
-        if self.path in self._made:
+        if self.new:
             shutil.rmtree(self.path, ignore_errors=True)
         else:
             for name, text in self._before.items():
                 if text is None:
                     (self.path / name).unlink(missing_ok=True)
                 else:
-                    (self.path / name).write_bytes(text)
+                    with suppress(OSError):
+                        self._put(name, text)
         remove_empty(self._made)
-
-    def _check(self, config: Mapping[str, Any], evaluating: bool) -> Mapping[str, Any] | None:
-        from omegaconf import OmegaConf
-
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError("The run directory is a file", where=str(self.path))
-        try:
-            there = {p.name for p in self.path.iterdir()} if self.path.exists() else set()
-        except OSError as error:
-            raise UserError(f"Cannot read it: {error.strerror}", where=str(self.path)) from error
-        if there <= {LOG}:
-            return None  # Empty, or another run is just beginning; the lock will tell.
-        if CONFIG not in there:
-            if there & {"checkpoints", "result.json"}:
-                return {}
-            raise UserError(
-                "This directory is not a run's",
-                where=str(self.path),
-                fix="Give run_dir= a new directory, or one that a run was begun in.",
-            )
-        try:
-            loaded = OmegaConf.to_container(OmegaConf.load(self.path / CONFIG))
-            old: dict[str, Any] = loaded if isinstance(loaded, dict) else {}  # type: ignore[assignment]
-        except Exception as error:
-            raise UserError(
-                f"The run's configuration cannot be read: {str(error).splitlines()[0]}",
-                where=str(self.path / CONFIG),
-            ) from error
-        changed = differences(old, config, _MUST_AGREE if evaluating else None)
-        if changed:
-            raise UserError(
-                "The run there was begun with another configuration\n" + _table(changed),
-                where=str(self.path),
-                fix="Give the same values to continue it, or another run_dir= to begin anew.",
-            )
-        return old
 
     def _lock(self) -> None:
         if not (self.path / LOG).exists():
             self._before[LOG] = None
-        handler = logging.FileHandler(self.path / LOG, encoding="utf-8")
+        handler = _LogFile(self.path / LOG, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self._handler = handler
         try:
@@ -242,12 +221,57 @@ class RunDir:
 
     def _write(self, name: str, text: str) -> None:
         self._before.setdefault(name, self._read(name))
+        self._put(name, text.encode())
+
+    def _put(self, name: str, text: bytes) -> None:
         aside = self.path / f".{name}-{os.getpid()}"
         try:
-            aside.write_text(text, encoding="utf-8")
+            aside.write_bytes(text)
             os.replace(aside, self.path / name)
         finally:
             aside.unlink(missing_ok=True)
+
+
+def check_run(path: Path, config: Mapping[str, Any], evaluating: bool) -> Mapping[str, Any] | None:
+    """Return the configuration of the run in a directory, or None if there is none.
+
+    Raises:
+        UserError: It holds something else, or a run that was begun with another configuration.
+    """
+    from omegaconf import OmegaConf
+
+    if path.exists() and not path.is_dir():
+        raise UserError("The run directory is a file", where=str(path))
+    try:
+        there = {p.name for p in path.iterdir()} if path.exists() else set()
+    except OSError as error:
+        raise UserError(f"Cannot read it: {error.strerror}", where=str(path)) from error
+    if there <= {LOG}:
+        return None  # Empty, or another run is just beginning; the lock will tell.
+    if CONFIG not in there:
+        if there & {"checkpoints", "result.json"}:
+            return {}
+        raise UserError(
+            "This directory is not a run's",
+            where=str(path),
+            fix="Give run_dir= a new directory, or one that a run was begun in.",
+        )
+    try:
+        loaded = OmegaConf.to_container(OmegaConf.load(path / CONFIG))
+        old: dict[str, Any] = loaded if isinstance(loaded, dict) else {}  # type: ignore[assignment]
+    except Exception as error:
+        raise UserError(
+            f"The run's configuration cannot be read: {str(error).splitlines()[0]}",
+            where=str(path / CONFIG),
+        ) from error
+    changed = differences(old, config, _MUST_AGREE if evaluating else None)
+    if changed:
+        raise UserError(
+            "The run there was begun with another configuration\n" + _table(changed),
+            where=str(path),
+            fix="Give the same values to continue it, or another run_dir= to begin anew.",
+        )
+    return old
 
 
 def differences(
@@ -263,7 +287,7 @@ def differences(
     Returns:
         Option, old value, new value; an option that one of them lacks has the value `…`.
     """
-    before, after = _flat(old), _flat(new)
+    before, after = flat(old), flat(new)
     # A trainer option that is newer than the run had its default.
     for name, default in vars(TrainerConfig()).items():
         before.setdefault(f"trainer.{name}", default)
@@ -274,6 +298,10 @@ def differences(
         a, b = before.get(name, "…"), after.get(name, "…")
         if not skipped and a != b:
             found.append((name, a, b))
+    # trainer.seed follows seed: the same row twice would say no more.
+    rows = {row[0]: row[1:] for row in found}
+    if "seed" in rows and rows["seed"] == rows.get("trainer.seed"):
+        found = [row for row in found if row[0] != "trainer.seed"]
     return found
 
 
@@ -284,12 +312,13 @@ def to_yaml(value: Any) -> str:
     return str(OmegaConf.to_yaml(OmegaConf.create(value)))
 
 
-def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+def flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the values of a configuration by their full keys."""
     if not isinstance(node, Mapping) or not node:
         return {prefix: node} if not isinstance(node, Mapping) else {}
     found: dict[str, Any] = {}
     for name, value in node.items():
-        found.update(_flat(value, f"{prefix}.{name}" if prefix else str(name)))
+        found.update(flat(value, f"{prefix}.{name}" if prefix else str(name)))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
 
+from framework.cli.earlier import key_of
 from framework.cli.run import Outcome
 
 _LONGEST = 100
@@ -42,11 +44,6 @@ def job_name(number: int, varied: Sequence[str]) -> str:
     return f"{number}_{name}" if name else str(number)
 
 
-def key_of(override: str) -> str:
-    """Return the key of an override, without the sign in front of it."""
-    return override.lstrip("+~").partition("=")[0]
-
-
 def fixed_keys(overrides: Sequence[str]) -> set[str]:
     """Return the keys to which the command line gives one value for all jobs.
 
@@ -64,6 +61,24 @@ def fixed_keys(overrides: Sequence[str]) -> set[str]:
         except Exception:
             continue  # Hydra is about to refuse it.
     return fixed
+
+
+def planned_jobs(overrides: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return what each job of a sweep varies, in their order, as Hydra's basic sweeper makes them.
+
+    Example:
+        >>> planned_jobs(["task=a,b", "seed=1"])
+        [('task=a',), ('task=b',)]
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    varied = [
+        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
+        for o in parsed
+        if o.is_sweep_override()
+    ]
+    return list(itertools.product(*varied))
 
 
 def print_table(jobs: Sequence[SweepJob], sweep_dir: Path) -> None:
@@ -88,7 +103,7 @@ def print_table(jobs: Sequence[SweepJob], sweep_dir: Path) -> None:
     # In a file lines may be longer than on an 80-column terminal.
     Console(width=None if sys.stdout.isatty() else 140).print(table)
     print(f"Sweep directory: {sweep_dir}")
-    if any(job.outcome.run_dir for job in jobs):
+    if any(job.outcome.run_dir and (job.outcome.run_dir / "tensorboard").is_dir() for job in jobs):
         print(f"To see the curves: tensorboard --logdir {sweep_dir}")
 
 

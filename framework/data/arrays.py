@@ -120,14 +120,15 @@ def check_rows(arrays: Any, name: str) -> int:
     leaves = [("/".join(map(str, path)), leaf) for path, leaf in flat]
     if not leaves:
         raise UserError(f"the {name} set holds no arrays", where=where)
-    rows = {path or "array": len(leaf) for path, leaf in leaves if np.ndim(leaf)}
     for path, leaf in leaves:
+        _refuse_kind(leaf, path or "it", name)
         if not np.ndim(leaf):
             raise UserError(
                 f"{path or name} of the {name} set is no array of rows",
                 where=where,
                 fix="Give NumPy arrays; make them of lists by np.asarray.",
             )
+    rows = {path or "array": len(leaf) for path, leaf in leaves}
     if len(set(rows.values())) > 1:
         counts = ", ".join(f"{path}: {n:,}" for path, n in rows.items())
         raise UserError(
@@ -138,6 +139,18 @@ def check_rows(arrays: Any, name: str) -> int:
     for path, leaf in leaves:
         refuse_nan(leaf, path, name)
     return next(iter(rows.values()))
+
+
+def _refuse_kind(leaf: Any, path: str, name: str) -> None:
+    """Complain of what TensorFlow cannot hold as rows, or what may change under way."""
+    if isinstance(leaf, (tf.Variable, keras.Variable)):
+        what, fix = "a variable", "Give its value: variable.numpy()."
+    elif getattr(leaf, "dtype", None) == np.dtype(object):
+        what = "an array of Python objects"
+        fix = "Give numbers of one shape for every row: np.stack(rows), or pad them."
+    else:
+        return
+    raise UserError(f"{path} of the {name} set is {what}", where=f"data.{name}", fix=fix)
 
 
 def refuse_nan(array: Any, path: str, name: str) -> None:

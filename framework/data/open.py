@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ import tensorflow as tf
 
 from framework.data.arrays import ArraySource, check_rows
 from framework.data.source import Data, Source
-from framework.data.streams import StreamSource, from_generator, from_pydataset
+from framework.data.streams import Guard, StreamSource, from_generator, from_pydataset
 from framework.errors import UserError
 
 
@@ -90,7 +89,7 @@ def open_eval(
         sets = data.test if data.test is not None else data.val
     if sets is None:
         return {}
-    if not _is_several(sets):
+    if not _is_several(sets, data.train):
         return {"": _open(sets, data, stage, **options)}
     return {name: _open(each, data, stage, **options) for name, each in sets.items()}
 
@@ -116,12 +115,20 @@ def _open(
         "accumulate": accumulate,
         "name": name,
     }
+    if data.val_fraction and name in ("train", "val") and not _is_arrays(given):
+        raise UserError(
+            f"val_fraction needs arrays, and the training set is a {type(given).__name__}",
+            where="data.val_fraction",
+            fix="Give arrays, or a validation set of its own: Data(train=..., val=...).",
+        )
     if isinstance(given, Source):
         return given
     if isinstance(given, tf.data.Dataset):
         return StreamSource(given, **common)
     if isinstance(given, keras.utils.PyDataset):
-        return StreamSource(from_pydataset(given, name), on_epoch_end=given.on_epoch_end, **common)
+        guard = Guard(f"the {name} PyDataset", name)
+        dataset = from_pydataset(given, guard)
+        return StreamSource(dataset, on_epoch_end=given.on_epoch_end, guard=guard, **common)
     if isinstance(given, Iterator):
         raise UserError(
             f"the {name} set is an iterator, which can be read only once",
@@ -129,7 +136,8 @@ def _open(
             fix="Give the function that makes it: Data(train=batches), not Data(train=batches()).",
         )
     if callable(given):
-        return StreamSource(from_generator(given, name), **common)
+        guard = Guard(f"the {name} generator", name)
+        return StreamSource(from_generator(given, guard), guard=guard, **common)
     part = None
     if data.val_fraction and name in ("train", "val"):
         part = _split(check_rows(given, "train"), data.val_fraction, name)
@@ -147,10 +155,15 @@ def _split(rows: int, fraction: float, name: str) -> tuple[int, int]:
     return (0, held_back) if name == "val" else (held_back, rows - held_back)
 
 
-def _is_several(sets: Any) -> bool:
-    kinds = (tuple, Source, tf.data.Dataset, keras.utils.PyDataset)
-    return (
-        isinstance(sets, Mapping)
-        and len(sets) > 0
-        and all(isinstance(each, kinds) or inspect.isfunction(each) for each in sets.values())
-    )
+def _is_arrays(given: Any) -> bool:
+    kinds = (Source, tf.data.Dataset, keras.utils.PyDataset, Iterator)
+    return not isinstance(given, kinds) and not callable(given)
+
+
+def _is_several(sets: Any, train: Any) -> bool:
+    if not isinstance(sets, Mapping) or not sets:
+        return False
+    if isinstance(train, Mapping) and train.keys() == sets.keys():
+        return False  # one set, whose batches are dicts like those of the training set
+    kinds = (tuple, list, Mapping, Source, tf.data.Dataset, keras.utils.PyDataset)
+    return all(isinstance(each, kinds) or callable(each) for each in sets.values())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Callable, Mapping
+import numbers
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +32,9 @@ class Data:
 
     Args:
         train: What to learn from. Needed by `Trainer.fit`.
-        val: What to validate on: one set, or several by name in a dict.
+        val: What to validate on: one set, or several by name. A dict is several sets if each of its
+            values is a set (a tuple, list or dict of arrays, a dataset, a function), unless the
+            training set is a dict with the same names; else it is one set whose batches are dicts.
         test: What to test on.
         predict: What to predict. Default: the test set, else the validation set.
         batch_size: Rows of a training batch taken from arrays; the ragged last one is kept.
@@ -64,14 +68,27 @@ class Data:
     def __post_init__(self) -> None:
         for name in ("batch_size", "eval_batch_size"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
+            if value is None and name == "eval_batch_size":
+                continue
+            whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+            if not whole or value < 1:
                 raise UserError(f"{name} is {value!r}", where=f"data.{name}", fix="Give 1 or more.")
-        if not 0 <= self.val_fraction < 1:
+            object.__setattr__(self, name, int(value))  # NumPy's whole numbers too
+        fraction: Any = self.val_fraction
+        number = isinstance(fraction, numbers.Real) and not isinstance(fraction, bool)
+        if not (number and 0 <= fraction < 1):
             raise UserError(
                 f"val_fraction is {self.val_fraction!r}",
                 where="data.val_fraction",
                 fix="Give a fraction from 0 (none) to below 1.",
             )
+        object.__setattr__(self, "val_fraction", float(fraction))
+        for name in ("map", "augment"):
+            value = getattr(self, name)
+            if value is not None and not callable(value):
+                raise UserError(
+                    f"{name} is {value!r}", where=f"data.{name}", fix="Give a function of a batch."
+                )
         if self.val_fraction and self.val is not None:
             raise UserError(
                 "both val and val_fraction are given",
@@ -114,6 +131,11 @@ class Source(abc.ABC):
     def moved(self, stop: int) -> None:
         """Note that the batches before `stop` have been read."""
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Say what the user's own code raised, if it fails while the body reads batches."""
+        yield
+
 
 def limited(total: int, limit: int | float) -> int:
     """Return how many of `total` batches a limit leaves: a count, or a fraction rounded up.
@@ -126,9 +148,9 @@ def limited(total: int, limit: int | float) -> int:
 
 
 def batch_rows(batch: Any) -> Any:
-    """Return the number of examples in a batch: the length of its first tensor, else 1."""
-    leaves = tf.nest.flatten(batch)
-    if not leaves or leaves[0].shape.rank == 0:
+    """Return the number of examples in a batch: the length of its first tensor that has one."""
+    leaves = [leaf for leaf in tf.nest.flatten(batch) if leaf.shape.rank != 0]
+    if not leaves:
         return 1
-    static = leaves[0].shape[0]
+    static = leaves[0].shape[0] if leaves[0].shape.rank else None
     return static if static is not None else tf.shape(leaves[0], tf.int64)[0]

@@ -2,14 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from framework.data.source import Source, batch_rows, limited
+from framework.engine.build import describe, user_code
 from framework.errors import UserError
+
+
+class Guard:
+    """Keeps what the user's code raises on TensorFlow's threads, where an exception is lost.
+
+    Example:
+        >>> guard = Guard("the train generator", "train")
+        >>> with guard.retold():         # on the host: raises what was noted, for TensorFlow's
+        ...     read_from_tensorflow()   # on its thread: with guard.noting(): batch = next(user)
+
+    Args:
+        what: What to call that code in messages.
+        name: The set's name: `train`, `val`, …
+    """
+
+    def __init__(self, what: str, name: str) -> None:
+        self.what, self.where = what, f"data.{name}"
+        self._noted: UserError | None = None
+
+    @contextmanager
+    def blaming(self) -> Iterator[None]:
+        """Turn an exception into a `UserError` that names the set and the user's line."""
+        try:
+            with user_code(self.where):
+                yield
+        except UserError as error:
+            if error.__cause__ is None:
+                raise  # the user's own, or ours
+            what = f"{self.what} failed: {error.what}"
+            raise UserError(what, where=error.where) from error.__cause__
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Do the same, and keep it for `retold`."""
+        try:
+            with self.blaming():
+                yield
+        except UserError as error:
+            self._noted = error
+            raise
+
+    @contextmanager
+    def retold(self) -> Iterator[None]:
+        """Raise what was noted in the place of what TensorFlow makes of it."""
+        try:
+            yield
+        except tf.errors.OpError:
+            noted, self._noted = self._noted, None
+            if noted is None:
+                raise
+            raise noted from noted.__cause__
+
+    def check(self, batch: Any, first: Any, specs: list[tf.TensorSpec]) -> list[Any]:
+        """Return the leaves of a batch that is built like the first one, else refuse it."""
+        try:
+            tf.nest.assert_same_structure(first, batch)
+            leaves = [np.asarray(leaf) for leaf in tf.nest.flatten(batch)]
+            same = all(
+                spec.shape.is_compatible_with(leaf.shape)
+                for leaf, spec in zip(leaves, specs, strict=True)
+            )
+        except (TypeError, ValueError):
+            same = False
+        if not same:
+            wanted = describe(tf.nest.pack_sequence_as(first, specs))
+            found = tf.nest.map_structure(lambda leaf: _spec_of(leaf, whole=True), batch)
+            raise UserError(
+                f"{self.what} gives a batch of {describe(found)}, after one of {wanted}",
+                where=self.where,
+                fix="Give every batch the structure and shapes of the first; its rows may differ.",
+            )
+        return leaves
 
 
 class StreamSource(Source):
@@ -31,6 +106,7 @@ class StreamSource(Source):
         accumulate: Put so many batches into one, whose gradient is taken a batch at a time.
         name: What to call it in messages: `train`, `val`, …
         on_epoch_end: Called before each epoch but the first.
+        guard: Of the user's code that the dataset calls.
     """
 
     def __init__(
@@ -44,10 +120,13 @@ class StreamSource(Source):
         accumulate: int = 1,
         name: str = "data",
         on_epoch_end: Callable[[], None] | None = None,
+        guard: Guard | None = None,
     ) -> None:
+        self._guard = guard or Guard(f"the {name} set", name)
         dataset = _limit(dataset, limit, name)
         if accumulate > 1:
-            self.micro_rows = _rows_of_a_batch(dataset, name)
+            with self.reading():
+                self.micro_rows = _rows_of_a_batch(dataset, name)
             dataset = dataset.rebatch(self.micro_rows * accumulate)
         self.steps = _length(dataset)
         if self.steps == 0:
@@ -62,7 +141,8 @@ class StreamSource(Source):
         """Return the running iterator if it stands at `start`, else a new one put there."""
         if (epoch, start) != (self._epoch, self._next):
             if self._on_epoch_end and 0 <= self._epoch < epoch:
-                self._on_epoch_end()
+                with self._guard.blaming():
+                    self._on_epoch_end()
             self._iterator = iter(self._dataset.skip(start) if start else self._dataset)
             self._epoch, self._next = epoch, start
             self._epoch_in_graph.assign(epoch)
@@ -71,6 +151,12 @@ class StreamSource(Source):
     def moved(self, stop: int) -> None:
         """Note where the iterator stands after a stretch."""
         self._next = stop
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Say what the user's own code raised, if it fails while the body reads batches."""
+        with self._guard.retold():
+            yield
 
     def parts(self, start: int, stop: int) -> list[tuple[int, int, int | None]]:
         """Leave the shapes to the dataset."""
@@ -132,42 +218,77 @@ def _length(dataset: tf.data.Dataset) -> int | None:
     return length if length >= 0 else None
 
 
-def from_pydataset(source: keras.utils.PyDataset, name: str) -> tf.data.Dataset:
+def from_pydataset(source: keras.utils.PyDataset, guard: Guard) -> tf.data.Dataset:
     """Read a `PyDataset` in its own order, with as many threads as it has workers."""
-    first = source[0]
-    specs = [_spec_of(leaf) for leaf in tf.nest.flatten(first)]
+    with guard.blaming():
+        batches = source.num_batches
+    if batches is None:
+        raise UserError(
+            f"{guard.what} never ends",
+            where=guard.where,
+            fix="Give it a __len__: the number of batches in an epoch.",
+        )
+    if batches < 1:
+        raise UserError(f"{guard.what} has no batches", where=guard.where)
+    with guard.blaming():
+        first = source[0]
+        specs = [_spec_of(leaf) for leaf in tf.nest.flatten(first)]
 
     def load(index: tf.Tensor) -> Any:
         def item(i: Any) -> list[Any]:
-            leaves = tf.nest.flatten(source[int(i)])
-            return [tf.convert_to_tensor(x, s.dtype) for x, s in zip(leaves, specs, strict=True)]
+            with guard.noting():
+                leaves = guard.check(source[int(i)], first, specs)
+                return [
+                    tf.convert_to_tensor(x, s.dtype) for x, s in zip(leaves, specs, strict=True)
+                ]
 
         leaves = tf.py_function(item, [index], [s.dtype for s in specs])
         for leaf, spec in zip(leaves, specs, strict=True):
             leaf.set_shape(spec.shape)
         return tf.nest.pack_sequence_as(first, leaves)
 
-    if source.num_batches is None:
-        raise UserError(
-            f"the {name} PyDataset never ends",
-            where=f"data.{name}",
-            fix="Give it a __len__: the number of batches in an epoch.",
-        )
-    dataset = tf.data.Dataset.range(source.num_batches)
+    dataset = tf.data.Dataset.range(batches)
     return dataset.map(load, num_parallel_calls=max(1, source.workers)).prefetch(2)
 
 
-def from_generator(make: Callable[[], Iterator[Any]], name: str) -> tf.data.Dataset:
+def from_generator(make: Callable[[], Iterable[Any]], guard: Guard) -> tf.data.Dataset:
     """Read what a generator function yields, calling it anew for every epoch."""
-    try:
-        first = next(iter(make()))
-    except StopIteration:
-        raise UserError(f"the {name} generator yields no batch", where=f"data.{name}") from None
-    spec = tf.nest.map_structure(_spec_of, first)
-    return tf.data.Dataset.from_generator(make, output_signature=spec).prefetch(2)
+    with guard.blaming():
+        first = next(_iterator(make, guard), _END)
+        if first is _END:
+            raise UserError(f"{guard.what} yields no batch", where=guard.where)
+        spec = tf.nest.map_structure(_spec_of, first)
+    specs = tf.nest.flatten(spec)
+
+    def batches() -> Iterator[Any]:
+        with guard.noting():
+            iterator = _iterator(make, guard)
+        while True:
+            with guard.noting():
+                batch = next(iterator, _END)
+                if batch is _END:
+                    return
+                leaves = guard.check(batch, first, specs)
+            yield tf.nest.pack_sequence_as(spec, leaves)
+
+    return tf.data.Dataset.from_generator(batches, output_signature=spec).prefetch(2)
 
 
-def _spec_of(leaf: Any) -> tf.TensorSpec:
+_END: Any = object()
+
+
+def _iterator(make: Callable[[], Iterable[Any]], guard: Guard) -> Iterator[Any]:
+    made = make()
+    if not isinstance(made, Iterable):
+        raise UserError(
+            f"{guard.what} is a function that returns {type(made).__name__}, no iterator",
+            where=guard.where,
+            fix="Yield batches in it, or return an iterator of them.",
+        )
+    return iter(made)
+
+
+def _spec_of(leaf: Any, whole: bool = False) -> tf.TensorSpec:
     tensor = tf.convert_to_tensor(leaf)
-    shape = [None, *tensor.shape[1:]] if tensor.shape.rank else tensor.shape
+    shape = [None, *tensor.shape[1:]] if tensor.shape.rank and not whole else tensor.shape
     return tf.TensorSpec(shape, tensor.dtype)

@@ -9,6 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from framework.errors import UserError
+
 Sums = dict[str, tuple[float, float]]
 
 
@@ -35,7 +37,7 @@ class Accumulator:
 
     def __init__(self, room: int = 16) -> None:
         self.keras_metrics: dict[str, keras.Metric] = {}
-        self._room = room
+        self.room = room
         # Room is made beforehand: a variable that a compiled step makes while it is traced has
         # it traced once more.
         self._chunks: list[tuple[list[str], tf.Variable]] = [([], self._zeros())]
@@ -45,6 +47,12 @@ class Accumulator:
     def names(self) -> list[str]:
         """All names logged so far."""
         return [*(name for names, _ in self._chunks for name in names), *self.keras_metrics]
+
+    def add_metric(self, name: str, metric: keras.Metric) -> None:
+        """Remember a Keras metric that a step has updated."""
+        if any(name in names for names, _ in self._chunks):
+            raise UserError(f"{name!r} is logged as a value and as a keras.Metric")
+        self.keras_metrics[name] = metric
 
     def has(self, name: str, values: Mapping[str, Any]) -> bool:
         """Tell whether a step that noted `values` has logged `name`."""
@@ -61,7 +69,7 @@ class Accumulator:
         for names, sums in self._chunks:
             if any(name in values for name in names):
                 rows = [values.get(name, zero) for name in names]
-                rows += [zero] * (self._room - len(rows))
+                rows += [zero] * (self.room - len(rows))
                 sums.assign_add(tf.stack([tf.stack([v * w, w]) for v, w in rows]))
 
     def read(self) -> dict[str, float]:
@@ -78,7 +86,7 @@ class Accumulator:
 
     def results(self) -> dict[str, float]:
         """Return the results of the Keras metrics."""
-        return {name: float(metric.result()) for name, metric in self.keras_metrics.items()}
+        return {name: metric_result(name, m) for name, m in self.keras_metrics.items()}
 
     def reset(self) -> None:
         """Start the means anew; Keras metrics are left as they are."""
@@ -90,25 +98,50 @@ class Accumulator:
         self._make_room(sums)
         for names, variable in self._chunks:
             rows = [sums.get(name, (0.0, 0.0)) for name in names]
-            variable.assign(rows + [(0.0, 0.0)] * (self._room - len(rows)))
+            variable.assign(tf.constant(rows + [(0.0, 0.0)] * (self.room - len(rows)), tf.float64))
 
     def _make_room(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name in self.keras_metrics:
+                raise UserError(f"{name!r} is logged as a value and as a keras.Metric")
         known = {name for chunk, _ in self._chunks for name in chunk}
         for name in names:
             if name not in known:
-                if len(self._chunks[-1][0]) == self._room:
+                if len(self._chunks[-1][0]) == self.room:
+                    _refuse_on_several_devices(self.room)
                     self._chunks.append(([], self._zeros()))
                 self._chunks[-1][0].append(name)
 
     def _zeros(self) -> tf.Variable:
         with tf.init_scope():  # it outlives the trace of a compiled step
             return tf.Variable(
-                np.zeros((self._room, 2)),
+                np.zeros((self.room, 2)),
                 trainable=False,
                 name="means",
                 synchronization=tf.VariableSynchronization.ON_READ,
                 aggregation=tf.VariableAggregation.SUM,
             )
+
+
+def _refuse_on_several_devices(room: int) -> None:
+    replica = tf.distribute.get_replica_context()
+    if replica is not None and replica.num_replicas_in_sync > 1:
+        raise UserError(
+            f"a step logs more than {room} values, which it cannot on several devices",
+            fix="Log fewer, or put several into one: self.log('loss', tf.add_n(losses)).",
+        )
+
+
+def metric_result(name: str, metric: keras.Metric) -> float:
+    """Return a Keras metric's result as a number."""
+    result = np.asarray(metric.result())
+    if result.size != 1:
+        raise UserError(
+            f"the metric {name!r} has a result of shape {result.shape}, not a number",
+            where=type(metric).__name__,
+            fix="Have it average its classes, such as keras.metrics.F1Score(average='macro').",
+        )
+    return float(result.item())
 
 
 def means(sums: Sums) -> dict[str, float]:
@@ -137,11 +170,18 @@ class MetricStates:
 
     def __init__(self, metrics: list[keras.Metric]) -> None:
         unique = {id(metric): metric for metric in metrics}.values()
+        self._known = {id(metric) for metric in metrics}
         self._values = [(v, v.numpy()) for metric in unique for v in metric.variables]
         for metric in unique:
             metric.reset_state()
 
-    def restore(self) -> None:
-        """Put the remembered values back."""
+    def restore(self, used: Iterable[keras.Metric] = ()) -> None:
+        """Put the remembered values back, and reset those of `used` that were not remembered.
+
+        Where steps run in Python, a metric is met for the first time in a step.
+        """
+        for metric in used:
+            if id(metric) not in self._known:
+                metric.reset_state()
         for variable, value in self._values:
             variable.assign(value)

@@ -90,16 +90,25 @@ def user_code(where: str, spec: Any = None) -> Iterator[None]:
     except Exception as error:
         if str(error).startswith("in user code:") and isinstance(error.__context__, UserError):
             raise error.__context__ from None  # AutoGraph has wrapped what we said ourselves
-        fix = None
+        fix, what = None, _message(error)
         if "out of scope" in str(error) or "InaccessibleTensor" in type(error).__name__:
-            fix = "Log and return after a branch or loop, not inside it: self.log(name, value)."
+            what = "a value was logged, returned or kept inside a branch or loop of the step"
+            fix = (
+                "Log and return after it, not inside it: let the branch or loop give the value, "
+                "then self.log(name, value)."
+            )
+        elif re.search("does not match type|the same dtype|the same type", str(error)):
+            fix = (
+                "Bring both to one type: tf.cast(y, prediction.dtype), or tf.cast(prediction, "
+                "tf.float32). NumPy makes float64; mixed precision makes 16-bit outputs."
+            )
         place = _place(error)
         shown = f"{where}, {place}" if place else where
         if isinstance(spec, Source):
             spec = _spec_of(spec)
         if spec is not None:
             shown += f"\n         on a batch of {describe(spec)}"
-        raise UserError(_message(error), where=shown, fix=fix) from error
+        raise UserError(what, where=shown, fix=fix) from error
 
 
 @contextmanager

@@ -1,11 +1,17 @@
-"""Which device a run uses."""
+"""Which devices a run uses."""
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 
 import tensorflow as tf
 
+from framework.cluster import member
+from framework.config import TrainerConfig
+from framework.engine.mirrored import MirroredReplicas
+from framework.engine.replicas import Replicas
+from framework.engine.workers import WorkerReplicas
 from framework.errors import UserError
 
 
@@ -42,10 +48,74 @@ def device_name(device: str) -> str:
     return f"/{kind.upper()}:{number}"
 
 
-def allow_memory_growth() -> None:
-    """Let TensorFlow take GPU memory as it needs it, unless the devices are in use already."""
+def prepare_devices(config: TrainerConfig) -> WorkerReplicas | None:
+    """Set what TensorFlow takes only before its first tensor: memory growth, logical CPUs, cluster.
+
+    Returns:
+        The workers, if there are several.
+    """
     for gpu in tf.config.list_physical_devices("GPU"):
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
         except RuntimeError:  # a device that is in use keeps the setting that it has
-            return
+            break
+    if config.strategy == "multi_worker":
+        if config.devices not in (1, "all") or config.device != "auto":
+            raise UserError(
+                "each worker of a cluster takes all devices that it can see",
+                where="trainer.strategy=multi_worker",
+                fix="Leave out trainer.devices and trainer.device; hide GPUs by "
+                "CUDA_VISIBLE_DEVICES.",
+            )
+        return WorkerReplicas(member())
+    if isinstance(config.devices, int) and config.devices > 1 and _kind(config) == "CPU":
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        made = tf.config.get_logical_device_configuration(cpu) or [None]
+        if len(made) < config.devices:
+            logical = [tf.config.LogicalDeviceConfiguration() for _ in range(config.devices)]
+            with suppress(RuntimeError):  # if TensorFlow is at work already, `open_replicas` tells
+                tf.config.set_logical_device_configuration(cpu, logical)
+    return None
+
+
+def open_replicas(config: TrainerConfig) -> Replicas:
+    """Return the devices of a run.
+
+    Raises:
+        UserError: This machine does not have them.
+    """
+    if config.devices == 1:
+        return Replicas(device_name(config.device))
+    if ":" in config.device:
+        raise UserError(
+            f"device={config.device} is one device, devices={config.devices} are several",
+            where="trainer.devices",
+            fix="Give device=gpu or cpu, or leave devices at 1.",
+        )
+    kind = _kind(config)
+    there = [f"{kind}:{i}" for i in range(len(tf.config.list_logical_devices(kind)))]
+    count = len(there) if config.devices == "all" else int(config.devices)
+    if count > len(there):
+        fix = "Give a count of at most that, or all."
+        if kind == "CPU":
+            fix = (
+                "Logical CPU devices are made before TensorFlow begins: make the Trainer before "
+                "the first tensor and model."
+            )
+        raise UserError(
+            f"devices={count}, but there are {len(there)} {kind} devices",
+            where="trainer.devices",
+            fix=fix,
+        )
+    if count == 1:
+        return Replicas(device_name(config.device))
+    # Collective operations remember their group for the whole process: two runs with other counts
+    # of logical CPUs would meet in one. On GPUs NCCL is worth it.
+    reduce = tf.distribute.ReductionToOneDevice() if kind == "CPU" else None
+    strategy = tf.distribute.MirroredStrategy(there[:count], cross_device_ops=reduce)
+    return MirroredReplicas(strategy)
+
+
+def _kind(config: TrainerConfig) -> str:
+    gpus = bool(tf.config.list_physical_devices("GPU"))
+    return "GPU" if config.device.startswith("gpu") or (gpus and config.device == "auto") else "CPU"

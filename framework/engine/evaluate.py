@@ -14,8 +14,12 @@ from framework.data.source import Source
 from framework.engine.accumulator import Accumulator, MetricStates
 from framework.engine.build import user_code
 from framework.engine.loop import Loop
+from framework.engine.pulse import Pulse
+from framework.engine.replicas import Replicas
 from framework.engine.schedule import Schedule
 from framework.engine.step import Engine
+from framework.errors import UserError
+from framework.signals import Signals
 
 
 class Evaluator:
@@ -33,7 +37,7 @@ class Evaluator:
         sources: The sets by name; a single one is called "".
         stage: What metric names begin with: `val` or `test`.
         eager: Run each step in Python.
-        interrupted: Asked about once a second; True ends the evaluation early.
+        pulse: Asked about once a second; a signal ends the evaluation early.
     """
 
     def __init__(
@@ -43,13 +47,18 @@ class Evaluator:
         stage: str,
         *,
         eager: bool = False,
-        interrupted: Callable[[], bool] = lambda: False,
+        pulse: Pulse | None = None,
     ) -> None:
         self._engine, self._sources, self._stage = engine, sources, stage
-        self._interrupted = interrupted
-        self._means = {name: Accumulator() for name in sources}
+        self._pulse = pulse or Pulse(Signals(), Replicas(""))
+        self._means = {name: Accumulator(engine.train.room) for name in sources}
         self._loops = {
-            name: Loop(source, partial(engine.eval_step, self._means[name]), eager=eager)
+            name: Loop(
+                source,
+                partial(engine.eval_step, self._means[name]),
+                replicas=engine.replicas,
+                eager=eager,
+            )
             for name, source in sources.items()
         }
 
@@ -87,7 +96,7 @@ class Evaluator:
                 self._run(loop, global_step, most)
                 metrics |= {f"{self._prefix(name)}/{k}": v for k, v in accumulator.read().items()}
             finally:
-                aside.restore()
+                aside.restore(accumulator.keras_metrics.values())
         return metrics
 
     def _prefix(self, name: str) -> str:
@@ -97,18 +106,23 @@ class Evaluator:
         schedule = Schedule([])
         at, end = 0, loop.source.steps
         end = most if end is None else min(end, end if most is None else most)
-        while (end is None or at < end) and not self._interrupted():
+        while (end is None or at < end) and not self._pulse.interrupted():
             stop = schedule.next_stop(at, end, end)
             started = time.monotonic()
             steps, _ = loop.run(0, at, stop, global_step + at)
-            schedule.measured(steps, time.monotonic() - started)
+            schedule.measured(steps, self._pulse.beat(time.monotonic() - started))
             at += steps
             if at < stop:
                 return
 
 
 def predict(
-    step: Callable[[Any], Any], source: Source, *, eager: bool = False, most: int | None = None
+    step: Callable[[Any], Any],
+    source: Source,
+    *,
+    eager: bool = False,
+    most: int | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
 ) -> Any:
     """Return what a step says of every batch, joined along the first axis.
 
@@ -117,9 +131,14 @@ def predict(
         source: The set.
         eager: Run each step in Python.
         most: Look at so many batches only.
+        interrupted: Asked after every batch; True ends the prediction early.
 
     Returns:
-        A nest of NumPy arrays with a row for each example.
+        A nest of NumPy arrays with a row for each example; of the part that was seen, if
+        interrupted.
+
+    Raises:
+        UserError: The step gives something without rows.
     """
     run = step if eager else tf.function(step, reduce_retracing=True)
     parts: list[Any] = []
@@ -128,8 +147,17 @@ def predict(
         cursor = source.cursor(0, start)
         for index in range(start, stop):
             try:
-                batch = source.read(cursor, tf.constant(index, tf.int64), size)
+                with source.reading():
+                    batch = source.read(cursor, tf.constant(index, tf.int64), size)
             except tf.errors.OutOfRangeError:
                 break
             parts.append(tf.nest.map_structure(np.asarray, run(batch)))
+            if not all(np.ndim(leaf) for leaf in tf.nest.flatten(parts[-1])):
+                raise UserError(
+                    "predict_step returned a single number for a whole batch",
+                    where="predict_step",
+                    fix="Return one row for each example: tensors of shape [rows, ...].",
+                )
+            if interrupted():
+                break
     return tf.nest.map_structure(lambda *leaves: np.concatenate(leaves), *parts)

@@ -10,10 +10,7 @@ import tensorflow as tf
 
 from framework.data.source import Source, batch_rows
 from framework.engine.build import labels_checked
-
-# The body of the loop: (read, steps before batch 0, batch index, examples so far, go on)
-# -> (next index, examples so far, go on).
-Step = Callable[..., tuple[Any, Any, Any]]
+from framework.engine.replicas import Replicas, Step
 
 
 class Loop:
@@ -32,11 +29,20 @@ class Loop:
         source: Where batches come from.
         step: What to do with one, the body of the loop: `Engine.train_step` or
             `Engine.eval_step`.
+        replicas: The devices that share each step. Default: one.
         eager: Run each step in Python, for a breakpoint.
     """
 
-    def __init__(self, source: Source, step: Step, *, eager: bool = False) -> None:
-        self.source, self.step, self._eager = source, step, eager
+    def __init__(
+        self,
+        source: Source,
+        step: Step,
+        *,
+        replicas: Replicas | None = None,
+        eager: bool = False,
+    ) -> None:
+        self.source, self._eager = source, eager
+        self.step = step if replicas is None else replicas.spread(step)
         # One for each shape of batch: called without tf.function's search for the right one.
         self._runs: dict[int | None, Callable[[Any, tf.Tensor], tf.Tensor]] = {}
 
@@ -60,7 +66,7 @@ class Loop:
             cursor = self.source.cursor(epoch, first)
             # One vector in and one out: each transfer to or from the device has its price.
             bounds = tf.constant([first, last, global_step - start], tf.int64)
-            with labels_checked():
+            with labels_checked(), self.source.reading():
                 at, rows = self._runs[size](cursor, bounds).numpy().tolist()
             examples += rows
             self.source.moved(at)

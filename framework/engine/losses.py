@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import keras
 import tensorflow as tf
 
 from framework.engine.models import models_of
@@ -14,9 +15,25 @@ if TYPE_CHECKING:
 
 
 def add_model_losses(loss: tf.Tensor, model: Any) -> tf.Tensor:
-    """Add what layers have asked for, by regularizers and `add_loss`, in the loss's dtype."""
-    terms = [term for m in models_of(model).values() for term in m.losses]
+    """Add what layers have asked for, by regularizers and `add_loss`, in the loss's dtype.
+
+    Each term counts once, even if several models share the layer that it is of.
+    """
+    added: dict[int, tf.Tensor] = {}
+    regularized: dict[int, keras.Variable] = {}
+    for each in models_of(model).values():
+        own = [v for v in each.trainable_weights if v.regularizer is not None]
+        regularized |= {id(v): v for v in own}
+        # Keras lists the terms of `add_loss` first, the same tensors for every model.
+        added |= {id(term): term for term in each.losses[: len(each.losses) - len(own)]}
+    terms = [*added.values(), *(v.regularizer(v) for v in regularized.values())]
     return tf.add_n([loss, *(tf.cast(term, loss.dtype) for term in terms)]) if terms else loss
+
+
+def forget_model_losses(model: Any) -> None:
+    """Drop the `add_loss` terms of an earlier call, which a step that makes no call would find."""
+    for each in models_of(model).values():
+        each._clear_losses()
 
 
 def scalar_loss(value: Any, task: Task, name: str | None = None) -> tf.Tensor:
@@ -47,13 +64,22 @@ def scalar_loss(value: Any, task: Task, name: str | None = None) -> tf.Tensor:
             where=where,
             fix='Return the loss alone, and report the rest: self.log("accuracy", value).',
         ) from None
-    if loss.shape.rank != 0 or not loss.dtype.is_floating:
-        raise UserError(
-            f"{what} returned a {loss.dtype.name} tensor of shape {loss.shape}, not a scalar loss",
-            where=where,
-            fix="Reduce it to its mean: tf.reduce_mean(loss).",
-        )
+    check_scalar(loss, f"{what} returned", where)
     return loss if loss.dtype == tf.float64 else tf.cast(loss, tf.float32)
+
+
+def check_scalar(loss: tf.Tensor, what: str, where: str) -> None:
+    """Complain of a loss that is no floating-point scalar."""
+    if loss.shape.rank == 0 and loss.dtype.is_floating:
+        return
+    fix = "Reduce it to its mean: tf.reduce_mean(loss)."
+    if not loss.dtype.is_floating:
+        fix = "Give a floating-point scalar computed from self.model's output."
+    raise UserError(
+        f"{what} a {loss.dtype.name} tensor of shape {loss.shape}, not a scalar loss",
+        where=where,
+        fix=fix,
+    )
 
 
 def refuse_output(value: Any, task: Task) -> None:

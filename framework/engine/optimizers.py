@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,7 @@ class Optimizers:
         models: The task's models by name.
         extra: Trainable variables of the task's own; a single optimizer owns them too.
         exclusive: Refuse a weight that two optimizers own.
+        prepare: Applied to each optimizer, such as `Replicas.own`.
         where: The method that configured them, for messages.
 
     Raises:
@@ -58,10 +59,12 @@ class Optimizers:
         *,
         extra: Sequence[keras.Variable] = (),
         exclusive: bool = False,
+        prepare: Callable[[keras.Optimizer], keras.Optimizer] = lambda optimizer: optimizer,
         where: str = "configure_optimizers",
     ) -> None:
-        self._models, self._where = models, where
+        self._models, self._where, self._prepare = models, where, prepare
         self._all: dict[str, NamedOptimizer] = {}
+        self._seen: set[int] = set()
         if not isinstance(configured, Mapping):
             weights = [v for model in models.values() for v in model.trainable_variables]
             configured = {ONLY: (configured, [*weights, *extra])}
@@ -124,7 +127,7 @@ class Optimizers:
                 fix="Return a Keras optimizer, keras.optimizers.Adam(1e-3), or a dict of them by "
                 "name.",
             )
-        if any(optimizer is each.optimizer for each in self):
+        if id(optimizer) in self._seen:
             raise UserError(
                 f"one optimizer is given twice, the second time{label}",
                 where=self._where,
@@ -146,7 +149,8 @@ class Optimizers:
                 where=self._where,
                 fix="Give it a model that has trainable weights.",
             )  # fmt: skip
-        self._all[name] = NamedOptimizer(name, optimizer, owned)
+        self._seen.add(id(optimizer))
+        self._all[name] = NamedOptimizer(name, self._prepare(optimizer), owned)
 
     def _weights(self, given: Any, name: str) -> Iterable[keras.Variable]:
         if isinstance(given, (list, tuple)):

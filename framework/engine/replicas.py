@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+# The body of the loop: (read, steps before batch 0, batch index, examples so far, go on)
+# -> (next index, examples so far, go on).
 Step = Callable[..., tuple[Any, Any, Any]]
 
 
@@ -23,9 +25,15 @@ class Replicas:
 
     Attributes:
         count: Devices that share a step, on all machines.
+        workers: Processes that share a run, one on each machine.
+        is_chief: Whether this process writes logs and checkpoints.
+        log_room: Values that one variable of an `Accumulator` holds.
     """
 
     count = 1
+    workers = 1
+    is_chief = True
+    log_room = 16
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -46,6 +54,16 @@ class Replicas:
         """Join a tensor of every device along its first axis; called as `sum` is."""
         return tensor
 
+    @contextmanager
+    def agreeing(self, variables: Sequence[Any], share: Any) -> Iterator[None]:
+        """Bring together what devices assign differently in the body, such as batch statistics.
+
+        Args:
+            variables: What may be assigned.
+            share: This device's part of the step's examples.
+        """
+        yield
+
     def together(self, function: Callable[..., None], *args: Any) -> None:
         """Call a function once for all devices, which wait for it; `args` are of each of them."""
         function(*args)
@@ -62,9 +80,26 @@ class Replicas:
 
     def change(self, variable: Any, function: Callable[..., Any], *args: Any) -> None:
         """Change a variable alike on every device: `function(variable, *args)`."""
-        function(_plain(variable), *map(_plain, args))
+        function(plain(variable), *map(plain, args))
+
+    # ---- on the host
+
+    def agree(self, values: Sequence[float]) -> list[float]:
+        """Return the greatest of every worker's values, by place."""
+        return list(values)
+
+    def explain(self, error: Exception) -> Exception:
+        """Return what to raise in the place of an error that a lost worker has caused."""
+        return error
+
+    def own(self, optimizer: keras.Optimizer) -> keras.Optimizer:
+        """Return an optimizer with variables on every device, which takes reduced gradients."""
+        return optimizer
+
+    def diversify(self, models: Mapping[str, keras.Model]) -> None:
+        """Give each device seeds of its own for dropout and the like; the first keeps its own."""
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return the TensorFlow variable of a Keras variable, and anything else as it is."""
     return value.value if isinstance(value, keras.Variable) else value

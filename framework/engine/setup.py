@@ -109,10 +109,19 @@ class Setup:
         if task.model is None:
             keras.utils.set_random_seed(config.seed)
             task.model = build_model(task)
+            task.built_for = config.precision
+        elif task.built_for not in (None, config.precision):
+            raise UserError(
+                f"the task's model was built for {task.built_for}",
+                where=f"trainer.precision={config.precision}",
+                fix=f"Give precision={task.built_for!r}, or make the task anew.",
+            )
         if not is_built(task.model):
             with user_code("Data.map or Data.augment"):
                 spec = next(iter(sources.values())).spec()
             self._build(spec, step)
+        self._check_placed(models_of(task.model))
+        self.replicas.diversify(models_of(task.model))
         self.averages = task_followers(task.followers)
         # A task that optimises by hand may also do so inside an evaluation.
         if step == "train_step" or (step == "eval_step" and not task.automatic_optimization):
@@ -146,6 +155,14 @@ class Setup:
         """The loss scale of `mixed_float16`, else None."""
         return None if self.update is None else self.update.loss_scale
 
+    def precision_values(self) -> dict[str, float]:
+        """Return what a row says of the loss scale, if there is one."""
+        scale = self.loss_scale
+        if scale is None:
+            return {}
+        skipped = float(scale.skipped.numpy())
+        return {"train/loss_scale": float(scale.value.numpy()), "train/skipped_updates": skipped}
+
     def load_weights(self, state: State) -> None:
         """Take what an evaluation needs from a checkpoint's state: everything but the optimizers.
 
@@ -153,6 +170,7 @@ class Setup:
         """
         for name, model in models_of(self.task.model).items():
             load_variables(model.variables, state["models"].get(name, {}), f"model {name!r}")
+        self.replicas.diversify(models_of(self.task.model))
         self._load_own(state["task"])
         for place, average in enumerate(self.averages):
             if place < len(state["averages"]):
@@ -179,6 +197,19 @@ class Setup:
         """Take back what `state` returned."""
         self.load_weights(state)
 
+    def _check_placed(self, models: Mapping[str, keras.Model]) -> None:
+        """Refuse weights that were made before the devices were known."""
+        if self.replicas.count == 1:
+            return
+        for model in models.values():
+            for variable in model.variables:
+                if not hasattr(variable.value, "values"):
+                    raise UserError(
+                        f"{variable.path} is on one device, not on all {self.replicas.count}",
+                        where=f"{type(self.task).__name__}.build_model",
+                        fix="Make the model in build_model, not before.",
+                    )
+
     def _load_own(self, state: Mapping[str, Any]) -> None:
         for name, variable in self.task.state_variables.items():
             if name not in state or np.shape(state[name]) != tuple(variable.shape):
@@ -199,6 +230,7 @@ class Setup:
             models_of(task.model),
             extra=[v for v in task.state_variables.values() if v.trainable],
             exclusive=task.automatic_optimization,
+            prepare=self.replicas.own,
             where=where,
         )
         optimizers.build()

@@ -7,13 +7,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import keras
 import tensorflow as tf
 
-from framework.engine.accumulator import Accumulator
-from framework.engine.losses import add_model_losses, refuse_output, scalar_loss
+from framework.engine.accumulator import Accumulator, metric_result
+from framework.engine.logged import check_name, mean_of, weight_of
+from framework.engine.losses import (
+    add_model_losses,
+    check_scalar,
+    forget_model_losses,
+    refuse_output,
+    scalar_loss,
+)
 from framework.engine.models import models_of
 from framework.engine.replicas import Replicas
 from framework.engine.update import Part, Update
@@ -24,6 +31,15 @@ if TYPE_CHECKING:
 
 # batch index -> batch, its number of examples, that of the whole step on all devices
 Read = Callable[[Any], tuple[Any, Any, Any]]
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def not_converted(function: F) -> F:
+    """Keep AutoGraph, which converts a task's step and what it calls, out of what needs none."""
+    kept_out: F = tf.autograph.experimental.do_not_convert(function)
+    return kept_out
 
 
 @dataclass
@@ -49,6 +65,15 @@ class Running:
     applied: bool = False
     snapshots: int = 0
     logged: dict[str, tuple[tf.Tensor, tf.Tensor]] = field(default_factory=dict)
+
+    def note(self, name: str, value: tf.Tensor, weight: tf.Tensor) -> None:
+        """Note a value; one that is noted several times becomes their weighted mean."""
+        if name in self.logged:
+            former, so_far = self.logged[name]
+            total = so_far + weight
+            value = tf.math.divide_no_nan(former * so_far + value * weight, total)
+            weight = total
+        self.logged[name] = value, weight
 
 
 class Engine:
@@ -85,9 +110,11 @@ class Engine:
         self._micro_rows: int | None = None
         self._log_norms = log_norms
         # Compiled, a step may branch and loop on tensors with Python's own `if` and `for`.
-        self._train_step = task.train_step if eager else autograph(task.train_step)
-        self._eval_step = task.eval_step if eager else autograph(task.eval_step)
-        self.predict_step = task.predict_step if eager else autograph(task.predict_step)
+        self._eager, self._autograph = eager, tf.__internal__.autograph.control_status_ctx()
+        steps = (task.train_step, task.eval_step, task.predict_step)
+        self._train_step, self._eval_step, self.predict_step = (
+            step if eager else autograph(step, self._autograph) for step in steps
+        )
         self.train = train
         # Devices take turns in one step, each in a thread of its own.
         self._local = threading.local()
@@ -106,11 +133,15 @@ class Engine:
         """Learn from one batch: the body of the training loop."""
         batch, rows, total = read(index)
         share = None if total is rows else rows / total
-        with self._step(self.train, rows, before + index, share, training=True) as running:
+        with (
+            self._step(self.train, rows, before + index, share, training=True) as running,
+            self.replicas.agreeing(self._assignable(training=True), share),
+        ):
             if not self.task.automatic_optimization:
                 refuse_output(self._train_step(batch), self.task)
                 self._check_applied(running)
             elif self._micro_rows is None or self._building:
+                forget_model_losses(self.task.model)
                 with tf.GradientTape() as tape:
                     loss = scalar_loss(self._train_step(batch), self.task)
                     loss = add_model_losses(loss, self.task.model)
@@ -127,7 +158,10 @@ class Engine:
         """Judge the model on one batch, into `means`: the body of an evaluation's loop."""
         batch, rows, total = read(index)
         share = None if total is rows else rows / total
-        with self._step(means, rows, step, share, training=False):
+        with (
+            self._step(means, rows, step, share, training=False),
+            self.replicas.agreeing(self._assignable(training=False), share),
+        ):
             logs = self._eval_step(batch)
             if isinstance(logs, Mapping):
                 for name, value in logs.items():
@@ -142,23 +176,30 @@ class Engine:
 
     # ---- what a task calls
 
+    @not_converted
     def log(self, name: str, value: Any, weight: Any = None) -> None:
         """Note a value; see `Task.log`."""
-        running = self._running
+        running, where = self._running, f"{type(self.task).__name__}.log({name!r})"
+        check_name(name, where)
         if running is None:
             stage = {"test": "test", "validate": "val"}.get(self.task.trainer.stage, "train")
-            self.task.trainer.log_metrics({f"{stage}/{name}": float(value)})
+            if isinstance(value, keras.Metric):
+                mean = metric_result(name, value)
+            else:
+                mean = float(mean_of(value, where))
+            self.task.trainer.log_metrics({f"{stage}/{name}": mean})
         elif isinstance(value, keras.Metric):
-            running.means.keras_metrics[name] = value
+            running.means.add_metric(name, value)
         else:
             weight = running.rows if weight is None else weight
-            mean = tf.reduce_mean(tf.cast(tf.convert_to_tensor(value), tf.float64))
-            running.logged[name] = mean, tf.cast(weight, tf.float64)
+            running.note(name, mean_of(value, where), weight_of(weight, where))
 
+    @not_converted
     def minimize(self, loss_fn: Callable[[], Any], name: Any = None) -> Any:
         """Compute a loss under a tape and update by it; see `Task.minimize`."""
+        self._changing("minimize")
         with tf.GradientTape(persistent=True) as tape:
-            loss = loss_fn()
+            loss = loss_fn() if self._eager else autograph(loss_fn, self._autograph)()
             if isinstance(loss, Mapping):
                 loss = {key: scalar_loss(each, self.task, key) for key, each in loss.items()}
             else:
@@ -166,6 +207,7 @@ class Engine:
         self.apply_gradients(tape, loss, name)
         return loss
 
+    @not_converted
     def apply_gradients(self, tape: tf.GradientTape, loss: Any, name: Any = None) -> None:
         """Differentiate a loss, or several, and update; see `Task.apply_gradients`."""
         running = self._changing("apply_gradients")
@@ -178,8 +220,12 @@ class Engine:
         else:
             names = name if isinstance(name, (list, tuple)) else [name]
             pairs = [(loss, [optimizers.named(each) for each in names])]
+        for each, _ in pairs:
+            where = f"{type(self.task).__name__}.train_step"
+            check_scalar(tf.convert_to_tensor(each), "apply_gradients was given", where)
         self._apply([self._part(tape, each, of) for each, of in pairs])
 
+    @not_converted
     def gradient(self, tape: tf.GradientTape, target: Any, sources: Any) -> Any:
         """Return an inner gradient; see `Task.gradient`."""
         scale = None if self.update is None else self.update.loss_scale
@@ -239,9 +285,17 @@ class Engine:
     ) -> Iterator[Running]:
         running = Running(means, rows, share, global_step, training)
         self._local.running = running
+        # A device that has no rows computes on one with weight 0, which Keras metrics do not know.
+        may_be_none = self.replicas.count > 1 and (not isinstance(rows, int) or rows == 0)
+        metrics = means.keras_metrics.values() if may_be_none else []
+        spared = [v for metric in metrics for v in metric.variables]
+        before = [tf.identity(v) for v in spared]
         try:
             yield running
-            means.add(running.logged)
+            if not self._building:
+                means.add(running.logged)
+            for variable, value in zip(spared, before, strict=True):
+                variable.assign(tf.where(tf.greater(rows, 0), variable, value))
         finally:
             self._local.running = None
 
@@ -293,6 +347,7 @@ class Engine:
         def piece(start: Any, length: Any) -> list[Any]:
             part = tf.nest.map_structure(lambda t: _rows_of(t, start, length), batch)
             with self._step(outer.means, length, outer.global_step, length / total, training=True):
+                forget_model_losses(self.task.model)
                 with tf.GradientTape() as tape:
                     loss = scalar_loss(self._train_step(part), self.task)
                     loss = add_model_losses(loss, self.task.model)
@@ -350,6 +405,19 @@ class Engine:
             )
         return running
 
+    def _assignable(self, *, training: bool) -> list[Any]:
+        """Return the floating-point variables that a step may assign but no optimizer updates."""
+        if self.replicas.count == 1 or self._building:
+            return []
+        found = [v for v in self.task.state_variables.values() if not v.trainable]
+        if training:
+            models = models_of(self.task.model).values()
+            found += [v for model in models for v in model.non_trainable_variables]
+        averages = self._update.averages if self.update is not None else []
+        kept_elsewhere = {id(copy) for average in averages for copy in average.copies}
+        unique = {id(v): v for v in found if "float" in str(v.dtype)}
+        return [v for key, v in unique.items() if key not in kept_elsewhere]
+
     def _changing_variables(self) -> list[Any]:
         found = [v for model in models_of(self.task.model).values() for v in model.variables]
         found += self.task.state_variables.values()
@@ -369,7 +437,11 @@ def _rows_of(tensor: tf.Tensor, start: Any, length: Any) -> tf.Tensor:
     return part
 
 
-def autograph(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function whose `if`, `for` and `while` on tensors become graph operations."""
-    context = tf.__internal__.autograph.control_status_ctx()
+def autograph(function: Callable[..., Any], context: Any) -> Callable[..., Any]:
+    """Return a function whose `if`, `for` and `while` on tensors become graph operations.
+
+    Args:
+        function: The user's own.
+        context: AutoGraph's state outside of what is `not_converted`.
+    """
     return tf.__internal__.autograph.tf_convert(function, context)  # type: ignore[no-any-return]

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from framework.engine.averaging import Average
+from framework.engine.logged import as_dtype
 from framework.engine.optimizers import NamedOptimizer, Optimizers
 from framework.engine.precision import LossScale, map_values
 from framework.engine.replicas import Replicas
@@ -83,7 +84,7 @@ class Update:
         # Through `output_gradients`, since a tape that is closed records no multiplication.
         seed = None if self.loss_scale is None else tf.cast(self.loss_scale.value, loss.dtype)
         if share is not None:
-            share = tf.cast(share, loss.dtype)
+            share = as_dtype(share, loss.dtype)
             seed = share if seed is None else seed * share
         found: list[Any] = tape.gradient(loss, list(variables), output_gradients=seed)
         return found

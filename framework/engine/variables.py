@@ -36,13 +36,11 @@ def state_variable(task: str, name: str, initial: Any, *, trainable: bool) -> ke
         value = np.asarray(initial)
         if isinstance(initial, float):
             value = value.astype(keras.config.floatx())
-        floating = value.dtype.kind == "f" or "float" in value.dtype.name
         return keras.Variable(
             value,
             dtype=value.dtype.name,
             trainable=trainable,
             autocast=False,
-            aggregation="mean" if floating else "only_first_replica",
             name=name,
         )
 

@@ -1,9 +1,11 @@
 """`callbacks=` and `loggers=`: who listens to a run."""
 
+# ruff: noqa: UP007, UP045 - OmegaConf reads these annotations at run time.
+
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional, Union
 
 
 @dataclass
@@ -16,6 +18,57 @@ class EarlyStoppingConfig:
     patience: int = 3
     min_delta: float = 0.0
     start_from_epoch: int = 0
+
+
+@dataclass
+class EMAConfig:
+    """An exponential moving average of the weights, evaluated in their place."""
+
+    _target_: str = "framework.callbacks.ema.EMA"
+    decay: float = 0.999
+    batch_stats: bool = True
+    evaluate: bool = True
+
+
+@dataclass
+class SWAConfig:
+    """The mean of the weights of the last epochs, evaluated in their place."""
+
+    _target_: str = "framework.callbacks.swa.SWA"
+    start: Union[int, float] = 0.75
+    batch_stats: bool = True
+
+
+@dataclass
+class ReduceOnPlateauConfig:
+    """Lower the learning rate when a metric has not improved for some time."""
+
+    _target_: str = "framework.callbacks.reduce_on_plateau.ReduceOnPlateau"
+    monitor: str = "val/loss"
+    mode: str = "auto"
+    factor: float = 0.1
+    patience: int = 10
+    min_delta: float = 1e-4
+    cooldown: int = 0
+    min_learning_rate: float = 0.0
+    optimizer: Optional[str] = None
+
+
+@dataclass
+class FreezeConfig:
+    """Keep layers as they are, for the first epochs or for ever."""
+
+    _target_: str = "framework.callbacks.freeze.Freeze"
+    layers: Any = ""  # a name or a list of them
+    until: Optional[int] = None
+    model: Optional[str] = None
+
+
+@dataclass
+class LearningRateMonitorConfig:
+    """Log the learning rate with the training metrics."""
+
+    _target_: str = "framework.callbacks.learning_rate.LearningRateMonitor"
 
 
 @dataclass
@@ -34,5 +87,12 @@ class TensorBoardLoggerConfig:
     dirname: str = "tensorboard"
 
 
-CALLBACKS: dict[str, Any] = {"early_stopping": EarlyStoppingConfig}
+CALLBACKS: dict[str, Any] = {
+    "early_stopping": EarlyStoppingConfig,
+    "ema": EMAConfig,
+    "swa": SWAConfig,
+    "reduce_on_plateau": ReduceOnPlateauConfig,
+    "freeze": FreezeConfig,
+    "learning_rate_monitor": LearningRateMonitorConfig,
+}
 LOGGERS: dict[str, Any] = {"csv": CSVLoggerConfig, "tensorboard": TensorBoardLoggerConfig}

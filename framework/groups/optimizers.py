@@ -4,8 +4,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
+
+from framework.errors import UserError
 
 
 @dataclass
@@ -123,3 +127,54 @@ OPTIMIZERS: dict[str, Any] = {
     "lion": LionConfig,
     "adafactor": AdafactorConfig,
 }
+
+# Each option's range: the least, the bound above, and whether the least and the bound are in it.
+_FROM_0 = (0.0, math.inf, True, False)
+_ABOVE_0 = (0.0, math.inf, False, False)
+_SHARE = (0.0, 1.0, True, False)
+_RANGES: dict[str, tuple[float, float, bool, bool]] = {
+    **dict.fromkeys(
+        ("learning_rate", "weight_decay", "epsilon", "epsilon_1", "epsilon_2"), _FROM_0
+    ),
+    **dict.fromkeys(("beta_1", "beta_2", "rho"), _SHARE),
+    **dict.fromkeys(("momentum", "ema_momentum"), (0.0, 1.0, True, True)),
+    **dict.fromkeys(("clipnorm", "clipvalue", "global_clipnorm", "clip_threshold"), _ABOVE_0),
+    "initial_accumulator_value": _FROM_0,
+    "ema_overwrite_frequency": (1.0, math.inf, True, False),
+    "beta_2_decay": (-math.inf, 0.0, False, False),
+}
+
+
+def in_range(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an optimizer's node with its numbers as Keras takes them.
+
+    Args:
+        node: The options and `_target_`. One that is not of Keras is returned as it is.
+
+    Raises:
+        UserError: An option of a Keras optimizer is out of its range.
+    """
+    found = dict(node)
+    if not str(found.get("_target_")).startswith("keras.optimizers."):
+        return found
+    for name, (least, bound, with_least, with_bound) in _RANGES.items():
+        value = found.get(name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            continue
+        above = value > least or (with_least and value == least)
+        if not (above and (value < bound or (with_bound and value == bound))):
+            wanted = _in_words(least, bound, with_least, with_bound)
+            raise UserError(
+                f"optimizer.{name} is {value}", where=f"optimizer.{name}", fix=f"Give {wanted}."
+            )
+        if name != "ema_overwrite_frequency":
+            found[name] = float(value)
+    return found
+
+
+def _in_words(least: float, bound: float, with_least: bool, with_bound: bool) -> str:
+    if bound == math.inf:
+        return f"{least:g} or more" if with_least else f"a number above {least:g}"
+    if least == -math.inf:
+        return f"a number below {bound:g}"
+    return f"a number from {least:g} to {'' if with_bound else 'below '}{bound:g}"

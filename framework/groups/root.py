@@ -14,6 +14,7 @@ from framework.groups.data import DATA
 from framework.groups.listeners import CALLBACKS, LOGGERS
 from framework.groups.losses import LOSSES, METRICS
 from framework.groups.optimizers import OPTIMIZERS
+from framework.groups.schedules import SCHEDULES
 
 ROOT = "framework"
 """The root's name; a project's own conf/config.yaml does not stand in its way."""
@@ -23,6 +24,7 @@ GROUPS: dict[str, dict[str, Any]] = {
     "data": DATA,
     "model": {"none": {}},
     "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
     "loss": LOSSES,
     "metrics": METRICS,
     "callbacks": CALLBACKS,
@@ -55,6 +57,7 @@ def _defaults() -> list[Any]:
         {"data": "none"},
         {"model": "none"},
         {"optimizer": "adam"},
+        {"schedule": "none"},
         {"loss": "none"},
         {"metrics": []},
         {"callbacks": []},
@@ -93,6 +96,7 @@ class RunConfig:
     data: Any = None
     model: Any = None
     optimizer: Any = None
+    schedule: Any = None
     loss: Any = None
     metrics: Any = field(default_factory=dict)
     callbacks: Any = field(default_factory=dict)

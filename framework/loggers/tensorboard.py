@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import re
 import socket
+import struct
 import time
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from framework.errors import UserError
 from framework.loggers.base import Logger
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ STAGES = ("train", "val", "test")
 
 
 class TensorBoardLogger(Logger):
-    """Write scalars and texts to `tensorboard/{train,val,test}` below the run directory.
+    """Write scalars, texts and images to `tensorboard/{train,val,test}` below the run directory.
 
     `train/loss` and `val/loss` become the tag `loss` of the runs `train` and `val`, so that
     TensorBoard draws both in one chart; `val/clean/accuracy` becomes `clean/accuracy` of `val`,
@@ -90,6 +93,28 @@ class TensorBoardLogger(Logger):
         about = metadata.create_summary_metadata(display_name=None, description=None)
         self._write("train", {name: block}, step, about)
 
+    def log_images(self, name: str, images: Any, step: int) -> None:
+        """Record images as PNG, in the run that the stage in `name` tells.
+
+        Args:
+            name: What they show, such as `samples` or `val/reconstructions`.
+            images: An array of shape [count, height, width, channels]: uint8, or floats, of which
+                what lies outside of 0..1 is clipped; 1 (grey), 3 (RGB) or 4 (RGBA) channels.
+            step: Optimizer steps done.
+
+        Raises:
+            UserError: It is no such array.
+        """
+        from tensorboard.plugins.image import metadata
+
+        pixels = _pixels(name, images)
+        _, height, width, _ = pixels.shape
+        sizes = [str(width).encode(), str(height).encode()]
+        shown = np.array([*sizes, *map(_png, pixels)], dtype=object)
+        about = metadata.create_summary_metadata(display_name=None, description=None)
+        stage, tag = _place(name)
+        self._write(stage, {tag: shown}, step, about)
+
     def close(self) -> None:
         """Close the event files. Closing twice is fine."""
         try:
@@ -152,6 +177,42 @@ class _EventFile:
 def _place(name: str) -> tuple[str, str]:
     stage, _, tag = name.partition("/")
     return (stage, tag) if stage in STAGES and tag else ("train", name)
+
+
+def _pixels(name: str, images: Any) -> np.ndarray[Any, Any]:
+    """Return images as uint8, [count, height, width, channels], or say what they are instead."""
+    found = np.asarray(images)
+    where = f"log_images({name!r})"
+    if found.ndim != 4 or 0 in found.shape or found.shape[-1] not in (1, 3, 4):
+        raise UserError(
+            f"images have shape {list(found.shape)}",
+            where=where,
+            fix="Give [count, height, width, channels], with 1, 3 or 4 channels and at least one "
+            "image: image[None, :, :, None] for a single grey one.",
+        )
+    if found.dtype == np.uint8:
+        return found
+    if "float" not in found.dtype.name:  # bfloat16 is no np.floating
+        raise UserError(
+            f"images are {found.dtype.name}", where=where, fix="Give floats in 0..1, or uint8."
+        )
+    return np.rint(np.nan_to_num(found.astype(np.float32).clip(0, 1)) * 255).astype(np.uint8)
+
+
+def _png(image: np.ndarray[Any, Any]) -> bytes:
+    """Encode an image of 1, 3 or 4 channels of uint8."""
+    height, width, channels = image.shape
+    colour = {1: 0, 3: 2, 4: 6}[channels]
+    # Every row begins with the number of its filter: 0, none.
+    rows = np.zeros((height, 1 + width * channels), np.uint8)
+    rows[:, 1:] = image.reshape(height, -1)
+    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes())), (b"IEND", b""))
+    encoded = b"\x89PNG\r\n\x1a\n"
+    for kind, content in chunks:
+        sum_of = struct.pack(">I", zlib.crc32(kind + content))
+        encoded += struct.pack(">I", len(content)) + kind + content + sum_of
+    return encoded
 
 
 def _new_event_file(directory: Path) -> Path:

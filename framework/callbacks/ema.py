@@ -1,0 +1,113 @@
+"""An exponential moving average of the weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import keras
+
+from framework.callbacks.base import Callback
+from framework.engine.averaging import Average
+from framework.engine.models import models_of
+from framework.errors import UserError
+
+if TYPE_CHECKING:
+    from framework.task import Task
+    from framework.trainer import Trainer
+
+
+class WeightAverage(Callback):
+    """What `EMA` and `SWA` share: one average of all weights, kept from stage to stage.
+
+    Args:
+        batch_stats: Average batch-norm statistics too.
+
+    Attributes:
+        average: The average, once a run has begun. It outlives `fit`, so that a `test` by the
+            same trainer judges what training has made of it.
+    """
+
+    def __init__(self, batch_stats: bool) -> None:
+        self.batch_stats = batch_stats
+        self.average: Average | None = None
+        self._variables: list[keras.Variable] = []
+
+    def on_setup(self, trainer: Trainer) -> None:
+        """Begin the average as a copy of the weights, unless it goes on from the last `fit`."""
+        weights, statistics = _weights_and_statistics(trainer.task)
+        variables = [*weights, *statistics]
+        kept = len(variables) == len(self._variables) and all(
+            a is b for a, b in zip(variables, self._variables, strict=True)
+        )
+        if self.average is None or trainer.stage == "fit" or not kept:
+            self.average = self._begin(weights, statistics)
+            self._variables = variables
+        trainer.add_average(self.average)
+
+    def _begin(self, weights: list[keras.Variable], statistics: list[keras.Variable]) -> Average:
+        raise NotImplementedError
+
+
+class EMA(WeightAverage):
+    """Keep an exponential moving average of the weights, and judge the model by it.
+
+    After every update the average keeps `decay` of itself and takes the rest from the new weights
+    (Polyak and Juditsky, 1992): it forgets in about `1 / (1 - decay)` updates, and is often better
+    than any single set of weights late in training. It begins as a copy of the first weights, so
+    short runs want a smaller decay. It costs no host time. Training itself never sees it, and
+    checkpoints hold both.
+
+    Where a task optimises by hand, every call of `minimize` counts as an update, whichever weights
+    it is for.
+
+    Example:
+        >>> Trainer(max_epochs=20, callbacks=[EMA(0.999)]).fit(task, data)
+
+    Args:
+        decay: What the average keeps of itself at an update, from 0 to below 1. Default: 0.999.
+        batch_stats: Average batch-norm statistics too. False: take them as they are.
+        evaluate: Validate, test and predict with the average in the place of the weights.
+
+    Attributes:
+        average: The average, once a run has begun: `average.copies` for `average.sources`.
+
+    Raises:
+        UserError: The decay is out of range.
+    """
+
+    def __init__(
+        self, decay: float = 0.999, batch_stats: bool = True, evaluate: bool = True
+    ) -> None:
+        super().__init__(batch_stats)
+        if isinstance(decay, bool) or not isinstance(decay, (int, float)) or not 0 <= decay < 1:
+            raise UserError(
+                f"decay is {decay!r}",
+                where="callbacks.ema.decay",
+                fix="Give a number from 0 to below 1, such as 0.999.",
+            )
+        self.decay, self.evaluate = float(decay), evaluate
+
+    def _begin(self, weights: list[keras.Variable], statistics: list[keras.Variable]) -> Average:
+        return Average(
+            [*weights, *statistics],
+            decay=self.decay,
+            followed=[] if self.batch_stats else statistics,
+            evaluate=self.evaluate,
+        )
+
+
+def _weights_and_statistics(task: Task) -> tuple[list[keras.Variable], list[keras.Variable]]:
+    """Return all weights of a task, frozen or not, and its models' floating-point statistics."""
+    models = models_of(task.model).values()
+    # By how a layer made them, not by `trainable`: whether a layer is frozen at the moment must
+    # change neither what is averaged nor the order, in which a checkpoint holds the averages.
+    made_so = {
+        id(v)
+        for model in models
+        for layer in model._flatten_layers()
+        for v in layer._non_trainable_variables
+    }
+    found = {id(v): v for model in models for v in model.variables if "float" in str(v.dtype)}
+    own = [v for v in task.state_variables.values() if v.trainable]
+    weights = [v for key, v in found.items() if key not in made_so]
+    return [*weights, *own], [v for key, v in found.items() if key in made_so]

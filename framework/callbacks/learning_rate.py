@@ -1,0 +1,32 @@
+"""Logging the learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from framework.callbacks.base import Callback
+from framework.schedules import current_rate
+
+if TYPE_CHECKING:
+    from framework.trainer import Trainer
+
+
+class LearningRateMonitor(Callback):
+    """Log the learning rate with every row of training metrics.
+
+    As `train/learning_rate`, or `train/learning_rate/<name>` for each of several optimizers. It
+    is the rate of the update to come, computed on the host when a row is logged anyway, so it
+    costs the compiled loop nothing.
+
+    Example:
+        >>> Trainer(run_dir="runs/a", log_every="50st", callbacks=[LearningRateMonitor()])
+    """
+
+    def on_log(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+        """Log it beside `metrics`."""
+        rates = {name: current_rate(each) for name, each in trainer.optimizers.items()}
+        several = len(rates) > 1
+        trainer.log_metrics(
+            {f"train/learning_rate{f'/{name}' * several}": rate for name, rate in rates.items()}
+        )

@@ -1,0 +1,106 @@
+"""Stochastic weight averaging."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from framework.callbacks.ema import WeightAverage
+from framework.engine.averaging import Average
+from framework.errors import UserError
+
+if TYPE_CHECKING:
+    from framework.trainer import Trainer
+
+_WHERE = "callbacks.swa.start"
+
+_log = logging.getLogger("framework")
+
+
+class SWA(WeightAverage):
+    """Average the weights that the last epochs ended with, and judge the model by that.
+
+    Stochastic weight averaging (Izmailov et al., 2018): the plain mean of the weights at the end
+    of each epoch from `start` on lies in a flatter part of the loss than any of them. It is worth
+    most at a learning rate that stays high in those epochs. The mean takes the place of the
+    weights in validation, at the end of the first such epoch already, and in test and prediction;
+    training never sees it, and checkpoints hold both.
+
+    Example:
+        >>> Trainer(max_epochs=20, callbacks=[SWA(start=0.75)]).fit(task, data)  # epochs 15 to 19
+
+    Args:
+        start: The first epoch to take in: its number, counted from 0, or a fraction of
+            `max_epochs`, below 1. Default: 0.75, the last quarter. Give a number if the run is to
+            be continued with more epochs, which moves a fraction.
+        batch_stats: Average batch-norm statistics too. False: take those of the last weights.
+
+    Attributes:
+        average: The average, once a run has begun: `average.copies` for `average.sources`.
+
+    Raises:
+        UserError: `start` is out of range; in `fit`, if it is a fraction and there is no
+            `max_epochs`.
+    """
+
+    def __init__(self, start: int | float = 0.75, batch_stats: bool = True) -> None:
+        super().__init__(batch_stats)
+        whole = isinstance(start, int) and not isinstance(start, bool)
+        if not (whole or isinstance(start, float)) or not (start >= 0 and (whole or start < 1)):
+            raise UserError(
+                f"start is {start!r}",
+                where=_WHERE,
+                fix="Give an epoch's number (10), or a fraction of max_epochs below 1 (0.75).",
+            )
+        self.start = start
+        self._first = 0
+        self._last_step = 0
+
+    def on_setup(self, trainer: Trainer) -> None:
+        """Begin anew, and find out which epoch is the first."""
+        super().on_setup(trainer)
+        if trainer.stage != "fit":
+            return
+        self._first, self._last_step = self._first_epoch(trainer.config.max_epochs), 0
+        epochs = trainer.config.max_epochs
+        if epochs is not None and self._first >= epochs and not trainer.config.fast_dev_run:
+            _log.warning("SWA begins with epoch %d, but max_epochs is %d.", self._first, epochs)
+
+    def on_log(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+        """Take in the weights at the end of an epoch, before they are validated."""
+        # Not in `on_epoch_end`: a checkpoint must be as good as the validation that chose it.
+        progress = trainer.progress
+        if progress.batch or progress.epoch <= self._first or self.average is None:
+            return
+        # A signal during validation leaves the epoch's end to the next run, which logs it again.
+        if progress.step > self._last_step:
+            self.average.add()
+            self._last_step = progress.step
+
+    def state(self) -> dict[str, Any]:
+        """Return the step of the last weights that were taken in; the trainer saves the mean."""
+        return {"last_step": self._last_step}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` returned."""
+        self._last_step = int(state["last_step"])
+
+    def _begin(self, weights: list[keras.Variable], statistics: list[keras.Variable]) -> Average:
+        sources = [*weights, *statistics] if self.batch_stats else weights
+        return Average(sources, decay=None, evaluate=True)
+
+    def _first_epoch(self, max_epochs: int | None) -> int:
+        if isinstance(self.start, int):
+            return self.start
+        if max_epochs is None:
+            raise UserError(
+                f"start is {self.start}, a fraction of max_epochs, which is not given",
+                where=_WHERE,
+                fix="Give trainer.max_epochs, or the number of an epoch as start.",
+            )
+        # Rounded first: 0.55 * 20 is a little above 11. The last epoch counts in any case.
+        return min(math.ceil(round(self.start * max_epochs, 9)), max_epochs - 1)

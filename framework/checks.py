@@ -1,0 +1,46 @@
+"""What `Trainer` is given besides its options, looked at before anything begins."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from framework.callbacks.base import Callback
+from framework.errors import UserError
+from framework.loggers.base import Logger
+
+
+def check_listeners(callbacks: Any, loggers: Any, run_dir: Any) -> None:
+    """Refuse callbacks, loggers or a run directory of another type.
+
+    Args:
+        callbacks: Should be a sequence of `Callback` objects.
+        loggers: Should be a sequence of `Logger` objects.
+        run_dir: Should be a path or None.
+
+    Raises:
+        UserError: One of them is not.
+    """
+    _check_all("callbacks", callbacks, Callback)
+    _check_all("loggers", loggers, Logger)
+    if run_dir is not None and not isinstance(run_dir, (str, os.PathLike)):
+        raise UserError(f"run_dir is {run_dir!r}", where="Trainer(run_dir=...)", fix="Give a path.")
+    if run_dir is not None and not os.fspath(run_dir):
+        raise UserError("run_dir is empty", where="Trainer(run_dir=...)", fix="Give a path.")
+
+
+def _check_all(name: str, given: Any, kind: type) -> None:
+    where = f"Trainer({name}=...)"
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        raise UserError(
+            f"{name} is {given!r}, no list", where=where, fix=f"Give a list of them: {name}=[...]."
+        )
+    for each in given:
+        if isinstance(each, type) and issubclass(each, kind):
+            what, fix = f"the class {each.__name__}", f"Make an object of it: {each.__name__}()."
+        elif not isinstance(each, kind):
+            what, fix = repr(each), f"Give objects of subclasses of framework.{kind.__name__}."
+        else:
+            continue
+        raise UserError(f"{name} holds {what}, which is no {kind.__name__}", where=where, fix=fix)

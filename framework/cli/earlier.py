@@ -1,0 +1,129 @@
+"""The run that is evaluated: what it was begun with holds, but for what the command line gives."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from framework.cli.run_dir import CONFIG, OVERRIDES, flat
+from framework.groups.root import GROUPS, MODES
+
+# What belongs to one command, not to the run.
+_OF_A_COMMAND = ("mode", "checkpoint", "run_dir", "sweep_dir", "debug")
+# What decides which rows are held back for validation, besides the seed.
+_NOT_THE_SPLIT = ("dir", "batch_size", "eval_batch_size", "shuffle", "augment")
+
+_log = logging.getLogger("framework")
+
+
+def key_of(override: str) -> str:
+    """Return the key of an override, without the sign in front of it."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def with_earlier(overrides: Sequence[str]) -> list[str]:
+    """Return a command line's overrides, after those of the run that it evaluates.
+
+    Example:
+        >>> with_earlier(["mode=test", "run_dir=runs/a"])
+        ['task=mine', 'seed=3', 'mode=test', 'run_dir=runs/a']
+
+    Args:
+        overrides: As typed. Those of a command that trains are returned as they are.
+    """
+    values = {key_of(o): o.partition("=")[2].strip("'\"") for o in overrides}
+    if values.get("mode") not in MODES or values["mode"] == "fit" or not values.get("run_dir"):
+        return list(overrides)
+    given = {key_of(o): o for o in overrides}
+    began = _overrides(Path(values["run_dir"]))
+    others = {
+        key
+        for key in (*GROUPS, "task")
+        if key in given and key in map(key_of, began) and given[key] not in began
+    }
+    if "task" in others:
+        return list(overrides)  # about to be refused, by what it really is
+    kept = []
+    for override in began:
+        key = key_of(override)
+        again = key in given and not (override.startswith("+") and given[key][0] not in "+~")
+        mine = key in _OF_A_COMMAND or key.startswith("hydra") or key.split(".")[0] in others
+        if not (again or mine):
+            kept.append(override)
+    return [*kept, *overrides]
+
+
+def laid_over_run(
+    config: Mapping[str, Any], overrides: Sequence[str], run_dir: Path
+) -> Mapping[str, Any]:
+    """Return the configuration to evaluate a run with: its own, but for what is given explicitly.
+
+    Args:
+        config: As the command line composes it.
+        overrides: The command line's.
+        run_dir: Where the run may be. Without its configuration, `config` holds.
+    """
+    began = read_config(run_dir)
+    if not began:
+        return config
+    known = set(_overrides(run_dir))
+    explicit = [key_of(o) for o in overrides if o not in known]
+    if "seed" in explicit:
+        explicit.append("trainer.seed")
+    merged = {**config, **copy.deepcopy(dict(began))}
+    for name, value in config["trainer"].items():
+        merged["trainer"].setdefault(name, value)  # an option that is newer than the run
+    for key in (*_OF_A_COMMAND, *explicit):
+        _put(merged, config, key.split("."))
+    if config["mode"] == "validate":
+        _announce_another_split(began, merged)
+    return merged
+
+
+def read_config(run_dir: Path) -> dict[str, Any]:
+    """Return the configuration that a run was begun with; empty if there is none to be read."""
+    found = _read(run_dir / CONFIG)
+    return found if isinstance(found, dict) and isinstance(found.get("trainer"), dict) else {}
+
+
+def _overrides(run_dir: Path) -> list[str]:
+    found = _read(run_dir / OVERRIDES)
+    return [str(o) for o in found] if isinstance(found, list) else []
+
+
+def _read(path: Path) -> Any:
+    from omegaconf import OmegaConf
+
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path))
+    except Exception:  # RunDir says what is wrong with it, if it matters
+        return None
+
+
+def _put(into: dict[str, Any], config: Mapping[str, Any], path: Sequence[str]) -> None:
+    first, *rest = path
+    if first not in config:
+        into.pop(first, None)
+    elif rest and isinstance(config[first], Mapping) and isinstance(into.get(first), dict):
+        _put(into[first], config[first], rest)
+    else:
+        into[first] = config[first]
+
+
+def _announce_another_split(began: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    before, after = flat(began), flat(now)
+    changed = [
+        f"{key} is {after.get(key)}, was {before.get(key)}"
+        for key in sorted(before.keys() | after.keys())
+        if key == "trainer.seed" or (key.startswith("data.") and not _is_no_split(key))
+        if before.get(key) != after.get(key)
+    ]
+    if changed:
+        _log.warning("validating on other rows than the run did: %s", "; ".join(changed))
+
+
+def _is_no_split(key: str) -> bool:
+    return key.split(".")[1] in _NOT_THE_SPLIT

@@ -1,0 +1,48 @@
+"""What `log.txt` holds besides the messages on the terminal."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from io import StringIO
+from typing import TYPE_CHECKING
+
+from framework.callbacks.base import Callback
+
+if TYPE_CHECKING:
+    from framework.trainer import Trainer
+
+_log = logging.getLogger("framework")
+
+
+class RunLog(Callback):
+    """Notes the model, every epoch and every result in the run's log, not on the terminal."""
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        """Note the model."""
+        from rich.console import Console
+
+        from framework.callbacks.model_summary import ModelSummary
+
+        text = StringIO()
+        ModelSummary(console=Console(file=text, width=100)).on_fit_start(trainer)
+        _log.debug("The model:\n%s", text.getvalue().rstrip())
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        """Note the epoch's metrics."""
+        epoch = trainer.progress.epoch + (trainer.progress.batch > 0)
+        _note(f"epoch {epoch}, step {trainer.progress.step:,}", trainer.metrics)
+
+    def on_validation_end(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+        """Note the results of a validation that is no epoch's."""
+        if trainer.stage == "validate":
+            _note("validation", metrics)
+
+    def on_test_end(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+        """Note the results of a test."""
+        _note("test", metrics)
+
+
+def _note(what: str, metrics: Mapping[str, float]) -> None:
+    shown = {k: v for k, v in metrics.items() if not k.endswith("_epoch")}
+    _log.debug("%s:  %s", what, "  ".join(f"{name} {value:.4f}" for name, value in shown.items()))

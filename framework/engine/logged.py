@@ -1,0 +1,59 @@
+"""What a task may log, checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from framework.errors import UserError
+
+_NO_NUMBERS = {f"tensor of {kind}" for kind in ("string", "complex64", "complex128")}
+
+
+def check_name(name: Any, where: str) -> None:
+    """Complain of a name that no log could hold, or that the trainer uses itself."""
+    if not isinstance(name, str) or not name.strip() or name != " ".join(name.split()):
+        raise UserError(
+            f"{name!r} is no name for a metric", where=where, fix='Give a word, such as "loss".'
+        )
+    if name.endswith("_epoch"):
+        raise UserError(
+            f"{name!r} ends in _epoch, which is what the means over an epoch are called",
+            where=where,
+            fix=f"Log {name.removesuffix('_epoch')!r}: its mean over the epoch is logged as well.",
+        )
+
+
+def as_dtype(value: Any, dtype: tf.DType) -> tf.Tensor:
+    """Return a number or tensor in a dtype; `tf.cast` would round a Python float to float32."""
+    if isinstance(value, (int, float)):
+        return tf.constant(value, dtype)
+    return tf.cast(value, dtype)
+
+
+def mean_of(value: Any, where: str) -> tf.Tensor:
+    """Return the mean of a value's elements, a float64 scalar."""
+    try:
+        tensor = tf.convert_to_tensor(value)
+        kind = f"tensor of {tensor.dtype.name}"
+    except (TypeError, ValueError):
+        tensor, kind = None, type(value).__name__
+    if tensor is None or not tensor.dtype.is_numpy_compatible or kind in _NO_NUMBERS:
+        raise UserError(
+            f"a {kind} was logged", where=where, fix="Log a number, a tensor or a keras.Metric."
+        )
+    return tf.reduce_mean(as_dtype(value if isinstance(value, float) else tensor, tf.float64))
+
+
+def weight_of(weight: Any, where: str) -> tf.Tensor:
+    """Return a weight as a float64 scalar."""
+    tensor = tf.convert_to_tensor(weight)
+    if tensor.shape.rank != 0:
+        raise UserError(
+            f"the weight has shape {tensor.shape}",
+            where=where,
+            fix="Give one number for the batch; to weigh its examples, log the sum of value * "
+            "weight over the sum of weights, with that sum as the weight.",
+        )
+    return as_dtype(weight if isinstance(weight, float) else tensor, tf.float64)

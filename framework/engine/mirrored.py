@@ -1,0 +1,184 @@
+"""Several devices that share each step: `tf.distribute` behind the interface of `Replicas`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.src.losses import loss as keras_loss
+
+from framework.engine.logged import as_dtype
+from framework.engine.replicas import Replicas, Step, plain
+
+_SEEDS = "seed_generator_state"
+_FOLD = 0x9E3779B1  # odd, so that no two of 2**32 devices share a seed
+
+
+class MirroredReplicas(Replicas):
+    """Every device has a copy of all variables and takes its share of each batch's rows.
+
+    A batch is read once a process and cut along the first axis of each leaf that has as many rows
+    as the batch; other leaves go to every device whole. With R devices, device r takes rows
+    [n*r//R, n*(r+1)//R) of n; where that is none it computes on one row with weight 0, since every
+    device has to take part in the reductions.
+
+    Args:
+        strategy: A `MirroredStrategy` or `MultiWorkerMirroredStrategy`.
+    """
+
+    log_room = 256
+
+    def __init__(self, strategy: tf.distribute.Strategy) -> None:
+        self.strategy = strategy
+        self.count: int = strategy.num_replicas_in_sync
+        super().__init__(", ".join(map(_short, strategy.extended.worker_devices)))
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Make variables on every device, and let losses be the means that they say they are."""
+        logger = tf.get_logger()
+        level = logger.level
+        logger.setLevel(logging.ERROR)  # TensorFlow warns of running eagerly at every step
+        try:
+            with self.strategy.scope(), _unscaled_losses():
+                yield
+        finally:
+            logger.setLevel(level)
+
+    def spread(self, step: Step) -> Step:
+        """Return a step of the loop that runs `step` on every device, each on its rows."""
+
+        def on_all(read: Any, before: Any, index: Any, examples: Any, _: Any) -> Any:
+            batch, rows, _ = read(index)
+
+            def on_one(part: Any) -> None:
+                first, last = self._bounds(_own_number(), rows)
+                zero, go_on = tf.zeros((), tf.int64), tf.constant(True)
+                step(lambda _: (part, last - first, rows), before, index, zero, go_on)
+
+            def cut(context: Any) -> Any:
+                number = context.replica_id_in_sync_group
+                return tf.nest.map_structure(lambda t: self._cut(t, number, rows), batch)
+
+            self.strategy.run(
+                on_one, args=(self.strategy.experimental_distribute_values_from_function(cut),)
+            )
+            return index + 1, examples + tf.cast(rows, tf.int64), tf.constant(True)
+
+        return on_all
+
+    def sum(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Add tensors up over the devices; called on each of them, at the same place."""
+        if not tensors:
+            return []
+        dense = [tf.convert_to_tensor(t) for t in tensors]
+        context = tf.distribute.get_replica_context()
+        return list(context.all_reduce(tf.distribute.ReduceOp.SUM, dense))
+
+    def gather(self, tensor: tf.Tensor) -> tf.Tensor:
+        """Join a tensor of every device along its first axis; called as `sum` is."""
+        context = tf.distribute.get_replica_context()
+        return tensor if context is None else context.all_gather(tf.identity(tensor), axis=0)
+
+    @contextmanager
+    def agreeing(self, variables: Sequence[Any], share: Any) -> Iterator[None]:
+        """Give every device the mean, by rows, of what each has made of a variable in the body."""
+        before = [tf.identity(v) for v in variables]
+        yield
+        # As a difference: what no device has touched keeps its bits.
+        moved = self.sum(
+            [(v - b) * as_dtype(share, b.dtype) for v, b in zip(variables, before, strict=True)]
+        )
+
+        def assign(before: list[Any], moved: list[Any]) -> None:
+            for variable, b, m in zip(variables, before, moved, strict=True):
+                self.change(variable, lambda v, b, m: v.assign(b + m), b, m)
+
+        if variables:
+            self.together(assign, before, moved)
+
+    def together(self, function: Callable[..., None], *args: Any) -> None:
+        """Call a function once for all devices, which wait for it; `args` are of each of them."""
+        context = tf.distribute.get_replica_context()
+        context.merge_call(lambda _, *parts: function(*parts), args=args)
+
+    def each(self, function: Callable[..., None], *args: Any) -> None:
+        """Call a function on every device, with the part of `args` that is its own."""
+        self.strategy.extended.call_for_each_replica(function, args=args)
+
+    def first(self, value: Any) -> tf.Tensor:
+        """Return the first device's part of a value."""
+        return self.strategy.experimental_local_results(value)[0]
+
+    def change(self, variable: Any, function: Callable[..., Any], *args: Any) -> None:
+        """Change a variable alike on every device: `function(variable, *args)`."""
+        self.strategy.extended.update(plain(variable), function, args=tuple(map(plain, args)))
+
+    def own(self, optimizer: keras.Optimizer) -> keras.Optimizer:
+        """Return an optimizer whose variables are on every device, which takes reduced gradients.
+
+        One that was made elsewhere is made again.
+        """
+        if optimizer._distribution_strategy is not self.strategy:
+            optimizer = type(optimizer).from_config(optimizer.get_config())
+        # The pipeline has summed the gradients up already, before it looked at them.
+        optimizer._all_reduce_sum_gradients = list
+        return optimizer
+
+    def diversify(self, models: Mapping[str, keras.Model]) -> None:
+        """Give each device seeds of its own for dropout and the like; the first keeps its own."""
+        for model in models.values():
+            for variable in model.variables:
+                if not variable.path.endswith(_SEEDS):
+                    continue
+                seed = variable.numpy()
+                for number, copy in enumerate(variable.value.values, self._first_number):
+                    own = seed.copy()
+                    own[0] = (int(seed[0]) + number * _FOLD) % 2**32
+                    copy.assign(own)
+
+    def _cut(self, leaf: tf.Tensor, number: Any, rows: Any) -> tf.Tensor:
+        leaf = tf.convert_to_tensor(leaf)
+        if leaf.shape.rank == 0 or (isinstance(rows, int) and leaf.shape[0] != rows):
+            return leaf
+        first, last = self._bounds(number, rows)
+        if not isinstance(rows, int):
+            last = tf.maximum(last, first + 1)
+            first = tf.minimum(first, rows - 1)
+            return leaf[first:last]
+        return leaf[first:last] if last > first else leaf[:1]
+
+    def _bounds(self, number: Any, rows: Any) -> tuple[Any, Any]:
+        return rows * number // self.count, rows * (number + 1) // self.count
+
+    @property
+    def _first_number(self) -> int:
+        return 0
+
+
+def _own_number() -> int:
+    context = tf.distribute.get_replica_context()
+    return int(tf.get_static_value(context.replica_id_in_sync_group))
+
+
+def _short(device: str) -> str:
+    return device.rpartition("device:")[2] or device.strip("/")
+
+
+@contextmanager
+def _unscaled_losses() -> Iterator[None]:
+    """Keep Keras's loss objects from dividing by the number of devices.
+
+    The pipeline weighs each device's gradient by its share of the rows, ragged batches included;
+    and a loss that Keras has divided could not be told from one that it has not.
+    """
+    former = keras_loss.scale_loss_for_distribution
+    keras_loss.scale_loss_for_distribution = lambda value: value
+    try:
+        yield
+    finally:
+        keras_loss.scale_loss_for_distribution = former

@@ -1,0 +1,94 @@
+"""Several machines that share each step, one process each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from framework.cluster import Member
+from framework.engine.mirrored import MirroredReplicas
+from framework.errors import TrainingFailed, UserError
+
+
+class WorkerReplicas(MirroredReplicas):
+    """All devices of all workers; what is decided on the host is decided by all together.
+
+    Every worker runs the same program. Whatever brings tensors together, a step as well as the
+    reading of a metric, has to be reached by all of them in the same order, so the host may not
+    decide by its own clock or its own signals: `agree` makes one decision of them.
+
+    Args:
+        member: Which worker this is.
+
+    Raises:
+        UserError: TensorFlow is at work already, so that a cluster can be joined no more.
+    """
+
+    def __init__(self, member: Member) -> None:
+        try:
+            strategy = tf.distribute.MultiWorkerMirroredStrategy(_resolver(member))
+        except RuntimeError as error:
+            raise UserError(
+                "a cluster can be joined only before TensorFlow has begun",
+                where="trainer.strategy=multi_worker",
+                fix="Make the Trainer before the first tensor, model or data set.",
+            ) from error
+        self.member = member
+        super().__init__(strategy)
+        self.is_chief = member.is_chief
+        self.workers = int(strategy.cluster_resolver.cluster_spec().num_tasks("worker"))
+        self.device = f"{self.count} replicas on {self.workers} workers"
+        self._gather = tf.function(self._gather_values, autograph=False)
+
+    def agree(self, values: Sequence[float]) -> list[float]:
+        """Return the greatest of every worker's values, by place."""
+        table = self._gather(tf.constant([list(values)], tf.float64)).numpy()
+        return [float(v) for v in np.max(table, axis=0)]
+
+    def explain(self, error: Exception) -> Exception:
+        """Return what to raise in the place of an error that a lost worker has caused."""
+        lost = (
+            tf.errors.UnavailableError,
+            tf.errors.AbortedError,
+            tf.errors.CancelledError,
+            tf.errors.DeadlineExceededError,
+        )
+        text = str(error)
+        signs = ("ollective ops is aborted", "eartbeat", "oordination", "onnection reset")
+        by_sign = isinstance(error, tf.errors.OpError) and any(sign in text for sign in signs)
+        if not (isinstance(error, lost) or by_sign):
+            return error
+        return TrainingFailed(
+            "another worker is gone, so no further step can be made",
+            where=f"worker {self.member.index} of {self.workers}: "
+            + (text.strip().splitlines() or [type(error).__name__])[0][:120],
+            fix="Start all of them again with the same command: with a run_dir= that all can see "
+            "they continue from the last checkpoint.",
+        )
+
+    def _gather_values(self, row: tf.Tensor) -> tf.Tensor:
+        def on_one(row: tf.Tensor) -> tf.Tensor:
+            return tf.distribute.get_replica_context().all_gather(tf.identity(row), axis=0)
+
+        found: Any = self.strategy.run(on_one, args=(row,))
+        return self.strategy.experimental_local_results(found)[0]
+
+    @property
+    def _first_number(self) -> int:
+        return self.member.index * len(self.strategy.extended.worker_devices)
+
+
+def _resolver(member: Member) -> tf.distribute.cluster_resolver.ClusterResolver:
+    resolvers = tf.distribute.cluster_resolver
+    if member.source == "SLURM":
+        # One process a node that takes all its GPUs, so the resolver need not share them out.
+        return resolvers.SlurmClusterResolver(auto_set_gpu=False)
+    return resolvers.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": list(member.workers)}),
+        task_type="worker",
+        task_id=member.index,
+        rpc_layer="grpc",
+    )

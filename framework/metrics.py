@@ -1,0 +1,70 @@
+"""The metrics that a task is given, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from framework.errors import UserError, closest
+from framework.groups.losses import METRICS
+
+
+def named_metrics(given: Any) -> dict[str, Any]:
+    """Return metrics by name, whatever way they were given.
+
+    Example:
+        >>> list(named_metrics(["accuracy", keras.metrics.AUC(name="auc")]))
+        ['accuracy', 'auc']
+
+    Args:
+        given: None, or one or several of: a Keras metric, a function `(y_true, y_pred)`, or a
+            name, as `metrics=` takes it on the command line or Keras knows it; in a list, or in
+            a dict by the name to log it as.
+
+    Raises:
+        UserError: There is no metric of that name, or it is no metric at all.
+    """
+    if given is None:
+        return {}
+    if isinstance(given, Mapping):
+        return {str(name): _metric(each) for name, each in given.items()}
+    several = given if isinstance(given, (list, tuple)) else [given]
+    found = [_metric(each) for each in several]
+    return {
+        each if isinstance(each, str) else _name_of(metric): metric
+        for each, metric in zip(several, found, strict=True)
+    }
+
+
+def _name_of(metric: Any) -> str:
+    name = getattr(metric, "name", None) or getattr(metric, "__name__", None)
+    return str(name or type(metric).__name__.lower())
+
+
+def _metric(given: Any) -> Any:
+    import keras
+
+    if isinstance(given, type):
+        return given()
+    if callable(given) or isinstance(given, keras.Metric):
+        return given
+    if not isinstance(given, str):
+        raise UserError(
+            f"{given!r} is no metric",
+            where="metrics",
+            fix="Give a Keras metric, a function of (y_true, y_pred), or a name: 'accuracy'.",
+        )
+    if given in METRICS:
+        return getattr(keras.metrics, METRICS[given]._target_.rpartition(".")[2])
+    try:
+        return keras.metrics.get(given)
+    except ValueError:
+        known = {n for n in dir(keras.metrics) if n[0].isalpha() and n != "get"}
+        raise UserError(
+            f"there is no metric {given!r}", where="metrics", fix=_near(given, known | {*METRICS})
+        ) from None
+
+
+def _near(name: str, known: set[str]) -> str:
+    hint = closest(name, known)
+    return hint if hint.startswith("Did") else closest(name, METRICS)

@@ -1,0 +1,191 @@
+"""Learning-rate schedules that know how long a run is."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from framework.errors import UserError, closest
+
+_WHERE = "schedule"
+_BY = ("step", "epoch")
+
+_log = logging.getLogger("framework")
+
+
+@keras.saving.register_keras_serializable(package="framework")
+class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+    """Raise the rate in a straight line from 0 to `peak`, then lower it to `end` by half a cosine.
+
+    With N steps in all, of which W are the warm-up, update number t, from 0, has the rate
+    `peak * t / W` before W, and `end + (peak - end) * (1 + cos(pi * (t - W) / (N - W))) / 2` from
+    there (Loshchilov and Hutter, 2017); after N it stays at `end`. Each optimizer counts its own
+    updates. The rate is computed in the graph, so nothing wakes the host.
+
+    `by="epoch"` holds the rate through each epoch: the cosine's at the epoch's first step, and
+    the warm-up's at its last, since an epoch at rate 0 would be wasted.
+
+    A `Trainer` tells the schedule how long the run is. Outside of one, give `total`.
+
+    Example:
+        >>> schedule = WarmupCosine(0.1, warmup=10, total=110)
+        >>> [round(float(schedule(t)), 3) for t in (0, 5, 10, 60, 110)]
+        [0.0, 0.05, 0.1, 0.05, 0.0]
+
+    Args:
+        peak: The highest rate, above 0.
+        warmup: Steps of the warm-up: a number of them, or a fraction of all steps, below 1.
+            Default: 0.05. 0: none.
+        end: The rate at the end, from 0 to `peak`.
+        by: `step`, or `epoch`: hold the rate within an epoch. Epochs are taken to be as long as
+            the first one.
+        total: Steps in all. Default: those that the trainer plans. Give it if the run may later be
+            continued with more epochs, which would move the rest of the curve.
+
+    Raises:
+        UserError: An argument is out of range.
+    """
+
+    def __init__(
+        self,
+        peak: float,
+        warmup: int | float = 0.05,
+        end: float = 0.0,
+        by: str = "step",
+        total: int | None = None,
+    ) -> None:
+        if not _is_number(peak) or not 0 < peak < math.inf:
+            _refuse("peak", peak, "a number above 0")
+        if not _is_number(warmup) or warmup < 0 or (isinstance(warmup, float) and warmup >= 1):
+            _refuse("warmup", warmup, "a number of steps (100), or a fraction below 1 (0.05)")
+        if not _is_number(end) or not 0 <= end <= peak:
+            _refuse("end", end, f"a number from 0 to the peak, {peak}")
+        if by not in _BY:
+            raise UserError(f"by is {by!r}", where=f"{_WHERE}.by", fix=closest(str(by), _BY))
+        if total is not None and (not _is_number(total) or total != int(total) or total < 1):
+            _refuse("total", total, "a number of steps, or null: as many as the run has")
+        self.peak, self.warmup, self.end, self.by, self.total = peak, warmup, end, by, total
+        self._steps: int | None = total
+        self._steps_per_epoch: int | None = None
+
+    def bind(self, total_steps: int | None, steps_per_epoch: int | None) -> None:
+        """Learn how long the run is; to be called before a step is traced.
+
+        Args:
+            total_steps: Optimizer steps planned in all, or None where that is unknown. `total`,
+                if given, stands.
+            steps_per_epoch: Steps in an epoch, or None while that is unknown.
+
+        Raises:
+            UserError: What the schedule depends on is unknown.
+        """
+        self._steps = self.total or total_steps
+        self._steps_per_epoch = steps_per_epoch
+        if self._steps is None:
+            raise UserError(
+                "the schedule depends on the number of steps in all, which is unknown",
+                where=f"{_WHERE}.total",
+                fix="Give it (schedule.total=10000), or an end: trainer.max_steps, or "
+                "trainer.max_epochs and data of known length.",
+            )
+        if self.by == "epoch" and steps_per_epoch is None:
+            raise UserError(
+                "the schedule goes by epochs, whose length is unknown",
+                where=f"{_WHERE}.by",
+                fix='Give by="step", or data of known length.',
+            )
+        warm = self._warmup_steps(self._steps)
+        if warm >= self._steps:
+            _log.warning("the warm-up of %d steps is as long as the run: %d.", warm, self._steps)
+
+    def __call__(self, step: Any) -> Any:
+        """Return the rate of update number `step`, a scalar of Keras's default float."""
+        total, per_epoch = self._length()
+        warm = self._warmup_steps(total)
+        # In double precision: single ends to tell steps apart at 2**24 of them.
+        at = ops.cast(step, "float64")
+        rising = at
+        if per_epoch is not None:
+            at = ops.floor(at / per_epoch) * per_epoch
+            rising = at + per_epoch
+        done = ops.clip((at - warm) / max(total - warm, 1), 0.0, 1.0)
+        rate = self.end + (self.peak - self.end) * 0.5 * (1.0 + ops.cos(math.pi * done))
+        if warm:
+            warming = self.peak * ops.minimum(rising / warm, 1.0)
+            rate = ops.where(at < warm, warming, rate)
+        return ops.cast(rate, keras.config.floatx())
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {name: getattr(self, name) for name in ("peak", "warmup", "end", "by", "total")}
+
+    def _length(self) -> tuple[int, int | None]:
+        """Return the steps in all, and in an epoch, or None where epochs do not matter."""
+        if self._steps is None or (self.by == "epoch" and self._steps_per_epoch is None):
+            what = "epoch" if self._steps is not None else "run"
+            raise UserError(
+                f"the schedule does not know how long {'an' if what == 'epoch' else 'the'} {what}"
+                " is",
+                where=f"{_WHERE}.{'by' if what == 'epoch' else 'total'}",
+                fix="Train with a Trainer, or give total and by='step'.",
+            )
+        return self._steps, self._steps_per_epoch if self.by == "epoch" else None
+
+    def _warmup_steps(self, total: int) -> int:
+        if isinstance(self.warmup, float):
+            return round(self.warmup * total)
+        return self.warmup
+
+
+def bind_schedules(
+    optimizers: Mapping[str, keras.Optimizer],
+    total_steps: int | None,
+    steps_per_epoch: int | None,
+) -> None:
+    """Tell the schedules of a run's optimizers how long it is, before anything is traced.
+
+    Any schedule with a method `bind(total_steps, steps_per_epoch)` is told, one of the user's own
+    too.
+
+    Args:
+        optimizers: The built optimizers by name.
+        total_steps: Optimizer steps planned in all, or None where that is unknown.
+        steps_per_epoch: Steps in an epoch, or None while that is unknown.
+
+    Raises:
+        UserError: A schedule needs to know what is unknown.
+    """
+    for optimizer in optimizers.values():
+        bind = getattr(optimizer._learning_rate, "bind", None)
+        if bind is not None:
+            bind(total_steps, steps_per_epoch)
+
+
+def is_scheduled(optimizer: keras.Optimizer) -> bool:
+    """Tell whether an optimizer's learning rate is computed rather than a variable."""
+    return not isinstance(optimizer._learning_rate, keras.Variable)
+
+
+def current_rate(optimizer: keras.Optimizer) -> float:
+    """Return, on the host, the learning rate of an optimizer's next update."""
+    rate = optimizer._learning_rate
+    if isinstance(rate, keras.Variable):
+        return float(rate.numpy())
+    if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        # By value: a variable that lies on several devices does not convert by itself.
+        return float(np.asarray(rate(ops.convert_to_tensor(optimizer.iterations.numpy()))))
+    return float(np.asarray(rate()))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _refuse(name: str, value: object, wanted: str) -> None:
+    raise UserError(f"{name} is {value!r}", where=f"{_WHERE}.{name}", fix=f"Give {wanted}.")

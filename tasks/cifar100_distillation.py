@@ -1,0 +1,79 @@
+"""Knowledge distillation (Hinton et al., 2015): a small network learns from a larger one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import Sequential, layers
+
+from framework.checkpoint.state import load_variables
+from framework.checkpoint.store import CheckpointStore
+from tasks.gallery import Gallery, photo_encoder, sheet
+
+
+class Cifar100Distillation(Gallery):
+    """Trains a teacher by labels and, beside it, a student by labels and the teacher's opinion.
+
+    `teacher` is an earlier run's directory, whose teacher then stays as it is; `soft` weighs the
+    teacher's opinion, taken at `temperature`, against the labels.
+    """
+
+    automatic_optimization = False
+
+    def __init__(
+        self, teacher: Any = None, soft: float = 0.5, temperature: float = 2.0, **parts: Any
+    ) -> None:
+        super().__init__(**parts)
+        self.teacher, self.soft, self.temperature = teacher, soft, temperature
+
+    def build_model(self) -> dict[str, keras.Model]:
+        """Return two networks from images to logits, one a good deal smaller."""
+        net, models = self.network, {}
+        for name, filters in (("student", net.student_filters), ("teacher", net.teacher_filters)):
+            logits = layers.Dense(net.classes, dtype=keras.config.floatx())
+            body = photo_encoder(filters, net.kernel_size)
+            models[name] = Sequential([body, layers.Flatten(), logits], name=name)
+        return models
+
+    def configure_optimizers(self) -> dict[str, keras.Optimizer]:
+        """Return an optimizer of the configured kind for each of the two."""
+        make = super().configure_optimizers
+        return {"student": make(), "teacher": make()}
+
+    def on_setup(self) -> None:
+        """Take the weights of a teacher that was trained before."""
+        if self.teacher:
+            store = CheckpointStore(Path(self.teacher) / "checkpoints")
+            saved = store.load(store.find("last"))["models"].get("teacher", {})
+            load_variables(self.model["teacher"].variables, saved, "teacher")
+
+    def train_step(self, batch: Any) -> None:
+        """Update the student, and the teacher unless it was trained before."""
+        self.minimize(lambda: self.losses(*batch, training=True))
+
+    def eval_step(self, batch: Any) -> None:
+        """Log how good both are."""
+        self.losses(*batch, training=False)
+
+    def losses(self, images: Any, labels: Any, training: bool) -> dict[str, tf.Tensor]:
+        """Return the loss of each network that is to learn, and log both accuracies."""
+        student = self.model["student"](images, training=training)
+        teacher = self.model["teacher"](images, training=training and not self.teacher)
+        self.log("student_accuracy", keras.metrics.sparse_categorical_accuracy(labels, student))
+        self.log("teacher_accuracy", keras.metrics.sparse_categorical_accuracy(labels, teacher))
+        hard, taught = self.loss(labels, student), self.loss(labels, teacher)
+        opinion = tf.nn.softmax(tf.stop_gradient(teacher) / self.temperature)
+        soft = tf.nn.softmax_cross_entropy_with_logits(opinion, student / self.temperature)
+        soft = self.temperature**2 * tf.reduce_mean(soft)
+        loss = self.soft * soft + (1 - self.soft) * hard
+        self.log("loss", loss)
+        return {"student": loss} if self.teacher else {"student": loss, "teacher": taught}
+
+    def pictures(self) -> dict[str, Any]:
+        """Return the test images that the two disagree on most, the worst first."""
+        student, teacher = (tf.nn.softmax(model(self.shown)) for model in self.model.values())
+        order = tf.argsort(-keras.losses.kl_divergence(teacher, student))
+        return {"disagreement": sheet(tf.gather(self.shown, order))}

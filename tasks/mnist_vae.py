@@ -1,0 +1,74 @@
+"""A variational autoencoder (Kingma and Welling, 2014) of digits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import Input, layers, ops
+
+from tasks.gallery import Gallery, alternating, digit_decoder, sheet
+
+
+class Latent(layers.Layer):
+    """Draws codes from the encoder's distribution; adds its divergence, by `beta`, to the loss."""
+
+    def __init__(self, beta: float, **options: Any) -> None:
+        super().__init__(**options)
+        self.beta = beta
+
+    def call(self, mean: Any, log_variance: Any, noise: Any) -> Any:
+        """Return one code for each row."""
+        terms = 1 + log_variance - mean**2 - ops.exp(log_variance)
+        self.add_loss(-0.5 * self.beta * ops.mean(ops.sum(terms, axis=-1)))
+        return mean + ops.exp(log_variance / 2) * noise
+
+
+class MnistVae(Gallery):
+    """Codes a digit in a few numbers, and draws it from them; `beta` weighs the divergence."""
+
+    def __init__(self, beta: float = 1.0, **parts: Any) -> None:
+        super().__init__(**parts)
+        self.beta = beta
+
+    def build_model(self) -> keras.Model:
+        """Return the network from images and noise to the logits of the pixels."""
+        net, floats = self.network, keras.config.floatx()
+        images, noise = Input((28, 28, 1)), Input((net.latent,))
+        x = images
+        for filters in net.filters:
+            x = layers.Conv2D(filters, net.kernel_size, 2, "same", activation=net.activation)(x)
+        x = layers.Flatten()(x)
+        mean, log_variance = (layers.Dense(net.latent, dtype=floats)(x) for _ in range(2))
+        code = Latent(self.beta, dtype=floats)(mean, log_variance, noise)
+        decoder = digit_decoder(net.latent, net.filters[::-1], net.kernel_size)
+        return keras.Model([images, noise], decoder(code), name="vae")
+
+    def train_step(self, batch: Any) -> tf.Tensor:
+        """Return the loss of the pixels; the engine adds what the layer asks for."""
+        return self.reconstruction(batch[0], training=True)
+
+    def eval_step(self, batch: Any) -> None:
+        """Log the whole loss, a bound on the images' negative log-likelihood, and its parts."""
+        self.log("loss", self.reconstruction(batch[0], training=False) + self.model.losses[0])
+
+    def reconstruction(self, images: tf.Tensor, training: bool) -> tf.Tensor:
+        """Return the pixels' cross-entropy, summed over each image; log both parts of the loss."""
+        noise = self.noise(images, self.network.latent)
+        logits = self.model([images, noise], training=training)
+        pixels = keras.losses.binary_crossentropy(images, logits, from_logits=True)
+        loss = tf.reduce_mean(tf.reduce_sum(pixels, axis=[1, 2]))
+        self.log("reconstruction", loss)
+        self.log("divergence", self.model.losses[0])
+        return loss
+
+    def pictures(self) -> dict[str, Any]:
+        """Return test images above what is left of them, and draws from fixed codes."""
+        codes = self.fixed_noise(self.network.latent)
+        rebuilt = tf.sigmoid(self.model([self.shown, tf.zeros_like(codes)], training=False))
+        samples = tf.sigmoid(self.model.get_layer("decoder")(codes))
+        return {
+            "reconstructions": sheet(alternating(self.shown, rebuilt)),
+            "samples": sheet(samples),
+        }

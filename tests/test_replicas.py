@@ -1,0 +1,286 @@
+"""Several devices that share each step do what one device does at the same global batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import (
+    CLASSES,
+    FEATURES,
+    Initial,
+    Net,
+    blobs,
+    busy_data,
+    differing,
+    fitted,
+    make_trainer,
+    noisy,
+)
+
+from framework import Callback, Data, Every, Task, Trainer, UserError
+from framework.callbacks.ema import EMA
+
+# 21 steps. A batch of 5 on 4 devices is 1, 1, 1, 2 rows; the last one, of 3, leaves one none.
+DATA = Data(train=blobs(103), val=blobs(23, seed=1), batch_size=5)
+
+
+class Everything(Net):
+    """A loss object of Keras, a regularizer, a Keras metric."""
+
+    def build_model(self) -> keras.Model:
+        self.auc = keras.metrics.Mean()
+        hidden = keras.layers.Dense(
+            8, activation="relu", kernel_regularizer=keras.regularizers.L2(0.01)
+        )
+        return keras.Sequential([keras.Input((FEATURES,)), hidden, keras.layers.Dense(CLASSES)])
+
+    def train_step(self, batch: Any) -> tf.Tensor:
+        x, y = batch
+        logits = self.model(x, training=True)
+        self.log("accuracy", keras.metrics.sparse_categorical_accuracy(y, logits))
+        self.auc.update_state(tf.cast(logits[:, 0], tf.float32))
+        self.log("mean", self.auc)
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)(y, logits)
+
+
+class TwoPlayers(Task):
+    """Two optimizers by hand, several updates a batch."""
+
+    automatic_optimization = False
+
+    def build_model(self) -> Any:
+        layers = {name: keras.layers.Dense(4, activation="tanh") for name in ("a", "b")}
+        return {n: keras.Sequential([keras.Input((FEATURES,)), d]) for n, d in layers.items()}
+
+    def configure_optimizers(self) -> Any:
+        return {"a": keras.optimizers.Adam(0.01), "b": keras.optimizers.SGD(0.1, momentum=0.9)}
+
+    def train_step(self, batch: Any) -> None:
+        x, _ = batch
+
+        def distance() -> tf.Tensor:
+            return tf.reduce_mean((self.model["a"](x) - 2 * self.model["b"](x) + 1) ** 2)
+
+        for _ in range(2):
+            self.minimize(distance, "a")
+        self.log("distance", self.minimize(lambda: -0.1 * distance() + 1.0, "b"))
+
+    def eval_step(self, batch: Any) -> None:
+        self.log("a", self.model["a"](batch[0]))
+
+
+def weights_of(trainer: Trainer) -> list[np.ndarray]:
+    models = trainer.state()["models"]
+    return [value for model in models.values() for value in model.values()]
+
+
+def furthest(left: Trainer, right: Trainer) -> float:
+    pairs = zip(weights_of(left), weights_of(right), strict=True)
+    return max(float(np.abs(a.astype("f8") - b.astype("f8")).max()) for a, b in pairs)
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "tolerance"),
+    [
+        (Everything, {}, 1e-5),
+        (Everything, {"accumulate": 4, "clip_norm": 0.1, "log_grad_norm": True}, 1e-5),
+        (Everything, {"precision": "mixed_float16"}, 1e-3),
+        (Everything, {"precision": "mixed_bfloat16"}, 1e-2),
+        (Everything, {"precision": "float64"}, 1e-12),
+        (Everything, {"engine": "eager"}, 1e-5),
+        (TwoPlayers, {}, 1e-5),
+    ],
+)
+def test_two_devices_equal_one(task: type[Task], options: Any, tolerance: float) -> None:
+    one, two = fitted(task(), DATA, **options), fitted(task(), DATA, devices=2, **options)
+    assert one.progress.step == two.progress.step == (6 if "accumulate" in options else 21)
+    assert furthest(one, two) <= tolerance
+    assert one.metrics.keys() == two.metrics.keys()
+    for name, value in one.metrics.items():
+        assert two.metrics[name] == pytest.approx(value, rel=max(tolerance, 1e-6), abs=tolerance)
+    assert two.result()["device"] == "CPU:0, CPU:1"
+
+
+def test_four_devices_equal_one_where_the_last_batch_leaves_one_without_rows() -> None:
+    initial = Initial()
+    one = fitted(Everything(), DATA, callbacks=[initial])
+    four = fitted(Everything(), DATA, devices=4)
+    assert furthest(one, four) <= 1e-5
+    for name, value in one.metrics.items():
+        assert four.metrics[name] == pytest.approx(value, rel=1e-6, abs=1e-6)
+    moved = [np.abs(a - b).max() for a, b in zip(initial.weights, weights_of(one), strict=True)]
+    assert min(moved) > 1e-3
+
+
+def test_all_devices_are_those_that_there_are() -> None:
+    trainer = fitted(Net(), DATA, max_steps=2, devices="all")
+    assert trainer.result()["device"] == ", ".join(f"CPU:{i}" for i in range(4))
+
+
+class Slope(Task):
+    """One weight w; the loss is the mean of x * w, so the gradient is the mean of x."""
+
+    def build_model(self) -> keras.Model:
+        layer = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")
+        return keras.Sequential([keras.Input((1,)), layer])
+
+    def train_step(self, batch: Any) -> Any:
+        return tf.reduce_mean(self.model(batch[0]))
+
+    def eval_step(self, batch: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "options", "moved"),
+    [
+        ({}, {}, 5.05),
+        ({}, {"clip_norm": 1.0}, 1.0),
+        ({}, {"clip_value": 1.0}, 1.0),
+        ({"global_clipnorm": 1.0}, {}, 1.0),
+        ({"clipnorm": 1.0}, {}, 1.0),
+        ({"clipvalue": 2.0}, {}, 2.0),
+    ],
+)
+def test_clipping_acts_on_the_gradient_of_the_whole_batch(
+    optimizer: Any, options: Any, moved: float
+) -> None:
+    # The first device's gradient is 10, the second one's 0.1; clipped one by one they would
+    # move the weight by (1 + 0.1) / 2.
+    data = Data(train=(np.array([[10.0], [0.1]], "f4"),), batch_size=2, shuffle=False)
+    task = Slope(optimizer=keras.optimizers.SGD(1.0, **optimizer))
+    trainer = fitted(task, data, max_steps=1, devices=2, **options)
+    assert weights_of(trainer)[0].item() == pytest.approx(-moved, rel=1e-6)
+
+
+def test_an_overflow_on_the_second_device_alone_touches_nothing() -> None:
+    # 70,000 is beyond float16: the second device's gradient is infinite, the first one's is 1.
+    x = np.array([[1.0], [7e4], [1.0], [1.0]], "f4")
+    trainer = make_trainer(max_steps=1, devices=2, precision="mixed_float16", stop_on_nan=False)
+    task = Slope(optimizer=keras.optimizers.Adam(0.5))
+    trainer.fit(task, Data(train=(x,), batch_size=2, shuffle=False))
+    state = trainer.state()
+    assert weights_of(trainer)[0].item() == 0.0
+    assert all(not np.any(v) for k, v in state["optimizers"]["optimizer"].items() if "mom" in k)
+    assert (state["loss_scale"]["value"], state["loss_scale"]["skipped"]) == (2.0**14, 1)
+    copies = task.model.weights[0].value.values
+    assert [float(copy.numpy().item()) for copy in copies] == [0.0, 0.0]
+    assert trainer.metrics["train/skipped_updates"] == 1.0
+
+    good = fitted(
+        Slope(optimizer=keras.optimizers.Adam(0.5)),
+        Data(train=(x[2:],), batch_size=2),
+        max_steps=1,
+        devices=2,
+        precision="mixed_float16",
+    )
+    assert weights_of(good)[0].item() == pytest.approx(-0.5, rel=1e-3)
+
+
+class Masks(Task):
+    """Keeps the dropout masks of the last step."""
+
+    def build_model(self) -> keras.Model:
+        self.state("masks", np.zeros((8, 64), "f4"))
+        layers = [keras.layers.Dropout(0.5), keras.layers.Dense(1)]
+        return keras.Sequential([keras.Input((64,)), *layers])
+
+    def train_step(self, batch: Any) -> Any:
+        dropped = self.model.layers[0](batch[0], training=True)
+        self.state("masks").assign(self.gather(dropped))
+        return tf.reduce_mean(self.model(batch[0], training=True))
+
+    def eval_step(self, batch: Any) -> None: ...
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4])
+def test_dropout_masks_differ_between_devices(devices: int) -> None:
+    data = Data(train=(np.ones((8, 64), "f4"),), batch_size=8)
+    trainer = fitted(Masks(), data, max_steps=1, devices=devices)
+    masks = trainer.state()["task"]["masks"]
+    assert set(np.unique(masks)) == {0.0, 2.0}
+    assert len({row.tobytes() for row in masks}) == 8  # alike seeds would repeat rows
+    again = fitted(Masks(), data, max_steps=1, devices=devices)
+    np.testing.assert_array_equal(again.state()["task"]["masks"], masks)
+
+
+def test_batch_statistics_are_the_mean_by_rows_on_every_device() -> None:
+    x = np.random.RandomState(0).randn(5, 3).astype("f4")
+
+    class Normalised(Slope):
+        def build_model(self) -> keras.Model:
+            return keras.Sequential(
+                [keras.Input((3,)), keras.layers.BatchNormalization(momentum=0.5)]
+            )
+
+        def train_step(self, batch: Any) -> Any:
+            return tf.reduce_mean(self.model(batch[0], training=True) ** 2)
+
+    task = Normalised(optimizer="sgd")
+    fitted(task, Data(train=(x,), batch_size=5, shuffle=False), max_steps=1, devices=2)
+    mean = task.model.layers[0].moving_mean
+    parts = [(x[:2].mean(0), 2 / 5), (x[2:].mean(0), 3 / 5)]
+    for copy in mean.value.values:
+        wanted = 0.5 * sum(part * share for part, share in parts)
+        np.testing.assert_allclose(copy.numpy(), wanted, atol=1e-6)
+
+
+def test_an_average_on_two_devices_equals_that_on_one() -> None:
+    def run(devices: int) -> dict[str, Any]:
+        trainer = make_trainer(devices=devices, callbacks=[EMA(decay=0.9)])
+        trainer.fit(Net(), DATA)
+        return {"val": trainer.metrics["val/loss"], **trainer.state()["averages"][0]["copies"]}
+
+    one, two = run(1), run(2)
+    for left, right in zip(one.values(), two.values(), strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-6)
+
+
+def test_cutting_a_run_or_continuing_it_changes_no_bit(tmp_path: Path) -> None:
+    class Nothing(Callback):
+        every = Every("7st")
+
+    data = busy_data(val=None)
+    whole = fitted(Net(noisy), data, max_epochs=2, devices=2, log_every="1000st")
+    options = {"devices": 2, "run_dir": tmp_path / "r"}
+    fitted(Net(noisy), data, max_steps=17, max_epochs=2, callbacks=[Nothing()], **options)
+    rest = fitted(Net(noisy), data, max_epochs=2, log_every="1st", **options)
+    assert rest.progress.step == whole.progress.step == 26
+    assert differing(whole, rest) == []
+
+
+def test_a_stream_of_batches_of_unknown_size_is_shared_too() -> None:
+    def stream() -> Data:
+        batches = tf.data.Dataset.from_tensor_slices(blobs(23)).batch(5)
+        return Data(train=batches, val=batches)
+
+    one = fitted(Everything(), stream(), max_epochs=1)
+    two = fitted(Everything(), stream(), max_epochs=1, devices=4)
+    assert furthest(one, two) <= 1e-5
+    assert two.metrics["val/loss"] == pytest.approx(one.metrics["val/loss"], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "what", "fix"),
+    [
+        ({"devices": 0}, "devices is 0", "a count of 1 or more, or all"),
+        ({"devices": "most"}, "devices is 'most'", "all"),
+        ({"devices": 9}, "devices=9, but there are 4 CPU devices", "before the first tensor"),
+        ({"devices": 2, "device": "cpu:1"}, "device=cpu:1 is one device", "leave devices at 1"),
+    ],
+)
+def test_devices_that_there_are_not(options: Any, what: str, fix: str) -> None:
+    with pytest.raises(UserError) as error:
+        make_trainer(**options).fit(Net(), DATA)
+    assert what in error.value.what
+    assert fix in str(error.value.fix)
+
+
+def test_a_model_that_was_made_before_is_refused() -> None:
+    model = keras.Sequential([keras.Input((FEATURES,)), keras.layers.Dense(CLASSES)])
+    with pytest.raises(UserError, match="is on one device, not on all 2"):
+        make_trainer(devices=2).fit(Net(lambda: model), DATA)

@@ -1,0 +1,38 @@
+"""One worker of a cluster on localhost: `python worker_run.py <run_dir> <options as JSON>`.
+
+Which one is told by the environment. Prints its weights' bytes, step and files when it is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from framework import Data, TrainingFailed, UserError
+from framework.cli.console import show_error
+
+
+def main(run_dir: str, options: str) -> int:
+    logging.basicConfig(level=logging.INFO)
+    from helpers import Net, bits, blobs, make_trainer, noisy
+
+    try:
+        trainer = make_trainer(strategy="multi_worker", run_dir=run_dir, **json.loads(options))
+        data = Data(train=blobs(43), val=blobs(13, seed=1), batch_size=8)
+        metrics = trainer.fit(Net(noisy), data)
+    except (UserError, TrainingFailed) as error:
+        show_error(error, debug=False)
+        return 2 if isinstance(error, UserError) else 1
+    digest = hashlib.sha256(b"".join(bits(trainer)[name] for name in sorted(bits(trainer))))
+    weights = [w.ravel().tolist() for w in trainer.task.model.get_weights()]
+    print("RESULT " + json.dumps([trainer.progress.step, metrics, digest.hexdigest(), weights]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
