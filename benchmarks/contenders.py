@@ -71,7 +71,16 @@ def framework_quiet(workload: Workload) -> Run:
     return run
 
 
-def _fit(workload: Workload, steps: int, *, quiet: bool) -> float:
+def two_devices(workload: Workload) -> Run:
+    """This framework on two logical devices, which have the cores of one between them."""
+
+    def run(steps: int) -> float:
+        return _fit(workload, steps, quiet=False, devices=2)
+
+    return run
+
+
+def _fit(workload: Workload, steps: int, *, quiet: bool, devices: int = 1) -> float:
     # Tracing is part of every fit, so each one warms itself up before its watch starts.
     watch = _Stopwatch(WARM_STEPS)
     task = workload.task(
@@ -97,6 +106,7 @@ def _fit(workload: Workload, steps: int, *, quiet: bool) -> float:
             max_steps=WARM_STEPS + steps,
             enable_model_summary=False,
             enable_checkpointing=False,
+            devices=devices,
             **listeners,
         ).fit(task, workload.data)
     return watch.seconds
@@ -211,6 +221,8 @@ def _in_calls(many: Callable[[Any], None], metrics: list[keras.Metric], workload
 
 
 def _step(workload: Workload) -> tuple[Callable[[Any, Any], None], list[keras.Metric]]:
+    if workload.step is not None:
+        return workload.step()
     model = workload.build()
     optimizer = keras.optimizers.Adam()
     optimizer.build(model.trainable_variables)
@@ -256,4 +268,5 @@ CONTENDERS: dict[str, Callable[[Workload], Run]] = {
     "per_step": per_step,
     "range_loop": range_loop,
     "gather_loop": gather_loop,
+    "two_devices": two_devices,
 }

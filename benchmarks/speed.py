@@ -88,7 +88,8 @@ def measure(
         steps: Steps of every turn, instead of what fits into `seconds`.
         say: Told of progress.
     """
-    chosen = [name for name in CONTENDERS if names is None or name in ("framework", *names)]
+    able = workload.contenders or [name for name in CONTENDERS if name != "two_devices"]
+    chosen = [name for name in able if names is None or name in ("framework", *names)]
     runs: dict[str, Run] = {}
     for name in chosen:
         say(f"{workload.name}: preparing {name}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +41,9 @@ class Workload:
         scale: Pixels are to be divided by 255 before the network sees them.
         steps_per_call: Steps that the hand-written loop runs for one call.
         bars: The least ratio to each other contender that `--check` accepts.
+        step: Makes the hand-written step and the metrics that it updates. Default: one that
+            classifies.
+        contenders: Those that can train it. Default: all but `two_devices`.
     """
 
     name: str
@@ -52,6 +55,8 @@ class Workload:
     scale: bool
     steps_per_call: int
     bars: dict[str, float]
+    step: Callable[[], tuple[Callable[[Any, Any], None], list[keras.Metric]]] | None = None
+    contenders: tuple[str, ...] | None = None
 
     @property
     def data(self) -> Data:
@@ -61,6 +66,13 @@ class Workload:
     def floats(self) -> np.ndarray:
         """The inputs as the network takes them, for contenders that prepare them beforehand."""
         return self.x.astype(np.float32) / np.float32(255) if self.scale else self.x
+
+
+def devices(data_dir: str | None = None) -> Workload:
+    """The lesson's network on one logical device and on two, which share the same cores."""
+    return replace(
+        cifar100(data_dir), name="devices", contenders=("framework", "two_devices"), bars={}
+    )
 
 
 def divided(batch: Any) -> Any:

@@ -73,13 +73,13 @@ class Logbook:
         results = self.train.results()
         counted = {name: pair for name, pair in sums.items() if pair[1]}
         row = {f"train/{name}": value for name, value in {**means(counted), **results}.items()}
-        row |= extra or {}
+        row.update(extra or {})
         if not epoch_over:
             self.log(row)
             return row
         epoch = {**means(self._epoch), **results}
         row |= {f"train/{name}_epoch": value for name, value in epoch.items()}
-        latest = self.latest | (extra or {})
+        latest = {**self.latest, **(extra or {})}
         self.log(row)
         self.latest = latest | {f"train/{name}": value for name, value in epoch.items()}
         return row

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from framework.callbacks.base import Callback
+    from framework.engine.averaging import Average
     from framework.engine.step import Engine
 
 
@@ -382,6 +383,12 @@ class Task(abc.ABC):
     def followers(self) -> list[tuple[Any, Any, float]]:
         """Models and their averaged copies with their decay, as `ema_of` made them."""
         found: list[tuple[Any, Any, float]] = self.__dict__.setdefault("_followers", [])
+        return found
+
+    @property
+    def averages(self) -> dict[str, Average]:
+        """What keeps those copies, by name, once their models are built."""
+        found: dict[str, Average] = self.__dict__.setdefault("_averages", {})
         return found
 
     @property

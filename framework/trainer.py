@@ -35,6 +35,7 @@ from framework.logbook import Logbook
 from framework.loggers.base import Logger
 from framework.progress import Progress
 from framework.result import describe, laid_over, write_result
+from framework.schedules import bind_schedules
 from framework.signals import Signals
 from framework.task import Task
 
@@ -239,14 +240,16 @@ class Trainer:
             None if self.checkpoints is None else self.checkpoints.save(self.progress.step, state)
         )
 
-    def add_average(self, average: Average) -> None:
+    def add_average(self, name: str, average: Average) -> None:
         """Keep an average beside the weights, renewed with them; to be called in `on_setup`."""
-        self._setup.add_average(average)
+        self._setup.add_average(name, average)
 
     def recompile(self) -> None:
         """Have the training step compiled anew, since other weights are trainable now."""
         for loop in self._loops.values():
             loop.forget()
+        if not self.task.automatic_optimization:  # its evaluation may train as well
+            self._evaluator.forget()
 
     @property
     def optimizers(self) -> dict[str, keras.Optimizer]:
@@ -411,6 +414,7 @@ class Trainer:
         self._evaluator = Evaluator(
             engine, val_sources, "val", eager=self._eager, pulse=self._pulse
         )
+        bind_schedules(self.optimizers, self.total_steps, self.steps_per_epoch)
         self._call("on_setup")
         self._evaluator.trace()
         clock = self._pulse.now

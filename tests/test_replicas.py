@@ -233,7 +233,7 @@ def test_an_average_on_two_devices_equals_that_on_one() -> None:
     def run(devices: int) -> dict[str, Any]:
         trainer = make_trainer(devices=devices, callbacks=[EMA(decay=0.9)])
         trainer.fit(Net(), DATA)
-        return {"val": trainer.metrics["val/loss"], **trainer.state()["averages"][0]["copies"]}
+        return {"val": trainer.metrics["val/loss"], **trainer.state()["averages"]["EMA"]["copies"]}
 
     one, two = run(1), run(2)
     for left, right in zip(one.values(), two.values(), strict=True):

@@ -259,7 +259,7 @@ def test_an_option_of_another_type_is_refused(option: dict[str, Any], fix: str) 
 def test_moments_may_be_given_as_objects() -> None:
     log = LogRows()
     every = {"log_every": Every("2st"), "val_every": Every("4st"), "max_time": Every("1h")}
-    trainer = fitted(Net(), DATA, callbacks=[log], **every)
+    trainer = fitted(Net(), DATA, max_epochs=1, callbacks=[log], **every)
     assert [step for step, _ in log.rows] == [2, 4, 5]
     assert [step for step, _ in log.val] == [4, 5]
     assert trainer.config.max_time == "1h"

@@ -42,7 +42,7 @@ class WeightAverage(Callback):
         if self.average is None or trainer.stage == "fit" or not kept:
             self.average = self._begin(weights, statistics)
             self._variables = variables
-        trainer.add_average(self.average)
+        trainer.add_average(type(self).__name__, self.average)
 
     def _begin(self, weights: list[keras.Variable], statistics: list[keras.Variable]) -> Average:
         raise NotImplementedError

@@ -82,8 +82,9 @@ class Average:
         keep = self.count / (self.count + 1)
         self.count += 1
         for copy, source in zip(self.copies, self.sources, strict=True):
+            kept = 0.0 if id(source) in self._followed else keep
             # In float64: the mean of many epochs must not drift.
-            mean = copy.numpy().astype("f8") * keep + source.numpy().astype("f8") * (1 - keep)
+            mean = copy.numpy().astype("f8") * kept + source.numpy().astype("f8") * (1 - kept)
             copy.assign(mean.astype(copy.numpy().dtype))
 
     @contextmanager

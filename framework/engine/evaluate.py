@@ -69,6 +69,11 @@ class Evaluator:
             with user_code(where, self._sources[name]):
                 loop.trace()
 
+    def forget(self) -> None:
+        """Compile anew at the next run."""
+        for loop in self._loops.values():
+            loop.forget()
+
     @property
     def names(self) -> set[str]:
         """The full names of what the compiled steps log; empty before they are traced."""

@@ -42,7 +42,7 @@ class Setup:
 
     Attributes:
         update: The pipeline that changes weights, or None where nothing may change them.
-        averages: What `Task.ema_of` and callbacks keep, whether weights change or not.
+        averages: What `Task.ema_of` and callbacks keep, by name, whether weights change or not.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Setup:
     ) -> None:
         self.task, self.config, self.replicas = task, config, replicas
         self.update: Update | None = None
-        self.averages: list[Average] = []
+        self.averages: dict[str, Average] = {}
         self.data_info = data_info
 
     def open_fit(self, data: Any) -> tuple[dict[int, Source], dict[str, Source]]:
@@ -122,7 +122,7 @@ class Setup:
             self._build(spec, step)
         self._check_placed(models_of(task.model))
         self.replicas.diversify(models_of(task.model))
-        self.averages = task_followers(task.followers)
+        self.averages = task_followers(task)
         # A task that optimises by hand may also do so inside an evaluation.
         if step == "train_step" or (step == "eval_step" and not task.automatic_optimization):
             self.update = self._make_update()
@@ -137,15 +137,18 @@ class Setup:
         )
         return engine
 
-    def add_average(self, average: Average) -> None:
-        """Keep an average beside the weights, saved and restored with them."""
-        self.averages.append(average)
+    def add_average(self, name: str, average: Average) -> None:
+        """Keep an average beside the weights, saved and restored with them under a name."""
+        number = 1
+        while (key := name if number == 1 else f"{name}-{number}") in self.averages:
+            number += 1
+        self.averages[key] = average
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Put averages that are to be evaluated in the place of the weights for the body."""
         with ExitStack() as stack:
-            for average in self.averages:
+            for average in self.averages.values():
                 if average.evaluate and average.ready:
                     stack.enter_context(average.in_place())
             yield
@@ -172,9 +175,9 @@ class Setup:
             load_variables(model.variables, state["models"].get(name, {}), f"model {name!r}")
         self.replicas.diversify(models_of(self.task.model))
         self._load_own(state["task"])
-        for place, average in enumerate(self.averages):
-            if place < len(state["averages"]):
-                average.load_state(state["averages"][place])
+        for name, average in self.averages.items():
+            if name in state["averages"]:
+                average.load_state(state["averages"][name])
             else:  # one that the checkpoint does not know begins with what it does know
                 average.restart()
         if self.update is not None and state["optimizers"]:
@@ -188,7 +191,7 @@ class Setup:
         return {
             "models": {name: variables_state(model.variables) for name, model in models},
             "task": {k: v.numpy() for k, v in self.task.state_variables.items()},
-            "averages": [average.state() for average in self.averages],
+            "averages": {name: average.state() for name, average in self.averages.items()},
             "optimizers": self.update.optimizers.state() if self.update else {},
             "loss_scale": self.loss_scale.state() if self.loss_scale else {},
         }

@@ -306,7 +306,7 @@ class Engine:
         variables = [v for _, own in chosen for v in own]
         share = None if running is None else running.share
         part = Part(chosen, update.gradients(tape, loss, variables, share))
-        if all(g is None for g in part.gradients):
+        if variables and all(g is None for g in part.gradients):
             of = f" of {part.name}" if len(list(update.optimizers)) > 1 else ""
             raise UserError(
                 f"the loss does not depend on any weight{of or ' of the model'}",
@@ -413,8 +413,8 @@ class Engine:
         if training:
             models = models_of(self.task.model).values()
             found += [v for model in models for v in model.non_trainable_variables]
-        averages = self._update.averages if self.update is not None else []
-        kept_elsewhere = {id(copy) for average in averages for copy in average.copies}
+        averages = {} if self.update is None else self.update.averages
+        kept_elsewhere = {id(copy) for each in averages.values() for copy in each.copies}
         unique = {id(v): v for v in found if "float" in str(v.dtype)}
         return [v for key, v in unique.items() if key not in kept_elsewhere]
 
@@ -423,7 +423,7 @@ class Engine:
         found += self.task.state_variables.values()
         if self.update is not None:
             found += [v for each in self.update.optimizers for v in each.optimizer.variables]
-            found += [copy for average in self.update.averages for copy in average.copies]
+            found += [copy for each in self.update.averages.values() for copy in each.copies]
             if self.update.loss_scale is not None:
                 found += self.update.loss_scale.variables.values()
         return list({id(v): v for v in found}.values())

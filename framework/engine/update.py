@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +51,7 @@ class Update:
         clip_value: Clip each element of a gradient to -clip_value..clip_value.
 
     Attributes:
-        averages: Averages that follow the weights.
+        averages: Averages that follow the weights, by name.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Update:
     ) -> None:
         self.optimizers, self.replicas, self.loss_scale = optimizers, replicas, loss_scale
         self._clip_norm, self._clip_value = clip_norm, clip_value
-        self.averages: list[Average] = []
+        self.averages: Mapping[str, Average] = {}
 
     def gradients(
         self, tape: tf.GradientTape, loss: tf.Tensor, variables: Sequence[Any], share: Any = None
@@ -99,6 +99,9 @@ class Update:
             The global norm of each part before it was clipped, and whether all of them are finite
             (True where nobody asks).
         """
+        # What is wholly frozen has no gradients, and is left alone.
+        if all(g is None for part in parts for g in part.gradients):
+            return [tf.constant(0.0) for _ in parts], True
         counts = [sum(g is not None for g in part.gradients) for part in parts]
         flat = [g for part in parts for g in part.gradients if g is not None]
         flat = self.replicas.sum(flat)
@@ -137,7 +140,7 @@ class Update:
 
         def good() -> tf.Tensor:
             self.replicas.each(apply, gradients)
-            for average in self.averages:
+            for average in self.averages.values():
                 if average.follows(updated):
                     average.update(self.replicas)
             if self.loss_scale is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -10,6 +10,9 @@ import tensorflow as tf
 
 from framework.engine.averaging import Average, averaged_variables
 from framework.errors import UserError
+
+if TYPE_CHECKING:
+    from framework.task import Task
 
 
 def state_variable(task: str, name: str, initial: Any, *, trainable: bool) -> keras.Variable:
@@ -86,6 +89,10 @@ def follow(model: keras.Model, copy: keras.Model, decay: float) -> Average:
     return Average(sources, copies=[copy.variables[i] for i in places], decay=decay)
 
 
-def task_followers(followers: list[tuple[Any, Any, float]]) -> list[Average]:
-    """Return the averages of everything that `Task.ema_of` was asked for."""
-    return [follow(model, copy, decay) for model, copy, decay in followers]
+def task_followers(task: Task) -> dict[str, Average]:
+    """Return the averages that `Task.ema_of` was asked for, by name; they outlive a run."""
+    for number, (model, copy, decay) in enumerate(task.followers):
+        name = f"ema_of-{number}"
+        if name not in task.averages:
+            task.averages[name] = follow(model, copy, decay)
+    return dict(task.averages)
