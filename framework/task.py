@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from framework.errors import UserError
+from framework.metrics import named_metrics
 
 if TYPE_CHECKING:
     import keras
@@ -46,7 +47,8 @@ class Task(abc.ABC):
         optimizer: A Keras optimizer, its name, or a function without arguments that makes one.
             Default: `"adam"`. For several, override `configure_optimizers`.
         loss: What the steps make of it; nothing in the framework reads it.
-        metrics: Functions `(y_true, y_pred)` or Keras metrics by name, for `log_metrics`.
+        metrics: For `log_metrics`: functions `(y_true, y_pred)` or Keras metrics, by name; or the
+            names that Keras knows them by, such as `["accuracy"]`.
 
     Attributes:
         automatic_optimization: True: `train_step` returns the scalar loss and the engine
@@ -75,9 +77,10 @@ class Task(abc.ABC):
         data: Any = None,
         optimizer: Any = None,
         loss: Any = None,
-        metrics: Mapping[str, Any] | None = None,
+        metrics: Any = None,
     ) -> None:
-        self.data, self.optimizer, self.loss, self.metrics = data, optimizer, loss, metrics
+        self.data, self.optimizer, self.loss = data, optimizer, loss
+        self.metrics = named_metrics(metrics)
 
     @abc.abstractmethod
     def build_model(self) -> Any:

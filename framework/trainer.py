@@ -17,6 +17,7 @@ from framework.callbacks.defaults import with_defaults
 from framework.callbacks.hooks import Hooks
 from framework.checkpoint.state import State, check_same_data
 from framework.checkpoint.store import CheckpointStore
+from framework.checks import check_listeners
 from framework.config import TrainerConfig
 from framework.ending import Ending
 from framework.engine.accumulator import Accumulator
@@ -87,6 +88,7 @@ class Trainer:
         info: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
+        check_listeners(callbacks, loggers, run_dir)
         self.config = TrainerConfig.of(options).effective()
         writes = run_dir is not None and not self.config.fast_dev_run
         self._workers = prepare_devices(self.config)  # before anything makes a tensor
@@ -141,9 +143,7 @@ class Trainer:
                     loop = self._loop
                     while self._wants_stretch():
                         self._call("on_train_batch_start")
-                        stop = schedule.next_stop(
-                            progress.step, self._end(), self.steps_per_epoch, self._epoch_start()
-                        )
+                        stop = self._pulse.nearest(self._next_stop(schedule))
                         last = progress.batch + stop - progress.step
                         began = time.perf_counter()
                         steps, examples = loop.run(
@@ -354,7 +354,9 @@ class Trainer:
         self._replicas = self._workers or open_replicas(self.config)
         self._setup = Setup(task, self.config, self._replicas, self.data_info)
         self.callbacks = with_defaults(
-            [*task.configure_callbacks(), *self._given_callbacks], self.config
+            [*task.configure_callbacks(), *self._given_callbacks],
+            self.config,
+            is_chief=self.is_chief,
         )
         self._call = Hooks(self, self.callbacks)
         deterministic = self.config.deterministic
@@ -440,8 +442,14 @@ class Trainer:
 
     def _check_together(self) -> None:
         """Refuse to go on from other steps on other workers."""
-        step = self.progress.step
-        highest, lowest = self._replicas.agree([step, -step])
+        step, keeps = self.progress.step, float(self._continues)
+        highest, lowest, some, none = self._replicas.agree([step, -step, keeps, -keeps])
+        if some != -none:
+            raise UserError(
+                "some workers have a run directory and others have none",
+                where="Trainer(run_dir=...)",
+                fix="Give all of them the same.",
+            )
         if highest != -lowest:
             raise UserError(
                 f"workers continue from different steps, {-lowest:.0f} to {highest:.0f}",
@@ -483,6 +491,10 @@ class Trainer:
 
     def _wants_stretch(self) -> bool:
         return not (self._epoch_over or self.stop_reason)
+
+    def _next_stop(self, schedule: Schedule) -> int:
+        step, length = self.progress.step, self.steps_per_epoch
+        return schedule.next_stop(step, self._end(), length, self._epoch_start())
 
     def _epoch_steps(self, epoch: int) -> int | None:
         """Steps of an epoch, or None while that is unknown."""

@@ -102,7 +102,7 @@ def photo_encoder(filters: Sequence[int], kernel_size: int) -> keras.Sequential:
     blocks: list[Any] = [keras.Input((32, 32, 3))]
     for count in filters:
         blocks.append(layers.Conv2D(count, kernel_size, padding="same", use_bias=False))
-        blocks += [layers.BatchNormalization(), layers.ReLU(), layers.MaxPooling2D()]
+        blocks += [layers.BatchNormalization(momentum=0.9), layers.ReLU(), layers.MaxPooling2D()]
     return keras.Sequential(blocks)
 
 

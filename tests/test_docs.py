@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import make_trainer
 
 import framework
 from framework import Data
@@ -71,7 +72,11 @@ def test_the_pages_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
                 names["task"] = names["Digits"](units=4)
             source = block.replace("data=…, ", "")
             exec(compile(source, f"{page.name}", "exec"), names)
-    assert isinstance(names["Taped"](data=Data(train=(x, y))).build_data(), Data)
+    for task in (names["Digits"](units=4), names["Taped"](units=4)):
+        metrics = make_trainer(max_steps=2).fit(task, Data(train=(x, y), val=(x, y)))
+        assert metrics.keys() >= {"train/loss", "val/accuracy"}
+    points = Data(train=(rng.normal(size=(64, 2)).astype("float32"),))
+    assert "train/critic_loss" in make_trainer(max_steps=2).fit(names["Adversarial"](), points)
 
 
 @pytest.mark.parametrize(("page", "line"), commands())
@@ -83,7 +88,7 @@ def test_a_command_composes(page: str, line: str, capfd: pytest.CaptureFixture[s
         return
     words = [w for w in words if w not in ("-m", "&&")]
     # Of a sweep the first job stands for all.
-    words = [w if "[" in w else w.split(",")[0] for w in words]
+    words = [w if "[" in w or "{" in w else w.split(",")[0] for w in words]
     if any(w.startswith("task=mine") for w in words):
         return  # a project elsewhere: test_cli_wheel.py
     code = main(["--config-dir", str(ROOT / "conf"), "--cfg", "job", *words])

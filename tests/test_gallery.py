@@ -94,7 +94,7 @@ def test_a_task_trains_tests_and_shows_pictures(task: str, precision: str, run: 
 def test_a_task_runs_line_by_line_and_in_evaluation(task: str, run: Any) -> None:
     eager = run(task, "trainer.engine=eager", "trainer.max_steps=1")
     assert eager["global_step"] == 1
-    assert list(logged(Path("r"))) == list(PICTURES[task]), "a run cut short shows them as well"
+    assert set(logged(Path("r"))) == set(PICTURES[task]), "a run cut short shows them as well"
     tested = run(task, "mode=test", "checkpoint=last")
     names = {f"test/{name}" for name in METRICS[task][1]}
     assert {n: tested["metrics"][n] for n in names} == pytest.approx(

@@ -12,7 +12,9 @@ from framework.callbacks.progress_bar import ProgressBar
 from framework.config import TrainerConfig
 
 
-def with_defaults(given: Sequence[Callback], config: TrainerConfig) -> list[Callback]:
+def with_defaults(
+    given: Sequence[Callback], config: TrainerConfig, *, is_chief: bool = True
+) -> list[Callback]:
     """Return a run's callbacks in the order in which they are called.
 
     First the stop on NaN and the summary, then the given ones, then the progress bar, and the
@@ -22,6 +24,7 @@ def with_defaults(given: Sequence[Callback], config: TrainerConfig) -> list[Call
     Args:
         given: The task's and the trainer's own callbacks.
         config: Turns the built-in ones on and off.
+        is_chief: Of several workers only the chief shows anything.
     """
     first: list[Callback] = []
     last: list[Callback] = []
@@ -39,4 +42,6 @@ def with_defaults(given: Sequence[Callback], config: TrainerConfig) -> list[Call
 
     middle = [c for c in given if not isinstance(c, Checkpoint)]
     checkpoints = [c for c in given if isinstance(c, Checkpoint)]
-    return [*unless_given(first), *middle, *unless_given(last), *checkpoints]
+    chosen = [*unless_given(first), *middle, *unless_given(last), *checkpoints]
+    shown = (ModelSummary, ProgressBar)
+    return [c for c in chosen if is_chief or not isinstance(c, shown)]

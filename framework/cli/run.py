@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from framework.cli.console import show_error
+from framework.cli.console import show_error, show_log
 from framework.cli.run_dir import RunDir, check_run, to_yaml, writing
 from framework.config import TrainerConfig
 from framework.errors import UserError, closest
@@ -88,7 +88,8 @@ def run(job: Job) -> Outcome:
     error: BaseException | None = None
     try:
         mode, options = _check(job.config)
-        directory = _open_directory(job, mode, options)
+        if _writes(job, options):
+            directory = _open_directory(job, mode, options)
         checkpoint = _checkpoint(job, mode, directory)
         trainer, task = _assemble(job, directory)
         _run_mode(mode, trainer, task, checkpoint, directory)
@@ -129,6 +130,30 @@ def _check(config: Mapping[str, Any]) -> tuple[str, TrainerConfig]:
     if mode not in MODES:
         raise UserError(f"There is no mode {mode!r}", where="mode", fix=closest(mode, MODES))
     return mode, TrainerConfig.of(dict(config["trainer"]))
+
+
+def _writes(job: Job, options: TrainerConfig) -> bool:
+    """Tell whether this process is the one of its cluster that writes."""
+    if options.strategy != "multi_worker":
+        return True
+    from framework.cluster import member
+
+    if job.run_dir is not None:
+        raise UserError(
+            "-m runs its jobs in one process, which can join a cluster only once",
+            where="trainer.strategy=multi_worker",
+            fix="Start each job by a command of its own.",
+        )
+    if job.place() is None and not options.fast_dev_run:
+        raise UserError(
+            "several workers need one run directory",
+            where="trainer.strategy=multi_worker",
+            fix="Give run_dir=<path> on a file system that all of them see.",
+        )
+    chief = member().is_chief
+    if not chief:
+        show_log().setLevel(logging.WARNING)
+    return chief
 
 
 def _open_directory(job: Job, mode: str, options: TrainerConfig) -> RunDir | None:
@@ -224,17 +249,24 @@ def _assemble(job: Job, directory: RunDir | None) -> tuple[Trainer, Task]:
         from framework.cli.logfile import RunLog
         from framework.trainer import Trainer
     config = job.config
-    task = assemble.build_task(config, job.chosen())
     callbacks = assemble.build_named("callbacks", config.get("callbacks") or {})
     loggers = assemble.build_named("loggers", config.get("loggers") or {})
     trainer = Trainer(
         callbacks=[*callbacks.values(), assemble.ConfigText(to_yaml(dict(config))), RunLog()],
         loggers=list(loggers.values()),
-        run_dir=directory.path if directory else None,
+        run_dir=directory.path if directory else _elsewhere(job),
         info={"task": job.task, "overrides": list(job.overrides)},
         **config["trainer"],
     )
-    return trainer, task
+    # After the trainer, which takes its devices before anything makes a tensor.
+    return trainer, assemble.build_task(config, job.chosen())
+
+
+def _elsewhere(job: Job) -> Path | None:
+    """Return the run directory that another worker writes to and this one reads from."""
+    if job.config["trainer"]["strategy"] != "multi_worker":
+        return None
+    return job.place()
 
 
 def _run_mode(

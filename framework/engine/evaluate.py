@@ -112,7 +112,7 @@ class Evaluator:
         at, end = 0, loop.source.steps
         end = most if end is None else min(end, end if most is None else most)
         while (end is None or at < end) and not self._pulse.interrupted():
-            stop = schedule.next_stop(at, end, end)
+            stop = self._pulse.nearest(schedule.next_stop(at, end, end))
             started = time.monotonic()
             steps, _ = loop.run(0, at, stop, global_step + at)
             schedule.measured(steps, self._pulse.beat(time.monotonic() - started))

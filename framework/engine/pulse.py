@@ -48,6 +48,12 @@ class Pulse:
         self._agreed = elapsed, int(signal)
         return seconds
 
+    def nearest(self, stop: int) -> int:
+        """Return the nearest of every worker's next stops: where listeners differ, all wait."""
+        if self._replicas.workers == 1:
+            return stop
+        return -int(self._replicas.agree([-stop])[0])
+
     def now(self) -> float:
         """Return seconds that only rise."""
         return time.monotonic() if self._agreed is None else self._agreed[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,9 @@ class WorkerReplicas(MirroredReplicas):
     """
 
     def __init__(self, member: Member) -> None:
+        logger = tf.get_logger()
+        level = logger.level
+        logger.setLevel(logging.WARNING)  # it tells at length what `device` says in a few words
         try:
             strategy = tf.distribute.MultiWorkerMirroredStrategy(_resolver(member))
         except RuntimeError as error:
@@ -36,6 +40,8 @@ class WorkerReplicas(MirroredReplicas):
                 where="trainer.strategy=multi_worker",
                 fix="Make the Trainer before the first tensor, model or data set.",
             ) from error
+        finally:
+            logger.setLevel(level)
         self.member = member
         super().__init__(strategy)
         self.is_chief = member.is_chief

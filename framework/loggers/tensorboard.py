@@ -196,7 +196,9 @@ def _pixels(name: str, images: Any) -> np.ndarray[Any, Any]:
         raise UserError(
             f"images are {found.dtype.name}", where=where, fix="Give floats in 0..1, or uint8."
         )
-    return np.rint(np.nan_to_num(found.astype(np.float32).clip(0, 1)) * 255).astype(np.uint8)
+    shown = np.nan_to_num(found.astype(np.float32).clip(0, 1))
+    pixels: np.ndarray[Any, Any] = np.rint(shown * 255).astype(np.uint8)
+    return pixels
 
 
 def _png(image: np.ndarray[Any, Any]) -> bytes:
