@@ -15,7 +15,8 @@ import keras
 from framework.callbacks.base import Callback
 from framework.callbacks.defaults import with_defaults
 from framework.callbacks.hooks import Hooks
-from framework.checkpoint.state import State, check_same_data
+from framework.checkpoint.resume import check_together, resume
+from framework.checkpoint.state import State
 from framework.checkpoint.store import CheckpointStore
 from framework.checks import check_listeners
 from framework.config import TrainerConfig
@@ -31,6 +32,7 @@ from framework.engine.pulse import Pulse
 from framework.engine.schedule import Schedule, Timer
 from framework.engine.session import isolated
 from framework.engine.setup import Setup
+from framework.epochs import Epochs
 from framework.errors import UserError
 from framework.logbook import Logbook
 from framework.loggers.base import Logger
@@ -69,7 +71,6 @@ class Trainer:
         stage: `fit`, `validate`, `test` or `predict`.
         validating: Whether a validation is running.
         has_validation: Whether `fit` has anything to validate on.
-        steps_per_epoch: Batches in an epoch, or None while that is unknown.
         data_info: Where the data came from, and their rows.
         best: The best checkpoint: step, metric, value.
         checkpoints: The run's checkpoints, or None where this process keeps none.
@@ -104,12 +105,12 @@ class Trainer:
         self.stage = ""
         self.data_info: dict[str, Any] = {}
         self.best: dict[str, Any] | None = None
-        self.steps_per_epoch: int | None = None
         self.has_validation = self.validating = False
         self.task: Any = None
         self._given_callbacks, self._info = list(callbacks), dict(info or {})
         self._ending, self._signals = Ending(self.config), Signals()
         self._logbook = Logbook(loggers if writes else (), self.progress)
+        self._epochs: Any = None
         self._step_seconds, self._examples_run, self._busy = 0.0, 0, False
 
     def fit(self, task: Task, data: Any = None, checkpoint: str | None = None) -> dict[str, float]:
@@ -135,18 +136,17 @@ class Trainer:
             for loop in self._loops.values():
                 with user_code(f"{type(task).__name__}.train_step", loop.source):
                     loop.trace()
-            self._restore(checkpoint)
+            resume(self, self._store, checkpoint, own=self._continues)
             with self._fitting():
-                progress = self.progress
+                progress, epochs = self.progress, self._epochs
                 while self._wants_epoch():
                     self._call("on_epoch_start")
-                    loop = self._loop
                     while self._wants_stretch():
                         self._call("on_train_batch_start")
-                        stop = self._pulse.nearest(self._next_stop(schedule))
+                        stop = self._pulse.nearest(epochs.next_stop(schedule))
                         last = progress.batch + stop - progress.step
                         began = time.perf_counter()
-                        steps, examples = loop.run(
+                        steps, examples = epochs.loop.run(
                             progress.epoch, progress.batch, last, progress.step
                         )
                         seconds = self._pulse.beat(time.perf_counter() - began)
@@ -273,15 +273,14 @@ class Trainer:
         return self._ending.reason
 
     @property
+    def steps_per_epoch(self) -> int | None:
+        """Steps of the present epoch, or None while that is unknown."""
+        return None if self._epochs is None else self._epochs.length
+
+    @property
     def total_steps(self) -> int | None:
         """Optimizer steps planned in all, or None where that cannot be told."""
-        epochs, known = self.config.max_epochs, self.steps_per_epoch is not None
-        steps = None
-        if epochs is not None and known:
-            lengths = [self._epoch_steps(epoch) for epoch in range(epochs)]
-            steps = sum(n or 0 for n in lengths)
-        ends = [n for n in (steps, self.config.max_steps) if n is not None]
-        return min(ends) if ends else None
+        return None if self._epochs is None else self._epochs.total_steps()
 
     @property
     def metric_names(self) -> set[str]:
@@ -301,7 +300,7 @@ class Trainer:
             "progress": asdict(self.progress),
             "logbook": self._logbook.state(),
             "callbacks": self._call.state(),
-            "data": self._data_state(self.progress.epoch),
+            "data": self.data_state(self.progress.epoch),
             **self._setup.state(),
         }
 
@@ -328,8 +327,10 @@ class Trainer:
             **self._info,
         }
 
-    def _data_state(self, epoch: int) -> State:
-        return {"rows": self.data_info.get("train_rows"), "steps": self._epoch_steps(epoch)}
+    def data_state(self, epoch: int) -> State:
+        """Return what tells whether a run is continued on the same data."""
+        steps = None if self._epochs is None else self._epochs.steps_in(epoch)
+        return {"rows": self.data_info.get("train_rows"), "steps": steps}
 
     # ---- the parts of fit, in the order in which it uses them
 
@@ -409,14 +410,13 @@ class Trainer:
             )
             for batches, each in sources.items()
         }
-        self._learnt: dict[int, int] = {}
         self.progress.load(asdict(Progress()))
-        self.steps_per_epoch = self._epoch_steps(0)
+        self._epochs = Epochs(config, self.progress, self._loops)
         self.has_validation = bool(val_sources) and config.val_every is not None
         self._evaluator = Evaluator(
             engine, val_sources, "val", eager=self._eager, pulse=self._pulse
         )
-        bind_schedules(self.optimizers, self.total_steps, self.steps_per_epoch)
+        bind_schedules(self.optimizers, self.total_steps, self._epochs.length)
         self._call("on_setup")
         self._evaluator.trace()
         clock = self._pulse.now
@@ -427,40 +427,11 @@ class Trainer:
         timers += [self._val_timer] if self.has_validation else []
         return Schedule(timers, every_batch=self._call.every_batch)
 
-    def _restore(self, checkpoint: str | None) -> None:
-        own = checkpoint is None
-        if own and self._continues and self._store.steps():
-            checkpoint = "last"
-        if checkpoint is not None:
-            path = self._store.find(checkpoint)
-            state = self._store.load(path)
-            then, now = state.get("data", {}), self._data_state(int(state["progress"]["epoch"]))
-            check_same_data(then, now, batch=int(state["progress"]["batch"]), own=own)
-            self.load_state(state)
-            _log.info("continuing from %s, at step %s", path, f"{self.progress.step:,}")
-        self._check_together()
-
-    def _check_together(self) -> None:
-        """Refuse to go on from other steps on other workers."""
-        step, keeps = self.progress.step, float(self._continues)
-        highest, lowest, some, none = self._replicas.agree([step, -step, keeps, -keeps])
-        if some != -none:
-            raise UserError(
-                "some workers have a run directory and others have none",
-                where="Trainer(run_dir=...)",
-                fix="Give all of them the same.",
-            )
-        if highest != -lowest:
-            raise UserError(
-                f"workers continue from different steps, {-lowest:.0f} to {highest:.0f}",
-                where=str(self._store.directory),
-                fix="Give a run_dir= on a file system that all workers share.",
-            )
-
     @contextmanager
     def _fitting(self) -> Iterator[None]:
         """The hooks at both ends of fit, however it ends."""
-        self._epoch_over = False
+        step = self.progress.step
+        check_together(self._replicas, step, self._store, keeps=self._continues)
         self._began = self._pulse.now() - self.progress.seconds
         self._logbook.open(self.run_dir, self.progress.step)
         try:
@@ -482,54 +453,19 @@ class Trainer:
     def _wants_epoch(self) -> bool:
         if self._at_end():
             return False
-        self._epoch_over = False
-        self._loop = self._loops[self.config.accumulate_in(self.progress.epoch)]
-        self.steps_per_epoch = self._epoch_steps(self.progress.epoch)
+        self._epochs.begin()
         if self.progress.batch == 0:
             self._logbook.start_epoch()
         return True
 
     def _wants_stretch(self) -> bool:
-        return not (self._epoch_over or self.stop_reason)
-
-    def _next_stop(self, schedule: Schedule) -> int:
-        step, length = self.progress.step, self.steps_per_epoch
-        return schedule.next_stop(step, self._end(), length, self._epoch_start())
-
-    def _epoch_steps(self, epoch: int) -> int | None:
-        """Steps of an epoch, or None while that is unknown."""
-        batches = self.config.accumulate_in(epoch)
-        return self._loops[batches].source.steps or self._learnt.get(batches)
-
-    def _epoch_start(self) -> tuple[int, int]:
-        """The number and the first step of the epoch that the last step belongs to."""
-        progress = self.progress
-        if self._epoch_over:
-            return progress.epoch - 1, progress.step - (self.steps_per_epoch or 0)
-        return progress.epoch, progress.step - progress.batch
-
-    def _end(self) -> int | None:
-        """The step at which this epoch or the run ends, whichever is first."""
-        start = self.progress.step - self.progress.batch
-        epoch_end = None if self.steps_per_epoch is None else start + self.steps_per_epoch
-        ends = [n for n in (epoch_end, self.config.max_steps) if n is not None]
-        return min(ends) if ends else None
+        return not (self._epochs.over or self.stop_reason)
 
     def _advance(self, steps: int, examples: int, seconds: float, *, ended: bool) -> None:
-        progress = self.progress
-        progress.step += steps
-        progress.batch += steps
-        progress.examples += examples
-        progress.seconds = self._pulse.now() - self._began
+        self.progress.seconds = self._pulse.now() - self._began
         self._examples_run += examples
         self._step_seconds += seconds
-        if ended and not progress.batch:
-            raise UserError("the train set has no batches", where="data.train")
-        if ended:
-            self.steps_per_epoch = progress.batch
-            self._learnt[self.config.accumulate_in(progress.epoch)] = progress.batch
-        if self.steps_per_epoch is not None and progress.batch >= self.steps_per_epoch:
-            progress.epoch, progress.batch, self._epoch_over = progress.epoch + 1, 0, True
+        self._epochs.advance(steps, examples, ended=ended)
 
     def _wake(self) -> None:
         """Answer whoever asked for this step: the log, then validation, then callbacks."""
@@ -537,39 +473,27 @@ class Trainer:
         if self._pulse.interrupted():
             self._leave_open()
             return
-        over = self._epoch_over or at_end
-        if self._due(self._log_timer) or over:
+        over = self._epochs.over or at_end
+        if self._epochs.due(self._log_timer) or over:
             self._call(
                 "on_log",
                 self._logbook.log_train(epoch_over=over, extra=self._setup.precision_values()),
             )
-        validate = self._due(self._val_timer) or (at_end and self._val_timer.every)
+        validate = self._epochs.due(self._val_timer) or (at_end and self._val_timer.every)
         if self.has_validation and validate and not self._validate():
             self._leave_open()
             return
         for callback in self.callbacks:
-            if self._due(self._timers[id(callback)]):
+            if self._epochs.due(self._timers[id(callback)]):
                 callback.on_wake(self)
 
     def _leave_open(self) -> None:
         """Leave what is due at this step to the run that continues from it."""
         self._at_end()
-        if self._epoch_over:
-            self.progress.epoch -= 1
-            self.progress.batch = self.steps_per_epoch or 0
-            self._epoch_over = False
+        self._epochs.leave_open()
 
     def _at_end(self) -> bool:
         return self._ending.reached(self.progress, self._pulse.received)
-
-    def _due(self, timer: Timer) -> bool:
-        return timer.due(
-            self.progress.step,
-            self.steps_per_epoch,
-            epoch_ends=self._epoch_over,
-            epochs=self.progress.epoch,
-            epoch=self._epoch_start(),
-        )
 
     def _validate(self) -> bool:
         """Validate; returns False if a signal came meanwhile."""

@@ -19,9 +19,15 @@ class Classifier(Task):
 
     def __init__(self, model: Any = None, **parts: Any) -> None:
         super().__init__(**parts)
-        _need("model", model, "model=network_a (for MNIST) or model=network_b (for CIFAR)")
         _need("loss", self.loss, "loss=sparse_categorical_crossentropy, or another of --help")
-        self.network = model
+        self._network = model
+
+    @property
+    def network(self) -> Any:
+        """The network's hyperparameters, as attributes."""
+        choices = "model=network_a (for MNIST) or model=network_b (for CIFAR)"
+        _need("model", self._network, choices)
+        return self._network
 
     def train_step(self, batch: Any) -> tf.Tensor:
         """Return the loss of one batch."""

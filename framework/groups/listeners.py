@@ -81,7 +81,7 @@ class CSVLoggerConfig:
 
 @dataclass
 class TensorBoardLoggerConfig:
-    """tensorboard/{train,val,test}: scalars and the configuration."""
+    """tensorboard/{train,val,test}: scalars, images and the configuration."""
 
     _target_: str = "framework.loggers.tensorboard.TensorBoardLogger"
     dirname: str = "tensorboard"

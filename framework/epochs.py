@@ -1,0 +1,118 @@
+"""Where a run stands among its epochs, and where the next ends are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from framework.config import TrainerConfig
+from framework.engine.loop import Loop
+from framework.engine.schedule import Schedule, Timer
+from framework.errors import UserError
+from framework.progress import Progress
+
+
+class Epochs:
+    """The epochs of a run, whose length may differ, and its place in them.
+
+    Example:
+        >>> epochs = Epochs(config, progress, {1: loop})
+        >>> epochs.begin()
+        >>> epochs.end()
+        1563
+
+    Args:
+        config: Says how many epochs, and how many batches an optimizer step takes in each.
+        progress: The record that `advance` moves on.
+        loops: The training loop for each number of batches to accumulate.
+
+    Attributes:
+        loop: That of the present epoch.
+        length: Steps of the present epoch, or None while that is unknown.
+        over: Whether the present epoch has ended.
+    """
+
+    def __init__(
+        self, config: TrainerConfig, progress: Progress, loops: Mapping[int, Loop]
+    ) -> None:
+        self._config, self._progress, self._loops = config, progress, loops
+        self._learnt: dict[int, int] = {}
+        self.over = False
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin the epoch that `progress` stands in."""
+        self.over = False
+        self.loop = self._loops[self._config.accumulate_in(self._progress.epoch)]
+        self.length = self.steps_in(self._progress.epoch)
+
+    def steps_in(self, epoch: int) -> int | None:
+        """Return the steps of an epoch, or None while that is unknown."""
+        batches = self._config.accumulate_in(epoch)
+        return self._loops[batches].source.steps or self._learnt.get(batches)
+
+    def end(self) -> int | None:
+        """Return the step at which this epoch or the run ends, whichever is first."""
+        start = self._progress.step - self._progress.batch
+        epoch_end = None if self.length is None else start + self.length
+        ends = [n for n in (epoch_end, self._config.max_steps) if n is not None]
+        return min(ends) if ends else None
+
+    def total_steps(self) -> int | None:
+        """Return the optimizer steps planned in all, or None where that cannot be told."""
+        count = self._config.max_epochs
+        lengths = [self.steps_in(epoch) for epoch in range(count or 0)]
+        known = [n for n in lengths if n is not None]
+        steps = sum(known) if count is not None and len(known) == count else None
+        ends = [n for n in (steps, self._config.max_steps) if n is not None]
+        return min(ends) if ends else None
+
+    def advance(self, steps: int, examples: int, *, ended: bool) -> None:
+        """Note a stretch.
+
+        Args:
+            steps: Optimizer steps that it made.
+            examples: Training examples that it saw.
+            ended: The data ended in it, sooner than was asked for.
+
+        Raises:
+            UserError: The data ended before the first batch.
+        """
+        progress = self._progress
+        progress.step += steps
+        progress.batch += steps
+        progress.examples += examples
+        if ended and not progress.batch:
+            raise UserError("the train set has no batches", where="data.train")
+        if ended:
+            self.length = progress.batch
+            self._learnt[self._config.accumulate_in(progress.epoch)] = progress.batch
+        if self.length is not None and progress.batch >= self.length:
+            progress.epoch, progress.batch, self.over = progress.epoch + 1, 0, True
+
+    def leave_open(self) -> None:
+        """Take back that the epoch has ended: whatever is due then is left to another run."""
+        if self.over:
+            self._progress.epoch -= 1
+            self._progress.batch = self.length or 0
+            self.over = False
+
+    def next_stop(self, schedule: Schedule) -> int:
+        """Return the step to run to."""
+        return schedule.next_stop(self._progress.step, self.end(), self.length, self._start())
+
+    def due(self, timer: Timer) -> bool:
+        """Tell whether a listener's moment has come at the present step."""
+        return timer.due(
+            self._progress.step,
+            self.length,
+            epoch_ends=self.over,
+            epochs=self._progress.epoch,
+            epoch=self._start(),
+        )
+
+    def _start(self) -> tuple[int, int]:
+        """Return the number and the first step of the epoch that the last step belongs to."""
+        progress = self._progress
+        if self.over:
+            return progress.epoch - 1, progress.step - (self.length or 0)
+        return progress.epoch, progress.step - progress.batch
