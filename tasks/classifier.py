@@ -19,14 +19,17 @@ class Classifier(Task):
 
     def __init__(self, model: Any = None, **parts: Any) -> None:
         super().__init__(**parts)
-        _need("loss", self.loss, "loss=sparse_categorical_crossentropy, or another of --help")
         self._network = model
+        if self.loss is None:
+            self.loss = _missing_loss
 
     @property
     def network(self) -> Any:
         """The network's hyperparameters, as attributes."""
-        choices = "model=network_a (for MNIST) or model=network_b (for CIFAR)"
-        _need("model", self._network, choices)
+        if self._network is None:
+            raise _none_chosen(
+                "model", "model=network_a (for MNIST) or model=network_b (for CIFAR)"
+            )
         return self._network
 
     def train_step(self, batch: Any) -> tf.Tensor:
@@ -44,8 +47,10 @@ class Classifier(Task):
         self.log_metrics(labels, probabilities)
 
 
-def _need(part: str, given: Any, choices: str) -> None:
-    if given is None:
-        raise UserError(
-            f"A classifier needs a {part}, and none is chosen", where=part, fix=f"Give {choices}."
-        )
+def _missing_loss(*_: Any) -> Any:
+    raise _none_chosen("loss", "loss=sparse_categorical_crossentropy, or another of --help")
+
+
+def _none_chosen(part: str, choices: str) -> UserError:
+    what = f"A classifier needs a {part}, and none is chosen"
+    return UserError(what, where=part, fix=f"Give {choices}.")

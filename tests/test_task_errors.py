@@ -157,7 +157,7 @@ def test_log_inside_a_branch_of_a_compiled_step() -> None:
             return loss
 
     error = failing(Branches())
-    assert "Log and return after a branch or loop, not inside it" in str(error.fix)
+    assert "Log and return after it, not inside it" in str(error.fix)
 
 
 @pytest.mark.parametrize("engine", ["graph", "eager"])

@@ -26,7 +26,8 @@ _MAY_DIFFER = {
         f"trainer.{name}"
         for name in (
             "max_epochs", "max_steps", "max_time", "val_every", "log_every", "limit_val_batches",
-            "limit_test_batches", "sanity_val_steps", "fast_dev_run", "device", "stop_on_nan",
+            "limit_test_batches", "sanity_val_steps", "fast_dev_run", "device", "devices",
+            "strategy", "stop_on_nan", "log_grad_norm",
             "enable_progress_bar", "enable_model_summary", "enable_checkpointing",
         )
     ),
