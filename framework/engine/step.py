@@ -6,13 +6,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
 
 from framework.engine.accumulator import Accumulator, metric_result
+from framework.engine.convert import autograph, not_converted
 from framework.engine.logged import check_name, mean_of, weight_of
 from framework.engine.losses import (
     add_model_losses,
@@ -23,6 +23,7 @@ from framework.engine.losses import (
 )
 from framework.engine.models import models_of
 from framework.engine.replicas import Replicas
+from framework.engine.running import Running
 from framework.engine.update import Part, Update
 from framework.errors import UserError
 
@@ -31,49 +32,6 @@ if TYPE_CHECKING:
 
 # batch index -> batch, its number of examples, that of the whole step on all devices
 Read = Callable[[Any], tuple[Any, Any, Any]]
-
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def not_converted(function: F) -> F:
-    """Keep AutoGraph, which converts a task's step and what it calls, out of what needs none."""
-    kept_out: F = tf.autograph.experimental.do_not_convert(function)
-    return kept_out
-
-
-@dataclass
-class Running:
-    """A step at work on one device.
-
-    Attributes:
-        means: Where its values go.
-        rows: Its examples.
-        share: The part of the whole step's examples that they are. None: all.
-        global_step: Optimizer steps done before it.
-        training: Whether it may change weights for good.
-        applied: Whether it has changed weights.
-        snapshots: How many snapshots are open.
-        logged: Values noted so far, with their weights.
-    """
-
-    means: Accumulator
-    rows: Any
-    share: Any
-    global_step: Any
-    training: bool
-    applied: bool = False
-    snapshots: int = 0
-    logged: dict[str, tuple[tf.Tensor, tf.Tensor]] = field(default_factory=dict)
-
-    def note(self, name: str, value: tf.Tensor, weight: tf.Tensor) -> None:
-        """Note a value; one that is noted several times becomes their weighted mean."""
-        if name in self.logged:
-            former, so_far = self.logged[name]
-            total = so_far + weight
-            value = tf.math.divide_no_nan(former * so_far + value * weight, total)
-            weight = total
-        self.logged[name] = value, weight
 
 
 class Engine:
@@ -435,13 +393,3 @@ def _rows_of(tensor: tf.Tensor, start: Any, length: Any) -> tf.Tensor:
     if isinstance(length, int):
         part.set_shape([length, *tensor.shape[1:]])
     return part
-
-
-def autograph(function: Callable[..., Any], context: Any) -> Callable[..., Any]:
-    """Return a function whose `if`, `for` and `while` on tensors become graph operations.
-
-    Args:
-        function: The user's own.
-        context: AutoGraph's state outside of what is `not_converted`.
-    """
-    return tf.__internal__.autograph.tf_convert(function, context)  # type: ignore[no-any-return]

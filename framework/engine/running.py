@@ -1,0 +1,44 @@
+"""What is known of a step while it runs on one device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import tensorflow as tf
+
+from framework.engine.accumulator import Accumulator
+
+
+@dataclass
+class Running:
+    """A step at work on one device.
+
+    Attributes:
+        means: Where its values go.
+        rows: Its examples.
+        share: The part of the whole step's examples that they are. None: all.
+        global_step: Optimizer steps done before it.
+        training: Whether it may change weights for good.
+        applied: Whether it has changed weights.
+        snapshots: How many snapshots are open.
+        logged: Values noted so far, with their weights.
+    """
+
+    means: Accumulator
+    rows: Any
+    share: Any
+    global_step: Any
+    training: bool
+    applied: bool = False
+    snapshots: int = 0
+    logged: dict[str, tuple[tf.Tensor, tf.Tensor]] = field(default_factory=dict)
+
+    def note(self, name: str, value: tf.Tensor, weight: tf.Tensor) -> None:
+        """Note a value; one that is noted several times becomes their weighted mean."""
+        if name in self.logged:
+            former, so_far = self.logged[name]
+            total = so_far + weight
+            value = tf.math.divide_no_nan(former * so_far + value * weight, total)
+            weight = total
+        self.logged[name] = value, weight
