@@ -91,8 +91,9 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
             raise UserError(
                 "the schedule depends on the number of steps in all, which is unknown",
                 where=f"{_WHERE}.total",
-                fix="Give it (schedule.total=10000), or an end: trainer.max_steps, or "
-                "trainer.max_epochs and data of known length.",
+                fix="Give it (schedule.total=10000); or an end: trainer.max_steps, or "
+                "trainer.max_epochs and data of known length. A task that optimises by hand has "
+                "to give it, in updates of the optimizer.",
             )
         if self.by == "epoch" and steps_per_epoch is None:
             raise UserError(

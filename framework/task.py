@@ -314,7 +314,7 @@ class Task(abc.ABC):
         Returns:
             Of shape [rows on all devices, ...].
         """
-        return self._running().replicas.gather(tensor)
+        return self._running().gather(tensor)
 
     def state(self, name: str, initial: Any = None, *, trainable: bool = False) -> keras.Variable:
         """Return a variable of the task's own, saved with every checkpoint.

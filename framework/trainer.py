@@ -416,7 +416,9 @@ class Trainer:
         self._evaluator = Evaluator(
             engine, val_sources, "val", eager=self._eager, pulse=self._pulse
         )
-        bind_schedules(self.optimizers, self.total_steps, self._epochs.length)
+        # By hand a step may make any number of updates, which is what schedules count.
+        planned = self.total_steps if task.automatic_optimization else None
+        bind_schedules(self.optimizers, planned, self._epochs.length)
         self._call("on_setup")
         self._evaluator.trace()
         clock = self._pulse.now

@@ -16,6 +16,7 @@ from helpers import (
     Net,
     blobs,
     busy_data,
+    dense,
     differing,
     fitted,
     make_trainer,
@@ -284,3 +285,115 @@ def test_a_model_that_was_made_before_is_refused() -> None:
     model = keras.Sequential([keras.Input((FEATURES,)), keras.layers.Dense(CLASSES)])
     with pytest.raises(UserError, match="is on one device, not on all 2"):
         make_trainer(devices=2).fit(Net(lambda: model), DATA)
+
+
+def test_sparse_gradients_are_added_up_before_they_are_looked_at() -> None:
+    class Words(Task):
+        """Eight rows name word 0 three times each: its gradient is 24 / 8 * 3 and the like."""
+
+        def build_model(self) -> keras.Model:
+            words = keras.layers.Embedding(5, 2, embeddings_initializer="ones")
+            return keras.Sequential([keras.Input((3,), dtype="int32"), words])
+
+        def train_step(self, batch: Any) -> Any:
+            return tf.reduce_mean(tf.reduce_sum(self.model(batch[0]), [1, 2]))
+
+        def eval_step(self, batch: Any) -> None: ...
+
+    data = Data(train=(np.zeros((8, 3), "i4"),), batch_size=8)
+    for devices in (1, 2):
+        task = Words(optimizer=keras.optimizers.SGD(1.0))
+        options = {"clip_norm": 1.0, "log_grad_norm": True, "devices": devices}
+        trainer = fitted(task, data, max_steps=1, **options)
+        assert trainer.metrics["train/grad_norm"] == pytest.approx(3 * 2**0.5, rel=1e-6)
+        moved = 1.0 - task.model.get_weights()[0]
+        np.testing.assert_allclose(moved[0], [0.5**0.5] * 2, rtol=1e-6)
+        np.testing.assert_array_equal(moved[1:], 0.0)
+
+
+def test_leaves_that_are_no_rows_go_to_every_device_whole() -> None:
+    class Prior(Net):
+        def train_step(self, batch: Any) -> Any:
+            self.log("prior", tf.reduce_sum(batch["prior"]))
+            return super().train_step((batch["x"], batch["y"]))
+
+    x, y = blobs(9)
+    batches = tf.data.Dataset.from_tensor_slices({"x": x, "y": y}).batch(4)
+    stream = batches.map(lambda b: {**b, "prior": tf.constant([0.0, 1.0, 2.0]), "one": 1.0})
+    data = {"x": x, "y": y}
+    for options in ({"devices": 2}, {"accumulate": 2}, {"accumulate": 2, "devices": 2}):
+        for train in (data,) if "accumulate" in options else (stream, data):
+            extra = {"prior": tf.constant([0.0, 1.0, 2.0]), "one": 1.0}
+            given = Data(train=train, batch_size=4, map=lambda b, e=extra: {**b, **e})
+            trainer = fitted(Prior(), given, **options)
+            assert trainer.metrics["train/prior"] == 3.0, options
+    with pytest.raises(UserError, match="not all of their tensors have rows"):
+        fitted(Prior(), Data(train=stream), accumulate=2)
+
+
+def test_a_device_without_rows_takes_part_in_everything() -> None:
+    """The last batch has one row: synchronised norms, accumulation, gathering, Keras metrics."""
+
+    class All(Net):
+        def build_model(self) -> keras.Model:
+            norm = keras.layers.BatchNormalization(synchronized=True)
+            layers = [keras.layers.Dense(4), norm, keras.layers.Dense(CLASSES)]
+            return keras.Sequential([keras.Input((FEATURES,)), *layers])
+
+        def train_step(self, batch: Any) -> Any:
+            self.log("gathered", tf.shape(self.gather(batch[0]))[0])
+            self.log_metrics(batch[1], self.model(batch[0]))
+            return super().train_step(batch)
+
+    def run(**options: Any) -> Trainer:
+        metrics = {"error": keras.metrics.SparseCategoricalCrossentropy(from_logits=True)}
+        return fitted(All(metrics=metrics), Data(train=blobs(17), batch_size=8), **options)
+
+    one, two = run(), run(devices=2)
+    assert furthest(one, two) <= 1e-5
+    for name in ("train/error", "train/loss", "train/gathered"):
+        assert two.metrics[name] == pytest.approx(one.metrics[name], rel=1e-5)
+    four = fitted(Net(dense), Data(train=blobs(17), batch_size=4), devices=4, accumulate=2)
+    alone = fitted(Net(dense), Data(train=blobs(17), batch_size=4), accumulate=2)
+    assert furthest(alone, four) <= 1e-5
+
+
+def test_a_float16_run_on_two_devices_with_an_average_is_saved_and_tested(tmp_path: Path) -> None:
+    options = {"devices": 2, "precision": "mixed_float16", "run_dir": tmp_path / "r"}
+    trainer = make_trainer(max_epochs=1, callbacks=[EMA(decay=0.5)], **options)
+    task = Net(dense)
+    trainer.fit(task, DATA)
+    again = trainer.test(task, Data(test=DATA.val, batch_size=5))
+    assert again["test/loss"] == pytest.approx(trainer.metrics["val/loss"], rel=1e-6)
+
+
+def test_an_optimizer_that_was_made_before_keeps_what_it_excludes() -> None:
+    def run(devices: int) -> Trainer:
+        adamw = keras.optimizers.AdamW(0.01, weight_decay=0.5)
+        adamw.exclude_from_weight_decay(var_names=["kernel"])
+        return fitted(Net(dense, optimizer=adamw), DATA, devices=devices)
+
+    assert furthest(run(1), run(2)) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "what"),
+    [
+        ({"gradient_accumulation_steps": 2}, "branches inside it"),
+        ({"use_ema": True, "ema_overwrite_frequency": 3}, "branches inside it"),
+    ],
+)
+def test_what_an_optimizer_cannot_do_on_several_devices(optimizer: Any, what: str) -> None:
+    with pytest.raises(UserError, match=what):
+        fitted(Net(optimizer=keras.optimizers.SGD(0.1, **optimizer)), DATA, devices=2)
+
+
+def test_an_update_in_a_loop_on_tensors_is_explained() -> None:
+    class Looped(TwoPlayers):
+        def train_step(self, batch: Any) -> None:
+            for _ in tf.range(2):
+                self.minimize(lambda: tf.reduce_mean(self.model["a"](batch[0]) ** 2), "a")
+
+    fitted(Looped(), DATA, max_steps=2)
+    with pytest.raises(UserError, match="inside a branch or loop on tensors"):
+        fitted(Looped(), DATA, max_steps=2, devices=2)

@@ -148,9 +148,15 @@ def limited(total: int, limit: int | float) -> int:
 
 
 def batch_rows(batch: Any) -> Any:
-    """Return the number of examples in a batch: the length of its first tensor that has one."""
-    leaves = [leaf for leaf in tf.nest.flatten(batch) if leaf.shape.rank != 0]
+    """Return the number of examples in a batch: the length of its first tensor that has one.
+
+    Where the length of some is fixed and that of others is not, as in a stream with a ragged end,
+    it is that of the first whose is not.
+    """
+    leaves = [tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(batch)]
+    leaves = [leaf for leaf in leaves if leaf.shape.rank != 0]
     if not leaves:
         return 1
+    leaves.sort(key=lambda leaf: leaf.shape.rank is not None and leaf.shape[0] is not None)
     static = leaves[0].shape[0] if leaves[0].shape.rank else None
     return static if static is not None else tf.shape(leaves[0], tf.int64)[0]

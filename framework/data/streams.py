@@ -126,7 +126,8 @@ class StreamSource(Source):
         dataset = _limit(dataset, limit, name)
         if accumulate > 1:
             with self.reading():
-                self.micro_rows = _rows_of_a_batch(dataset, name)
+                _refuse_leaves_without_rows(dataset, name)
+            self.micro_rows = _rows_of_a_batch(dataset, name)
             dataset = dataset.rebatch(self.micro_rows * accumulate)
         self.steps = _length(dataset)
         if self.steps == 0:
@@ -205,6 +206,17 @@ def _limit(dataset: tf.data.Dataset, limit: int | float, name: str) -> tf.data.D
             fix="Give a count of batches.",
         )
     return dataset.take(limited(length, limit))
+
+
+def _refuse_leaves_without_rows(dataset: tf.data.Dataset, name: str) -> None:
+    shapes = [spec.shape for spec in tf.nest.flatten(dataset.element_spec)]
+    lengths = {shape[0] if shape.rank else 0 for shape in shapes if shape.rank is not None}
+    if 0 in lengths or len(lengths) > 1:
+        raise UserError(
+            f"batches of the {name} set cannot be put together: not all of their tensors have rows",
+            where="trainer.accumulate",
+            fix="Add what has none in Data(map=...), which sees the larger batch.",
+        )
 
 
 def _rows_of_a_batch(dataset: tf.data.Dataset, name: str) -> int:

@@ -68,7 +68,8 @@ def build_by_tracing(step: Callable[[Any], Any], spec: Any, task: Task, name: st
     if not is_built(task.model):
         missing = [n for n, m in models_of(task.model).items() if not m.built]
         raise UserError(
-            f"{name} never calls the model" + (f" {missing}" if len(missing) > 1 else ""),
+            f"{name} never calls the model"
+            + (f" {', '.join(map(repr, missing))}" if len(models_of(task.model)) > 1 else ""),
             where=f"{type(task).__name__}.{name}",
             fix="Call self.model(x) in it, or return a built model: "
             "keras.Sequential([keras.Input(shape), ...]).",
@@ -97,6 +98,14 @@ def user_code(where: str, spec: Any = None) -> Iterator[None]:
                 "Log and return after it, not inside it: let the branch or loop give the value, "
                 "then self.log(name, value)."
             )
+        elif "merge_call" in str(error):
+            what = "an update stands inside a branch or loop on tensors"
+            fix = (
+                "On several devices it cannot: loop with Python's own range, for _ in range(3), "
+                "and weigh a loss by 0 instead of leaving its update out."
+            )
+        elif "non-persistent GradientTape" in str(error):
+            fix = "Open it as tf.GradientTape(persistent=True), and del it afterwards."
         elif re.search("does not match type|the same dtype|the same type", str(error)):
             fix = (
                 "Bring both to one type: tf.cast(y, prediction.dtype), or tf.cast(prediction, "

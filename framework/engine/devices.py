@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from functools import lru_cache
 
 import tensorflow as tf
 
@@ -109,11 +110,16 @@ def open_replicas(config: TrainerConfig) -> Replicas:
         )
     if count == 1:
         return Replicas(device_name(config.device))
+    return MirroredReplicas(_strategy(kind, count))
+
+
+@lru_cache  # what a model was built for, TensorFlow tells from another by identity
+def _strategy(kind: str, count: int) -> tf.distribute.Strategy:
     # Collective operations remember their group for the whole process: two runs with other counts
     # of logical CPUs would meet in one. On GPUs NCCL is worth it.
     reduce = tf.distribute.ReductionToOneDevice() if kind == "CPU" else None
-    strategy = tf.distribute.MirroredStrategy(there[:count], cross_device_ops=reduce)
-    return MirroredReplicas(strategy)
+    devices = [f"{kind}:{i}" for i in range(count)]
+    return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduce)
 
 
 def _kind(config: TrainerConfig) -> str:

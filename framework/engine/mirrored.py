@@ -12,7 +12,8 @@ import tensorflow as tf
 from keras.src.losses import loss as keras_loss
 
 from framework.engine.logged import as_dtype
-from framework.engine.replicas import Replicas, Step, plain
+from framework.engine.replicas import Replicas, Step, plain, take_rows
+from framework.errors import UserError
 
 _SEEDS = "seed_generator_state"
 _FOLD = 0x9E3779B1  # odd, so that no two of 2**32 devices share a seed
@@ -62,7 +63,8 @@ class MirroredReplicas(Replicas):
 
             def cut(context: Any) -> Any:
                 number = context.replica_id_in_sync_group
-                return tf.nest.map_structure(lambda t: self._cut(t, number, rows), batch)
+                first, last = self._bounds(number, rows)
+                return tf.nest.map_structure(lambda t: take_rows(t, first, last, rows), batch)
 
             self.strategy.run(
                 on_one, args=(self.strategy.experimental_distribute_values_from_function(cut),)
@@ -88,6 +90,7 @@ class MirroredReplicas(Replicas):
     def agreeing(self, variables: Sequence[Any], share: Any) -> Iterator[None]:
         """Give every device the mean, by rows, of what each has made of a variable in the body."""
         before = [tf.identity(v) for v in variables]
+        share = 1.0 if share is None else share
         yield
         # As a difference: what no device has touched keeps its bits.
         moved = self.sum(
@@ -123,8 +126,29 @@ class MirroredReplicas(Replicas):
 
         One that was made elsewhere is made again.
         """
+        branches = optimizer.gradient_accumulation_steps or optimizer.ema_overwrite_frequency
+        if branches:
+            raise UserError(
+                "an option of the optimizer that branches inside it cannot run on several devices",
+                where=type(optimizer).__name__,
+                fix="Instead of gradient_accumulation_steps give trainer.accumulate, instead of "
+                "use_ema callbacks=ema.",
+            )
         if optimizer._distribution_strategy is not self.strategy:
-            optimizer = type(optimizer).from_config(optimizer.get_config())
+            excluded = getattr(optimizer, "_exclude_from_weight_decay", None)
+            patterns = getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
+            try:
+                optimizer = type(optimizer).from_config(optimizer.get_config())
+            except (NotImplementedError, TypeError, ValueError) as error:
+                raise UserError(
+                    f"the optimizer was made before the devices, and cannot be made again: {error}",
+                    where=type(optimizer).__name__,
+                    fix="Give a function that makes it: Task(optimizer=lambda: ...), or make it in "
+                    "configure_optimizers.",
+                ) from error
+            if excluded or patterns:
+                optimizer._exclude_from_weight_decay = excluded
+                optimizer._exclude_from_weight_decay_pattern = patterns
         # The pipeline has summed the gradients up already, before it looked at them.
         optimizer._all_reduce_sum_gradients = list
         return optimizer
@@ -141,19 +165,17 @@ class MirroredReplicas(Replicas):
                     own[0] = (int(seed[0]) + number * _FOLD) % 2**32
                     copy.assign(own)
 
-    def _cut(self, leaf: tf.Tensor, number: Any, rows: Any) -> tf.Tensor:
-        leaf = tf.convert_to_tensor(leaf)
-        if leaf.shape.rank == 0 or (isinstance(rows, int) and leaf.shape[0] != rows):
-            return leaf
-        first, last = self._bounds(number, rows)
-        if not isinstance(rows, int):
-            last = tf.maximum(last, first + 1)
-            first = tf.minimum(first, rows - 1)
-            return leaf[first:last]
-        return leaf[first:last] if last > first else leaf[:1]
-
     def _bounds(self, number: Any, rows: Any) -> tuple[Any, Any]:
         return rows * number // self.count, rows * (number + 1) // self.count
+
+    def check_metric(self, name: str, metric: keras.Metric) -> None:
+        """Refuse a Keras metric that devices could not add up."""
+        if any(not hasattr(v.value, "values") for v in metric.variables):
+            raise UserError(
+                f"the metric {name!r} is on one device, not on all {self.count}",
+                where=type(metric).__name__,
+                fix="Make it in build_model, not before.",
+            )
 
     @property
     def _first_number(self) -> int:

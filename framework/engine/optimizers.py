@@ -118,6 +118,12 @@ class Optimizers:
             )
 
     def _add(self, name: str, given: Any) -> None:
+        if isinstance(given, (tuple, list)) and len(given) != 2:
+            raise UserError(
+                f"the optimizer {name!r} is given as {len(given)} things",
+                where=self._where,
+                fix="Give the optimizer alone, or two: (optimizer, weights).",
+            )
         optimizer, weights = given if isinstance(given, (tuple, list)) else (given, None)
         label = f" for {name!r}" if name != ONLY else ""
         if not isinstance(optimizer, keras.Optimizer):

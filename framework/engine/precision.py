@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 
@@ -76,7 +75,7 @@ class LossScale:
 
     def state(self) -> dict[str, Any]:
         """Return the three variables' values."""
-        return {k: np.asarray(v) for k, v in self.variables.items()}
+        return {k: v.numpy() for k, v in self.variables.items()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take back what `state` returned."""

@@ -14,6 +14,41 @@ import tensorflow as tf
 Step = Callable[..., tuple[Any, Any, Any]]
 
 
+def take_rows(
+    leaf: Any, first: Any, last: Any, rows: Any, *, length: int | None = None
+) -> tf.Tensor:
+    """Return rows [first, last) of a batch's leaf; one that has other than `rows` rows, whole.
+
+    Args:
+        leaf: A tensor of the batch.
+        first: The first row.
+        last: The row after the last; at least one is returned.
+        rows: Rows of the batch, a tensor while that is unknown.
+        length: last - first, if it is known though they are not.
+    """
+    leaf = tf.convert_to_tensor(leaf)
+    if leaf.shape.rank == 0:
+        return leaf
+    known = leaf.shape[0]
+    if known is not None and (known != rows if isinstance(rows, int) else True):
+        return leaf  # rows that are unknown are those of another leaf
+    if isinstance(first, int) and isinstance(last, int):
+        first, last = min(first, max(rows - 1, 0)), max(last, first + 1)
+    else:
+        first = tf.minimum(first, tf.maximum(tf.cast(rows, first.dtype) - 1, 0))
+        last = tf.maximum(last, first + 1)
+
+    def part() -> tf.Tensor:
+        found = leaf[first:last]
+        return found if length is None else tf.ensure_shape(found, [length, *leaf.shape[1:]])
+
+    if known is not None:
+        return part()
+    return tf.cond(
+        tf.equal(tf.shape(leaf, tf.int64)[0], tf.cast(rows, tf.int64)), part, lambda: leaf
+    )
+
+
 class Replicas:
     """One device: nothing is split, and nothing needs to be brought together.
 
@@ -83,6 +118,9 @@ class Replicas:
         function(plain(variable), *map(plain, args))
 
     # ---- on the host
+
+    def check_metric(self, name: str, metric: keras.Metric) -> None:
+        """Refuse a Keras metric that devices could not add up."""
 
     def agree(self, values: Sequence[float]) -> list[float]:
         """Return the greatest of every worker's values, by place."""

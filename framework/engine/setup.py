@@ -108,6 +108,7 @@ class Setup:
         task, config = self.task, self.config
         if task.model is None:
             keras.utils.set_random_seed(config.seed)
+            task.metrics = self._on_all_devices(task.metrics)
             task.model = build_model(task)
             task.built_for = config.precision
         elif task.built_for not in (None, config.precision):
@@ -199,6 +200,15 @@ class Setup:
     def load_state(self, state: State) -> None:
         """Take back what `state` returned."""
         self.load_weights(state)
+
+    def _on_all_devices(self, metrics: Any) -> Any:
+        """Make the configured Keras metrics again where each device needs variables of its own."""
+        if self.replicas.count == 1 or not metrics:
+            return metrics
+        return {
+            name: type(m).from_config(m.get_config()) if isinstance(m, keras.Metric) else m
+            for name, m in metrics.items()
+        }
 
     def _check_placed(self, models: Mapping[str, keras.Model]) -> None:
         """Refuse weights that were made before the devices were known."""

@@ -22,7 +22,7 @@ from framework.engine.losses import (
     scalar_loss,
 )
 from framework.engine.models import models_of
-from framework.engine.replicas import Replicas
+from framework.engine.replicas import Replicas, take_rows
 from framework.engine.running import Running
 from framework.engine.update import Part, Update
 from framework.errors import UserError
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 # batch index -> batch, its number of examples, that of the whole step on all devices
 Read = Callable[[Any], tuple[Any, Any, Any]]
+
+
+_MOST_IN_FLOAT16 = 2.0**15  # the next power of two is infinite
 
 
 class Engine:
@@ -147,6 +150,7 @@ class Engine:
                 mean = float(mean_of(value, where))
             self.task.trainer.log_metrics({f"{stage}/{name}": mean})
         elif isinstance(value, keras.Metric):
+            self.replicas.check_metric(name, value)
             running.means.add_metric(name, value)
         else:
             weight = running.rows if weight is None else weight
@@ -189,11 +193,23 @@ class Engine:
         scale = None if self.update is None else self.update.loss_scale
         if scale is None:
             return tape.gradient(target, sources)
-        seed = tf.ones_like(target) * tf.cast(scale.value, target.dtype)
+        factor = tf.minimum(scale.value, _MOST_IN_FLOAT16)
+        seed = tf.nest.map_structure(lambda t: tf.ones_like(t) * tf.cast(factor, t.dtype), target)
         scaled = tape.gradient(target, sources, output_gradients=seed)
         return tf.nest.map_structure(
-            lambda g: None if g is None else tf.cast(g, tf.float32) / scale.value, scaled
+            lambda g: None if g is None else tf.cast(g, tf.float32) / factor, scaled
         )
+
+    @not_converted
+    def gather(self, tensor: tf.Tensor) -> tf.Tensor:
+        """Join a tensor of every device; see `Task.gather`."""
+        running = self._running
+        if running is None or self._building or self.replicas.count == 1:
+            return tensor
+        tensor = tf.convert_to_tensor(tensor)
+        # A device without rows computes on one that is not its own.
+        count = tf.where(tf.greater(running.rows, 0), tf.shape(tensor)[0], 0)
+        return self.replicas.gather(tensor[:count])
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -201,13 +217,15 @@ class Engine:
         running = self._running
         if running is None:
             raise UserError("snapshot works only in a step", where=type(self.task).__name__)
-        variables = self._changing_variables()
+        variables = [] if self._building else self._changing_variables()
         values = [tf.identity(v) for v in variables]
         running.snapshots += 1
         try:
             yield
         finally:
             running.snapshots -= 1
+        if self._building:
+            return
 
         def restore(values: list[Any]) -> None:
             for variable, value in zip(variables, values, strict=True):
@@ -245,8 +263,8 @@ class Engine:
         self._local.running = running
         # A device that has no rows computes on one with weight 0, which Keras metrics do not know.
         may_be_none = self.replicas.count > 1 and (not isinstance(rows, int) or rows == 0)
-        metrics = means.keras_metrics.values() if may_be_none else []
-        spared = [v for metric in metrics for v in metric.variables]
+        metrics = [*means.keras_metrics.values(), *_metrics_of(self.task)] if may_be_none else []
+        spared = list({id(v): v for metric in metrics for v in metric.variables}.values())
         before = [tf.identity(v) for v in spared]
         try:
             yield running
@@ -301,10 +319,18 @@ class Engine:
         outer = self._running
         assert outer is not None
         connected: list[bool] = []
+        # A device without rows takes part with the gradient of one, weighted by 0.
+        nonzero = not isinstance(rows, int) or rows > 0
 
         def piece(start: Any, length: Any) -> list[Any]:
-            part = tf.nest.map_structure(lambda t: _rows_of(t, start, length), batch)
-            with self._step(outer.means, length, outer.global_step, length / total, training=True):
+            known = length if isinstance(length, int) else None
+            part = tf.nest.map_structure(
+                lambda t: take_rows(t, start, start + length, rows, length=known), batch
+            )
+            counted = length if nonzero else 0
+            with self._step(
+                outer.means, counted, outer.global_step, counted / total, training=True
+            ):
                 forget_model_losses(self.task.model)
                 with tf.GradientTape() as tape:
                     loss = scalar_loss(self._train_step(part), self.task)
@@ -318,7 +344,7 @@ class Engine:
             ]
 
         sums: list[Any] = [tf.zeros_like(v) for v in variables]
-        whole = rows // size
+        whole = rows // size if nonzero else 0
         if not isinstance(rows, int) or whole:
             _, sums = tf.while_loop(
                 lambda i, _: i < whole,
@@ -328,7 +354,7 @@ class Engine:
                 ),
                 (tf.constant(0, tf.as_dtype(getattr(rows, "dtype", tf.int64))), sums),
             )
-        rest = rows - whole * size
+        rest = rows - whole * size if nonzero else 1
         if isinstance(rest, int):
             if rest:
                 sums = [a + g for a, g in zip(sums, piece(whole * size, rest), strict=True)]
@@ -387,9 +413,7 @@ class Engine:
         return list({id(v): v for v in found}.values())
 
 
-def _rows_of(tensor: tf.Tensor, start: Any, length: Any) -> tf.Tensor:
-    """Return rows [start, start + length) of a tensor, of static length if that is known."""
-    part = tensor[start : start + length]
-    if isinstance(length, int):
-        part.set_shape([length, *tensor.shape[1:]])
-    return part
+def _metrics_of(task: Task) -> list[keras.Metric]:
+    """Return the Keras metrics that a task holds, before a step has logged them."""
+    held = keras.tree.flatten(list(vars(task).values()))
+    return [each for each in held if isinstance(each, keras.Metric)]

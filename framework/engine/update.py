@@ -86,8 +86,10 @@ class Update:
         if share is not None:
             share = as_dtype(share, loss.dtype)
             seed = share if seed is None else seed * share
-        found: list[Any] = tape.gradient(loss, list(variables), output_gradients=seed)
-        return found
+        found = tape.gradient(loss, list(variables), output_gradients=seed)
+        # Dense: a sparse gradient may name a row twice, which neither a norm, nor clipping, nor
+        # every optimizer of Keras adds up.
+        return [None if g is None else tf.convert_to_tensor(g) for g in found]
 
     def apply(self, parts: Sequence[Part]) -> tuple[list[tf.Tensor], Any]:
         """Update the weights by scaled gradients.

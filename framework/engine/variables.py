@@ -37,7 +37,7 @@ def state_variable(task: str, name: str, initial: Any, *, trainable: bool) -> ke
         )
     with tf.init_scope():
         value = np.asarray(initial)
-        if isinstance(initial, float):
+        if type(initial) is float:  # not NumPy's, which says what it is
             value = value.astype(keras.config.floatx())
         return keras.Variable(
             value,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,8 @@ import tensorflow as tf
 from framework.cluster import Member
 from framework.engine.mirrored import MirroredReplicas
 from framework.errors import TrainingFailed, UserError
+
+_log = logging.getLogger("framework")
 
 
 class WorkerReplicas(MirroredReplicas):
@@ -32,8 +37,10 @@ class WorkerReplicas(MirroredReplicas):
         logger = tf.get_logger()
         level = logger.level
         logger.setLevel(logging.WARNING)  # it tells at length what `device` says in a few words
+        _log.info("worker %d is waiting for the others", member.index)
         try:
-            strategy = tf.distribute.MultiWorkerMirroredStrategy(_resolver(member))
+            with _ended_by_signals():
+                strategy = tf.distribute.MultiWorkerMirroredStrategy(_resolver(member))
         except RuntimeError as error:
             raise UserError(
                 "a cluster can be joined only before TensorFlow has begun",
@@ -85,6 +92,22 @@ class WorkerReplicas(MirroredReplicas):
     @property
     def _first_number(self) -> int:
         return self.member.index * len(self.strategy.extended.worker_devices)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let signals end the process at once: while it waits for others Python would hold them up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number in former:
+            signal.signal(number, signal.SIG_DFL)
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def _resolver(member: Member) -> tf.distribute.cluster_resolver.ClusterResolver:
