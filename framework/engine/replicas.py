@@ -42,7 +42,8 @@ def take_rows(
         found = leaf[first:last]
         return found if length is None else tf.ensure_shape(found, [length, *leaf.shape[1:]])
 
-    if known is not None:
+    # Pieces of a batch keep a shape that is known: `accumulate` refuses leaves without rows.
+    if known is not None or length is not None:
         return part()
     return tf.cond(
         tf.equal(tf.shape(leaf, tf.int64)[0], tf.cast(rows, tf.int64)), part, lambda: leaf
