@@ -8,7 +8,6 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import pytest
 import tensorflow as tf
 from hypothesis import settings
 
@@ -23,8 +22,3 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 # TensorFlow's first calls are slow, and two cores are shared: a deadline would only be noise.
 settings.register_profile("framework", deadline=None, max_examples=30, derandomize=True)
 settings.load_profile("framework")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the longest test: at the end one process would wait for it."""
-    items.sort(key=lambda item: "test_workers" not in item.nodeid)

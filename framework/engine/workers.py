@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -52,6 +54,9 @@ class WorkerReplicas(MirroredReplicas):
         self.member = member
         super().__init__(strategy)
         self.is_chief = member.is_chief
+        if self.is_chief:
+            # The others take it for lost if the one that coordinates them ends before they do.
+            atexit.register(time.sleep, 2.0)
         self.workers = int(strategy.cluster_resolver.cluster_spec().num_tasks("worker"))
         self.device = f"{self.count} replicas on {self.workers} workers"
         self._gather = tf.function(self._gather_values, autograph=False)
