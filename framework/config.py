@@ -18,7 +18,7 @@ from framework.engine.every import Every
 from framework.errors import UserError, closest
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
-ENGINES = ("graph", "eager")
+ENGINES = ("auto", "graph", "step_xla", "loop_xla", "eager")
 STRATEGIES = ("auto", "multi_worker")
 
 
@@ -59,7 +59,11 @@ class TrainerConfig:
     deterministic: bool = option(False, "Same bits on a GPU too; some operations get slower.")
     precision: str = option("float32", f"One of {', '.join(PRECISIONS)}.")
     device: str = option("auto", "auto, cpu, gpu, or one by number: gpu:1.")
-    engine: str = option("graph", "graph (compiled loop) or eager (for a breakpoint in the step).")
+    engine: str = option(
+        "auto",
+        "auto (the fastest, measured), graph, step_xla, loop_xla, or eager (for a breakpoint).",
+    )
+    retune: bool = option(False, "Measure engine=auto anew, whatever an earlier run remembers.")
     devices: Union[int, str] = option(1, "Devices that share each batch: a count, or all.")
     strategy: str = option("auto", "auto (this machine), or multi_worker: one process a machine.")
     # A count or a dict, for which OmegaConf has no type.

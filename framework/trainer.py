@@ -32,6 +32,7 @@ from framework.engine.pulse import Pulse
 from framework.engine.schedule import Schedule, Timer
 from framework.engine.session import isolated
 from framework.engine.setup import Setup
+from framework.engine.tuning import Tuner
 from framework.epochs import Epochs
 from framework.errors import UserError
 from framework.logbook import Logbook
@@ -111,6 +112,8 @@ class Trainer:
         self._ending, self._signals = Ending(self.config), Signals()
         self._logbook = Logbook(loggers if writes else (), self.progress)
         self._epochs: Any = None
+        self._loops: dict[int, Loop] = {}
+        self._tuner: Any = None
         self._step_seconds, self._examples_run, self._busy = 0.0, 0, False
 
     def fit(self, task: Task, data: Any = None, checkpoint: str | None = None) -> dict[str, float]:
@@ -136,6 +139,7 @@ class Trainer:
             for loop in self._loops.values():
                 with user_code(f"{type(task).__name__}.train_step", loop.source):
                     loop.trace()
+            self._tuner.finish()
             resume(self, self._store, checkpoint, own=self._continues)
             with self._fitting():
                 progress, epochs = self.progress, self._epochs
@@ -202,7 +206,7 @@ class Trainer:
                     outputs[name] = predict(
                         engine.predict_step,
                         source,
-                        eager=self._eager,
+                        eager=self._eval_variant == "eager",
                         interrupted=self._pulse.interrupted,
                     )
             self._call("on_predict_end")
@@ -263,6 +267,11 @@ class Trainer:
         return self._logbook.latest
 
     @property
+    def engine(self) -> str:
+        """How the training loop is compiled: `graph`, `step_xla`, `loop_xla` or `eager`."""
+        return next(iter(self._loops.values())).variant if self._loops else self.config.engine
+
+    @property
     def status(self) -> str:
         """`running`, `completed`, `stopped`, `interrupted` or `failed`."""
         return self._ending.status
@@ -319,6 +328,8 @@ class Trainer:
             "stop_reason": self.stop_reason,
             "task": type(self.task).__name__,
             **describe(self.config, self.progress),
+            "engine": self.engine,
+            "tuning": (self._tuner and self._tuner.report) or None,
             "metrics": self.metrics,
             "best": self.best,
             "data": self.data_info,
@@ -350,7 +361,7 @@ class Trainer:
                 fix="Call it afterwards, or give a second Trainer; trainer.stop(reason) ends fit.",
             )
         self.stage, self.task, task.trainer = stage, task, self
-        self._eager = self.config.engine == "eager"
+        self._eval_variant = "eager" if self.config.engine == "eager" else "graph"
         former, self._ending = self._ending, Ending(self.config)
         self._replicas = self._workers or open_replicas(self.config)
         self._setup = Setup(task, self.config, self._replicas, self.data_info)
@@ -406,7 +417,6 @@ class Trainer:
                 each,
                 engine.taking(each.micro_rows).train_step,
                 replicas=self._replicas,
-                eager=self._eager,
             )
             for batches, each in sources.items()
         }
@@ -414,13 +424,15 @@ class Trainer:
         self._epochs = Epochs(config, self.progress, self._loops)
         self.has_validation = bool(val_sources) and config.val_every is not None
         self._evaluator = Evaluator(
-            engine, val_sources, "val", eager=self._eager, pulse=self._pulse
+            engine, val_sources, "val", variant=self._eval_variant, pulse=self._pulse
         )
         # By hand a step may make any number of updates, which is what schedules count.
         planned = self.total_steps if task.automatic_optimization else None
         bind_schedules(self.optimizers, planned, self._epochs.length)
         self._call("on_setup")
         self._evaluator.trace()
+        self._tuner = Tuner(config, engine, self._loops, planned=self.total_steps)
+        self._tuner.begin(kept=None)
         clock = self._pulse.now
         self._timers = {id(c): Timer(c.every, clock) for c in self.callbacks}
         self._log_timer = Timer(Every(config.log_every), clock)
@@ -521,7 +533,9 @@ class Trainer:
             engine = self._setup.engine_for(sources, "eval_step", self._logbook.train)
             self._call("on_setup")
             self._load_weights(checkpoint)
-            evaluator = Evaluator(engine, sources, name, eager=self._eager, pulse=self._pulse)
+            evaluator = Evaluator(
+                engine, sources, name, variant=self._eval_variant, pulse=self._pulse
+            )
             evaluator.trace()
             hook = "validation" if name == "val" else name
             self._call(f"on_{hook}_start")

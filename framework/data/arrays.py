@@ -62,11 +62,19 @@ class ArraySource(Source):
         self._split = part is not None
         self._shuffle, self._seed = shuffle, seed
         self._map, self._augment = map, augment
+        self._in_place = not (shuffle or self._split)
+        self._order: tf.Tensor | None = None
+        self._order_of = 0
         self.steps: int = math.ceil(self._used / self.batch_size)
 
-    def cursor(self, epoch: int, start: int) -> tf.Tensor:
-        """Return the epoch: with the batch's index it is all that a batch depends on."""
-        return tf.constant(epoch, tf.int64)
+    def cursor(self, epoch: int, start: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the epoch and the order of its rows: with the index all that a batch depends on.
+
+        The order is found once an epoch, outside of the loop: XLA has no `index_shuffle`.
+        """
+        if self._order is None or (self._shuffle and epoch != self._order_of):
+            self._order_of, self._order = epoch, self._order_in(epoch)
+        return tf.constant(epoch, tf.int64), self._order
 
     def parts(self, start: int, stop: int) -> list[tuple[int, int, int | None]]:
         """Cut off the ragged last batch, which has a shape of its own."""
@@ -77,13 +85,13 @@ class ArraySource(Source):
 
     def read(self, cursor: Any, index: tf.Tensor, size: int | None) -> Any:
         """Gather one batch, in the graph."""
-        epoch = cursor
-        place = index * self.batch_size + tf.range(size, dtype=tf.int64)
-        if self._shuffle:
-            place = self._permute(place, [self._seed, epoch], self.count)
-        if self._split:
-            place = self._permute(place + self._first, [self._seed, -1], self.rows)
-        batch = tf.nest.map_structure(lambda t: tf.gather(t, place), self._tensors)
+        epoch, order = cursor
+        start = index * self.batch_size
+        if self._in_place:
+            batch = tf.nest.map_structure(lambda t: _slice(t, start, size), self._tensors)
+        else:
+            place = _slice(order, start, size)
+            batch = tf.nest.map_structure(lambda t: tf.gather(t, place), self._tensors)
         if self._map:
             batch = self._map(batch)
         if self._augment:
@@ -92,14 +100,24 @@ class ArraySource(Source):
             batch = self._augment(batch, tf.stack([tf.constant(self._seed, tf.int64), step]))
         return batch
 
-    def spec(self) -> Any:
+    def spec(self, size: int | None = None) -> Any:
         """Trace `read` once, without running it."""
+        cursor = self.cursor(0, 0)
         read = tf.function(
-            lambda: self.read(self.cursor(0, 0), tf.constant(0, tf.int64), self.batch_size),
+            lambda: self.read(cursor, tf.constant(0, tf.int64), size or self.batch_size),
             autograph=False,
         )
         outputs = read.get_concrete_function().structured_outputs
         return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), outputs)
+
+    def _order_in(self, epoch: int) -> tf.Tensor:
+        """Return the rows of an epoch in their order; nothing where they are read in place."""
+        place = tf.range(0 if self._in_place else self._used, dtype=tf.int64)
+        if self._shuffle:
+            place = self._permute(place, [self._seed, epoch], self.count)
+        if self._split:
+            place = self._permute(place + self._first, [self._seed, -1], self.rows)
+        return place
 
     def _permute(self, place: tf.Tensor, seed: list[Any], count: int) -> tf.Tensor:
         return tf.random.experimental.index_shuffle(
@@ -107,6 +125,11 @@ class ArraySource(Source):
             seed=tf.stack([tf.cast(s, tf.int64) for s in seed]),
             max_index=tf.constant(count - 1, tf.int64),
         )
+
+
+def _slice(tensor: tf.Tensor, start: tf.Tensor, size: int | None) -> tf.Tensor:
+    rank = tensor.shape.rank
+    return tf.slice(tensor, [start, *[0] * (rank - 1)], [size, *tensor.shape[1:]])
 
 
 def check_rows(arrays: Any, name: str) -> int:

@@ -121,8 +121,8 @@ class Source(abc.ABC):
         """Cut batches [start, stop) into runs of one shape: (start, stop, rows of a batch)."""
 
     @abc.abstractmethod
-    def spec(self) -> Any:
-        """Return the nest of TensorSpecs of a batch, as a step gets it."""
+    def spec(self, size: int | None = None) -> Any:
+        """Return the nest of TensorSpecs of a batch of `size` rows, as a step gets it."""
 
     def finish(self, batch: Any, index: tf.Tensor) -> Any:
         """Return a batch that the loop took from an iterator itself, mapped and augmented."""

@@ -176,7 +176,7 @@ class StreamSource(Source):
             batch = self._augment(batch, tf.stack([tf.constant(self._seed, tf.int64), step]))
         return batch
 
-    def spec(self) -> Any:
+    def spec(self, size: int | None = None) -> Any:
         """Trace `finish` once, without running it."""
         finish = tf.function(
             lambda *batch: self.finish(batch[0], tf.constant(0, tf.int64)), autograph=False

@@ -36,7 +36,7 @@ class Evaluator:
         engine: Runs the task's `eval_step`.
         sources: The sets by name; a single one is called "".
         stage: What metric names begin with: `val` or `test`.
-        eager: Run each step in Python.
+        variant: How its loops are compiled; see `Loop`.
         pulse: Asked about once a second; a signal ends the evaluation early.
     """
 
@@ -46,7 +46,7 @@ class Evaluator:
         sources: Mapping[str, Source],
         stage: str,
         *,
-        eager: bool = False,
+        variant: str = "graph",
         pulse: Pulse | None = None,
     ) -> None:
         self._engine, self._sources, self._stage = engine, sources, stage
@@ -57,7 +57,7 @@ class Evaluator:
                 source,
                 partial(engine.eval_step, self._means[name]),
                 replicas=engine.replicas,
-                eager=eager,
+                variant=variant,
             )
             for name, source in sources.items()
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -11,6 +12,16 @@ import tensorflow as tf
 from framework.data.source import Source, batch_rows
 from framework.engine.build import labels_checked
 from framework.engine.replicas import Replicas, Step
+from framework.engine.variants import (
+    CannotCompile,
+    cannot_compile,
+    check_lowering,
+    check_operations,
+    check_place,
+    operations,
+)
+
+_log = logging.getLogger("framework")
 
 
 class Loop:
@@ -30,7 +41,14 @@ class Loop:
         step: What to do with one, the body of the loop: `Engine.train_step` or
             `Engine.eval_step`.
         replicas: The devices that share each step. Default: one.
-        eager: Run each step in Python, for a breakpoint.
+        variant: How it is compiled: `graph`; `step_xla`, each step by XLA; `loop_xla`, the whole
+            loop by XLA; or `eager`, not at all, for a breakpoint. What XLA cannot compile runs as
+            `graph`, and a warning says why.
+        strict: Raise `CannotCompile` instead of that warning.
+
+    Attributes:
+        step: What was given, for all devices.
+        variant: How it is compiled in fact, once it is.
     """
 
     def __init__(
@@ -39,10 +57,12 @@ class Loop:
         step: Step,
         *,
         replicas: Replicas | None = None,
-        eager: bool = False,
+        variant: str = "graph",
+        strict: bool = False,
     ) -> None:
-        self.source, self._eager = source, eager
-        self.step = step if replicas is None else replicas.spread(step)
+        self.source, self.variant, self.strict = source, variant, strict
+        self._replicas = replicas or Replicas("")
+        self.step = self._replicas.spread(step)
         # One for each shape of batch: called without tf.function's search for the right one.
         self._runs: dict[int | None, Callable[[Any, tf.Tensor], tf.Tensor]] = {}
 
@@ -76,18 +96,81 @@ class Loop:
 
     def trace(self, stop: int | None = None) -> None:
         """Compile for the batch shapes of an epoch's first `stop` batches, running no step."""
-        for first, _, size in self.source.parts(0, stop or self.source.steps or 1):
-            steps = partial(self._steps, size)
-            if not self._eager:
-                cursor, bounds = self.source.cursor(0, first), tf.TensorSpec([3], tf.int64)
-                steps = tf.function(steps, autograph=False).get_concrete_function(cursor, bounds)
-            self._runs[size] = steps
+        try:
+            check_place(self.variant, self.source, self._replicas)
+            for first, _, size in self.source.parts(0, stop or self.source.steps or 1):
+                run, cursor = self._uncompiled(size), self.source.cursor(0, first)
+                if self.variant != "eager":
+                    run = run.get_concrete_function(cursor, tf.TensorSpec([3], tf.int64))
+                if self.variant == "loop_xla":
+                    check_operations(run.graph)
+                    with cannot_compile():  # XLA compiles at the first call: of no step
+                        run(cursor, tf.zeros([3], tf.int64))
+                self._runs[size] = run
+        except CannotCompile as reason:
+            if self.strict:
+                raise
+            _log.warning("engine=graph instead of %s: %s", self.variant, reason)
+            self.variant = "graph"
+            self.trace(stop)
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """Every variable that the compiled steps read or write."""
+        compiled = [run for run in self._runs.values() if hasattr(run, "variables")]
+        return list({id(v): v for run in compiled for v in run.variables}.values())
+
+    def check_repeatable(self) -> None:
+        """Refuse compiled steps that change more than variables.
+
+        Raises:
+            CannotCompile: They do; the operation's name.
+        """
+        for run in self._runs.values():
+            check_operations(run.graph)  # type: ignore[attr-defined]
+
+    def count(self, kind: str) -> int:
+        """Return how many operations there are in the compiled steps whose kind begins so."""
+        runs = self._runs.values()
+        return sum(each.type.startswith(kind) for run in runs for each in operations(run.graph))  # type: ignore[attr-defined]
 
     def forget(self) -> None:
         """Compile anew at the next run."""
         self._runs.clear()
 
-    def _steps(self, size: int | None, cursor: Any, bounds: tf.Tensor) -> tf.Tensor:
+    def _uncompiled(self, size: int | None) -> Any:
+        """Return what is to be compiled for batches of `size` rows."""
+        step = self._jitted(size) if self.variant == "step_xla" else self.step
+        steps = partial(self._steps, size, step)
+        if self.variant == "eager":
+            return steps
+        whole = self.variant == "loop_xla"
+        return tf.function(steps, autograph=False, jit_compile=whole or None)
+
+    def _jitted(self, size: int | None) -> Step:
+        """Return the step, compiled by XLA by itself: what it reads is read outside of it."""
+
+        def step(batch: Any, before: Any, index: Any) -> None:
+            rows = batch_rows(batch) if size is None else size
+            self.step(lambda _: (batch, rows, rows), before, index, zero(), True)
+
+        def zero() -> tf.Tensor:
+            return tf.zeros((), tf.int64)
+
+        number = tf.TensorSpec([], tf.int64)
+        compiled = tf.function(step, autograph=False, jit_compile=True)
+        compiled = compiled.get_concrete_function(self.source.spec(size), number, number)
+        check_operations(compiled.graph)
+        check_lowering(compiled)
+
+        def run(read: Any, before: Any, index: Any, examples: Any, _: Any) -> Any:
+            batch, rows, _ = read(index)
+            compiled(batch, before, index)
+            return index + 1, examples + tf.cast(rows, tf.int64), tf.constant(True)
+
+        return run
+
+    def _steps(self, size: int | None, step: Step, cursor: Any, bounds: tf.Tensor) -> tf.Tensor:
         start, stop, before = tf.unstack(bounds)
 
         def read(index: tf.Tensor) -> tuple[Any, Any, Any]:
@@ -95,11 +178,11 @@ class Loop:
             rows = batch_rows(batch) if size is None else size
             return batch, rows, rows
 
-        body: Callable[..., Any] = partial(self.step, read, before)
+        body: Callable[..., Any] = partial(step, read, before)
         if self.source.steps is None:
-            body = partial(self._step_if_any, cursor, before)
+            body = partial(self._step_if_any, step, cursor, before)
         state: Any = start, tf.zeros((), tf.int64), tf.constant(True)
-        if self._eager:
+        if self.variant == "eager":
             while state[2] and state[0] < stop:
                 state = body(*state)
         else:
@@ -108,7 +191,9 @@ class Loop:
             )
         return tf.stack(state[:2])
 
-    def _step_if_any(self, cursor: Any, before: Any, index: Any, examples: Any, more: Any) -> Any:
+    def _step_if_any(
+        self, step: Step, cursor: Any, before: Any, index: Any, examples: Any, more: Any
+    ) -> Any:
         following = cursor.get_next_as_optional()
 
         def read(_: Any) -> tuple[Any, Any, Any]:
@@ -118,6 +203,6 @@ class Loop:
 
         return tf.cond(
             following.has_value(),
-            lambda: self.step(read, before, index, examples, more),
+            lambda: step(read, before, index, examples, more),
             lambda: (index, examples, tf.constant(False)),
         )

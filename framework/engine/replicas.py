@@ -39,8 +39,10 @@ def take_rows(
         last = tf.maximum(last, first + 1)
 
     def part() -> tf.Tensor:
-        found = leaf[first:last]
-        return found if length is None else tf.ensure_shape(found, [length, *leaf.shape[1:]])
+        if length is None:
+            return leaf[first:last]
+        place = [first, *[0] * (leaf.shape.rank - 1)]  # a size that is known, as XLA wants it
+        return tf.slice(leaf, tf.stack(place), [length, *leaf.shape[1:]])
 
     # Pieces of a batch keep a shape that is known: `accumulate` refuses leaves without rows.
     if known is not None or length is not None:

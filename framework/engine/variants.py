@@ -1,0 +1,112 @@
+"""The ways to compile the loop, and why a step may not suit one of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.eager.polymorphic_function import compiler_ir
+
+from framework.data.arrays import ArraySource
+from framework.data.source import Source
+from framework.engine.replicas import Replicas
+
+COMPILED = ("graph", "step_xla", "loop_xla")
+"""All but `eager`: TensorFlow's graph; each step by XLA inside of that; the whole loop by XLA."""
+
+_UNSUPPORTED = re.compile(r"Detected unsupported operations .*?: (\w+) \(", re.DOTALL)
+_NOT_TOLD = re.compile(r"Graph execution error|Detected at node|<stack traces")
+# What changes nothing but variables, or nothing that XLA does not change alike.
+_REPEATABLE = re.compile(
+    r"(Read|Assign|AssignAdd|AssignSub)VariableOp|Resource\w+|VarHandleOp|VarIsInitializedOp|"
+    r"\w*PartitionedCall|(Stateless)?(While|If|Case)|Assert|Rng\w+"
+)
+
+
+class CannotCompile(Exception):
+    """A step that XLA cannot compile, or not to the same effect; says why in a few words."""
+
+
+def check_place(variant: str, source: Source, replicas: Replicas) -> None:
+    """Refuse a variant for where the data or the devices are.
+
+    Raises:
+        CannotCompile: They are not where the variant needs them.
+    """
+    if variant not in ("step_xla", "loop_xla"):
+        return
+    if replicas.count > 1:
+        raise CannotCompile("several devices share each step")
+    if variant == "loop_xla" and not isinstance(source, ArraySource):
+        raise CannotCompile("the data come from a stream, which the loop reads between steps")
+
+
+def check_operations(graph: tf.Graph) -> None:
+    """Refuse a step that changes more than variables.
+
+    XLA draws the numbers of `tf.random.normal` and the like from a generator of its own, which
+    nothing can repeat: a run cut in two would no longer be the same run.
+
+    Args:
+        graph: The step's, or that of the loop around it.
+
+    Raises:
+        CannotCompile: There is such an operation; its name.
+    """
+    for operation in operations(graph):
+        if operation.op_def.is_stateful and not _REPEATABLE.fullmatch(operation.type):
+            raise CannotCompile(f"{operation.type} does more than change variables")
+
+
+def check_lowering(step: Any) -> None:
+    """Refuse a step that XLA has no kernel for, without compiling or running it.
+
+    Args:
+        step: A concrete function.
+
+    Raises:
+        CannotCompile: There is an operation that XLA cannot compile; its name.
+    """
+    specs = [
+        tf.TensorSpec([n or _SOME_ROWS for n in spec.shape], spec.dtype)
+        for spec in tf.nest.flatten(step.structured_input_signature)
+    ]
+    with cannot_compile():
+        compiler_ir.from_concrete_function(step, specs)(stage="hlo")
+
+
+@contextmanager
+def cannot_compile() -> Iterator[None]:
+    """Turn what XLA raises in the body into `CannotCompile`, with the operation's name."""
+    try:
+        yield
+    except (ValueError, tf.errors.OpError) as error:
+        found = _UNSUPPORTED.search(str(error))
+        if found:
+            raise CannotCompile(f"XLA has no {found[1]}") from error
+        lines = [line.strip() for line in str(error).splitlines()]
+        told = [line for line in lines if line and not _NOT_TOLD.match(line)]
+        raise CannotCompile((told or [type(error).__name__])[0][:200]) from error
+
+
+_SOME_ROWS = 8  # in the place of a length that is not known before a batch has come
+
+
+def operations(graph: tf.Graph) -> list[tf.Operation]:
+    """Return the operations of a graph and of all functions that it calls."""
+    found: list[tf.Operation] = []
+    seen: set[str] = set()
+    graphs = [graph]
+    while graphs:
+        each: Any = graphs.pop()
+        found += each.get_operations()
+        for operation in each.get_operations():
+            for value in operation.node_def.attr.values():
+                for name in (value.func.name, *(function.name for function in value.list.func)):
+                    if name and name not in seen and each._is_function(name):
+                        seen.add(name)
+                        graphs.append(each._get_function(name).graph)
+    return found
