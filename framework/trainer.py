@@ -15,7 +15,7 @@ import keras
 from framework.callbacks.base import Callback
 from framework.callbacks.defaults import with_defaults
 from framework.callbacks.hooks import Hooks
-from framework.checkpoint.resume import check_together, resume
+from framework.checkpoint.resume import check_together, engine_of, resume
 from framework.checkpoint.state import State
 from framework.checkpoint.store import CheckpointStore
 from framework.checks import check_listeners
@@ -135,7 +135,7 @@ class Trainer:
             SystemExit: SIGTERM, likewise, with code 143.
         """
         with self._session("fit", task):
-            schedule = self._prepare_fit(task, data)
+            schedule = self._prepare_fit(task, data, checkpoint)
             for loop in self._loops.values():
                 with user_code(f"{type(task).__name__}.train_step", loop.source):
                     loop.trace()
@@ -307,6 +307,7 @@ class Trainer:
         """Return everything that changes during training and influences it."""
         return {
             "progress": asdict(self.progress),
+            "engine": self.engine,
             "logbook": self._logbook.state(),
             "callbacks": self._call.state(),
             "data": self.data_state(self.progress.epoch),
@@ -405,7 +406,7 @@ class Trainer:
             task._engine = None
         self._signals.raise_received(self._pulse.received)
 
-    def _prepare_fit(self, task: Task, data: Any) -> Schedule:
+    def _prepare_fit(self, task: Task, data: Any, checkpoint: str | None) -> Schedule:
         """Bring everything together, before anything runs or is written."""
         config = self.config
         self._logbook.latest = {}
@@ -432,7 +433,7 @@ class Trainer:
         self._call("on_setup")
         self._evaluator.trace()
         self._tuner = Tuner(config, engine, self._loops, planned=self.total_steps)
-        self._tuner.begin(kept=None)
+        self._tuner.begin(kept=engine_of(self._store, checkpoint, own=self._continues))
         clock = self._pulse.now
         self._timers = {id(c): Timer(c.every, clock) for c in self.callbacks}
         self._log_timer = Timer(Every(config.log_every), clock)

@@ -139,7 +139,7 @@ class Counting(Net):
 @pytest.mark.parametrize(("rows", "shapes"), [(40, 1), (43, 2), (5, 1)])
 def test_a_step_is_traced_once_for_each_batch_shape(rows: int, shapes: int) -> None:
     task = Counting(dense)
-    data = Data(train=blobs(rows), val=blobs(10), batch_size=8)
+    data = Data(train=blobs(rows), val=blobs(10), batch_size=8, eval_batch_size=8)
     fitted(task, data, max_epochs=6, log_every="2st", val_every="3st", sanity_val_steps=1)
     assert (task.train_calls, task.eval_calls) == (shapes, 2)
 

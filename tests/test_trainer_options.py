@@ -23,7 +23,7 @@ from framework.loggers.csv import CSVLogger
 from framework.metrics import named_metrics
 
 DATA = Data(
-    train=blobs(40), val=blobs(20, 1), test=blobs(28, 2), batch_size=8
+    train=blobs(40), val=blobs(20, 1), test=blobs(28, 2), batch_size=8, eval_batch_size=8
 )  # 5, 3 and 4 batches
 
 

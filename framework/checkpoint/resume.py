@@ -29,8 +29,7 @@ def resume(trainer: Trainer, store: CheckpointStore, which: str | None, *, own: 
         UserError: There is none of that name, or it is of other data.
     """
     mine = which is None
-    if mine and own and store.steps():
-        which = "last"
+    which = _wanted(store, which, own=own)
     if which is None:
         return
     path = store.find(which)
@@ -39,6 +38,21 @@ def resume(trainer: Trainer, store: CheckpointStore, which: str | None, *, own: 
     check_same_data(state.get("data", {}), trainer.data_state(epoch), batch=batch, own=mine)
     trainer.load_state(state)
     _log.info("continuing from %s, at step %s", path, f"{trainer.progress.step:,}")
+
+
+def engine_of(store: CheckpointStore, which: str | None, *, own: bool) -> str | None:
+    """Return the engine variant of the run that `resume` would continue, or None.
+
+    It is needed before anything is traced, and `resume` only comes afterwards.
+    """
+    which = _wanted(store, which, own=own)
+    if which is None:
+        return None
+    return str(store.load(store.find(which)).get("engine", "graph"))
+
+
+def _wanted(store: CheckpointStore, which: str | None, *, own: bool) -> str | None:
+    return "last" if which is None and own and store.steps() else which
 
 
 def check_together(replicas: Replicas, step: int, store: CheckpointStore, *, keeps: bool) -> None:

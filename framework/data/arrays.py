@@ -20,6 +20,8 @@ class ArraySource(Source):
     Args:
         arrays: A nest of arrays with one length, the rows.
         batch_size: Rows of a batch; the last one of an epoch may have fewer.
+        large: Make batches larger than `batch_size` where that costs little memory, for what
+            learns nothing from them.
         shuffle: Another order every epoch.
         seed: Seed of the order, of the split, and of augmentation.
         part: (first, count): use only `count` of the rows, from place `first` of a permutation
@@ -37,6 +39,7 @@ class ArraySource(Source):
         arrays: Any,
         batch_size: int,
         *,
+        large: bool = False,
         shuffle: bool = False,
         seed: int = 0,
         part: tuple[int, int] | None = None,
@@ -56,6 +59,8 @@ class ArraySource(Source):
         if self.count == 0:
             raise UserError(f"the {name} set has no rows", where=f"data.{name}")
         size = min(batch_size, self.count)
+        if large:
+            size = _large(size, self.count, tf.nest.flatten(self._tensors))
         self._used = min(self.count, size * limited(math.ceil(self.count / size), limit))
         self.batch_size = min(size * accumulate, self._used)
         self.micro_rows = size if accumulate > 1 else None
@@ -125,6 +130,16 @@ class ArraySource(Source):
             seed=tf.stack([tf.cast(s, tf.int64) for s in seed]),
             max_index=tf.constant(count - 1, tf.int64),
         )
+
+
+LARGE_ROWS, LARGE_BYTES = 512, 2**24
+
+
+def _large(size: int, count: int, tensors: list[tf.Tensor]) -> int:
+    """Return the rows of a batch for evaluation, in even batches: the ragged one is traced too."""
+    row: int = sum(t.dtype.size * math.prod(t.shape[1:]) for t in tensors)
+    most = max(size, min(LARGE_ROWS, LARGE_BYTES // max(1, row)))
+    return max(size, math.ceil(count / math.ceil(count / most)))
 
 
 def _slice(tensor: tf.Tensor, start: tf.Tensor, size: int | None) -> tf.Tensor:

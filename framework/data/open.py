@@ -82,6 +82,8 @@ def open_eval(
     options: dict[str, Any] = {"batch_size": size, "seed": seed, "limit": limit, "held": held}
     if stage == "overfit":
         return {"": _open(data.train, data, "train", **(options | {"batch_size": data.batch_size}))}
+    # A limit counts batches, so their size must not be a surprise.
+    options["large"] = data.eval_batch_size is None and limit == 1.0
     if stage == "val" and data.val_fraction:
         return {"": _open(data.train, data, "val", **options)}
     sets = getattr(data, stage)
@@ -103,6 +105,7 @@ def _open(
     seed: int,
     limit: int | float,
     accumulate: int = 1,
+    large: bool = False,
     shuffle: bool = False,
     train: bool = False,
     held: dict[int, tf.Tensor] | None = None,
@@ -141,7 +144,9 @@ def _open(
     part = None
     if data.val_fraction and name in ("train", "val"):
         part = _split(check_rows(given, "train"), data.val_fraction, name)
-    return ArraySource(given, batch_size, shuffle=shuffle, part=part, held=held, **common)
+    return ArraySource(
+        given, batch_size, large=large, shuffle=shuffle, part=part, held=held, **common
+    )
 
 
 def _split(rows: int, fraction: float, name: str) -> tuple[int, int]:

@@ -38,7 +38,10 @@ class Data:
         test: What to test on.
         predict: What to predict. Default: the test set, else the validation set.
         batch_size: Rows of a training batch taken from arrays; the ragged last one is kept.
-        eval_batch_size: The same for validation, test and prediction. Default: `batch_size`.
+        eval_batch_size: The same for validation, test and prediction. Default: up to 512 where
+            16 MB of arrays hold as many, since larger batches are faster and change no mean over
+            examples; `batch_size` where a limit counts batches. Give it where a step's value
+            depends on who shares a batch, as a contrastive loss does.
         shuffle: Visit the rows of training arrays in another order every epoch.
         val_fraction: Part of the rows of training arrays, drawn by the seed, that is held back as
             the validation set.

@@ -145,18 +145,20 @@ def predict(
     Raises:
         UserError: The step gives something without rows.
     """
-    run = step if eager else tf.function(step, reduce_retracing=True)
     parts: list[Any] = []
     end = source.steps if most is None else min(most, source.steps or most)
     for start, stop, size in source.parts(0, end if end is not None else 2**62):
-        cursor = source.cursor(0, start)
+        run = partial(_step_of, step, source, source.cursor(0, start), size)
+        if not eager:  # one call for a batch: read, computed, and brought to the host at once
+            number = tf.TensorSpec([], tf.int64)
+            run = tf.function(run, autograph=False).get_concrete_function(number)
         for index in range(start, stop):
             try:
                 with source.reading():
-                    batch = source.read(cursor, tf.constant(index, tf.int64), size)
+                    output = run(tf.constant(index, tf.int64))
             except tf.errors.OutOfRangeError:
                 break
-            parts.append(tf.nest.map_structure(np.asarray, run(batch)))
+            parts.append(tf.nest.map_structure(np.asarray, output))
             if not all(np.ndim(leaf) for leaf in tf.nest.flatten(parts[-1])):
                 raise UserError(
                     "predict_step returned a single number for a whole batch",
@@ -166,3 +168,9 @@ def predict(
             if interrupted():
                 break
     return tf.nest.map_structure(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def _step_of(
+    step: Callable[[Any], Any], source: Source, cursor: Any, size: int | None, index: tf.Tensor
+) -> Any:
+    return step(source.read(cursor, index, size))

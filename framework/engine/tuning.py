@@ -74,6 +74,7 @@ class Tuner:
         self._remembered = remembered or Remembered(cache_directory() / "engines.json")
         self._subject: dict[str, Any] | None = None
         self._began = 0.0
+        self._kept: str | None = None
         self.report: dict[str, Any] = {}
 
     def begin(self, kept: str | None = None) -> None:
@@ -83,10 +84,11 @@ class Tuner:
             kept: The variant of the run that is continued: others round differently. None: the
                 run is new.
         """
-        variant = self._config.engine if kept is None else kept
-        if variant != "auto":
-            if self._config.engine == "auto":
-                self.report = {"source": "continued"}
+        self._kept, variant = kept, self._config.engine
+        if variant == "auto" and kept is not None:
+            variant, self.report = kept, {"source": "continued"}
+        elif variant != "auto":
+            self.report = {}
         elif reason := self._nothing_to_choose():
             variant, self.report = "graph", {"source": reason}
         else:
@@ -98,6 +100,9 @@ class Tuner:
 
     def finish(self) -> None:
         """Measure, if that is wanted and pays, and give every loop the fastest variant."""
+        now = next(iter(self._loops.values())).variant
+        if self._kept not in (None, now):
+            _log.warning("the run began with engine=%s; %s rounds differently", self._kept, now)
         if self._subject is None or self.report:
             return
         tracing, began = time.perf_counter() - self._began, time.perf_counter()

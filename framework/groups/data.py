@@ -32,7 +32,7 @@ class DataConfig:
     dir: Optional[str] = option(None, "Directory of <name>.npz; null: Keras's cache or download.")
     source: str = option("auto", "real, synthetic, or auto: real if it can be had.")
     batch_size: int = option(32, "Examples in a training batch.")
-    eval_batch_size: Optional[int] = option(None, "The same for evaluation; null: as batch_size.")
+    eval_batch_size: Optional[int] = option(None, "The same for evaluation; null: large.")
     shuffle: bool = option(True, "Draw a new order every epoch.")
     val_fraction: float = option(0.0, "Part of the training split to validate on.")
     augment: AugmentConfig = field(default_factory=AugmentConfig)
