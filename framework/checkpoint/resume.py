@@ -3,42 +3,93 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from framework.checkpoint.state import check_same_data
+from framework.checkpoint.state import LOADED, check_same_data
 from framework.checkpoint.store import CheckpointStore
+from framework.config import TrainerConfig
 from framework.errors import UserError
+from framework.tables import table
 
 if TYPE_CHECKING:
+    from framework.data.source import Source
     from framework.engine.replicas import Replicas
     from framework.trainer import Trainer
+
+# Options that decide what a run computes; the others may differ when it is continued.
+IDENTITY = (
+    "seed", "precision", "accumulate", "clip_norm", "clip_value", "limit_train_batches",
+    "overfit_batches", "deterministic",
+)  # fmt: skip
 
 _log = logging.getLogger("framework")
 
 
-def resume(trainer: Trainer, store: CheckpointStore, which: str | None, *, own: bool) -> None:
+def resume(
+    trainer: Trainer,
+    store: CheckpointStore,
+    which: str | None,
+    *,
+    own: bool,
+    weights_only: bool = False,
+) -> None:
     """Load a checkpoint into a trainer that is about to fit.
 
     Args:
         trainer: Its models and optimizers are built.
-        store: Where checkpoints are.
-        which: `last`, `best`, a step or a path. None: the last one, if there is any.
-        own: Without `which`, whether the run continues what is in `store` at all.
+        store: Where the run's own checkpoints are.
+        which: `last`, `best`, a step or a path. None: the run's last one, if there is any.
+        own: Whether the run continues what is in `store` at all.
+        weights_only: Begin a new run with the weights of `which` that fit.
 
     Raises:
-        UserError: There is none of that name, or it is of other data.
+        UserError: There is none of that name, it is of other data or another configuration, or
+            `resume` of the configuration forbids what is asked for.
     """
-    mine = which is None
-    if mine and own and store.steps():
-        which = "last"
-    if which is None:
+    there = own and bool(list(store.directory.glob("step-*")))
+    _check_wanted(trainer.config.resume, there, store)
+    if weights_only and not there:
+        _load_weights(trainer, store, which)
         return
-    path = store.find(which)
+    # What a run was begun from is not begun from again.
+    mine = which is None or weights_only or (there and not _is_of(which, store))
+    path = store.newest() if there and mine else None if which is None else store.find(which)
+    if path is None:
+        return
     state = store.load(path)
+    if mine:
+        _check_same_run(state.get("config", {}), trainer.config, store)
     epoch, batch = int(state["progress"]["epoch"]), int(state["progress"]["batch"])
     check_same_data(state.get("data", {}), trainer.data_state(epoch), batch=batch, own=mine)
     trainer.load_state(state)
     _log.info("continuing from %s, at step %s", path, f"{trainer.progress.step:,}")
+
+
+def check_data(source: Source, config: TrainerConfig) -> None:
+    """Refuse data that a run could not be continued on, before it begins.
+
+    Args:
+        source: The training set of a run that keeps checkpoints.
+        config: Says whether that is accepted.
+
+    Raises:
+        UserError: It is not.
+    """
+    if source.obstacle and config.resume_data == "exact":
+        raise UserError(
+            f"a run on this training set could not be continued exactly: {source.obstacle}",
+            where="data.train",
+            fix="Mend that (docs/resuming.md says how), or accept it by resume_data=restart: "
+            "continued in mid-epoch, the data then begin anew.",
+        )
+
+
+def identity(config: TrainerConfig) -> dict[str, Any]:
+    """Return the options that decide what a run computes, as JSON has them."""
+    found = {name: getattr(config, name) for name in IDENTITY}
+    return found | {"accumulate": {str(k): v for k, v in config.accumulate_by_epoch.items()}}
 
 
 def check_together(replicas: Replicas, step: int, store: CheckpointStore, *, keeps: bool) -> None:
@@ -66,3 +117,58 @@ def check_together(replicas: Replicas, step: int, store: CheckpointStore, *, kee
             where=str(store.directory),
             fix="Give a run_dir= on a file system that all workers share.",
         )
+
+
+def _is_of(which: str, store: CheckpointStore) -> bool:
+    """Tell whether a word or a path means one of a run's own checkpoints."""
+    if which in ("last", "best") or which.isdigit():
+        return True
+    return Path(which).resolve().parent == store.directory.resolve()
+
+
+def _check_wanted(wanted: str, there: bool, store: CheckpointStore) -> None:
+    where = f"resume={wanted}"
+    run_dir = store.directory.parent
+    if wanted == "must" and not there:
+        raise UserError(
+            f"there is no run to continue in {run_dir}",
+            where=where,
+            fix="Give the run_dir= of a run that has a checkpoint, or resume=auto.",
+        )
+    if wanted == "never" and there:
+        raise UserError(
+            f"there is a run in {run_dir} already",
+            where=where,
+            fix="Give another run_dir= to begin anew, or resume=auto to continue it.",
+        )
+
+
+def _check_same_run(then: Mapping[str, Any], config: TrainerConfig, store: CheckpointStore) -> None:
+    now = identity(config)
+    changed = [
+        (name, then[name], now[name]) for name in now if then.get(name, now[name]) != now[name]
+    ]
+    if changed:
+        raise UserError(
+            "the run there was begun with other options\n"
+            + table(("option", "begun with", "now"), changed),
+            where=str(store.directory.parent),
+            fix="Give the same values to continue it, or another run_dir= to begin anew.",
+        )
+
+
+def _load_weights(trainer: Trainer, store: CheckpointStore, which: str | None) -> None:
+    if which is None:
+        raise UserError(
+            "weights_only needs a checkpoint to take them from",
+            where="weights_only=true",
+            fix="Give checkpoint=<the path of a run or of a step-… directory>.",
+        )
+    path = store.find(which)
+    report = trainer.load_fitting(store.load(path))
+    loaded = [name for name, outcome in report if outcome == LOADED]
+    others = [row for row in report if row[1] != LOADED]
+    total = len(report) - sum(outcome == "only in the checkpoint" for _, outcome in report)
+    _log.info("took %d of %d variables from %s", len(loaded), total, path)
+    if others:
+        _log.warning("not taken:\n%s", table(("variable", "why"), others, most=30))
