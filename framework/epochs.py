@@ -110,10 +110,10 @@ class Epochs:
             self.over = False
 
     @contextmanager
-    def left_open(self) -> Iterator[None]:
+    def left_open(self, pending: str) -> Iterator[None]:
         """Do so for the body alone."""
         over = self.over
-        self.leave_open("log")
+        self.leave_open(pending)
         try:
             yield
         finally:

@@ -22,7 +22,8 @@ class Progress:
         examples: Training examples seen so far.
         seconds: Wall time of training so far, earlier runs of the same directory included.
         pending: What is still to be done at `step` where a run was left there: `log` (log,
-            validate, wake callbacks), `validation` (the same but the log), or nothing.
+            validate, wake callbacks), `validation` (the same but the log), `end` (the same, and
+            what is done because the run ends here), or nothing.
     """
 
     epoch: int = 0

@@ -55,6 +55,15 @@ def write_result(path: Path, result: dict[str, Any]) -> None:
         aside.unlink(missing_ok=True)
 
 
+def read_metrics(path: Path) -> dict[str, float]:
+    """Return the metrics that a result holds; none if there is no such file."""
+    try:
+        metrics = json.loads(path.read_text())["metrics"]
+        return {name: value for name, value in metrics.items() if value is not None}
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
 def laid_over(path: Path, result: dict[str, Any], *, whole: bool) -> dict[str, Any]:
     """Return a result, laid over what an earlier run has left in its file.
 

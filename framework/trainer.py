@@ -39,7 +39,7 @@ from framework.errors import UserError
 from framework.logbook import Logbook
 from framework.loggers.base import Logger
 from framework.progress import Progress
-from framework.result import describe, laid_over, write_result
+from framework.result import describe, laid_over, read_metrics, write_result
 from framework.schedules import bind_schedules
 from framework.signals import Signals
 from framework.task import Task
@@ -505,7 +505,7 @@ class Trainer:
         step = self.progress.step
         check_together(self._replicas, step, self._store, keeps=self._continues)
         self._began = self._pulse.now() - self.progress.seconds
-        self.already_complete = step > 0 and self._at_end()
+        self.already_complete = step > 0 and self._is_over()
         self._lock()
         if self.checkpoints is not None:
             self.checkpoints.sweep()
@@ -533,15 +533,20 @@ class Trainer:
         """Return the last step whose rows stay when the run goes on. None: all of them."""
         if self.already_complete:
             return None
-        return self.progress.step - (self.progress.pending == "log")
+        return self.progress.step - (self.progress.pending in ("log", "end"))
 
     def _say_if_complete(self, step: int) -> None:
-        self.already_complete = step > 0 and bool(self.stop_reason)
+        self.already_complete = step > 0 and self._is_over()
         if self.already_complete:
+            if self.run_dir is not None:  # what was measured only because the run ended
+                self._logbook.latest.update(read_metrics(self.run_dir / "result.json"))
             _log.info("already complete: %s (step %s)", self.stop_reason, f"{step:,}")
 
+    def _is_over(self) -> bool:
+        return self._at_end() and self.progress.pending != "end"
+
     def _wants_epoch(self) -> bool:
-        if self._at_end():
+        if self._is_over():
             return False
         self._epochs.begin()
         if self.progress.batch == 0:
@@ -604,9 +609,10 @@ class Trainer:
 
         It may be given a later end; what it then does must not depend on this one.
         """
-        with self._epochs.left_open():
+        with self._epochs.left_open("end"):
             self._final = self.state()
         self.save_checkpoint()
+        self._final["progress"]["pending"] = "log"  # once it has ended
 
     def _at_end(self) -> bool:
         received = self._pulse.received

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import signal
@@ -22,6 +21,11 @@ if TYPE_CHECKING:
     from framework.checkpoint.store import CheckpointStore
     from framework.task import Task
     from framework.trainer import Trainer
+
+# A full disk, a quota, a read-only one, a place that may not be written to.
+_NO_WRITING = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM,
+}  # fmt: skip
 
 _log = logging.getLogger("framework")
 
@@ -235,7 +239,7 @@ def _full_disk(failure: BaseException, directory: RunDir | None) -> UserError | 
             where=str(directory.path),
             fix="It was deleted or moved while the run wrote to it.",
         )
-    if failure.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES):
+    if failure.errno not in _NO_WRITING:
         return None
     steps = _store(directory.path).steps()
     fix = "Make room, or give another place: run_dir=<path>; with -m sweep_dir=<path>."
@@ -308,11 +312,9 @@ def _run_mode(
 
 def _was_tested(directory: RunDir | None) -> bool:
     """Tell whether the result of a complete run has those of its test."""
-    try:
-        assert directory is not None
-        metrics = json.loads((directory.path / "result.json").read_text())["metrics"]
-    except (AssertionError, OSError, ValueError, KeyError):
-        return False
+    from framework.result import read_metrics
+
+    metrics = read_metrics(directory.path / "result.json") if directory else {}
     return any(name.startswith("test/") for name in metrics)
 
 

@@ -128,17 +128,19 @@ class Setup:
                 where=f"trainer.precision={config.precision}",
                 fix=f"Give precision={task.built_for!r}, or make the task anew.",
             )
+        # On several devices it cannot be made while a step is traced.
+        global_seed(make=self.replicas.count > 1)
         if not is_built(task.model):
             with user_code("Data.map or Data.augment"):
                 spec = next(iter(sources.values())).spec()
             self._build(spec, step)
         self._check_placed(models_of(task.model))
-        self.replicas.diversify(models_of(task.model))
         self.averages = task_followers(task)
         # A task that optimises by hand may also do so inside an evaluation.
         if step == "train_step" or (step == "eval_step" and not task.automatic_optimization):
             self.update = self._make_update()
             self.update.averages = self.averages
+        self._diversify()
         engine = task._engine = Engine(
             task,
             train=train,
@@ -185,7 +187,6 @@ class Setup:
         """
         for name, model in models_of(self.task.model).items():
             load_variables(model.variables, state["models"].get(name, {}), f"model {name!r}")
-        self.replicas.diversify(models_of(self.task.model))
         self._load_own(state["task"])
         for name, variable in self._held().items():
             value = state["held"].get(name)
@@ -200,6 +201,7 @@ class Setup:
             self.update.optimizers.load_state(state["optimizers"])
             if self.loss_scale is not None and state["loss_scale"]:
                 self.loss_scale.load_state(state["loss_scale"])
+        self._diversify()
 
     def state(self) -> State:
         """Return the variables of models, task, averages, optimizers and loss scale."""
@@ -219,6 +221,7 @@ class Setup:
         self.load_weights(state)
         if state["seed"]:
             global_seed(make=True).assign(state["seed"]["state"])
+        self._diversify()
 
     def load_fitting(self, state: State) -> list[tuple[str, str]]:
         """Take over the weights of models whose name and shape are the same, and nothing else.
@@ -239,8 +242,14 @@ class Setup:
                 where="weights_only=true",
                 fix="Give the layers the names that they had, or another checkpoint=.",
             )
-        self.replicas.diversify(models_of(self.task.model))
+        self._diversify()
         return report
+
+    def _diversify(self) -> None:
+        seeds = [v for model in models_of(self.task.model).values() for v in model.variables]
+        seeds += self._held().values()
+        seeds += [] if global_seed() is None else [global_seed()]
+        self.replicas.diversify(seeds)
 
     def _held(self) -> dict[str, Any]:
         """Return the variables of what the task holds beside its models."""

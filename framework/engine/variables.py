@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -159,5 +160,7 @@ def global_seed(make: bool = False) -> Any:
     """
     found = global_state.get_global_attribute("global_seed_generator")
     if found is None and make:
+        drawn = random.getstate()  # layers that are built later draw their seeds from it
         found = global_seed_generator()
+        random.setstate(drawn)
     return None if found is None else found.state
