@@ -92,6 +92,13 @@ class Logbook:
         self.latest = latest | {f"train/{name}": value for name, value in epoch.items()}
         return row
 
+    def epoch_so_far(self) -> dict[str, float]:
+        """Return the means over the present epoch by full name; resets nothing."""
+        sums = add_sums(self._epoch, self.train.sums())
+        counted = {name: pair for name, pair in sums.items() if pair[1]}
+        values = {**means(counted), **self.train.results()}
+        return {f"train/{name}": value for name, value in values.items()}
+
     def start_epoch(self) -> None:
         """Forget the sums of the last epoch."""
         self._epoch = {}

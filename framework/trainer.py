@@ -20,7 +20,7 @@ from framework.checkpoint.retention import Retention
 from framework.checkpoint.saver import Saver
 from framework.checkpoint.state import State
 from framework.checkpoint.store import CheckpointStore
-from framework.checks import check_listeners
+from framework.checks import check_listeners, with_wrapped
 from framework.config import TrainerConfig
 from framework.ending import Ending
 from framework.engine.accumulator import Accumulator
@@ -111,7 +111,7 @@ class Trainer:
         self.best: dict[str, Any] | None = None
         self.has_validation = self.validating = self.already_complete = False
         self.task: Any = None
-        self._given_callbacks, self._info = list(callbacks), dict(info or {})
+        self._given_callbacks, self._info = with_wrapped(callbacks), dict(info or {})
         self._ending, self._signals = Ending(self.config), Signals()
         self._logbook = Logbook(loggers if writes else (), self.progress)
         self._epochs: Any = None
@@ -281,9 +281,22 @@ class Trainer:
         about = {"judged": judged, "permanent": permanent}
         return self._saver.save(self.progress.step, state, retention, wait=wait, **about)
 
+    def hold_state(self) -> None:
+        """Have checkpoints hold the run as it is now, whatever is done to it until `fit` returns.
+
+        For `on_fit_end` of a callback that changes the weights at the end: a run that is given a
+        later end then goes on from those that training left.
+        """
+        if self._continues and not self._ending.broken:
+            self._final = self._final or self.state()
+
     def measured_at(self, name: str) -> int | None:
         """Return the step at which a metric was last measured, or None if it never was."""
         return self._logbook.measured.get(name)
+
+    def epoch_so_far(self) -> dict[str, float]:
+        """Return the training metrics' means over the present epoch; reads them from the device."""
+        return self._logbook.epoch_so_far()
 
     def add_average(self, name: str, average: Average) -> None:
         """Keep an average beside the weights, renewed with them; to be called in `on_setup`."""
@@ -330,6 +343,8 @@ class Trainer:
     @property
     def metric_names(self) -> set[str]:
         """The full names of what the compiled steps log; empty in the eager engine."""
+        if self._eager:
+            return set()  # only some are known, and only where a run goes on
         train = {f"train/{name}" for name in self._logbook.train.names}
         return train | {f"{name}_epoch" for name in train} | self._evaluator.names
 
@@ -407,7 +422,7 @@ class Trainer:
         self._replicas = self._workers or open_replicas(self.config)
         self._setup = Setup(task, self.config, self._replicas, self.data_info)
         self.callbacks = with_defaults(
-            [*task.configure_callbacks(), *self._given_callbacks],
+            [*with_wrapped(task.configure_callbacks()), *self._given_callbacks],
             self.config,
             is_chief=self.is_chief,
         )
