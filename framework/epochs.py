@@ -61,12 +61,17 @@ class Epochs:
 
     def total_steps(self) -> int | None:
         """Return the optimizer steps planned in all, or None where that cannot be told."""
-        count = self._config.max_epochs
-        lengths = [self.steps_in(epoch) for epoch in range(count or 0)]
-        known = [n for n in lengths if n is not None]
-        steps = sum(known) if count is not None and len(known) == count else None
-        ends = [n for n in (steps, self._config.max_steps) if n is not None]
-        return min(ends) if ends else None
+        count, steps = self._config.max_epochs, None
+        if count is not None:
+            # Epochs are alike from where one number of batches to accumulate holds to the next.
+            firsts = sorted(epoch for epoch in self._config.accumulate_by_epoch if epoch < count)
+            ends = [*firsts[1:], count]
+            lengths = [self.steps_in(first) for first in firsts]
+            if None not in lengths:
+                spans = zip(firsts, ends, lengths, strict=True)
+                steps = sum((end - first) * (length or 0) for first, end, length in spans)
+        known = [n for n in (steps, self._config.max_steps) if n is not None]
+        return min(known) if known else None
 
     def advance(self, steps: int, examples: int, *, ended: bool) -> None:
         """Note a stretch.

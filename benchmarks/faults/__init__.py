@@ -15,7 +15,6 @@ from pathlib import Path
 from benchmarks.faults.compare import differences
 from benchmarks.faults.runs import PATIENCE, Run
 
-COLUMNS = ["what", "done", "as promised"]
 SLOW = ("task.pause=0.01", "task.marks=true")
 
 
@@ -116,7 +115,7 @@ def signalled(count: int, directory: Path) -> list[str]:
             time.sleep(draw.uniform(0.0, 1.2))
             process.send_signal(number)
             sent = time.monotonic()
-            out, _ = process.communicate(timeout=PATIENCE)
+            process.communicate(timeout=PATIENCE)
             took = time.monotonic() - sent
         promised = 143 if number == signal.SIGTERM else 130
         result = run.run_dir / "result.json"
