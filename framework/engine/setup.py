@@ -185,6 +185,10 @@ class Setup:
 
         A task that optimises by hand needs those too.
         """
+        self._load(state)
+        self._diversify()
+
+    def _load(self, state: State) -> None:
         for name, model in models_of(self.task.model).items():
             load_variables(model.variables, state["models"].get(name, {}), f"model {name!r}")
         self._load_own(state["task"])
@@ -201,7 +205,6 @@ class Setup:
             self.update.optimizers.load_state(state["optimizers"])
             if self.loss_scale is not None and state["loss_scale"]:
                 self.loss_scale.load_state(state["loss_scale"])
-        self._diversify()
 
     def state(self) -> State:
         """Return the variables of models, task, averages, optimizers and loss scale."""
@@ -218,7 +221,7 @@ class Setup:
 
     def load_state(self, state: State) -> None:
         """Take back what `state` returned."""
-        self.load_weights(state)
+        self._load(state)
         if state["seed"]:
             global_seed(make=True).assign(state["seed"]["state"])
         self._diversify()
