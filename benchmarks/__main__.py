@@ -13,6 +13,8 @@ from rich.table import Table
 
 # The short ones first: they are to find the machine as it was.
 WORKLOADS = ("startup", "memory", "one_layer", "wgan_gp", "cifar100", "devices")
+# Only if they are named: they take long, and measure no speed.
+ALONE = ("faults",)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,9 +23,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(given)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     names = options.names or list(WORKLOADS)
-    unknown = [name for name in names if name not in WORKLOADS]
+    unknown = [name for name in names if name not in (*WORKLOADS, *ALONE)]
     if unknown:
-        print(f"unknown workload {unknown[0]!r}; there are {', '.join(WORKLOADS)}", file=sys.stderr)
+        there = ", ".join((*WORKLOADS, *ALONE))
+        print(f"unknown workload {unknown[0]!r}; there are {there}", file=sys.stderr)
         return 2
     rounds = options.rounds or (2 if options.quick else 5)
     seconds = options.seconds or (0.5 if options.quick else 2.0)
@@ -32,9 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
     errors = Console(stderr=True, highlight=False)
     _head(console, given)
     missed: list[str] = []
-    for name in sorted(names, key=WORKLOADS.index):
+    for name in sorted(names, key=(*WORKLOADS, *ALONE).index):
         if name == "startup":
             missed += _startup(console, errors, rounds)
+        elif name == "faults":
+            missed += _faults(console, errors, options.quick)
         elif name == "memory":
             missed += _memory(console, 20 if options.quick else 200)
         elif name == "devices" and len(names) > 1:
@@ -56,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Measure the framework beside Model.fit and hand-written loops: in one "
         "process, in turn, the median of several rounds.",
     )
-    about = f"what to measure: {', '.join(WORKLOADS)}; default: all"
+    about = f"what to measure: {', '.join(WORKLOADS)}; default: all of these; or {', '.join(ALONE)}"
     parser.add_argument("names", nargs="*", help=about, metavar="name")
     parser.add_argument("--rounds", type=int, help="turns of each contender; default: 5")
     parser.add_argument("--seconds", type=float, help="length of a turn; default: 2")
@@ -117,6 +122,15 @@ def _startup(console: Console, errors: Console, rounds: int) -> list[str]:
     title = f"startup: python -m framework ..., median of {rounds} rounds"
     _print(console, title, startup.COLUMNS, startup.rows(seconds))
     return startup.missed(seconds)
+
+
+def _faults(console: Console, errors: Console, quick: bool) -> list[str]:
+    from benchmarks.faults import report
+
+    rows = report.measure(quick, errors.print)
+    shown = [[what, counts, "yes" if good else "NO"] for what, counts, good in rows]
+    _print(console, "faults: what is promised of runs that are killed", report.COLUMNS, shown)
+    return [f"faults: {what}" for what, _, good in rows if not good]
 
 
 def _memory(console: Console, steps: int) -> list[str]:

@@ -16,6 +16,7 @@ _WHERE = {
     "Callback": "framework.callbacks.base",
     "Data": "framework.data.source",
     "Every": "framework.engine.every",
+    "KerasCallback": "framework.callbacks.keras_callback",
     "Logger": "framework.loggers.base",
     "Task": "framework.task",
     "Trainer": "framework.trainer",
@@ -25,6 +26,7 @@ _WHERE = {
 
 if TYPE_CHECKING:
     from framework.callbacks.base import Callback as Callback
+    from framework.callbacks.keras_callback import KerasCallback as KerasCallback
     from framework.data.source import Data as Data
     from framework.engine.every import Every as Every
     from framework.errors import TrainingFailed as TrainingFailed
@@ -37,6 +39,7 @@ __all__ = [
     "Callback",
     "Data",
     "Every",
+    "KerasCallback",
     "Logger",
     "Task",
     "Trainer",

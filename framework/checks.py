@@ -6,7 +6,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import keras
+
 from framework.callbacks.base import Callback
+from framework.callbacks.keras_callback import KerasCallback
 from framework.errors import UserError
 from framework.loggers.base import Logger
 
@@ -15,14 +18,14 @@ def check_listeners(callbacks: Any, loggers: Any, run_dir: Any) -> None:
     """Refuse callbacks, loggers or a run directory of another type.
 
     Args:
-        callbacks: Should be a sequence of `Callback` objects.
+        callbacks: Should be a sequence of `Callback` objects, or of Keras's.
         loggers: Should be a sequence of `Logger` objects.
         run_dir: Should be a path or None.
 
     Raises:
         UserError: One of them is not.
     """
-    _check_all("callbacks", callbacks, Callback)
+    _check_all("callbacks", callbacks, Callback, keras.callbacks.Callback)
     _check_all("loggers", loggers, Logger)
     if run_dir is not None and not isinstance(run_dir, (str, os.PathLike)):
         raise UserError(f"run_dir is {run_dir!r}", where="Trainer(run_dir=...)", fix="Give a path.")
@@ -30,16 +33,22 @@ def check_listeners(callbacks: Any, loggers: Any, run_dir: Any) -> None:
         raise UserError("run_dir is empty", where="Trainer(run_dir=...)", fix="Give a path.")
 
 
-def _check_all(name: str, given: Any, kind: type) -> None:
+def with_wrapped(callbacks: Sequence[Any]) -> list[Callback]:
+    """Return callbacks, those of Keras each in a `KerasCallback`."""
+    foreign = keras.callbacks.Callback
+    return [KerasCallback(each) if isinstance(each, foreign) else each for each in callbacks]
+
+
+def _check_all(name: str, given: Any, kind: type, *others: type) -> None:
     where = f"Trainer({name}=...)"
     if not isinstance(given, Sequence) or isinstance(given, str):
         raise UserError(
             f"{name} is {given!r}, no list", where=where, fix=f"Give a list of them: {name}=[...]."
         )
     for each in given:
-        if isinstance(each, type) and issubclass(each, kind):
+        if isinstance(each, type) and issubclass(each, (kind, *others)):
             what, fix = f"the class {each.__name__}", f"Make an object of it: {each.__name__}()."
-        elif not isinstance(each, kind):
+        elif not isinstance(each, (kind, *others)):
             what, fix = repr(each), f"Give objects of subclasses of framework.{kind.__name__}."
         else:
             continue

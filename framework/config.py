@@ -20,6 +20,8 @@ from framework.errors import UserError, closest
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
 ENGINES = ("auto", "graph", "step_xla", "loop_xla", "eager")
 STRATEGIES = ("auto", "multi_worker")
+RESUMES = ("auto", "must", "never")
+RESUME_DATA = ("exact", "restart")
 
 
 _MOMENTS = ("max_time", "val_every", "log_every")
@@ -72,6 +74,10 @@ class TrainerConfig:
     clip_value: Optional[float] = option(None, "Clip each element of a gradient to this size.")
     log_grad_norm: bool = option(False, "Log the gradients' global norm, before clipping.")
     stop_on_nan: bool = option(True, "Stop when the training loss is no longer a number.")
+    resume: str = option("auto", "Continue the run in run_dir: auto (if any), must, or never.")
+    resume_data: str = option(
+        "exact", "exact, or restart: data that cannot be put back begin anew when continued."
+    )
     enable_progress_bar: bool = option(True, "Show progress on the terminal.")
     enable_model_summary: bool = option(True, "Print the model's layers before training.")
     enable_checkpointing: bool = option(True, "Keep the last and the best epoch's checkpoint.")
@@ -120,8 +126,13 @@ class TrainerConfig:
             if value is not None and not 0 < value < math.inf:
                 _refuse(name, value, "a number above 0, or null")
         _ = self.accumulate_by_epoch
-        choices_of = (("precision", PRECISIONS), ("engine", ENGINES), ("strategy", STRATEGIES))
-        for name, choices in choices_of:
+        for name, choices in (
+            ("precision", PRECISIONS),
+            ("engine", ENGINES),
+            ("strategy", STRATEGIES),
+            ("resume", RESUMES),
+            ("resume_data", RESUME_DATA),
+        ):
             value = getattr(self, name)
             if value not in choices:
                 half = f"mixed_{value}"

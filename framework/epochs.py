@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 from framework.config import TrainerConfig
 from framework.engine.loop import Loop
@@ -59,12 +61,17 @@ class Epochs:
 
     def total_steps(self) -> int | None:
         """Return the optimizer steps planned in all, or None where that cannot be told."""
-        count = self._config.max_epochs
-        lengths = [self.steps_in(epoch) for epoch in range(count or 0)]
-        known = [n for n in lengths if n is not None]
-        steps = sum(known) if count is not None and len(known) == count else None
-        ends = [n for n in (steps, self._config.max_steps) if n is not None]
-        return min(ends) if ends else None
+        count, steps = self._config.max_epochs, None
+        if count is not None:
+            # Epochs are alike from where one number of batches to accumulate holds to the next.
+            firsts = sorted(epoch for epoch in self._config.accumulate_by_epoch if epoch < count)
+            ends = [*firsts[1:], count]
+            lengths = [self.steps_in(first) for first in firsts]
+            if None not in lengths:
+                spans = zip(firsts, ends, lengths, strict=True)
+                steps = sum((end - first) * (length or 0) for first, end, length in spans)
+        known = [n for n in (steps, self._config.max_steps) if n is not None]
+        return min(known) if known else None
 
     def advance(self, steps: int, examples: int, *, ended: bool) -> None:
         """Note a stretch.
@@ -87,14 +94,52 @@ class Epochs:
             self.length = progress.batch
             self._learnt[self._config.accumulate_in(progress.epoch)] = progress.batch
         if self.length is not None and progress.batch >= self.length:
-            progress.epoch, progress.batch, self.over = progress.epoch + 1, 0, True
+            self._close()
 
-    def leave_open(self) -> None:
-        """Take back that the epoch has ended: whatever is due then is left to another run."""
+    @property
+    def done(self) -> int:
+        """Epochs finished, one that was left open at its last batch included."""
+        progress = self._progress
+        return progress.epoch + (progress.batch > 0 and progress.batch == self.length)
+
+    def leave_open(self, pending: str) -> None:
+        """Take back that the epoch has ended: what is due at this step is left to another run.
+
+        Args:
+            pending: See `Progress.pending`.
+        """
+        self._progress.pending = pending
         if self.over:
             self._progress.epoch -= 1
             self._progress.batch = self.length or 0
             self.over = False
+
+    @contextmanager
+    def left_open(self, pending: str) -> Iterator[None]:
+        """Do so for the body alone."""
+        over = self.over
+        self.leave_open(pending)
+        try:
+            yield
+        finally:
+            self._progress.pending = ""
+            if over:
+                self._close()
+
+    def take_up(self) -> str:
+        """Return what is pending at the present step, which is about to be done."""
+        pending, self._progress.pending = self._progress.pending, ""
+        if pending and self.length is not None and self._progress.batch >= self.length:
+            self._close()
+        return pending
+
+    def state(self) -> dict[str, Any]:
+        """Return the lengths of epochs that only running them has told."""
+        return {"learnt": {str(batches): steps for batches, steps in self._learnt.items()}}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` returned."""
+        self._learnt = {int(batches): steps for batches, steps in state["learnt"].items()}
 
     def next_stop(self, schedule: Schedule) -> int:
         """Return the step to run to."""
@@ -109,6 +154,10 @@ class Epochs:
             epochs=self._progress.epoch,
             epoch=self._start(),
         )
+
+    def _close(self) -> None:
+        self._progress.epoch += 1
+        self._progress.batch, self.over = 0, True
 
     def _start(self) -> tuple[int, int]:
         """Return the number and the first step of the epoch that the last step belongs to."""

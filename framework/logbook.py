@@ -31,12 +31,14 @@ class Logbook:
 
     Attributes:
         latest: The latest value of every metric by its full name.
+        measured: The step at which each of them was measured.
         train: Where training values add up; the trainer sets it when a run begins.
     """
 
     def __init__(self, loggers: Sequence[Logger], progress: Progress) -> None:
         self.loggers, self.progress = list(loggers), progress
         self.latest: dict[str, float] = {}
+        self.measured: dict[str, int] = {}
         self.train: Accumulator
         self._epoch: Sums = {}
 
@@ -55,8 +57,14 @@ class Logbook:
     def log(self, metrics: Mapping[str, float]) -> None:
         """Record values, by full name, at the present step."""
         self.latest.update(metrics)
+        self.measured.update(dict.fromkeys(metrics, self.progress.step))
         for logger in self.loggers:
             logger.log_metrics(metrics, self.progress.step, self.progress.current_epoch)
+
+    def forget(self, stage: str) -> None:
+        """Have the loggers drop what an earlier run has logged of a stage, such as `test`."""
+        for logger in self.loggers:
+            logger.forget(stage)
 
     def log_train(
         self, *, epoch_over: bool, extra: Mapping[str, float] | None = None
@@ -84,6 +92,13 @@ class Logbook:
         self.latest = latest | {f"train/{name}": value for name, value in epoch.items()}
         return row
 
+    def epoch_so_far(self) -> dict[str, float]:
+        """Return the means over the present epoch by full name; resets nothing."""
+        sums = add_sums(self._epoch, self.train.sums())
+        counted = {name: pair for name, pair in sums.items() if pair[1]}
+        values = {**means(counted), **self.train.results()}
+        return {f"train/{name}": value for name, value in values.items()}
+
     def start_epoch(self) -> None:
         """Forget the sums of the last epoch."""
         self._epoch = {}
@@ -95,7 +110,8 @@ class Logbook:
         """Return what has been added up in mid-epoch, and the latest values."""
         metrics = self.train.keras_metrics.items()
         return {
-            "latest": self.latest,
+            "latest": dict(self.latest),
+            "measured": dict(self.measured),
             "epoch": {name: list(pair) for name, pair in self._epoch.items()},
             "row": {name: list(pair) for name, pair in self.train.sums().items()},
             "keras": {name: variables_state(metric.variables) for name, metric in metrics},
@@ -103,7 +119,7 @@ class Logbook:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` returned."""
-        self.latest = dict(state["latest"])
+        self.latest, self.measured = dict(state["latest"]), dict(state["measured"])
         self._epoch = {name: (total, weight) for name, (total, weight) in state["epoch"].items()}
         self.train.load({name: (a, b) for name, (a, b) in state["row"].items()})
         for name, metric in self.train.keras_metrics.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 
@@ -13,7 +13,7 @@ class Progress:
 
     Example:
         >>> Progress(epoch=1, batch=0, step=1563)
-        Progress(epoch=1, batch=0, step=1563, examples=0, seconds=0.0)
+        Progress(epoch=1, batch=0, step=1563, examples=0, seconds=0.0, pending='')
 
     Attributes:
         epoch: Epochs finished.
@@ -21,6 +21,9 @@ class Progress:
         step: Optimizer steps done in all: the only x-axis.
         examples: Training examples seen so far.
         seconds: Wall time of training so far, earlier runs of the same directory included.
+        pending: What is still to be done at `step` where a run was left there: `log` (log,
+            validate, wake callbacks), `validation` (the same but the log), `end` (the same, and
+            what is done because the run ends here), or nothing.
     """
 
     epoch: int = 0
@@ -28,11 +31,16 @@ class Progress:
     step: int = 0
     examples: int = 0
     seconds: float = 0.0
+    pending: str = ""
 
-    def load(self, values: Mapping[str, Any]) -> None:
+    def state(self) -> dict[str, Any]:
+        """Return the record."""
+        return asdict(self)
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
         """Take over the values of another record, by name."""
         for each in fields(self):
-            setattr(self, each.name, values[each.name])
+            setattr(self, each.name, state[each.name])
 
     @property
     def current_epoch(self) -> int:

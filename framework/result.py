@@ -55,6 +55,15 @@ def write_result(path: Path, result: dict[str, Any]) -> None:
         aside.unlink(missing_ok=True)
 
 
+def read_metrics(path: Path) -> dict[str, float]:
+    """Return the metrics that a result holds; none if there is no such file."""
+    try:
+        metrics = json.loads(path.read_text())["metrics"]
+        return {name: value for name, value in metrics.items() if value is not None}
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
 def laid_over(path: Path, result: dict[str, Any], *, whole: bool) -> dict[str, Any]:
     """Return a result, laid over what an earlier run has left in its file.
 
@@ -70,9 +79,10 @@ def laid_over(path: Path, result: dict[str, Any], *, whole: bool) -> dict[str, A
         return result
     metrics = {**earlier.get("metrics", {}), **result["metrics"]}
     if whole:
-        # A run that was over already has measured no speed.
-        rate = result.get("examples_per_second") or earlier.get("examples_per_second")
-        return {**result, "metrics": metrics, "examples_per_second": rate}
+        # A run that was over already has measured no speed, nor one that goes on its engine.
+        measured = ("examples_per_second", "tuning")
+        kept = {key: result.get(key) or earlier.get(key) for key in measured}
+        return {**result, "metrics": metrics, **kept}
     rows = {key: count for key, count in result["data"].items() if key.endswith("_rows")}
     data = {**result["data"], **earlier.get("data", {}), **(rows if result["metrics"] else {})}
     return {**result, **earlier, "metrics": metrics, "data": data}

@@ -12,14 +12,17 @@ from types import FrameType
 class Signals:
     """Notes that the process was asked to end, and lets the loop end it in good order.
 
-    A second Ctrl-C ends it at once. Outside the main thread, where Python allows no handlers, it
-    notes nothing.
+    While nothing is at work yet, and at a second Ctrl-C, the process is ended at once. A handler
+    only notes the signal, or raises: nothing is saved in it. Outside the main thread, where
+    Python allows no handlers, nothing is noted.
 
     Example:
         >>> signals = Signals()
         >>> with signals.noted():
-        ...     while signals.received is None and training:
-        ...         run_a_stretch()
+        ...     prepare()
+        ...     with signals.deferred():
+        ...         while signals.received is None and training:
+        ...             run_a_stretch()
 
     Attributes:
         received: The signal's number, or None.
@@ -27,6 +30,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._deferred = False
 
     @contextmanager
     def noted(self) -> Iterator[None]:
@@ -44,6 +48,15 @@ class Signals:
             for number, handler in former.items():
                 signal.signal(number, handler)
 
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Leave it to the body to look at `received`, and to end."""
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+
     def raise_received(self, elsewhere: int | None = None) -> None:
         """End the program as the signal would have: KeyboardInterrupt, or exit code 143.
 
@@ -57,6 +70,7 @@ class Signals:
             raise SystemExit(128 + received)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        again = self.received is not None and number == signal.SIGINT
         self.received = number
+        if again or not self._deferred:
+            self.raise_received()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,13 @@ import keras
 from framework.callbacks.base import Callback
 from framework.callbacks.defaults import with_defaults
 from framework.callbacks.hooks import Hooks
-from framework.checkpoint.resume import check_together, engine_of, resume
+from framework.checkpoint.lock import RunLock
+from framework.checkpoint.resume import check_data, check_together, find_earlier, identity, resume
+from framework.checkpoint.retention import Retention
+from framework.checkpoint.saver import Saver
 from framework.checkpoint.state import State
 from framework.checkpoint.store import CheckpointStore
-from framework.checks import check_listeners
+from framework.checks import check_listeners, with_wrapped
 from framework.config import TrainerConfig
 from framework.ending import Ending
 from framework.engine.accumulator import Accumulator
@@ -29,7 +31,7 @@ from framework.engine.evaluate import Evaluator, predict
 from framework.engine.every import Every
 from framework.engine.loop import Loop
 from framework.engine.pulse import Pulse
-from framework.engine.schedule import Schedule, Timer
+from framework.engine.schedule import Schedule, Timers
 from framework.engine.session import isolated
 from framework.engine.setup import Setup
 from framework.engine.tuning import Tuner
@@ -38,7 +40,7 @@ from framework.errors import UserError
 from framework.logbook import Logbook
 from framework.loggers.base import Logger
 from framework.progress import Progress
-from framework.result import describe, laid_over, write_result
+from framework.result import describe, laid_over, read_metrics, write_result
 from framework.schedules import bind_schedules
 from framework.signals import Signals
 from framework.task import Task
@@ -75,6 +77,7 @@ class Trainer:
         data_info: Where the data came from, and their rows.
         best: The best checkpoint: step, metric, value.
         checkpoints: The run's checkpoints, or None where this process keeps none.
+        already_complete: Whether `fit` found nothing left to do.
         is_chief: Whether this process writes; of several workers only one does.
 
     Raises:
@@ -101,50 +104,74 @@ class Trainer:
         wanted = self.config.enable_checkpointing and not self.config.fast_dev_run
         self._continues = run_dir is not None and wanted
         self.checkpoints = self._store if self._continues and self.is_chief else None
+        self._saver = Saver(self._store)
         self.callbacks: list[Callback] = []
         self.progress = Progress()
         self.stage = ""
         self.data_info: dict[str, Any] = {}
         self.best: dict[str, Any] | None = None
-        self.has_validation = self.validating = False
+        self.has_validation = self.validating = self.already_complete = False
         self.task: Any = None
-        self._given_callbacks, self._info = list(callbacks), dict(info or {})
+        self._given_callbacks, self._info = with_wrapped(callbacks), dict(info or {})
         self._ending, self._signals = Ending(self.config), Signals()
         self._logbook = Logbook(loggers if writes else (), self.progress)
         self._epochs: Any = None
         self._loops: dict[int, Loop] = {}
         self._tuner: Any = None
+        self._final: State | None = None
         self._step_seconds, self._examples_run, self._busy = 0.0, 0, False
 
-    def fit(self, task: Task, data: Any = None, checkpoint: str | None = None) -> dict[str, float]:
+    def fit(
+        self,
+        task: Task,
+        data: Any = None,
+        checkpoint: str | None = None,
+        *,
+        weights_only: bool = False,
+    ) -> dict[str, float]:
         """Train a task, to the end or on from where its run directory stands.
 
         Args:
             task: What to learn.
             data: A `Data`. Default: what `task.build_data` returns.
             checkpoint: Begin with the state of this one: `last`, `best`, a step or a path.
-                Default: the run directory's last one, if there is any.
+                Default: the run directory's last one, if there is any. A run that was begun
+                from another's checkpoint is continued from its own.
+            weights_only: Take only the weights of `checkpoint`, where name and shape fit, and
+                begin a new run with them.
 
         Returns:
             The latest value of every metric, such as `train/loss` and `val/accuracy`.
 
         Raises:
-            UserError: The configuration, the data or the task's code is at fault.
+            UserError: The configuration, the data or the task's code is at fault, or another
+                process is writing to the run directory.
             TrainingFailed: The loss became NaN.
             KeyboardInterrupt: Ctrl-C, after a checkpoint was saved.
             SystemExit: SIGTERM, likewise, with code 143.
         """
         with self._session("fit", task):
-            schedule = self._prepare_fit(task, data, checkpoint)
+            schedule = self._prepare_fit(task, data)
+            self._lock(begun=False)
+            earlier = find_earlier(
+                self.config,
+                self._store,
+                checkpoint,
+                own=self._continues,
+                weights_only=weights_only,
+            )
+            self._tuner.begin(kept=earlier and earlier.engine)
             for loop in self._loops.values():
                 with user_code(f"{type(task).__name__}.train_step", loop.source):
                     loop.trace()
             self._tuner.finish()
-            resume(self, self._store, checkpoint, own=self._continues)
+            resume(self, earlier)
+            del earlier  # it holds the arrays of a whole checkpoint
             with self._fitting():
                 progress, epochs = self.progress, self._epochs
                 while self._wants_epoch():
                     self._call("on_epoch_start")
+                    self._wake_where_left()
                     while self._wants_stretch():
                         self._call("on_train_batch_start")
                         stop = self._pulse.nearest(epochs.next_stop(schedule))
@@ -202,7 +229,7 @@ class Trainer:
             where = f"{type(task).__name__}.predict_step"
             outputs = {}
             for name, source in sources.items():
-                with user_code(where, source), self._setup.averaged():
+                with user_code(where, source), self._setup.averaged(), self._signals.deferred():
                     outputs[name] = predict(
                         engine.predict_step,
                         source,
@@ -235,14 +262,54 @@ class Trainer:
         for logger in self._logbook.loggers:
             logger.log_images(name, images, self.progress.step)
 
-    def save_checkpoint(self) -> Path | None:
-        """Save the whole state of the run; returns where, or None where none are kept."""
-        if not self._continues:
+    def save_checkpoint(
+        self,
+        *,
+        wait: bool = True,
+        judged: dict[str, Any] | None = None,
+        permanent: bool = False,
+        retention: Retention | None = None,
+    ) -> Path | None:
+        """Save the whole state of the run, from which the same command continues.
+
+        Args:
+            wait: Return when it is on the disk. Otherwise only the state is copied, and a thread
+                writes it; what goes wrong then is logged.
+            judged: The metric that makes it the best or not; see `CheckpointStore.save`.
+            permanent: Never delete it.
+            retention: Which checkpoints to keep now. Default: all.
+
+        Returns:
+            Where it is, or None where none are kept.
+
+        Raises:
+            OSError: It cannot be written, and somebody waits.
+            UserError: The run directory is gone.
+        """
+        if not self._continues or self._ending.broken:
             return None
-        state = self.state()  # reading metrics takes all workers, writing only one
-        return (
-            None if self.checkpoints is None else self.checkpoints.save(self.progress.step, state)
-        )
+        state = self._final or self.state()  # reading metrics takes all workers, writing only one
+        if self.checkpoints is None:
+            return None
+        about = {"judged": judged, "permanent": permanent}
+        return self._saver.save(self.progress.step, state, retention, wait=wait, **about)
+
+    def hold_state(self) -> None:
+        """Have checkpoints hold the run as it is now, whatever is done to it until `fit` returns.
+
+        For `on_fit_end` of a callback that changes the weights at the end: a run that is given a
+        later end then goes on from those that training left.
+        """
+        if self._continues and not self._ending.broken:
+            self._final = self._final or self.state()
+
+    def measured_at(self, name: str) -> int | None:
+        """Return the step at which a metric was last measured, or None if it never was."""
+        return self._logbook.measured.get(name)
+
+    def epoch_so_far(self) -> dict[str, float]:
+        """Return the training metrics' means over the present epoch; reads them from the device."""
+        return self._logbook.epoch_so_far()
 
     def add_average(self, name: str, average: Average) -> None:
         """Keep an average beside the weights, renewed with them; to be called in `on_setup`."""
@@ -294,6 +361,8 @@ class Trainer:
     @property
     def metric_names(self) -> set[str]:
         """The full names of what the compiled steps log; empty in the eager engine."""
+        if self.config.engine == "eager":
+            return set()  # only some are known, and only where a run goes on
         train = {f"train/{name}" for name in self._logbook.train.names}
         return train | {f"{name}_epoch" for name in train} | self._evaluator.names
 
@@ -306,20 +375,27 @@ class Trainer:
     def state(self) -> State:
         """Return everything that changes during training and influences it."""
         return {
-            "progress": asdict(self.progress),
             "engine": self.engine,
-            "logbook": self._logbook.state(),
-            "callbacks": self._call.state(),
+            "config": identity(self.config),
             "data": self.data_state(self.progress.epoch),
+            **{name: part.state() for name, part in self._parts.items()},
             **self._setup.state(),
         }
 
     def load_state(self, state: State) -> None:
         """Take back what `state` returned."""
         self._setup.load_state(state)
-        self.progress.load(state["progress"])
-        self._logbook.load_state(state["logbook"])
-        self._call.load_state(state["callbacks"])
+        for name, part in self._parts.items():
+            part.load_state(state[name])
+
+    def load_fitting(self, state: State) -> list[tuple[str, str]]:
+        """Take over the weights that fit; see `Setup.load_fitting`."""
+        return self._setup.load_fitting(state)
+
+    @property
+    def at_epoch_end(self) -> bool:
+        """Whether the present wake-up is the last of its epoch; `on_epoch_end` follows."""
+        return bool(self._epochs.over)
 
     def result(self) -> dict[str, Any]:
         """Return what `result.json` holds."""
@@ -367,18 +443,19 @@ class Trainer:
         self._replicas = self._workers or open_replicas(self.config)
         self._setup = Setup(task, self.config, self._replicas, self.data_info)
         self.callbacks = with_defaults(
-            [*task.configure_callbacks(), *self._given_callbacks],
+            [*with_wrapped(task.configure_callbacks()), *self._given_callbacks],
             self.config,
             is_chief=self.is_chief,
         )
         self._call = Hooks(self, self.callbacks)
         deterministic = self.config.deterministic
-        self._busy = True
+        self._busy, self._locked = True, False
         try:
             with (
                 isolated(self.config.precision, deterministic=deterministic),
                 self._replicas.scope(),
                 self._signals.noted(),
+                ExitStack() as self._stack,
             ):
                 self._logbook.train = Accumulator(self._replicas.log_room)
                 self._pulse = Pulse(self._signals, self._replicas)
@@ -406,12 +483,22 @@ class Trainer:
             task._engine = None
         self._signals.raise_received(self._pulse.received)
 
-    def _prepare_fit(self, task: Task, data: Any, checkpoint: str | None) -> Schedule:
+    def _lock(self, *, begun: bool = True) -> None:
+        """Hold the run directory until the session ends, and make it if the run has begun."""
+        if self.run_dir is None or self._locked or not (begun or self.run_dir.is_dir()):
+            return
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        self._stack.enter_context(RunLock(self.run_dir))
+        self._locked = True
+
+    def _prepare_fit(self, task: Task, data: Any) -> Schedule:
         """Bring everything together, before anything runs or is written."""
         config = self.config
-        self._logbook.latest = {}
+        self._logbook.latest, self._logbook.measured = {}, {}
         sources, val_sources = self._setup.open_fit(data)
         source = next(iter(sources.values()))
+        if self._continues:
+            check_data(source, config)
         engine = self._setup.engine_for({"": source}, "train_step", self._logbook.train)
         self._loops = {
             batches: Loop(
@@ -421,7 +508,7 @@ class Trainer:
             )
             for batches, each in sources.items()
         }
-        self.progress.load(asdict(Progress()))
+        self.progress.load_state(Progress().state())
         self._epochs = Epochs(config, self.progress, self._loops)
         self.has_validation = bool(val_sources) and config.val_every is not None
         self._evaluator = Evaluator(
@@ -433,14 +520,20 @@ class Trainer:
         self._call("on_setup")
         self._evaluator.trace()
         self._tuner = Tuner(config, engine, self._loops, planned=self.total_steps)
-        self._tuner.begin(kept=engine_of(self._store, checkpoint, own=self._continues))
-        clock = self._pulse.now
-        self._timers = {id(c): Timer(c.every, clock) for c in self.callbacks}
-        self._log_timer = Timer(Every(config.log_every), clock)
-        self._val_timer = Timer(Every(config.val_every) if config.val_every else None, clock)
-        timers = [self._log_timer, *self._timers.values()]
-        timers += [self._val_timer] if self.has_validation else []
-        return Schedule(timers, every_batch=self._call.every_batch)
+        every: dict[str, Every | None] = {"log": Every(config.log_every)}
+        every["val"] = Every(config.val_every) if config.val_every and val_sources else None
+        every |= {name: callback.every for name, callback in self._call.named.items()}
+        self._timers = Timers(every, self._pulse.now)
+        self._parts = {
+            "progress": self.progress,
+            "ending": self._ending,
+            "epochs": self._epochs,
+            "timers": self._timers,
+            "logbook": self._logbook,
+            "callbacks": self._call,
+        }
+        self._final = None
+        return Schedule(self._timers.all(), every_batch=self._call.every_batch)
 
     @contextmanager
     def _fitting(self) -> Iterator[None]:
@@ -448,25 +541,48 @@ class Trainer:
         step = self.progress.step
         check_together(self._replicas, step, self._store, keeps=self._continues)
         self._began = self._pulse.now() - self.progress.seconds
-        self._logbook.open(self.run_dir, self.progress.step)
-        try:
-            self._call("on_fit_start")
-            if self._replicas.workers > 1 and not self.progress.step:
-                self.save_checkpoint()  # so that there is one, however soon a worker is lost
-            if self.config.sanity_val_steps and self.has_validation and not self.progress.step:
-                self._evaluator.run(most=self.config.sanity_val_steps)
-            yield
-        except BaseException as error:
-            self._ending.fail(error)
-            self._call("on_exception", error)
-            raise
-        finally:
-            self._call("on_fit_end")
-            if self.status != "failed":  # an error speaks for itself
-                _log.info("%s: %s", self.status, self.stop_reason)
+        self.already_complete = step > 0 and self._is_over()
+        self._lock()
+        if self.checkpoints is not None:
+            self.checkpoints.sweep()
+        self._logbook.open(self.run_dir, self._last_logged())
+        with self._signals.deferred():
+            try:
+                self._call("on_fit_start")
+                self._say_if_complete(step)
+                if self._replicas.workers > 1 and not step:
+                    self.save_checkpoint()  # so that there is one, however soon a worker is lost
+                if self.config.sanity_val_steps and self.has_validation and not step:
+                    self._evaluator.run(most=self.config.sanity_val_steps)
+                yield
+            except BaseException as error:
+                self._ending.fail(error)
+                self._call("on_exception", error)
+                raise
+            finally:
+                self._call("on_fit_end")
+                self._saver.wait()
+                if self.status != "failed" and not self.already_complete:
+                    _log.info("%s: %s", self.status, self.stop_reason)  # an error speaks for itself
+
+    def _last_logged(self) -> int | None:
+        """Return the last step whose rows stay when the run goes on. None: all of them."""
+        if self.already_complete:
+            return None
+        return self.progress.step - (self.progress.pending in ("log", "end"))
+
+    def _say_if_complete(self, step: int) -> None:
+        self.already_complete = step > 0 and self._is_over()
+        if self.already_complete:
+            if self.run_dir is not None:  # what was measured only because the run ended
+                self._logbook.latest.update(read_metrics(self.run_dir / "result.json"))
+            _log.info("already complete: %s (step %s)", self.stop_reason, f"{step:,}")
+
+    def _is_over(self) -> bool:
+        return self._at_end() and self.progress.pending != "end"
 
     def _wants_epoch(self) -> bool:
-        if self._at_end():
+        if self._is_over():
             return False
         self._epochs.begin()
         if self.progress.batch == 0:
@@ -482,33 +598,61 @@ class Trainer:
         self._step_seconds += seconds
         self._epochs.advance(steps, examples, ended=ended)
 
-    def _wake(self) -> None:
-        """Answer whoever asked for this step: the log, then validation, then callbacks."""
-        at_end = self._at_end()
-        if self._pulse.interrupted():
-            self._leave_open()
-            return
-        over = self._epochs.over or at_end
-        if self._epochs.due(self._log_timer) or over:
-            self._call(
-                "on_log",
-                self._logbook.log_train(epoch_over=over, extra=self._setup.precision_values()),
-            )
-        validate = self._epochs.due(self._val_timer) or (at_end and self._val_timer.every)
-        if self.has_validation and validate and not self._validate():
-            self._leave_open()
-            return
-        for callback in self.callbacks:
-            if self._epochs.due(self._timers[id(callback)]):
-                callback.on_wake(self)
+    def _wake_where_left(self) -> None:
+        """Do what was due at the step where a run was left before it could be done."""
+        pending = self._epochs.take_up()
+        if pending:
+            self._wake(logged=pending == "validation")
 
-    def _leave_open(self) -> None:
+    def _wake(self, *, logged: bool = False) -> None:
+        """Answer whoever asked for this step: the log, then validation, then callbacks.
+
+        Args:
+            logged: The log was answered before.
+        """
+        at_end, over = self._at_end(), self._epochs.over
+        if self._pulse.interrupted():
+            self._leave_open("log")
+            return
+        log, validate = self._due("log"), self.has_validation and self._due("val")
+        last_validation = at_end and self.has_validation and not validate
+        if at_end and (last_validation or not over):
+            self._save_before_the_end()
+        if not logged and (log or over or at_end):
+            extra = self._setup.precision_values()
+            row = self._logbook.log_train(epoch_over=over or at_end, extra=extra)
+            self._call("on_log", row)
+        validates = validate or last_validation
+        if validates and not self._validate():
+            self._leave_open("validation")
+            return
+        due = [callback for name, callback in self._call.named.items() if self._due(name)]
+        for callback in due:
+            callback.on_wake(self)
+        if log or validates or due or over or at_end:
+            self._call("on_wake_end")
+
+    def _due(self, listener: str) -> bool:
+        return bool(self._epochs.due(self._timers[listener]))
+
+    def _leave_open(self, pending: str) -> None:
         """Leave what is due at this step to the run that continues from it."""
         self._at_end()
-        self._epochs.leave_open()
+        self._epochs.leave_open(pending)
+
+    def _save_before_the_end(self) -> None:
+        """Save the run as it is before what is done only because it ends here.
+
+        It may be given a later end; what it then does must not depend on this one.
+        """
+        with self._epochs.left_open("end"):
+            self._final = self.state()
+        self.save_checkpoint()
+        self._final["progress"]["pending"] = "log"  # once it has ended
 
     def _at_end(self) -> bool:
-        return self._ending.reached(self.progress, self._pulse.received)
+        received = self._pulse.received
+        return self._ending.reached(self.progress, received, epochs=self._epochs.done)
 
     def _validate(self) -> bool:
         """Validate; returns False if a signal came meanwhile."""
@@ -540,10 +684,13 @@ class Trainer:
             evaluator.trace()
             hook = "validation" if name == "val" else name
             self._call(f"on_{hook}_start")
-            with self._setup.averaged():
+            with self._setup.averaged(), self._signals.deferred():
                 metrics = evaluator.run(self.progress.step)
             if not self._pulse.interrupted():
+                self._lock()
                 self._logbook.open(self.run_dir, None)
+                if stage == "test":
+                    self._logbook.forget("test")
                 self.log_metrics(metrics)
                 self._call(f"on_{hook}_end", metrics)
                 self._ending.end("completed", f"{stage} finished")
@@ -555,4 +702,4 @@ class Trainer:
         if checkpoint is not None:
             state = self._store.load(self._store.find(checkpoint))
             self._setup.load_weights(state)
-            self.progress.load(state["progress"])
+            self.progress.load_state(state["progress"])

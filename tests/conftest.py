@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-import tensorflow as tf
+import pytest
 from hypothesis import settings
 
-# Several devices where there is one CPU; they can be made only before anything else.
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 4
-)
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 # `tasks` is a project beside the installed framework, as a user's own would be.
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -22,3 +18,26 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 # TensorFlow's first calls are slow, and two cores are shared: a deadline would only be noise.
 settings.register_profile("framework", deadline=None, max_examples=30, derandomize=True)
 settings.load_profile("framework")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make several devices of one CPU, which can be made only before anything else."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return  # the process that only hands out the tests needs no TensorFlow
+
+    import tensorflow as tf
+
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 4
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the longest test: at the end one process would wait for it."""
+    items.sort(key=lambda item: "test_two_workers" not in item.name)
+
+
+def pytest_collection_finish() -> None:
+    """Look no more at what the imports have made when garbage is collected."""
+    gc.collect()
+    gc.freeze()

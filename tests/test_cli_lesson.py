@@ -103,7 +103,8 @@ def test_the_lessons_batches_hold_one_image_of_32(run: Any) -> None:
 
 
 def test_every_mode_on_one_run(run: Any) -> None:
-    task = ("task=mnist_functional", "run_dir=r", "data.val_fraction=0.2")
+    small = ("model.conv_filters=[2,3]", "model.dense_units=4")
+    task = ("task=mnist_functional", "run_dir=r", "data.val_fraction=0.2", *small)
     assert run(*task)[0] == 0
     trained = json.loads(Path("r/result.json").read_text())
     assert "val/accuracy" in trained["metrics"]

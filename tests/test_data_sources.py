@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from helpers import FEATURES, Net, blobs, differing, fitted, make_trainer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from framework import Data, Task, UserError
+from framework import Data, Task, Trainer, UserError
 from framework.data.arrays import ArraySource
 from framework.data.open import open_eval, open_train
 from framework.data.source import Source, batch_rows
@@ -245,22 +246,26 @@ def unknown() -> tf.data.Dataset:
 IN_ORDER = [X[0:4, 0].tolist(), X[4:8, 0].tolist(), X[8:, 0].tolist()]
 
 
+@cache
+def from_arrays(epochs: int) -> Trainer:
+    """What every stream of these rows has to come to."""
+    data = Data(train=(X, Y), val=(X, Y), batch_size=4, shuffle=False)
+    return fitted(Net(), data, max_epochs=epochs)
+
+
 @pytest.mark.parametrize("engine", ["graph", "eager"])
 @pytest.mark.parametrize(
     "make", [known, unknown, lambda: generator, Batches, lambda: Batches(workers=2)]
 )
 def test_every_kind_of_stream_gives_the_weights_of_the_arrays(make: Any, engine: str) -> None:
     stream = make()
-    backwards = isinstance(stream, Batches)
-    task, other = Net(), Net()
-    trainer = fitted(
-        task, Data(train=stream, val=make()), engine=engine, max_epochs=1 if backwards else 2
-    )
-    arrays = Data(train=(X, Y), val=(X, Y), batch_size=4, shuffle=False)
-    expected = fitted(other, arrays, max_epochs=1 if backwards else 2)
+    epochs = 1 if isinstance(stream, Batches) else 2  # its second epoch runs backwards
+    trainer = fitted(Net(), Data(train=stream, val=make()), engine=engine, max_epochs=epochs)
+    expected = from_arrays(epochs)
     assert trainer.progress.step == expected.progress.step
     assert trainer.progress.examples == expected.progress.examples
-    for got, wanted in zip(task.model.get_weights(), other.model.get_weights(), strict=True):
+    pairs = (each.task.model.get_weights() for each in (trainer, expected))
+    for got, wanted in zip(*pairs, strict=True):
         assert got == pytest.approx(wanted, abs=1e-6)
     assert trainer.metrics == pytest.approx(expected.metrics, abs=1e-6)
 

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,6 +75,10 @@ def plain_data(**changes: Any) -> Data:
     return Data(train=blobs(8 * STEPS), **options)
 
 
+# 13 batches an epoch, none of them ragged: what is frozen and let go has every shape traced twice.
+WHOLE = busy_data(rows=104, val=blobs(24, seed=1))
+
+
 def adam(rate: float = 0.02, **options: Any) -> Callable[[], keras.Optimizer]:
     return lambda: keras.optimizers.Adam(rate, **options)
 
@@ -113,6 +118,13 @@ def fit(task: Task, *callbacks: Callback, data: Data | None = None, **options: A
 # ---- exponential moving average
 
 
+@cache
+def without_ema(precision: str) -> list[np.ndarray]:
+    task = Net(normed, optimizer=adam())
+    fit(task, precision=precision, val_every=None)
+    return list(task.model.get_weights())
+
+
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 @pytest.mark.parametrize("batch_stats", [True, False])
 def test_ema_is_the_recurrence_and_is_what_is_judged(batch_stats: bool, precision: str) -> None:
@@ -142,10 +154,8 @@ def test_ema_is_the_recurrence_and_is_what_is_judged(batch_stats: bool, precisio
     assert float(keras_loss(blobs(24, seed=1)[1], logits)) == pytest.approx(expected, rel=exact)
 
     # Training never sees it, and the weights come back with the bits of a run without it.
-    without = Net(normed, optimizer=adam())
-    fit(without, precision=precision, val_every=None)
-    for mine, other in zip(task.model.weights, without.model.weights, strict=True):
-        assert mine.numpy().tobytes() == other.numpy().tobytes(), mine.path
+    for mine, other in zip(task.model.weights, without_ema(precision), strict=True):
+        assert mine.numpy().tobytes() == other.tobytes(), mine.path
 
 
 def test_ema_skips_an_update_that_overflowed() -> None:
@@ -212,9 +222,17 @@ def test_swa_is_the_mean_of_the_last_epochs(start: float, batch_stats: bool) -> 
     assert (
         abs(loss_of(task.model, by_path(task.model, recorder.epochs[-1]), rows) - expected) > 1e-4
     )
-    # Before `start` the weights themselves are judged.
+
+
+def test_before_its_start_swa_judges_the_weights_themselves() -> None:
     early = fit(Net(normed, optimizer=adam()), SWA(5), max_epochs=2)
     assert early.metrics == fit(Net(normed, optimizer=adam()), max_epochs=2).metrics
+
+
+@pytest.fixture(scope="module")
+def averaged() -> Trainer:
+    """Four epochs, of which the last three are averaged."""
+    return fit(Net(normed, optimizer=adam()), SWA(1), max_epochs=4)
 
 
 class Signal(Callback):
@@ -236,17 +254,16 @@ class Signal(Callback):
 
 @pytest.mark.parametrize(("step", "moment"), [(11, "batch"), (12, "batch"), (12, "validation")])
 def test_swa_takes_no_epoch_twice_and_leaves_none_out(
-    step: int, moment: str, tmp_path: Path
+    step: int, moment: str, averaged: Trainer, tmp_path: Path
 ) -> None:
-    whole = fit(Net(normed, optimizer=adam()), SWA(1), max_epochs=4)
     limits = {"max_epochs": 4, "run_dir": tmp_path}
     with pytest.raises(SystemExit):
         fit(Net(normed, optimizer=adam()), SWA(1), Signal(step, moment), **limits)
     swa = SWA(1)
     again = fit(Net(normed, optimizer=adam()), swa, **limits)
     assert swa.average.count == 3
-    assert differing(whole, again) == []
-    assert again.metrics == pytest.approx(whole.metrics, rel=1e-12)
+    assert differing(averaged, again) == []
+    assert again.metrics == pytest.approx(averaged.metrics, rel=1e-12)
 
 
 # ---- reduce on plateau
@@ -389,11 +406,11 @@ def test_frozen_for_ever_and_a_run_that_goes_on(tmp_path: Path) -> None:
     fit(task, recorder, Freeze("dense"))
     assert frozen_at(recorder, task.model)["sequential/dense/kernel"] == [True, True, True]
     # Cut anywhere, before or after the release, the bits are those of the unbroken run.
-    whole = fit(Net(normed, optimizer=decaying), Freeze("dense", until=1), data=busy_data())
+    whole = fit(Net(normed, optimizer=decaying), Freeze("dense", until=1), data=WHOLE)
     for epochs in (1, 3):
         task = Net(normed, optimizer=decaying)
         freeze, limit = Freeze("dense", until=1), {"max_epochs": epochs, "run_dir": tmp_path}
-        parts = fit(task, freeze, data=busy_data(), **limit)
+        parts = fit(task, freeze, data=WHOLE, **limit)
     assert differing(whole, parts) == []
 
 
@@ -623,7 +640,7 @@ def with_all_of_it(epochs: int, run_dir: Path | None, *more: Callback) -> tuple[
     plateau = ReduceOnPlateau("val/loss", **options, optimizer="head")
     callbacks = [EMA(0.9), plateau, Freeze("dense", until=1), SWA(1), *more]
     limits = {"max_epochs": epochs, "run_dir": run_dir, "log_every": "5st"}
-    return fit(task, *callbacks, data=busy_data(), **limits), plateau
+    return fit(task, *callbacks, data=WHOLE, **limits), plateau
 
 
 @pytest.fixture(scope="module")

@@ -76,11 +76,13 @@ def test_the_whole_order_of_fit() -> None:
         lines = ["task.on_epoch_start", *both("on_epoch_start", first)]
         for step in (one, two):
             lines += [f"c.on_train_batch_start {step - 1}", f"c.on_train_batch_end {step}"]
-            lines += [f"b.on_wake {step}"] if step % 2 == 0 else []
+            if step % 2 == 0:
+                lines += [f"b.on_wake {step}", *both("on_wake_end", step)]
         lines += [f"c.on_train_batch_start {two}", f"c.on_train_batch_end {three}"]
         lines += both("on_log(train)", three)
         lines += both("on_validation_start", three) + both("on_validation_end(val)", three)
         lines += [f"b.on_wake {three}"] if three % 2 == 0 else []
+        lines += both("on_wake_end", three)
         return [*lines, "task.on_epoch_end", *both("on_epoch_end", three)]
 
     assert run(per_batch=True) == [

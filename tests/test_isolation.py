@@ -16,6 +16,9 @@ from tensorflow.python.framework import config as tf_config
 from framework import Data
 from framework.engine.session import isolated
 
+# Whole batches: each shape would be traced anew in every run.
+WHOLE = busy_data(rows=40, val=blobs(8, seed=1))
+
 
 def draws() -> tuple[Any, ...]:
     """One number of every stateful random source there is."""
@@ -54,11 +57,11 @@ def run(kind: str) -> None:
     task = (Fails if kind == "failed" else Net)(noisy)
     if kind == "failed":
         with pytest.raises(RuntimeError):
-            trainer.fit(task, busy_data())
+            trainer.fit(task, WHOLE)
     elif kind == "predict":
-        trainer.predict(task, busy_data())
+        trainer.predict(task, WHOLE)
     else:
-        trainer.fit(task, busy_data())
+        trainer.fit(task, WHOLE)
 
 
 @pytest.mark.parametrize("kind", ["completed", "failed", "float64", "predict"])
@@ -82,11 +85,11 @@ def test_a_run_changes_nothing_in_the_process(kind: str) -> None:
 def test_two_identical_runs_in_one_process_are_identical() -> None:
     keras.layers.Dense(1)  # a name is taken, a seed is drawn
     first = Net(noisy)
-    one = fitted(first, busy_data())
-    fitted(Net(noisy), busy_data(), precision="mixed_float16", seed=3)
+    one = fitted(first, WHOLE)
+    fitted(Net(noisy), WHOLE, precision="mixed_float16", seed=3)
     keras.layers.Dense(1)
     second = Net(noisy)
-    two = fitted(second, busy_data())
+    two = fitted(second, WHOLE)
     assert [v.path for v in first.model.variables] == [v.path for v in second.model.variables]
     assert differing(one, two) == []
 
@@ -127,7 +130,7 @@ def test_a_run_inside_a_run_restores_in_turn() -> None:
             policies.append(keras.config.dtype_policy().name)
 
     policies: list[str] = []
-    plain = fitted(Net(noisy), busy_data(), precision="mixed_bfloat16", max_epochs=2)
-    outer = fitted(Outer(noisy), busy_data(), precision="mixed_bfloat16", max_epochs=2)
+    plain = fitted(Net(noisy), WHOLE, precision="mixed_bfloat16", max_epochs=2)
+    outer = fitted(Outer(noisy), WHOLE, precision="mixed_bfloat16", max_epochs=2)
     assert policies == ["mixed_bfloat16"] * 2
     assert differing(plain, outer) == []

@@ -97,10 +97,9 @@ def last_step(run_dir: Path) -> int:
 
 
 def test_two_workers_killed_stopped_and_continued_equal_two_devices(cluster: Cluster) -> None:
-    # A worker is lost in the middle of a step.
-    cluster.start(**ENDLESS)
-    cluster.wait_for_steps(3)
-    cluster.processes[1].kill()
+    # A worker is lost in the middle of a step, after three checkpoints.
+    cluster.start(lost_at=20, **ENDLESS)
+    assert cluster.processes[1].wait(120) == -signal.SIGKILL, cluster.output(1)
     began = time.monotonic()
     assert cluster.codes(60)[0] == 1
     assert time.monotonic() - began < 60
@@ -109,6 +108,7 @@ def test_two_workers_killed_stopped_and_continued_equal_two_devices(cluster: Clu
     assert "Traceback" not in cluster.output(0)
     assert json.loads((cluster.run_dir / "result.json").read_text())["status"] == "failed"
     first = last_step(cluster.run_dir)
+    assert first == 18
 
     # SIGTERM to the one that does not write ends both, at the same step.
     cluster.start(**ENDLESS)

@@ -1,6 +1,8 @@
 """One worker of a cluster on localhost: `python worker_run.py <run_dir> <options as JSON>`.
 
 Which one is told by the environment. Prints its weights' bytes, step and files when it is done.
+Of the options, `lost_at` is the step in which the second worker is killed; the rest is the
+Trainer's.
 """
 
 from __future__ import annotations
@@ -9,22 +11,41 @@ import hashlib
 import json
 import logging
 import os
+import signal
 import sys
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from framework import Data, TrainingFailed, UserError
 from framework.cli.console import show_error
+from framework.cluster import member
 
 
 def main(run_dir: str, options: str) -> int:
     logging.basicConfig(level=logging.INFO)
+    import tensorflow as tf
     from helpers import Net, bits, blobs, make_trainer, noisy
 
+    given = json.loads(options)
+    lost_at = given.pop("lost_at", None)
+
+    class Lost(Net):
+        """A worker that is killed in the middle of a step, while the other one waits for it."""
+
+        def train_step(self, batch: Any) -> Any:
+            tf.numpy_function(self.end, [self.global_step], [])
+            return super().train_step(batch)
+
+        @staticmethod
+        def end(step: int) -> None:
+            if step == lost_at and member(os.environ).index == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+
     try:
-        trainer = make_trainer(strategy="multi_worker", run_dir=run_dir, **json.loads(options))
+        trainer = make_trainer(strategy="multi_worker", run_dir=run_dir, **given)
         data = Data(train=blobs(43), val=blobs(13, seed=1), batch_size=8)
-        metrics = trainer.fit(Net(noisy), data)
+        metrics = trainer.fit((Net if lost_at is None else Lost)(noisy), data)
     except (UserError, TrainingFailed) as error:
         show_error(error, debug=False)
         return 2 if isinstance(error, UserError) else 1

@@ -14,6 +14,7 @@ The whole of `Trainer.fit`, as the hooks see it:
             on_validation_start             every `val_every`
             on_validation_end(metrics)
             on_wake                         whenever the callback's own `every` is due
+            on_wake_end                     after all of these, if there was any
         on_epoch_end
     on_exception(error)                     if the run failed or was interrupted
     on_fit_end                              always, once on_fit_start was called
@@ -80,6 +81,9 @@ class Callback:
 
     def on_wake(self, trainer: Trainer) -> None:
         """Run whenever `every` is due, after logging and validation of the same step."""
+
+    def on_wake_end(self, trainer: Trainer) -> None:
+        """Run after a log, a validation or an `on_wake`, when everybody has had their turn."""
 
     def on_log(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
         """Run when training metrics were read; `metrics` holds just those, by full name."""

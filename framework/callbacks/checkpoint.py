@@ -1,4 +1,4 @@
-"""Checkpoints at the end of each epoch, of the run, and of the best epoch."""
+"""Checkpoints: when they are saved, which one is best, and which are kept."""
 
 from __future__ import annotations
 
@@ -8,76 +8,164 @@ from typing import TYPE_CHECKING, Any
 
 from framework.callbacks.base import Callback
 from framework.callbacks.monitor import Monitor
+from framework.checkpoint.retention import Retention
+from framework.engine.every import Every
+from framework.errors import UserError
 
 if TYPE_CHECKING:
     from framework.trainer import Trainer
 
+_WHERE = "callbacks.checkpoint"
+
 
 class Checkpoint(Callback):
-    """Keeps two checkpoints: the last, and that of the epoch with the best metric.
+    """Saves the state of the run, and keeps the last and the best checkpoints.
 
-    Saved at the end of each epoch, after its validation, and when the run ends, is stopped or
-    interrupted. `best` is judged by `monitor` as it was measured at that very step.
+    Saved every `save_every`, after a validation whose result is among the `keep_best` best, and
+    when the run ends, is stopped or interrupted. A save is the last thing that happens at its
+    step, so it holds what everybody else has become by then. `best` is judged by `monitor` as it
+    was measured at that very step, never by an older value.
+
+    The state is copied, and written by a thread while training goes on; only the last save of a
+    run is waited for. One that fails is reported in the log, and leaves the earlier ones whole.
 
     Example:
-        >>> Trainer(run_dir="runs/a", callbacks=[Checkpoint("val/accuracy")])
+        >>> checkpoint = Checkpoint("val/accuracy", save_every="10min", keep_last=2, keep_best=3)
+        >>> Trainer(run_dir="runs/a", callbacks=[checkpoint])
 
     Args:
         monitor: A metric's full name. Default: `val/loss` where it is logged, else the first of
             the validation's metrics, else `train/loss`.
         mode: `min`, `max`, or `auto`: `max` for accuracies and the like, else `min`.
+        save_every: When to save: `500st`, `1ep`, `10min`. None: only the best, and at the end.
+        keep_last: How many of the latest to keep; 1 or more.
+        keep_best: How many of the best to keep; 0 or more.
+        keep_every: Keep one for good each time that so much has passed: `10ep`, `5000st`, `6h`.
+
+    Raises:
+        UserError: An argument is out of range; at the start of `fit`, if nothing logs `monitor`.
     """
 
-    def __init__(self, monitor: str | None = None, mode: str = "auto") -> None:
+    def __init__(
+        self,
+        monitor: str | None = None,
+        mode: str = "auto",
+        save_every: str | None = "1ep",
+        keep_last: int = 1,
+        keep_best: int = 1,
+        keep_every: str | None = None,
+    ) -> None:
         if monitor is not None:
-            Monitor(monitor, mode, where="callbacks.checkpoint")  # refuses what is none
+            Monitor(monitor, mode, where=_WHERE)  # refuses what is none
+        for name, count, least in (("keep_last", keep_last, 1), ("keep_best", keep_best, 0)):
+            if type(count) is not int or count < least:
+                fix = f"Give a whole number of at least {least}."
+                raise UserError(f"{name} is {count!r}", where=f"{_WHERE}.{name}", fix=fix)
         self.monitor, self._mode = monitor, mode
-        self._best: dict[str, Any] = {}
+        self.keep_last, self.keep_best = keep_last, keep_best
+        self.every = _moment("save_every", save_every)
+        self._keep_every = _moment("keep_every", keep_every)
+        self._kept = 0  # moments of keep_every so far
+        self._judged: dict[int, float] = {}
         self._saved_at: int | None = None
+        self._due = False
 
     def on_fit_start(self, trainer: Trainer) -> None:
-        """Choose what to judge by."""
+        """Choose what to judge by, and see what is there already."""
         name = self.monitor or _first_choice(trainer)
-        self._monitor = Monitor(name, self._mode, where="callbacks.checkpoint")
+        self._monitor = Monitor(name, self._mode, where=_WHERE)
         if self.monitor:
             self._monitor.check(trainer)
-        trainer.best = dict(self._best) or None
+        self._saved_at, self._due, self._judged = None, False, {}
+        trainer.best = None
+        if trainer.checkpoints is not None and trainer.progress.step:
+            self._judged = trainer.checkpoints.values_of(name, up_to=trainer.progress.step)
+            trainer.best = self._best()
+
+    def on_wake(self, trainer: Trainer) -> None:
+        """Note that a checkpoint is due."""
+        self._due = True
+
+    def on_validation_end(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+        """Note that one of the best is due to be saved."""
+        if trainer.stage == "fit" and trainer.progress.step:
+            self._due = self._due or self._is_among_best(self._value(trainer))
+
+    def on_wake_end(self, trainer: Trainer) -> None:
+        """Save what is due, unless the end of the epoch is still to come at this step."""
+        if self._due and not trainer.at_epoch_end:
+            self._save(trainer)
 
     def on_epoch_end(self, trainer: Trainer) -> None:
-        """Save, and mark the checkpoint as the best if it is."""
-        step = trainer.progress.step
-        value = trainer.metrics.get(self._monitor.name, math.nan)
-        best = self._best.get("value")
-        if self._monitor.improves(value, best):
-            self._best = {"step": step, "metric": self._monitor.name, "value": value}
-        self._save(trainer)
-        if self._best.get("step") == step and trainer.checkpoints is not None:
-            trainer.checkpoints.mark_best(**self._best)
-        trainer.best = dict(self._best) or None
-        self._tidy(trainer)
+        """Save what is due at the last moment of the epoch."""
+        if self._due:
+            self._save(trainer)
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """Save where the run ended, unless it failed: the last good checkpoint stays."""
         if trainer.status != "failed" and self._saved_at != trainer.progress.step:
-            self._save(trainer)
-            self._tidy(trainer)
+            self._save(trainer, wait=True)
 
     def state(self) -> dict[str, Any]:
-        """Return the best so far."""
-        return {"best": self._best}
+        """Return how many checkpoints were to be kept for good so far."""
+        return {"kept": self._kept}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back the best so far."""
-        self._best = dict(state["best"])
+        """Take back what `state` returned."""
+        self._kept = int(state["kept"])
 
-    def _save(self, trainer: Trainer) -> None:
-        trainer.save_checkpoint()
-        self._saved_at = trainer.progress.step
+    def _save(self, trainer: Trainer, *, wait: bool = False) -> None:
+        step, value = trainer.progress.step, self._value(trainer)
+        judged = None
+        if value is not None:
+            judged = {"metric": self._monitor.name, "value": value, "mode": self._monitor.mode}
+            self._judged[step] = value
+            trainer.best = self._best()
+        moments = _moments(self._keep_every, trainer)
+        permanent, self._kept = moments > self._kept, max(moments, self._kept)
+        retention = Retention(self.keep_last, self.keep_best, self._monitor.mode)
+        self._due, self._saved_at = False, step
+        trainer.save_checkpoint(wait=wait, judged=judged, permanent=permanent, retention=retention)
 
-    def _tidy(self, trainer: Trainer) -> None:
-        if trainer.checkpoints is not None:
-            kept = {trainer.progress.step, self._best.get("step", trainer.progress.step)}
-            trainer.checkpoints.keep(kept)
+    def _value(self, trainer: Trainer) -> float | None:
+        """Return the metric if it was measured at this step and is a finite number."""
+        name = self._monitor.name
+        if trainer.measured_at(name) != trainer.progress.step:
+            return None
+        value = float(trainer.metrics[name])
+        return value if math.isfinite(value) else None
+
+    def _is_among_best(self, value: float | None) -> bool:
+        if value is None or not self.keep_best:
+            return False
+        better = [v for v in self._judged.values() if not self._monitor.improves(value, v)]
+        return len(better) < self.keep_best
+
+    def _best(self) -> dict[str, Any] | None:
+        if not self._judged:
+            return None
+        sign = -1 if self._monitor.mode == "max" else 1
+        step = min(self._judged, key=lambda s: (sign * self._judged[s], s))
+        return {"step": step, "metric": self._monitor.name, "value": self._judged[step]}
+
+
+def _moment(name: str, text: str | None) -> Every | None:
+    if text is None:
+        return None
+    try:
+        return Every(text)
+    except UserError as error:
+        raise UserError(error.what, where=f"{_WHERE}.{name}", fix=error.fix) from None
+
+
+def _moments(every: Every | None, trainer: Trainer) -> int:
+    """Return how often an interval has passed since the run began."""
+    if every is None:
+        return 0
+    progress = trainer.progress
+    if every.seconds is not None:
+        return int(progress.seconds // every.seconds)
+    return int((progress.step if every.unit == "st" else progress.epoch) // every.count)
 
 
 def _first_choice(trainer: Trainer) -> str:

@@ -50,17 +50,19 @@ class Hooks:
             for hook in _PER_BATCH
         )
 
-    def state(self) -> dict[str, Any]:
-        """Return the callbacks' states, by class and by their number in it."""
-        return {key: callback.state() for key, callback in self._by_key().items()}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` returned; callbacks that it does not know stay as they are."""
-        for key, callback in self._by_key().items():
-            if key in state:
-                callback.load_state(state[key])
-
-    def _by_key(self) -> dict[str, Callback]:
+    @property
+    def named(self) -> dict[str, Callback]:
+        """The callbacks by class and by their number in it."""
         names = [type(callback).__name__ for callback in self._callbacks]
         keys = [f"{name}-{names[:i].count(name)}" for i, name in enumerate(names)]
         return dict(zip(keys, self._callbacks, strict=True))
+
+    def state(self) -> dict[str, Any]:
+        """Return the callbacks' states, by class and by their number in it."""
+        return {key: callback.state() for key, callback in self.named.items()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` returned; callbacks that it does not know stay as they are."""
+        for key, callback in self.named.items():
+            if key in state:
+                callback.load_state(state[key])

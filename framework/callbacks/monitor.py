@@ -76,7 +76,7 @@ class Monitor:
                 logs it.
         """
         if self.name.startswith("val/") and not trainer.has_validation:
-            why, fix = _why_none(trainer)
+            why, fix = why_none(trainer)
             raise UserError(
                 f"{self.name} is monitored, but {why}",
                 where=f"{self._where}.monitor",
@@ -105,7 +105,7 @@ class Monitor:
         return float(trainer.metrics[self.name])
 
 
-def _why_none(trainer: Trainer) -> tuple[str, str]:
+def why_none(trainer: Trainer) -> tuple[str, str]:
     """Return why nothing is validated, and what to do about it."""
     if trainer.config.val_every is None:
         return "val_every is null: nothing is validated", "Give trainer.val_every=1ep"

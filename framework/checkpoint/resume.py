@@ -3,56 +3,142 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from framework.checkpoint.state import check_same_data
+from framework.checkpoint.state import LOADED, State, check_same_data
 from framework.checkpoint.store import CheckpointStore
+from framework.config import TrainerConfig
 from framework.errors import UserError
+from framework.tables import table
 
 if TYPE_CHECKING:
+    from framework.data.source import Source
     from framework.engine.replicas import Replicas
     from framework.trainer import Trainer
+
+# Options that decide what a run computes; the others may differ when it is continued.
+IDENTITY = (
+    "seed", "precision", "accumulate", "clip_norm", "clip_value", "limit_train_batches",
+    "overfit_batches", "deterministic",
+)  # fmt: skip
 
 _log = logging.getLogger("framework")
 
 
-def resume(trainer: Trainer, store: CheckpointStore, which: str | None, *, own: bool) -> None:
+@dataclass(frozen=True)
+class Earlier:
+    """The checkpoint that a run begins with.
+
+    Attributes:
+        path: Where it is.
+        state: What it holds.
+        mine: It is of the very run that goes on.
+        weights_only: A new run takes only its weights.
+    """
+
+    path: Path
+    state: State
+    mine: bool = False
+    weights_only: bool = False
+
+    @property
+    def engine(self) -> str | None:
+        """The engine variant that goes on, since others round differently. None: any."""
+        return None if self.weights_only else str(self.state.get("engine", "graph"))
+
+
+def find_earlier(
+    config: TrainerConfig,
+    store: CheckpointStore,
+    which: str | None,
+    *,
+    own: bool,
+    weights_only: bool = False,
+) -> Earlier | None:
+    """Read the checkpoint that a run is to begin with, if there is one.
+
+    Args:
+        config: What `resume` of it allows.
+        store: Where the run's own checkpoints are.
+        which: `last`, `best`, a step or a path. None: the run's last one, if there is any.
+        own: Whether the run continues what is in `store` at all.
+        weights_only: Begin a new run with the weights of `which` that fit.
+
+    Raises:
+        UserError: There is none of that name, it is of another configuration, or `resume` of the
+            configuration forbids what is asked for.
+    """
+    there = own and bool(list(store.directory.glob("step-*")))
+    _check_wanted(config.resume, there, store)
+    if weights_only and not there:
+        if which is None:
+            raise UserError(
+                "weights_only needs a checkpoint to take them from",
+                where="weights_only=true",
+                fix="Give checkpoint=<the path of a run or of a step-… directory>.",
+            )
+        path = store.find(which)
+        return Earlier(path, store.load(path), weights_only=True)
+    # What a run was begun from is not begun from again.
+    mine = which is None or weights_only or (there and not _is_of(which, store))
+    newest = store.newest() if there and mine else None if which is None else store.find(which)
+    if newest is None:
+        return None
+    state = store.load(newest)
+    if mine:
+        _check_same_run(state.get("config", {}), config, store)
+    return Earlier(newest, state, mine=mine)
+
+
+def resume(trainer: Trainer, earlier: Earlier | None) -> None:
     """Load a checkpoint into a trainer that is about to fit.
 
     Args:
-        trainer: Its models and optimizers are built.
-        store: Where checkpoints are.
-        which: `last`, `best`, a step or a path. None: the last one, if there is any.
-        own: Without `which`, whether the run continues what is in `store` at all.
+        trainer: Its models and optimizers are built, its steps are traced.
+        earlier: What to load, if anything.
 
     Raises:
-        UserError: There is none of that name, or it is of other data.
+        UserError: It is of other data.
     """
-    mine = which is None
-    which = _wanted(store, which, own=own)
-    if which is None:
+    if earlier is None:
         return
-    path = store.find(which)
-    state = store.load(path)
+    state = earlier.state
+    if earlier.weights_only:
+        _load_weights(trainer, earlier)
+        return
     epoch, batch = int(state["progress"]["epoch"]), int(state["progress"]["batch"])
-    check_same_data(state.get("data", {}), trainer.data_state(epoch), batch=batch, own=mine)
+    then = state.get("data", {})
+    check_same_data(then, trainer.data_state(epoch), batch=batch, own=earlier.mine)
     trainer.load_state(state)
-    _log.info("continuing from %s, at step %s", path, f"{trainer.progress.step:,}")
+    _log.info("continuing from %s, at step %s", earlier.path, f"{trainer.progress.step:,}")
 
 
-def engine_of(store: CheckpointStore, which: str | None, *, own: bool) -> str | None:
-    """Return the engine variant of the run that `resume` would continue, or None.
+def check_data(source: Source, config: TrainerConfig) -> None:
+    """Refuse data that a run could not be continued on, before it begins.
 
-    It is needed before anything is traced, and `resume` only comes afterwards.
+    Args:
+        source: The training set of a run that keeps checkpoints.
+        config: Says whether that is accepted.
+
+    Raises:
+        UserError: It is not.
     """
-    which = _wanted(store, which, own=own)
-    if which is None:
-        return None
-    return str(store.load(store.find(which)).get("engine", "graph"))
+    if source.obstacle and config.resume_data == "exact":
+        raise UserError(
+            f"a run on this training set could not be continued exactly: {source.obstacle}",
+            where="data.train",
+            fix="Mend that (docs/resuming.md says how), or accept it by resume_data=restart: "
+            "continued in mid-epoch, the data then begin anew.",
+        )
 
 
-def _wanted(store: CheckpointStore, which: str | None, *, own: bool) -> str | None:
-    return "last" if which is None and own and store.steps() else which
+def identity(config: TrainerConfig) -> dict[str, Any]:
+    """Return the options that decide what a run computes, as JSON has them."""
+    found = {name: getattr(config, name) for name in IDENTITY}
+    return found | {"accumulate": {str(k): v for k, v in config.accumulate_by_epoch.items()}}
 
 
 def check_together(replicas: Replicas, step: int, store: CheckpointStore, *, keeps: bool) -> None:
@@ -80,3 +166,51 @@ def check_together(replicas: Replicas, step: int, store: CheckpointStore, *, kee
             where=str(store.directory),
             fix="Give a run_dir= on a file system that all workers share.",
         )
+
+
+def _is_of(which: str, store: CheckpointStore) -> bool:
+    """Tell whether a word or a path means one of a run's own checkpoints."""
+    if which in ("last", "best") or which.isdigit():
+        return True
+    return Path(which).resolve().parent == store.directory.resolve()
+
+
+def _check_wanted(wanted: str, there: bool, store: CheckpointStore) -> None:
+    where = f"resume={wanted}"
+    run_dir = store.directory.parent
+    if wanted == "must" and not there:
+        raise UserError(
+            f"there is no run to continue in {run_dir}",
+            where=where,
+            fix="Give the run_dir= of a run that has a checkpoint, or resume=auto.",
+        )
+    if wanted == "never" and there:
+        raise UserError(
+            f"there is a run in {run_dir} already",
+            where=where,
+            fix="Give another run_dir= to begin anew, or resume=auto to continue it.",
+        )
+
+
+def _check_same_run(then: Mapping[str, Any], config: TrainerConfig, store: CheckpointStore) -> None:
+    now = identity(config)
+    changed = [
+        (name, then[name], now[name]) for name in now if then.get(name, now[name]) != now[name]
+    ]
+    if changed:
+        raise UserError(
+            "the run there was begun with other options\n"
+            + table(("option", "begun with", "now"), changed),
+            where=str(store.directory.parent),
+            fix="Give the same values to continue it, or another run_dir= to begin anew.",
+        )
+
+
+def _load_weights(trainer: Trainer, earlier: Earlier) -> None:
+    report = trainer.load_fitting(earlier.state)
+    loaded = [name for name, outcome in report if outcome == LOADED]
+    others = [row for row in report if row[1] != LOADED]
+    total = len(report) - sum(outcome == "only in the checkpoint" for _, outcome in report)
+    _log.info("took %d of %d variables from %s", len(loaded), total, earlier.path)
+    if others:
+        _log.warning("not taken:\n%s", table(("variable", "why"), others, most=30))

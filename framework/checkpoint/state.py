@@ -59,6 +59,37 @@ def load_variables(variables: Sequence[Any], state: Mapping[str, Any], what: str
         variable.assign(value)
 
 
+LOADED = "loaded"
+
+
+def load_fitting(
+    variables: Sequence[Any], state: Mapping[str, Any], of: str
+) -> list[tuple[str, str]]:
+    """Assign those values of a state whose variable's path and shape are the same.
+
+    Args:
+        variables: A model's.
+        state: What `variables_state` returned for the same or another model.
+        of: The model's name, for the report.
+
+    Returns:
+        (variable, `loaded` or why not), for each variable and then for what is left of the state.
+    """
+    left = {key.partition(":")[2]: value for key, value in state.items()}
+    report = []
+    for variable in variables:
+        value = left.pop(variable.path, None)
+        if value is None:
+            outcome = "not in the checkpoint"
+        elif np.shape(value) != tuple(variable.shape):
+            outcome = f"is {list(variable.shape)}, there {list(np.shape(value))}"
+        else:
+            variable.assign(value)
+            outcome = LOADED
+        report.append((f"{of}: {variable.path}", outcome))
+    return report + [(f"{of}: {path}", "only in the checkpoint") for path in left]
+
+
 def check_same_data(
     then: Mapping[str, Any], now: Mapping[str, Any], *, batch: int, own: bool
 ) -> None:

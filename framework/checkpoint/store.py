@@ -1,21 +1,28 @@
-"""Checkpoints on disk: arrays and JSON, checksummed, written aside and renamed."""
+"""Checkpoints on disk: written aside, synced, renamed; never loaded unless every byte is right."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from framework.checkpoint.formats import FORMAT, manifest_of_format_1, upgraded
+from framework.checkpoint.retention import Retention
 from framework.checkpoint.state import State
+from framework.checkpoint.tree import read_tree, sha256_of, sync, write_tree
 from framework.errors import UserError
 
-FORMAT = 1
-_ARRAYS, _STATE, _MANIFEST = "arrays.npz", "state.json", "manifest.json"
+MANIFEST = "manifest.json"
+
+# What reading a file can raise that somebody, or a disk, has changed.
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+
+_log = logging.getLogger("framework")
 
 
 class CheckpointStore:
@@ -23,8 +30,9 @@ class CheckpointStore:
 
         checkpoints/step-00001563/arrays.npz      every array, no pickle
                                   state.json      everything else, and where the arrays go
-                                  manifest.json   format, step, SHA-256 of both; written last
-        checkpoints/best.json                     which one is best, and by what
+                                  manifest.json   written last: format, step, the metric that it
+                                                  was judged by, a SHA-256 of each file and of
+                                                  the manifest itself
 
     Example:
         >>> store = CheckpointStore(Path("runs/a/checkpoints"))
@@ -39,72 +47,97 @@ class CheckpointStore:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def save(self, step: int, state: State) -> Path:
+    def save(
+        self,
+        step: int,
+        state: State,
+        *,
+        judged: dict[str, Any] | None = None,
+        permanent: bool = False,
+    ) -> Path:
         """Write a checkpoint whole or not at all.
 
         Args:
             step: Optimizer steps done; the name.
             state: A tree of dicts, JSON values and arrays.
+            judged: The metric, its value at this very step, and its mode: what `best` goes by.
+            permanent: Never delete it in favour of later ones.
 
         Returns:
             Its directory.
+
+        Raises:
+            OSError: It cannot be written; what was there before still is.
+            UserError: The run directory is gone, or the state holds what no file can.
         """
-        target = self.directory / f"step-{step:08d}"
+        target = self.path(step)
         aside = self.directory / f".{target.name}-{os.getpid()}"
+        self.check_directory()
         shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
         try:
-            arrays: dict[str, np.ndarray[Any, Any]] = {}
-            tree = _split(state, arrays, "")
-            with open(aside / _ARRAYS, "wb") as file:
-                plain: dict[str, Any] = {name: _plain(array) for name, array in arrays.items()}
-                np.savez(file, **plain)
-            (aside / _STATE).write_text(json.dumps(tree, indent=1))
-            sums = {name: _sha256(aside / name) for name in (_ARRAYS, _STATE)}
-            manifest = {"format": FORMAT, "step": step, "sha256": sums}
-            (aside / _MANIFEST).write_text(json.dumps(manifest, indent=1))
-            for path in (*aside.iterdir(), aside):
-                _fsync(path)
+            aside.mkdir()
+            files = write_tree(aside, state)
+            manifest = {"format": FORMAT, "step": step, "judged": judged, "permanent": permanent}
+            (aside / MANIFEST).write_text(signed(manifest | {"files": files}))
+            sync(aside / MANIFEST)
+            sync(aside)
             shutil.rmtree(target, ignore_errors=True)
             os.replace(aside, target)
-            _fsync(self.directory)
+            sync(self.directory)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
         return target
 
     def load(self, path: Path) -> State:
-        """Read a checkpoint, having checked it.
+        """Read a checkpoint, having checked every byte of it.
 
         Raises:
-            UserError: It is not there, is damaged, or is of a format this version cannot read.
+            UserError: It is not there, is damaged, or is of a format that this version cannot read.
         """
         try:
-            manifest = json.loads((path / _MANIFEST).read_text())
-            if manifest["format"] != FORMAT:
-                raise UserError(
-                    f"checkpoint format {manifest['format']} is not known to this version",
-                    where=str(path),
-                    fix=f"Use the version that wrote it; this one reads format {FORMAT}.",
-                )
-            for name, expected in manifest["sha256"].items():
-                if _sha256(path / name) != expected:
-                    raise ValueError(f"{name} does not match its checksum")
-            tree = json.loads((path / _STATE).read_text())
-            with np.load(path / _ARRAYS, allow_pickle=False) as arrays:
-                state: State = _join(tree, arrays)
-                return state
-        except (OSError, ValueError, KeyError) as error:
+            manifest = self._check(path)
+            return upgraded(read_tree(path), manifest)
+        except _DAMAGE as error:
             raise UserError(
-                f"the checkpoint cannot be read: {error}",
+                f"the checkpoint cannot be read: {_reason(error)}",
                 where=str(path),
                 fix="Choose another one: checkpoint=last, or the path of a step-… directory.",
             ) from error
 
+    def newest(self) -> Path | None:
+        """Return the newest checkpoint that is whole, saying which newer ones are not.
+
+        Returns:
+            None if there are no checkpoints at all.
+
+        Raises:
+            UserError: There are some, and none is whole; or the newest is of an unknown format.
+        """
+        damaged = []
+        for path in sorted(self.directory.glob("step-*"), reverse=True):
+            try:
+                self._check(path)
+            except _DAMAGE as error:
+                damaged.append(_reason(error))
+                _log.warning("%s is not whole: %s", path, damaged[-1])
+                continue
+            if damaged:
+                _log.warning("falling back to the newest whole checkpoint, %s", path)
+            return path
+        if damaged:
+            raise UserError(
+                f"none of the run's checkpoints is whole; of the newest, {damaged[0]}",
+                where=str(self.directory.resolve()),
+                fix="Restore one from a copy, or begin anew in another run_dir=.",
+            )
+        return None
+
     def steps(self) -> list[int]:
-        """Return the steps of all whole checkpoints, ascending."""
-        names = self.directory.glob("step-*/" + _MANIFEST)
-        return sorted(int(p.parent.name.removeprefix("step-")) for p in names)
+        """Return the steps of all checkpoints that were written to their end, ascending."""
+        names = [path.parent.name for path in self.directory.glob("step-*/" + MANIFEST)]
+        found = [name.removeprefix("step-") for name in names]
+        return sorted(int(step) for step in found if step.isdecimal())
 
     def path(self, step: int) -> Path:
         """Return the directory of a step's checkpoint."""
@@ -122,13 +155,13 @@ class CheckpointStore:
         """
         steps = self.steps()
         best = self.best()
-        if which == "last" and steps:
-            return self.path(steps[-1])
-        if which == "best" and best and best["step"] in steps:
+        if which == "last" and (newest := self.newest()):
+            return newest
+        if which == "best" and best:
             return self.path(best["step"])
         if which.isdigit() and int(which) in steps:
             return self.path(int(which))
-        if which not in ("last", "best") and (Path(which) / _MANIFEST).exists():
+        if which not in ("last", "best") and (Path(which) / MANIFEST).exists():
             return Path(which)
         run = CheckpointStore(Path(which) / "checkpoints")
         if which not in ("last", "best") and run.steps():
@@ -143,76 +176,110 @@ class CheckpointStore:
 
     def favourite(self) -> Path:
         """Return the best checkpoint, or the last where none is best."""
-        return self.find("best" if (self.best() or {}).get("step") in self.steps() else "last")
+        return self.find("best" if self.best() else "last")
 
     def best(self) -> dict[str, Any] | None:
-        """Return which checkpoint is best: its step, metric and value."""
-        try:
-            best: dict[str, Any] = json.loads((self.directory / "best.json").read_text())
-            return best
-        except (OSError, ValueError):
+        """Return which checkpoint is best: its step, metric and value.
+
+        Of several metrics that checkpoints were judged by, that of the newest counts.
+        """
+        manifests = [m for m in self._manifests() if m.get("judged")]
+        if not manifests:
             return None
+        newest = manifests[-1]["judged"]
+        alike = [m for m in manifests if m["judged"]["metric"] == newest["metric"]]
+        sign = 1 if newest["mode"] == "max" else -1
+        found = max(alike, key=lambda m: (sign * m["judged"]["value"], -m["step"]))
+        metric, value = found["judged"]["metric"], found["judged"]["value"]
+        return {"step": found["step"], "metric": metric, "value": value}
 
-    def mark_best(self, step: int, metric: str, value: float) -> None:
-        """Record that the checkpoint of `step` is the best so far."""
-        aside = self.directory / f".best-{os.getpid()}.json"
+    def values_of(self, metric: str, up_to: int) -> dict[int, float]:
+        """Return by what values of a metric checkpoints were judged, by step.
+
+        Args:
+            metric: Its full name.
+            up_to: The last step to look at.
+        """
+        judged = {m["step"]: m["judged"] for m in self._manifests() if m["judged"]}
+        return {
+            step: each["value"]
+            for step, each in judged.items()
+            if step <= up_to and each["metric"] == metric
+        }
+
+    def tidy(self, retention: Retention, step: int) -> None:
+        """Delete what need not be kept, now that the checkpoint of a step is there.
+
+        Args:
+            retention: What to keep.
+            step: Where the run stands: what lies beyond belongs to a past that was taken back.
+        """
+        manifests = {m["step"]: m for m in self._manifests()}
+        kept = retention.kept([m for m in manifests.values() if m["step"] <= step])
+        for other in manifests.keys() - kept:  # not what is damaged or of a later version
+            # Without its manifest it is no checkpoint any more, however far deleting comes.
+            (self.path(other) / MANIFEST).unlink(missing_ok=True)
+            shutil.rmtree(self.path(other), ignore_errors=True)
+
+    def check_directory(self) -> None:
+        """Make the directory if it is missing; the run's own must be there."""
         try:
-            aside.write_text(json.dumps({"step": step, "metric": metric, "value": value}))
-            _fsync(aside)
-            os.replace(aside, self.directory / "best.json")
-        finally:
-            aside.unlink(missing_ok=True)
+            self.directory.mkdir(exist_ok=True)
+        except FileNotFoundError:
+            raise UserError(
+                "the run directory is gone",
+                where=str(self.directory.parent),
+                fix="It was deleted or moved while the run wrote to it; give the same command "
+                "again once it is back, or another run_dir=.",
+            ) from None
 
-    def keep(self, steps: set[int]) -> None:
-        """Delete every checkpoint of another step."""
-        for step in set(self.steps()) - steps:
-            shutil.rmtree(self.path(step), ignore_errors=True)
+    def sweep(self) -> None:
+        """Delete what killed processes have left half-written; only for who holds the run."""
+        for aside in self.directory.glob(".step-*"):
+            shutil.rmtree(aside, ignore_errors=True)
 
+    def _check(self, path: Path) -> dict[str, Any]:
+        """Return a checkpoint's manifest, having compared every byte with it."""
+        manifest = self._manifest(path)
+        for name, expected in manifest["files"].items():
+            if sha256_of(path / name) != expected:
+                raise ValueError(f"{name} does not match its checksum")
+        return manifest
 
-def _split(tree: Any, arrays: dict[str, np.ndarray[Any, Any]], path: str) -> Any:
-    if isinstance(tree, dict):
-        return {key: _split(value, arrays, f"{path}/{key}") for key, value in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return [_split(value, arrays, f"{path}/{i}") for i, value in enumerate(tree)]
-    if isinstance(tree, (np.ndarray, np.generic)):
-        name = f"{len(arrays):05d}"
-        arrays[name] = np.asarray(tree)
-        return {"$array": name, "dtype": str(arrays[name].dtype)}
-    return tree
+    def _manifests(self) -> list[dict[str, Any]]:
+        found = []
+        for step in self.steps():
+            with suppress(*_DAMAGE, UserError):  # loading it says what is wrong
+                found.append(self._manifest(self.path(step)))
+        return found
 
-
-def _join(tree: Any, arrays: Any) -> Any:
-    if isinstance(tree, dict):
-        if "$array" in tree:
-            array = arrays[tree["$array"]]
-            return array if str(array.dtype) == tree["dtype"] else array.view(_dtype(tree["dtype"]))
-        return {key: _join(value, arrays) for key, value in tree.items()}
-    return [_join(value, arrays) for value in tree] if isinstance(tree, list) else tree
-
-
-def _plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    # NumPy's format does not know bfloat16 and its like: store the bits.
-    return array if array.dtype.kind in "biufc" else array.view(f"u{array.itemsize}")
-
-
-def _dtype(name: str) -> Any:
-    import ml_dtypes
-
-    return np.dtype(getattr(ml_dtypes, name))
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return (
-            hashlib.file_digest(file, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else hashlib.sha256(file.read()).hexdigest()
-        )
+    def _manifest(self, path: Path) -> dict[str, Any]:
+        """Return a manifest that is as it was written."""
+        text = (path / MANIFEST).read_text()
+        manifest = json.loads(text)
+        if not isinstance(manifest, dict) or "format" not in manifest:
+            raise ValueError(f"{MANIFEST} is damaged")
+        if manifest["format"] == 1:  # had no checksum of its own
+            return manifest_of_format_1(manifest, path)
+        manifest.pop("sha256", None)
+        if text != signed(manifest):
+            raise ValueError(f"{MANIFEST} does not match its checksum")
+        if manifest["format"] > FORMAT:
+            raise UserError(
+                f"checkpoint format {manifest['format']} is not known to this version",
+                where=str(path),
+                fix=f"Use the version that wrote it; this one reads formats 1 to {FORMAT}.",
+            )
+        return manifest
 
 
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def signed(manifest: dict[str, Any]) -> str:
+    """Return a manifest as text, with a checksum of its own; every format's are signed so."""
+    text = json.dumps(manifest, sort_keys=True)
+    return json.dumps(manifest | {"sha256": hashlib.sha256(text.encode()).hexdigest()}, indent=1)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{Path(str(error.filename)).name} is missing"
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)

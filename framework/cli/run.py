@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from framework.task import Task
     from framework.trainer import Trainer
 
+# A full disk, a quota, a read-only one, a place that may not be written to.
+_NO_WRITING = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM,
+}  # fmt: skip
+
 _log = logging.getLogger("framework")
 
 
@@ -92,7 +97,8 @@ def run(job: Job) -> Outcome:
             directory = _open_directory(job, mode, options)
         checkpoint = _checkpoint(job, mode, directory)
         trainer, task = _assemble(job, directory)
-        _run_mode(mode, trainer, task, checkpoint, directory)
+        weights_only = bool(job.config["weights_only"])
+        _run_mode(mode, trainer, task, checkpoint, directory, weights_only=weights_only)
         outcome.status = trainer.status
     except UserError as mistake:
         error, outcome.code, outcome.status = mistake, 2, "refused"
@@ -227,7 +233,13 @@ def _full_disk(failure: BaseException, directory: RunDir | None) -> UserError | 
     """Return what to say of a disk that takes nothing more, or None of another failure."""
     if directory is None or not isinstance(failure, OSError):
         return None
-    if failure.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
+    if failure.errno == errno.ENOENT and not directory.path.exists():
+        return UserError(
+            "the run directory is gone",
+            where=str(directory.path),
+            fix="It was deleted or moved while the run wrote to it.",
+        )
+    if failure.errno not in _NO_WRITING:
         return None
     steps = _store(directory.path).steps()
     fix = "Make room, or give another place: run_dir=<path>; with -m sweep_dir=<path>."
@@ -270,7 +282,13 @@ def _elsewhere(job: Job) -> Path | None:
 
 
 def _run_mode(
-    mode: str, trainer: Trainer, task: Task, checkpoint: str | None, directory: RunDir | None
+    mode: str,
+    trainer: Trainer,
+    task: Task,
+    checkpoint: str | None,
+    directory: RunDir | None,
+    *,
+    weights_only: bool,
 ) -> None:
     from framework.cli.assemble import blaming
 
@@ -278,8 +296,9 @@ def _run_mode(
     with blaming(f"{type(task).__name__}.build_data failed"):
         data = task.build_data()
     if mode == "fit":
-        trainer.fit(task, data, checkpoint=checkpoint)
-        if getattr(data, "test", None) is not None and trainer.config.limit_test_batches:
+        trainer.fit(task, data, checkpoint=checkpoint, weights_only=weights_only)
+        wanted = getattr(data, "test", None) is not None and trainer.config.limit_test_batches
+        if wanted and not (trainer.already_complete and _was_tested(directory)):
             trainer.test(task, data)
     elif mode == "validate":
         trainer.validate(task, data, checkpoint=checkpoint)
@@ -289,6 +308,14 @@ def _run_mode(
         predictions = trainer.predict(task, data, checkpoint=checkpoint)
         if directory:
             save_predictions(directory.path / "predictions.npz", predictions)
+
+
+def _was_tested(directory: RunDir | None) -> bool:
+    """Tell whether the result of a complete run has those of its test."""
+    from framework.result import read_metrics
+
+    metrics = read_metrics(directory.path / "result.json") if directory else {}
+    return any(name.startswith("test/") for name in metrics)
 
 
 def save_predictions(path: Path, predictions: Any) -> None:

@@ -9,25 +9,27 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from io import StringIO, TextIOWrapper
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 from framework.config import TrainerConfig
 from framework.errors import UserError
+from framework.tables import table
 
 CONFIG, OVERRIDES, LOG = "config.yaml", "overrides.yaml", "log.txt"
 
 # What may differ when a run is continued: how long, what is shown, where the data lies.
 _MAY_DIFFER = {
-    "mode", "checkpoint", "run_dir", "sweep_dir", "debug", "loggers", "data.dir",
-    "data.eval_batch_size",
+    "mode", "checkpoint", "weights_only", "resume", "resume_data", "run_dir", "sweep_dir", "debug",
+    "loggers", "callbacks.checkpoint", "data.dir", "data.eval_batch_size",
     *(
         f"trainer.{name}"
         for name in (
             "max_epochs", "max_steps", "max_time", "val_every", "log_every", "limit_val_batches",
             "limit_test_batches", "sanity_val_steps", "fast_dev_run", "device", "devices",
-            "strategy", "stop_on_nan", "log_grad_norm",
+            "strategy", "stop_on_nan", "log_grad_norm", "resume",
+            "resume_data",
             "enable_progress_bar", "enable_model_summary", "enable_checkpointing",
         )
     ),
@@ -148,6 +150,8 @@ class RunDir:
                 self._made = make_unique(path) if unique else make_dirs(path)
                 self.path = self._made[-1] if unique else path
                 self._lock()
+                for left in self.path.glob(".*-*"):  # by a process that was killed
+                    left.unlink(missing_ok=True)
                 if not (evaluating and self.continued):
                     self._write(CONFIG, to_yaml(dict(config)))
                     self._write(OVERRIDES, to_yaml(list(overrides)))
@@ -244,9 +248,10 @@ def check_run(path: Path, config: Mapping[str, Any], evaluating: bool) -> Mappin
     if path.exists() and not path.is_dir():
         raise UserError("The run directory is a file", where=str(path))
     try:
-        there = {p.name for p in path.iterdir()} if path.exists() else set()
+        names = [p.name for p in path.iterdir()] if path.exists() else []
     except OSError as error:
         raise UserError(f"Cannot read it: {error.strerror}", where=str(path)) from error
+    there = {name for name in names if not name.startswith(".")}  # what a kill may leave aside
     if there <= {LOG}:
         return None  # Empty, or another run is just beginning; the lock will tell.
     if CONFIG not in there:
@@ -268,7 +273,8 @@ def check_run(path: Path, config: Mapping[str, Any], evaluating: bool) -> Mappin
     changed = differences(old, config, _MUST_AGREE if evaluating else None)
     if changed:
         raise UserError(
-            "The run there was begun with another configuration\n" + _table(changed),
+            "The run there was begun with another configuration\n"
+            + table(["option", "begun with", "now"], changed),
             where=str(path),
             fix="Give the same values to continue it, or another run_dir= to begin anew.",
         )
@@ -295,7 +301,8 @@ def differences(
     found = []
     for name in sorted(before.keys() | after.keys()):
         section = name.partition(".")[0]
-        skipped = section not in only if only else not {section, name}.isdisjoint(_MAY_DIFFER)
+        names = {section, name, name.rpartition(".")[0]}
+        skipped = section not in only if only else not names.isdisjoint(_MAY_DIFFER)
         a, b = before.get(name, "…"), after.get(name, "…")
         if not skipped and a != b:
             found.append((name, a, b))
@@ -321,19 +328,3 @@ def flat(node: Any, prefix: str = "") -> dict[str, Any]:
     for name, value in node.items():
         found.update(flat(value, f"{prefix}.{name}" if prefix else str(name)))
     return found
-
-
-def _table(changed: Sequence[tuple[str, Any, Any]], most: int = 12) -> str:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("option", "begun with", "now", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name, old, new in changed[:most]:
-        table.add_row(name, str(old), str(new))
-    if len(changed) > most:
-        table.add_row(f"and {len(changed) - most} more", "", "")
-    console = Console(file=StringIO(), width=100)
-    console.print(table)
-    text: str = console.file.getvalue()  # type: ignore[attr-defined]
-    return "\n".join("  " + line.rstrip() for line in text.splitlines() if line.strip())

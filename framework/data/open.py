@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from framework.data.arrays import ArraySource, check_rows
+from framework.data.exact import ending, obstacle, passing
 from framework.data.source import Data, Source
 from framework.data.streams import Guard, StreamSource, from_generator, from_pydataset
 from framework.errors import UserError
@@ -21,7 +23,8 @@ def open_train(
     limit: int | float = 1.0,
     overfit: int | float = 0,
     accumulate: int = 1,
-    held: dict[int, tf.Tensor] | None = None,
+    restart: bool = False,
+    held: dict[int, Any] | None = None,
 ) -> Source:
     """Open the training set, shuffled and augmented.
 
@@ -31,7 +34,9 @@ def open_train(
         limit: Batches of an epoch: a count or a fraction.
         overfit: If not 0: use only these first batches, unshuffled.
         accumulate: Batches that are put into one.
-        held: Tensors made of arrays so far, so that no array is put on the device twice.
+        restart: A stream that is continued in mid-epoch begins anew instead.
+        held: What was made of the sets so far, by their id: no array is put on the device twice,
+            and no stream is counted twice.
 
     Raises:
         UserError: There is none, or it is of no known kind.
@@ -52,6 +57,7 @@ def open_train(
         limit=overfit or limit,
         accumulate=accumulate,
         train=True,
+        restart=restart,
         held=held,
     )
 
@@ -62,7 +68,7 @@ def open_eval(
     *,
     seed: int,
     limit: int | float = 1.0,
-    held: dict[int, tf.Tensor] | None = None,
+    held: dict[int, Any] | None = None,
 ) -> dict[str, Source]:
     """Open the sets of an evaluation, by name; a single one is called "".
 
@@ -108,7 +114,8 @@ def _open(
     large: bool = False,
     shuffle: bool = False,
     train: bool = False,
-    held: dict[int, tf.Tensor] | None = None,
+    restart: bool = False,
+    held: dict[int, Any] | None = None,
 ) -> Source:
     common: dict[str, Any] = {
         "map": data.map,
@@ -126,12 +133,17 @@ def _open(
         )
     if isinstance(given, Source):
         return given
+    held = {} if held is None else held
     if isinstance(given, tf.data.Dataset):
-        return StreamSource(given, **common)
+        if train:
+            before_epoch = held.setdefault(id(given), passing(given))
+            common |= {"before_epoch": before_epoch, "obstacle": obstacle(given)}
+        return StreamSource(given, restart=restart, **common)
     if isinstance(given, keras.utils.PyDataset):
         guard = Guard(f"the {name} PyDataset", name)
-        dataset = from_pydataset(given, guard)
-        return StreamSource(dataset, on_epoch_end=given.on_epoch_end, guard=guard, **common)
+        before_epoch = held.setdefault(id(given), ending(given.on_epoch_end, guard.blaming))
+        common |= {"before_epoch": before_epoch, "restart": restart, "guard": guard}
+        return StreamSource(from_pydataset(given, guard), **common)
     if isinstance(given, Iterator):
         raise UserError(
             f"the {name} set is an iterator, which can be read only once",
@@ -140,7 +152,9 @@ def _open(
         )
     if callable(given):
         guard = Guard(f"the {name} generator", name)
-        return StreamSource(from_generator(given, guard), guard=guard, **common)
+        made = _Generator(given)
+        common |= {"before_epoch": made.before_epoch, "obstacle": made.obstacle, "guard": guard}
+        return StreamSource(from_generator(made, guard), restart=restart, **common)
     part = None
     if data.val_fraction and name in ("train", "val"):
         part = _split(check_rows(given, "train"), data.val_fraction, name)
@@ -172,3 +186,29 @@ def _is_several(sets: Any, train: Any) -> bool:
         return False  # one set, whose batches are dicts like those of the training set
     kinds = (tuple, list, Mapping, Source, tf.data.Dataset, keras.utils.PyDataset)
     return all(isinstance(each, kinds) or callable(each) for each in sets.values())
+
+
+class _Generator:
+    """A generator function, called with the epoch if it takes one."""
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self._make, self._epoch = make, 0
+        try:
+            parameters = inspect.signature(make).parameters.values()
+        except (TypeError, ValueError):  # some that are not written in Python
+            parameters = {}.values()
+        self._takes_epoch = any(
+            p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+            for p in parameters
+        )
+        self.obstacle = (
+            None
+            if self._takes_epoch
+            else "it is a generator function without an argument, whose state is out of reach"
+        )
+
+    def __call__(self) -> Any:
+        return self._make(self._epoch) if self._takes_epoch else self._make()
+
+    def before_epoch(self, epoch: int) -> None:
+        self._epoch = epoch

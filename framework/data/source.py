@@ -21,7 +21,8 @@ class Data:
 
     Each set is one of: NumPy arrays or tensors, in any nest, such as `(x, y)` or
     `{"image": x, "label": y}`; a `tf.data.Dataset` of batches; a `keras.utils.PyDataset`; a
-    function without arguments that returns an iterator of batches. Arrays are held once, as they
+    function that returns an iterator of batches; if it takes an argument, that is the number of
+    the epoch, from 0. Arrays are held once, as they
     are stored, and batches are gathered from them inside the compiled loop, shuffled by a
     stateless permutation of (seed, epoch): any batch can be had at once, so that a run continues
     in mid-epoch at no cost. The other kinds bring their own batches and their own order.
@@ -106,10 +107,12 @@ class Source(abc.ABC):
     Attributes:
         steps: Batches in an epoch, or None while that is unknown.
         micro_rows: Take a batch's gradient in pieces of so many rows. None: as a whole.
+        obstacle: Why a run cannot be continued on it exactly. None: it can.
     """
 
     steps: int | None
     micro_rows: int | None = None
+    obstacle: str | None = None
 
     @abc.abstractmethod
     def cursor(self, epoch: int, start: int) -> Any:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from framework.data.exact import BeforeEpoch
 from framework.data.source import Source, batch_rows, limited
 from framework.engine.build import describe, user_code
 from framework.errors import UserError
@@ -90,8 +91,7 @@ class Guard:
 class StreamSource(Source):
     """Batches in the order that a `tf.data.Dataset` gives them.
 
-    It continues in mid-epoch by skipping; the same batches come again only if the dataset itself
-    gives them in the same order.
+    It continues in mid-epoch by reading up to there, without training.
 
     Example:
         >>> StreamSource(tf.data.Dataset.range(10).batch(4)).steps
@@ -105,7 +105,9 @@ class StreamSource(Source):
         limit: Batches of an epoch: a count or a fraction. Default: all.
         accumulate: Put so many batches into one, whose gradient is taken a batch at a time.
         name: What to call it in messages: `train`, `val`, …
-        on_epoch_end: Called before each epoch but the first.
+        before_epoch: Called with the number of an epoch before it is read.
+        obstacle: Why it cannot be continued exactly, if so.
+        restart: Begin anew where it would have to be continued in mid-epoch.
         guard: Of the user's code that the dataset calls.
     """
 
@@ -119,7 +121,9 @@ class StreamSource(Source):
         limit: int | float = 1.0,
         accumulate: int = 1,
         name: str = "data",
-        on_epoch_end: Callable[[], None] | None = None,
+        before_epoch: BeforeEpoch = lambda epoch: None,
+        obstacle: str | None = None,
+        restart: bool = False,
         guard: Guard | None = None,
     ) -> None:
         self._guard = guard or Guard(f"the {name} set", name)
@@ -132,22 +136,44 @@ class StreamSource(Source):
         self.steps = _length(dataset)
         if self.steps == 0:
             raise UserError(f"the {name} set has no batches", where=f"data.{name}")
-        self._dataset, self._on_epoch_end = dataset, on_epoch_end
+        self._dataset, self._before_epoch, self._restart = dataset, before_epoch, restart
+        self.obstacle = obstacle
         self._map, self._augment, self._seed = map, augment, seed
         self._epoch, self._next, self._iterator = -1, 0, None
         # What the compiled loop reads of it, so that every epoch augments with draws of its own.
         self._epoch_in_graph = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")
 
     def cursor(self, epoch: int, start: int) -> Any:
-        """Return the running iterator if it stands at `start`, else a new one put there."""
-        if (epoch, start) != (self._epoch, self._next):
-            if self._on_epoch_end and 0 <= self._epoch < epoch:
-                with self._guard.blaming():
-                    self._on_epoch_end()
-            self._iterator = iter(self._dataset.skip(start) if start else self._dataset)
-            self._epoch, self._next = epoch, start
+        """Return an iterator that stands at `start`: the running one, where that is possible."""
+        if epoch != self._epoch or start < self._next:
+            self._before_epoch(epoch)
+            self._iterator = iter(self._dataset)
+            self._epoch, self._next = epoch, 0
             self._epoch_in_graph.assign(epoch)
+        if self._next < start and not self._restart:
+            self._read_past(start - self._next)
+        self._next = start
         return self._iterator
+
+    def _read_past(self, batches: int) -> None:
+        def read(iterator: Any, count: tf.Tensor) -> Any:
+            def body(i: tf.Tensor) -> tf.Tensor:
+                with tf.control_dependencies(tf.nest.flatten(iterator.get_next())):
+                    return i + 1
+
+            return tf.while_loop(lambda i: i < count, body, [tf.constant(0, tf.int64)])
+
+        try:
+            with self.reading():
+                run = tf.function(read, autograph=False)
+                run(self._iterator, tf.constant(batches, tf.int64))
+        except tf.errors.OutOfRangeError:
+            raise UserError(
+                f"the run is to go on after batch {self._next + batches:,} of an epoch, and the "
+                "data end sooner",
+                where=self._guard.where,
+                fix="Continue with the same data, or begin anew in another run_dir.",
+            ) from None
 
     def moved(self, stop: int) -> None:
         """Note where the iterator stands after a stretch."""
@@ -264,7 +290,12 @@ def from_pydataset(source: keras.utils.PyDataset, guard: Guard) -> tf.data.Datas
 
 
 def from_generator(make: Callable[[], Iterable[Any]], guard: Guard) -> tf.data.Dataset:
-    """Read what a generator function yields, calling it anew for every epoch."""
+    """Read what a generator function yields, calling it anew for every epoch.
+
+    Args:
+        make: It takes nothing; what it does with the epoch is the caller's concern.
+        guard: Names it, should it fail.
+    """
     with guard.blaming():
         first = next(_iterator(make, guard), _END)
         if first is _END:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src.backend.common import global_state
 from keras.src.losses import loss as keras_loss
 
 from framework.engine.logged import as_dtype
@@ -16,6 +17,7 @@ from framework.engine.replicas import Replicas, Step, plain, take_rows
 from framework.errors import UserError
 
 _SEEDS = "seed_generator_state"
+_GLOBAL_SEEDS = "global_seed_generator"
 _FOLD = 0x9E3779B1  # odd, so that no two of 2**32 devices share a seed
 
 
@@ -55,8 +57,11 @@ class MirroredReplicas(Replicas):
 
         def on_all(read: Any, before: Any, index: Any, examples: Any, _: Any) -> Any:
             batch, rows, _ = read(index)
+            seeds = global_state.get_global_attribute(_GLOBAL_SEEDS)
 
             def on_one(part: Any) -> None:
+                # Keras keeps it for each thread, and devices are traced in threads of their own.
+                global_state.set_global_attribute(_GLOBAL_SEEDS, seeds)
                 first, last = self._bounds(_own_number(), rows)
                 zero, go_on = tf.zeros((), tf.int64), tf.constant(True)
                 step(lambda _: (part, last - first, rows), before, index, zero, go_on)
@@ -153,17 +158,22 @@ class MirroredReplicas(Replicas):
         optimizer._all_reduce_sum_gradients = list
         return optimizer
 
-    def diversify(self, models: Mapping[str, keras.Model]) -> None:
+    def diversify(self, variables: Iterable[Any]) -> None:
         """Give each device seeds of its own for dropout and the like; the first keeps its own."""
-        for model in models.values():
-            for variable in model.variables:
-                if not variable.path.endswith(_SEEDS):
-                    continue
-                seed = variable.numpy()
-                for number, copy in enumerate(variable.value.values, self._first_number):
-                    own = seed.copy()
-                    own[0] = (int(seed[0]) + number * _FOLD) % 2**32
-                    copy.assign(own)
+        for variable in variables:
+            if not getattr(variable, "path", "").endswith(_SEEDS):
+                continue
+            if not hasattr(variable.value, "values"):
+                raise UserError(
+                    f"a keras.random.SeedGenerator is on one device, not on all {self.count}",
+                    where=variable.path,
+                    fix="Make it in build_model, not before.",
+                )
+            seed = variable.numpy()
+            for number, copy in enumerate(variable.value.values, self._first_number):
+                own = seed.copy()
+                own[0] = (int(seed[0]) + number * _FOLD) % 2**32
+                copy.assign(own)
 
     def _bounds(self, number: Any, rows: Any) -> tuple[Any, Any]:
         return rows * number // self.count, rows * (number + 1) // self.count

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -137,7 +137,7 @@ class Replicas:
         """Return an optimizer with variables on every device, which takes reduced gradients."""
         return optimizer
 
-    def diversify(self, models: Mapping[str, keras.Model]) -> None:
+    def diversify(self, variables: Iterable[Any]) -> None:
         """Give each device seeds of its own for dropout and the like; the first keeps its own."""
 
 

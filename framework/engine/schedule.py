@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from framework.engine.every import Every
 
@@ -27,6 +27,15 @@ class Timer:
     def __init__(self, every: Every | None, clock: Callable[[], float] = time.monotonic) -> None:
         self.every, self._clock = every, clock
         self._last = clock()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the moment last came, or since the beginning."""
+        return self._clock() - self._last
+
+    @elapsed.setter
+    def elapsed(self, seconds: float) -> None:
+        self._last = self._clock() - seconds
 
     def next_step(
         self, step: int, steps_per_epoch: int | None, epoch: tuple[int, int] | None = None
@@ -56,13 +65,50 @@ class Timer:
             return False
         seconds = self.every.seconds
         if seconds is not None:
-            if self._clock() - self._last < seconds:
+            if self.elapsed < seconds:
                 return False
             self._last = self._clock()
             return True
         if self.every.unit == "ep" and steps_per_epoch is None:
             return epoch_ends and epochs % int(self.every.count) == 0
         return self.next_step(step - 1, steps_per_epoch, epoch) == step
+
+
+class Timers:
+    """The timers of all listeners, by name.
+
+    Example:
+        >>> timers = Timers({"log": Every("50st"), "val": Every("10min")}, time.monotonic)
+        >>> list(timers.state())
+        ['val']
+
+    Args:
+        every: When each of them wants the host.
+        clock: Returns seconds.
+    """
+
+    def __init__(
+        self, every: Mapping[str, Every | None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._timers = {name: Timer(each, clock) for name, each in every.items()}
+
+    def __getitem__(self, name: str) -> Timer:
+        return self._timers[name]
+
+    def all(self) -> list[Timer]:
+        """Return them all."""
+        return list(self._timers.values())
+
+    def state(self) -> dict[str, float]:
+        """Return how long ago those came that go by time; the others know it from the step."""
+        timers = self._timers.items()
+        return {k: t.elapsed for k, t in timers if t.every and t.every.seconds is not None}
+
+    def load_state(self, state: Mapping[str, float]) -> None:
+        """Take back what `state` returned; timers that it does not know begin anew."""
+        for name, timer in self._timers.items():
+            if name in state:
+                timer.elapsed = state[name]
 
 
 class Schedule:

@@ -10,7 +10,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from framework.checkpoint.state import State, load_variables, variables_state
+from framework.checkpoint.state import (
+    LOADED,
+    State,
+    load_fitting,
+    load_variables,
+    variables_state,
+)
 from framework.config import TrainerConfig
 from framework.data.arrays import ArraySource
 from framework.data.open import open_eval, open_train
@@ -24,11 +30,15 @@ from framework.engine.precision import LossScale
 from framework.engine.replicas import Replicas
 from framework.engine.step import Engine
 from framework.engine.update import Update
-from framework.engine.variables import task_followers
+from framework.engine.variables import global_seed, held_variables, task_followers
 from framework.errors import UserError
+from framework.tables import table
 
 if TYPE_CHECKING:
     from framework.task import Task
+
+
+_FITTING = ("variable", "outcome")
 
 
 class Setup:
@@ -62,7 +72,7 @@ class Setup:
                 where="trainer.accumulate",
                 fix="Add up losses in train_step, or give larger batches: data.batch_size=128.",
             )
-        held: dict[int, tf.Tensor] = {}
+        held: dict[int, Any] = {}
         train = {
             batches: open_train(
                 data,
@@ -70,6 +80,7 @@ class Setup:
                 limit=config.limit_train_batches,
                 overfit=config.overfit_batches,
                 accumulate=batches,
+                restart=config.resume_data == "restart",
                 held=held,
             )
             for batches in sorted(set(config.accumulate_by_epoch.values()))
@@ -117,17 +128,19 @@ class Setup:
                 where=f"trainer.precision={config.precision}",
                 fix=f"Give precision={task.built_for!r}, or make the task anew.",
             )
+        # On several devices it cannot be made while a step is traced.
+        global_seed(make=self.replicas.count > 1)
         if not is_built(task.model):
             with user_code("Data.map or Data.augment"):
                 spec = next(iter(sources.values())).spec()
             self._build(spec, step)
         self._check_placed(models_of(task.model))
-        self.replicas.diversify(models_of(task.model))
         self.averages = task_followers(task)
         # A task that optimises by hand may also do so inside an evaluation.
         if step == "train_step" or (step == "eval_step" and not task.automatic_optimization):
             self.update = self._make_update()
             self.update.averages = self.averages
+        self._diversify()
         engine = task._engine = Engine(
             task,
             train=train,
@@ -172,10 +185,17 @@ class Setup:
 
         A task that optimises by hand needs those too.
         """
+        self._load(state)
+        self._diversify()
+
+    def _load(self, state: State) -> None:
         for name, model in models_of(self.task.model).items():
             load_variables(model.variables, state["models"].get(name, {}), f"model {name!r}")
-        self.replicas.diversify(models_of(self.task.model))
         self._load_own(state["task"])
+        for name, variable in self._held().items():
+            value = state["held"].get(name)
+            if value is not None and np.shape(value) == tuple(variable.shape):
+                variable.assign(value)
         for name, average in self.averages.items():
             if name in state["averages"]:
                 average.load_state(state["averages"][name])
@@ -195,11 +215,57 @@ class Setup:
             "averages": {name: average.state() for name, average in self.averages.items()},
             "optimizers": self.update.optimizers.state() if self.update else {},
             "loss_scale": self.loss_scale.state() if self.loss_scale else {},
+            "held": {k: np.asarray(v.numpy()) for k, v in self._held().items()},
+            "seed": {} if global_seed() is None else {"state": global_seed().numpy()},
         }
 
     def load_state(self, state: State) -> None:
         """Take back what `state` returned."""
-        self.load_weights(state)
+        self._load(state)
+        if state["seed"]:
+            global_seed(make=True).assign(state["seed"]["state"])
+        self._diversify()
+
+    def load_fitting(self, state: State) -> list[tuple[str, str]]:
+        """Take over the weights of models whose name and shape are the same, and nothing else.
+
+        Returns:
+            What became of each: (variable, `loaded` or why not), those of the checkpoint that
+            found no place at the end.
+
+        Raises:
+            UserError: None of them fits.
+        """
+        report: list[tuple[str, str]] = []
+        for name, model in models_of(self.task.model).items():
+            report += load_fitting(model.variables, state["models"].get(name, {}), name)
+        if not any(outcome == LOADED for _, outcome in report):
+            raise UserError(
+                "no weight of the checkpoint fits the model\n" + table(_FITTING, report),
+                where="weights_only=true",
+                fix="Give the layers the names that they had, or another checkpoint=.",
+            )
+        self._diversify()
+        return report
+
+    def _diversify(self) -> None:
+        seeds = [v for model in models_of(self.task.model).values() for v in model.variables]
+        seeds += self._held().values()
+        seeds += [] if global_seed() is None else [global_seed()]
+        self.replicas.diversify(seeds)
+
+    def _held(self) -> dict[str, Any]:
+        """Return the variables of what the task holds beside its models."""
+        models = [
+            *models_of(self.task.model).values(),
+            *(copy for _, copy, _ in self.task.followers),
+        ]
+        optimizers = [] if self.update is None else list(self.update.optimizers)
+        known = [v for model in models for v in model.variables]
+        known += [v for each in optimizers for v in each.optimizer.variables]
+        known += self.task.state_variables.values()
+        updated = [v for each in optimizers for v in each.owned]
+        return held_variables(self.task, known, updated)
 
     def _on_all_devices(self, metrics: Any) -> Any:
         """Make the configured Keras metrics again where each device needs variables of its own."""

@@ -86,9 +86,9 @@ class Tuner:
         """
         self._kept, variant = kept, self._config.engine
         if variant == "auto" and kept is not None:
-            variant, self.report = kept, {"source": "continued"}
-        elif variant != "auto":
-            self.report = {}
+            variant = kept
+        if variant != "auto":
+            pass  # nothing is to be chosen
         elif reason := self._nothing_to_choose():
             variant, self.report = "graph", {"source": reason}
         else:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.backend.common import global_state
+from keras.src.random.seed_generator import global_seed_generator
 
 from framework.engine.averaging import Average, averaged_variables
 from framework.errors import UserError
@@ -46,6 +50,56 @@ def state_variable(task: str, name: str, initial: Any, *, trainable: bool) -> ke
             autocast=False,
             name=name,
         )
+
+
+def held_variables(task: Task, known: Iterable[Any], updated: Iterable[Any]) -> dict[str, Any]:
+    """Return the variables of what a task holds beside its models: seeds, statistics, metrics.
+
+    A layer's weight that no optimizer updates does not change, and is left out: a teacher's, say.
+
+    Args:
+        task: Its attributes are searched, lists and dicts in them too.
+        known: Variables that are accounted for elsewhere.
+        updated: Weights that optimizers update.
+
+    Returns:
+        By the attribute's name and the variable's number in it.
+    """
+    seen, changing = {id(v) for v in known}, {id(v) for v in updated}
+    found: dict[str, Any] = {}
+
+    def search(value: Any, name: str) -> None:
+        if isinstance(value, (list, tuple)):
+            for i, each in enumerate(value):
+                search(each, f"{name}/{i}")
+        elif isinstance(value, dict):
+            for key, each in value.items():
+                search(each, f"{name}/{key}")
+        else:
+            for i, variable in enumerate(_variables_of(value)):
+                of_layer = isinstance(value, keras.Layer) and variable.trainable
+                fixed = of_layer and id(variable) not in changing
+                if id(variable) not in seen and not fixed:
+                    seen.add(id(variable))
+                    found[f"{name}/{i}"] = variable
+
+    for name, value in vars(task).items():
+        if name not in _NOT_SEARCHED:
+            search(value, name)
+    return found
+
+
+_NOT_SEARCHED = ("trainer", "model", "_engine", "_averages", "_followers", "_state_variables")
+
+
+def _variables_of(value: Any) -> Sequence[Any]:
+    if isinstance(value, (keras.Variable, tf.Variable)):
+        return [value]
+    if isinstance(value, (keras.random.SeedGenerator, tf.random.Generator)):
+        return [value.state]
+    if isinstance(value, (keras.Layer, keras.Metric, keras.Optimizer, tf.Module)):
+        return list(value.variables)
+    return ()
 
 
 def clone(model: Any, decay: float, copy: Any, where: str) -> keras.Model:
@@ -96,3 +150,17 @@ def task_followers(task: Task) -> dict[str, Average]:
         if name not in task.averages:
             task.averages[name] = follow(model, copy, decay)
     return dict(task.averages)
+
+
+def global_seed(make: bool = False) -> Any:
+    """Return the variable behind random operations of Keras that were given no seed.
+
+    Args:
+        make: Make it if there is none yet. Otherwise None is returned.
+    """
+    found = global_state.get_global_attribute("global_seed_generator")
+    if found is None and make:
+        drawn = random.getstate()  # layers that are built later draw their seeds from it
+        found = global_seed_generator()
+        random.setstate(drawn)
+    return None if found is None else found.state

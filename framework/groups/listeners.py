@@ -21,6 +21,19 @@ class EarlyStoppingConfig:
 
 
 @dataclass
+class CheckpointConfig:
+    """When checkpoints are saved, which is best, and how many are kept."""
+
+    _target_: str = "framework.callbacks.checkpoint.Checkpoint"
+    monitor: Optional[str] = None
+    mode: str = "auto"
+    save_every: Optional[str] = "1ep"
+    keep_last: int = 1
+    keep_best: int = 1
+    keep_every: Optional[str] = None
+
+
+@dataclass
 class EMAConfig:
     """An exponential moving average of the weights, evaluated in their place."""
 
@@ -88,6 +101,7 @@ class TensorBoardLoggerConfig:
 
 
 CALLBACKS: dict[str, Any] = {
+    "checkpoint": CheckpointConfig,
     "early_stopping": EarlyStoppingConfig,
     "ema": EMAConfig,
     "swa": SWAConfig,

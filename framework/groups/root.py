@@ -86,12 +86,17 @@ class RunConfig:
     hydra: Any = field(default_factory=_hydra)
     mode: str = option("fit", "fit (train, validate, then test), validate, test or predict.")
     checkpoint: Optional[str] = option(None, "Start from best, last, or a checkpoint's path.")
+    weights_only: bool = option(False, "Take only weights from checkpoint=, where they fit.")
     run_dir: Optional[str] = option(None, "Where the run goes; null: runs/<task>/<time>-<random>.")
     sweep_dir: Optional[str] = option(None, "The same for -m; null: runs/sweep-<time>-<random>.")
+    resume: str = option("auto", "What of a run in run_dir: auto (continue), must, or never.")
+    resume_data: str = option("exact", "exact, or restart: accept data that begin anew.")
     seed: int = option(0, "Seed of weights, shuffling, dropout and augmentation.")
     debug: bool = option(False, "Show tracebacks; -v for short.")
     trainer: TrainerOptions = field(  # type: ignore[valid-type]
-        default_factory=lambda: TrainerOptions(seed="${seed}")
+        default_factory=lambda: TrainerOptions(
+            seed="${seed}", resume="${resume}", resume_data="${resume_data}"
+        )
     )
     data: Any = None
     model: Any = None

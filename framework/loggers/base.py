@@ -43,5 +43,15 @@ class Logger:
             step: Optimizer steps done.
         """
 
+    def forget(self, stage: str) -> None:
+        """Drop what an earlier run has logged of a stage that is about to be measured again.
+
+        A test is of the end of a run; of one that was stopped, tested and continued, only the
+        last counts.
+
+        Args:
+            stage: `test`.
+        """
+
     def close(self) -> None:
         """Write out everything and let go of the files."""

@@ -66,7 +66,23 @@ class CSVLogger(Logger):
         self._path = Path(run_dir) / self.filename
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._columns, rows = _read(self._path)
-        self._rewrite(row for row in rows if step is None or int(row["step"]) <= step)
+        logged = list(rows)
+        kept = [row for row in logged if step is None or int(row["step"]) <= step]
+        if len(kept) < len(logged):  # what was only seen past `step` was never seen
+            seen = {name for row in kept for name in row} | set(_KEYS)
+            self._columns = [name for name in self._columns if name in seen]
+        self._rewrite(kept)
+
+    def forget(self, stage: str) -> None:
+        """Drop the values, rows and columns that are of a stage alone."""
+        if self._file is None:
+            raise RuntimeError(f"{self.filename} is not open")
+        self._close_row()
+        _, rows = _read(self._path)
+        of_stage = {name for name in self._columns if name.startswith(f"{stage}/")}
+        kept = [{k: v for k, v in row.items() if k not in of_stage} for row in rows]
+        self._columns = [name for name in self._columns if name not in of_stage]
+        self._rewrite(row for row in kept if len(row) > len(_KEYS))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int, epoch: int) -> None:
         """Record values by name at `step`; see the class for where they go."""

@@ -63,6 +63,8 @@ class TensorBoardLogger(Logger):
         self.close()
         self._dir, self._step = Path(run_dir) / self.dirname, step
         self._last.clear()
+        for left in self._dir.glob("*/*.tmp"):  # by a process that was killed
+            left.unlink()
         for stage in STAGES:
             for path in sorted((self._dir / stage).glob("events.out.tfevents.*")):
                 for event in _drop_later_events(path, step):
@@ -114,6 +116,17 @@ class TensorBoardLogger(Logger):
         about = metadata.create_summary_metadata(display_name=None, description=None)
         stage, tag = _place(name)
         self._write(stage, {tag: shown}, step, about)
+
+    def forget(self, stage: str) -> None:
+        """Remove the run of a stage; one of TensorBoard's reads it anew."""
+        if self._dir is None:
+            raise RuntimeError("TensorBoardLogger is not open")
+        if stage in self._writers:
+            self._writers.pop(stage).close()
+        for path in (self._dir / stage).glob("events.out.tfevents.*"):
+            path.unlink()
+        for at in [at for at in self._last if at[0] == stage]:
+            del self._last[at]
 
     def close(self) -> None:
         """Close the event files. Closing twice is fine."""

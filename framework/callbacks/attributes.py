@@ -1,0 +1,99 @@
+"""The attributes of an object that change, as a state."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from framework.checkpoint.held import NotHeld, hold, release, same
+
+_log = logging.getLogger("framework")
+
+
+class Attributes:
+    """Keeps those attributes of an object that have changed since it was made.
+
+    What has not changed is an option of its constructor, or is made again by it, so that another
+    value given when a run goes on counts. One that changes but cannot be kept is warned about.
+
+    Example:
+        >>> attributes = Attributes(stopping)
+        >>> stopping.wait += 1
+        >>> attributes.state()
+        {'wait': 1}
+
+    Args:
+        owner: The object.
+        apart: Names of attributes that are not its own.
+
+    Attributes:
+        made: Those that it was made with, held.
+    """
+
+    def __init__(self, owner: Any, apart: Collection[str] = ()) -> None:
+        self._owner, self._apart = owner, apart
+        self._objects = dict(vars(owner))
+        self._changed: set[str] = set()
+        self._warned: set[str] = set()
+        self.made = self._begun = self._held()
+
+    def begin(self) -> None:
+        """Note what the attributes are when a run begins: so they will be when it goes on."""
+        self._begun = self._held()
+
+    def state(self) -> dict[str, Any]:
+        """Return the attributes that have changed, or ever had when this was called."""
+        now = self._held()
+        for name, value in now.items():
+            # Of both: the constructor and the beginning of a run will be gone through again.
+            if not all(
+                name in past and same(past[name], value) for past in (self.made, self._begun)
+            ):
+                self._changed.add(name)
+        return {name: now[name] for name in sorted(self._changed) if name in now}
+
+    def rewind(self, state: Mapping[str, Any]) -> None:
+        """Undo the changes of an earlier run in attributes that are not in a state."""
+        for name in self._changed - state.keys():
+            if name in self.made:
+                self._set(name, self.made[name])
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` returned."""
+        for name, value in state.items():
+            self._set(name, value)
+        self._changed |= state.keys()
+
+    def _held(self) -> dict[str, Any]:
+        held = {}
+        for name, value in vars(self._owner).items():
+            if name in self._apart:
+                continue
+            try:
+                # A defaultdict or a Counter is filled anew, so that it need not be made.
+                held[name] = hold(dict(value) if isinstance(value, dict) else value)
+            except NotHeld as error:
+                self._warn(name, value, error)
+        return held
+
+    def _set(self, name: str, held: Any) -> None:
+        value, present = release(held), getattr(self._owner, name, None)
+        if isinstance(value, dict) and isinstance(present, dict) and type(present) is not dict:
+            present.clear()
+            present.update(value)
+        else:
+            setattr(self._owner, name, value)
+
+    def _warn(self, name: str, value: Any, error: NotHeld) -> None:
+        of = type(self._owner)
+        constant = callable(value) or value is self._objects.get(name)
+        if of.__module__.startswith("keras.") or name in self._warned:
+            return  # Keras's own make such anew: the writer of a CSVLogger
+        if constant and not isinstance(value, Collection):
+            return
+        self._warned.add(name)
+        _log.warning(
+            "%s.%s holds %s, which no checkpoint can: a run that goes on begins without it",
+            of.__name__, name, error,
+        )  # fmt: skip

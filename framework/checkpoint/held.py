@@ -1,0 +1,99 @@
+"""Python values as part of a state, which come back as what they were.
+
+A checkpoint knows JSON values, arrays, lists and dicts with keys of text. `hold` writes everything
+else in terms of these, so that tuples, NumPy scalars and keys of other types survive.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+_ROWS: dict[str, Callable[[list[Any]], Any]] = {
+    "tuple": tuple,
+    "set": set,
+    "frozenset": frozenset,
+    "bytes": bytes,
+    "complex": lambda parts: complex(*parts),
+}
+
+
+class NotHeld(TypeError):
+    """A value that no checkpoint can hold."""
+
+
+def hold(value: Any) -> Any:
+    """Return a copy of a value in terms of what a checkpoint can hold.
+
+    Example:
+        >>> hold({1: (2, 3)})
+        {'kind': 'dict', 'keys': [1], 'values': [{'kind': 'tuple', 'items': [2, 3]}]}
+        >>> release(hold({1: (2, 3)}))
+        {1: (2, 3)}
+
+    Args:
+        value: A number, text, bytes, bool or None, a NumPy array or scalar; or a list, tuple, set,
+            deque or dict of these. Of exactly these types: of a subclass not everything would
+            come back.
+
+    Returns:
+        What `release` makes the value of again.
+
+    Raises:
+        NotHeld: It is something else.
+    """
+    kind = type(value)
+    if value is None or kind in (bool, int, float, str):
+        return value
+    if kind is np.ndarray or isinstance(value, np.generic):
+        array = np.array(value)
+        if array.dtype.kind not in "biufcSU" and not hasattr(ml_dtypes, array.dtype.name):
+            raise NotHeld(f"an array of {array.dtype}")
+        return array if kind is np.ndarray else {"kind": "scalar", "value": array}
+    if kind is list:
+        return [hold(each) for each in value]
+    if kind is dict:
+        keys, values = hold(list(value)), hold(list(value.values()))
+        return {"kind": "dict", "keys": keys, "values": values}
+    if kind is deque:
+        return {"kind": "deque", "items": hold(list(value)), "most": value.maxlen}
+    if kind.__name__ in _ROWS and kind.__module__ == "builtins":
+        items = [value.real, value.imag] if kind is complex else list(value)
+        return {"kind": kind.__name__, "items": hold(items)}
+    raise NotHeld(f"a {kind.__name__}")
+
+
+def release(held: Any) -> Any:
+    """Return the value that `hold` was given."""
+    if isinstance(held, list):
+        return [release(each) for each in held]
+    if not isinstance(held, dict):
+        return held
+    kind = held["kind"]
+    if kind == "scalar":
+        return held["value"][()]
+    if kind == "dict":
+        return dict(zip(release(held["keys"]), release(held["values"]), strict=True))
+    items = release(held["items"])
+    return deque(items, held["most"]) if kind == "deque" else _ROWS[kind](items)
+
+
+def same(left: Any, right: Any) -> bool:
+    """Tell whether two held values are equal in type and in every bit; NaN equals NaN."""
+    if type(left) is not type(right):
+        return False
+    if isinstance(left, np.ndarray):
+        alike = (left.dtype, left.shape) == (right.dtype, right.shape)
+        return alike and left.tobytes() == right.tobytes()
+    if isinstance(left, list):
+        return len(left) == len(right) and all(map(same, left, right))
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(left[k], right[k]) for k in left)
+    if isinstance(left, float) and math.isnan(left):
+        return math.isnan(right)
+    return bool(left == right)

@@ -1,0 +1,151 @@
+"""A state as files: its arrays in one `.npz` without pickle, everything else as JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import ml_dtypes
+import numpy as np
+
+from framework.checkpoint.state import State
+from framework.errors import UserError
+
+_MARK = "$array"  # stands for an array in the JSON
+ARRAYS, TREE = "arrays.npz", "state.json"
+
+
+def write_tree(directory: Path, state: State) -> dict[str, str]:
+    """Write a state below a directory, synced to the disk.
+
+    Example:
+        >>> sums = write_tree(Path("aside"), {"weights": np.zeros(3), "epoch": 1})
+        >>> sorted(sums)
+        ['arrays.npz', 'state.json']
+
+    Args:
+        directory: It exists.
+        state: A tree of dicts, lists, JSON values and arrays.
+
+    Returns:
+        The SHA-256 of each file by its name, of what was written, not of what the disk made of it.
+
+    Raises:
+        UserError: Something in it is none of these.
+    """
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    tree = _split(state, arrays)
+    sums = {}
+    with _Hashed(directory / ARRAYS) as file:
+        plain: dict[str, Any] = {name: _plain(array) for name, array in arrays.items()}
+        np.savez(file, **plain)
+        sums[ARRAYS] = file.sha256()
+    with _Hashed(directory / TREE) as file:
+        file.write(json.dumps(tree, indent=1).encode())
+        sums[TREE] = file.sha256()
+    return sums
+
+
+def read_tree(directory: Path) -> State:
+    """Read what `write_tree` has written; the caller has checked the files."""
+    tree = json.loads((directory / TREE).read_text())
+    with np.load(directory / ARRAYS, allow_pickle=False) as arrays:
+        state: State = _join(tree, arrays)
+    return state
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(2**20):
+            found.update(piece)
+    return found.hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Have a file, or the entries of a directory, written through to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class _Hashed:
+    """A file that is only appended to, hashed on the way, and synced at its end."""
+
+    def __init__(self, path: Path) -> None:
+        self._file: IO[bytes] = open(path, "wb")  # noqa: SIM115 - closed by __exit__
+        self._sum = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        self._sum.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def sha256(self) -> str:
+        return self._sum.hexdigest()
+
+    def __enter__(self) -> _Hashed:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            if kind is None:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+        finally:
+            self._file.close()
+
+    # What zipfile needs to see of a file that cannot seek.
+    def tell(self) -> int:
+        raise OSError("only appended to")
+
+    def read(self, *_: Any) -> bytes:
+        raise OSError("only appended to")
+
+
+def _split(tree: Any, arrays: dict[str, np.ndarray[Any, Any]], where: str = "") -> Any:
+    if isinstance(tree, Mapping):
+        for key in tree:
+            if not isinstance(key, str) or key == _MARK:
+                raise _no_state(f"the key {key!r}", where, "Give dicts keys of text.")
+        return {key: _split(value, arrays, f"{where}/{key}") for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [_split(value, arrays, f"{where}/{i}") for i, value in enumerate(tree)]
+    if isinstance(tree, (np.ndarray, np.generic)):
+        name, array = f"{len(arrays):05d}", np.asarray(tree)
+        if array.dtype.kind not in "biufcSU" and not hasattr(ml_dtypes, array.dtype.name):
+            raise _no_state(f"an array of {array.dtype}", where, "Give numbers or text.")
+        arrays[name] = array
+        return {_MARK: name, "dtype": array.dtype.name}
+    if tree is None or isinstance(tree, (str, bool, int, float)):
+        return tree
+    fix = "Give numbers, text, None, NumPy arrays, and lists and dicts of these."
+    raise _no_state(f"a {type(tree).__name__}", where, fix)
+
+
+def _no_state(what: str, where: str, fix: str) -> UserError:
+    return UserError(f"{what} in a state, which no checkpoint can hold", where=where, fix=fix)
+
+
+def _join(tree: Any, arrays: Any) -> Any:
+    if isinstance(tree, dict):
+        if _MARK in tree:
+            array, name = arrays[tree[_MARK]], tree["dtype"]
+            own = getattr(ml_dtypes, name, None)
+            return array if own is None else array.view(np.dtype(own))
+        return {key: _join(value, arrays) for key, value in tree.items()}
+    return [_join(value, arrays) for value in tree] if isinstance(tree, list) else tree
+
+
+def _plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    # NumPy's format does not know bfloat16 and its like: store the bits.
+    return array if array.dtype.kind in "biufcSU" else array.view(f"u{array.itemsize}")

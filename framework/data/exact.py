@@ -1,0 +1,155 @@
+"""What can be continued exactly: streams brought to where an earlier process had them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.framework import op_def_registry
+
+# What a source does before it reads an epoch, whose number it is given.
+BeforeEpoch = Callable[[int], None]
+
+_SHUFFLES = ("ShuffleDataset", "ShuffleAndRepeatDataset")
+_DRAWING = (*_SHUFFLES, "RandomDataset")
+
+
+def passing(dataset: tf.data.Dataset) -> BeforeEpoch:
+    """Return what makes a dataset give the order that it gives at its n-th reading.
+
+    A dataset that shuffles gives another order each time that it is read. In a new process it is
+    made to believe that earlier epochs were read: by making their iterators, which costs nothing,
+    or, where it shuffles within a repetition, an interleaving or a cache, by reading them whole.
+
+    Example:
+        >>> before_epoch = passing(tf.data.Dataset.range(9).shuffle(9, seed=1).batch(3))
+        >>> before_epoch(2)      # reading it now gives the third order
+
+    Args:
+        dataset: Of the training set.
+    """
+    read = 0
+    whole: bool | None = None
+
+    def before_epoch(epoch: int) -> None:
+        nonlocal read, whole
+        while read < epoch:
+            if whole is None:
+                whole = _shuffles_within(dataset)
+            iterator = iter(dataset)
+            for _ in iterator if whole else ():
+                pass
+            read += 1
+        read = max(read, epoch + 1)
+
+    return before_epoch
+
+
+def ending(on_epoch_end: Callable[[], None], blaming: Callable[[], Any]) -> BeforeEpoch:
+    """Return what calls a `PyDataset`'s `on_epoch_end` once for each epoch that has ended.
+
+    Args:
+        on_epoch_end: The dataset's.
+        blaming: Makes the context that names it, should it fail.
+    """
+    ended = 0
+
+    def before_epoch(epoch: int) -> None:
+        nonlocal ended
+        while ended < epoch:
+            with blaming():
+                on_epoch_end()
+            ended += 1
+
+    return before_epoch
+
+
+def obstacle(dataset: tf.data.Dataset) -> str | None:
+    """Return why a dataset cannot be continued exactly, or None if it can.
+
+    Example:
+        >>> obstacle(tf.data.Dataset.range(9).shuffle(9))
+        'it shuffles without a seed'
+    """
+    if dataset.options().deterministic is False:
+        return "its option `deterministic` is off, so that its order is a matter of chance"
+    for each in _pipeline(dataset):
+        kind = type(each).__name__.strip("_")
+        if getattr(each, "_deterministic", None) == "false":
+            return f"its order is a matter of chance: deterministic=False in a {kind}"
+        seeds: list[Any] = [getattr(each, name, None) for name in ("_seed", "_seed2")]
+        if None not in seeds and not any(map(int, seeds)):
+            return "it draws without a seed" if "Random" in kind else "it shuffles without a seed"
+        found = _obstacle_within(_nodes(each))
+        if found:
+            return found
+    return None
+
+
+def _obstacle_within(nodes: list[Any]) -> str | None:
+    constants = {node.name: node.attr["value"].tensor for node in nodes if node.op == "Const"}
+    for node in nodes:
+        if node.op.startswith(_DRAWING) and not any(_seeds(node, constants)):
+            return "it shuffles without a seed"
+        definition = op_def_registry.get(node.op)
+        stateful = definition is not None and definition.is_stateful
+        if stateful and "Dataset" not in node.op and not node.op.startswith(_HARMLESS):
+            return f"it calls {_SPOKEN.get(node.op, node.op)}, whose state is out of reach"
+    return None
+
+
+# Stateful by their definition, and yet the same at every reading.
+_HARMLESS = (
+    "DummySeedGenerator", "AnonymousSeedGenerator", "DummyMemoryCache", "AnonymousMemoryCache",
+    "LookupTable", "HashTable", "MutableHashTable", "VarHandle", "ReadVariable", "Assert",
+    "Print", "Placeholder", "PartitionedCall", "StatefulPartitionedCall", "ReduceDataset",
+)  # fmt: skip
+_SPOKEN = {
+    "PyFunc": "Python (numpy_function or from_generator)",
+    "EagerPyFunc": "Python (py_function)",
+    "RandomUniform": "tf.random.uniform",
+    "RandomUniformInt": "tf.random.uniform",
+    "RandomStandardNormal": "tf.random.normal",
+    "AssignVariableOp": "what changes a variable, such as a Keras layer with a seed generator",
+    "AssignAddVariableOp": "what changes a variable, such as a Keras layer with a seed generator",
+    "RngReadAndSkip": "a tf.random.Generator",
+}
+
+
+def _pipeline(dataset: Any) -> Iterator[Any]:
+    """Yield a dataset and all that it reads from; only it itself knows its parts."""
+    yield dataset
+    for each in dataset._inputs():
+        yield from _pipeline(each)
+
+
+def _nodes(dataset: Any) -> list[Any]:
+    """Return the operations of the functions that a dataset calls, and of those that they call."""
+    graphs = [wrapped.function.graph.as_graph_def() for wrapped in dataset._functions()]
+    inner = [node for graph in graphs for f in graph.library.function for node in f.node_def]
+    return [node for graph in graphs for node in graph.node] + inner
+
+
+def _seeds(node: Any, constants: dict[str, Any]) -> list[int]:
+    """Return the seeds of an operation; one that is not constant counts as given."""
+    definition = op_def_registry.get(node.op)
+    names = [argument.name for argument in definition.input_arg]
+    found = []
+    for name in ("seed", "seed2"):
+        if name in names:
+            source = node.input[names.index(name)].split(":")[0]
+            value = constants.get(source)
+            found.append(1 if value is None else int(tf.make_ndarray(value)))
+    return found
+
+
+def _shuffles_within(dataset: tf.data.Dataset) -> bool:
+    """Tell whether a dataset may shuffle more than once in a reading, or keep what it read."""
+    parts = list(_pipeline(dataset))
+    kinds = [type(each).__name__ for each in parts]
+    inner = [node.op for each in parts for node in _nodes(each)]
+    return any(op.startswith(_SHUFFLES) for op in inner) or (
+        any("Repeat" in kind or "Cache" in kind for kind in kinds)
+        and any("Shuffle" in kind for kind in kinds)
+    )
