@@ -479,6 +479,7 @@ class Trainer:
             if self.run_dir and self.run_dir.is_dir():
                 path = self.run_dir / "result.json"
                 trained = self.progress.step > 0 and (stage == "fit" or self._examples_run > 0)
+                trained = trained and not (stage == "fit" and self.already_complete)
                 write_result(path, laid_over(path, self.result(), whole=trained))
             task._engine = None
         self._signals.raise_received(self._pulse.received)
@@ -561,7 +562,10 @@ class Trainer:
                 raise
             finally:
                 self._call("on_fit_end")
-                self._saver.wait()
+                if self._ending.broken:
+                    self._saver.wait()
+                else:
+                    self._saver.finish()
                 if self.status != "failed" and not self.already_complete:
                     _log.info("%s: %s", self.status, self.stop_reason)  # an error speaks for itself
 

@@ -66,21 +66,22 @@ class Checkpoint(Callback):
         self.every = _moment("save_every", save_every)
         self._keep_every = _moment("keep_every", keep_every)
         self._kept = 0  # moments of keep_every so far
+        # Not read from the disk: of several workers all have to save at the same steps.
         self._judged: dict[int, float] = {}
+        self._judged_by = ""
         self._saved_at: int | None = None
         self._due = False
 
     def on_fit_start(self, trainer: Trainer) -> None:
-        """Choose what to judge by, and see what is there already."""
+        """Choose what to judge by."""
         name = self.monitor or _first_choice(trainer)
         self._monitor = Monitor(name, self._mode, where=_WHERE)
         if self.monitor:
             self._monitor.check(trainer)
-        self._saved_at, self._due, self._judged = None, False, {}
-        trainer.best = None
-        if trainer.checkpoints is not None and trainer.progress.step:
-            self._judged = trainer.checkpoints.values_of(name, up_to=trainer.progress.step)
-            trainer.best = self._best()
+        self._saved_at, self._due = None, False
+        if trainer.progress.step == 0 or self._judged_by != name:
+            self._judged, self._judged_by = {}, name
+        trainer.best = self._best()
 
     def on_wake(self, trainer: Trainer) -> None:
         """Note that a checkpoint is due."""
@@ -107,12 +108,14 @@ class Checkpoint(Callback):
             self._save(trainer, wait=True)
 
     def state(self) -> dict[str, Any]:
-        """Return how many checkpoints were to be kept for good so far."""
-        return {"kept": self._kept}
+        """Return how many checkpoints were to be kept for good, and how all were judged."""
+        judged = {str(step): value for step, value in self._judged.items()}
+        return {"kept": self._kept, "judged": judged, "judged_by": self._judged_by}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` returned."""
-        self._kept = int(state["kept"])
+        self._kept, self._judged_by = int(state["kept"]), str(state["judged_by"])
+        self._judged = {int(step): float(value) for step, value in state["judged"].items()}
 
     def _save(self, trainer: Trainer, *, wait: bool = False) -> None:
         step, value = trainer.progress.step, self._value(trainer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class Saver:
     def __init__(self, store: CheckpointStore) -> None:
         self.store = store
         self._thread: threading.Thread | None = None
+        self._failed: Callable[[], None] | None = None
 
     def save(
         self, step: int, state: State, retention: Retention | None, *, wait: bool, **about: Any
@@ -56,14 +58,14 @@ class Saver:
         """
         self.wait()
         self.store.check_directory()
+        self._failed = None
+        write = partial(self._save, step, state, retention, **about)
         if wait:
-            self._save(step, state, retention, **about)
+            write()
         else:
-            write = self._reporting(self._save)
             # Not a daemon: an interpreter that ends waits for it.
-            self._thread = threading.Thread(
-                target=write, args=(step, state, retention), kwargs=about, name="checkpoint"
-            )
+            target = partial(self._report, step, write)
+            self._thread = threading.Thread(target=target, name="checkpoint")
             self._thread.start()
         return self.store.path(step)
 
@@ -73,22 +75,31 @@ class Saver:
             self._thread.join()
             self._thread = None
 
+    def finish(self) -> None:
+        """Return when the latest state is on the disk; tries once more if that has failed.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        self.wait()
+        if self._failed is not None:
+            self._failed()
+            self._failed = None
+
     def _save(self, step: int, state: State, retention: Retention | None, **about: Any) -> None:
         self.store.save(step, state, **about)
         if retention is not None:
             self.store.tidy(retention, step)
 
-    def _reporting(self, save: Callable[..., None]) -> Callable[..., None]:
-        def run(step: int, *args: Any, **about: Any) -> None:
-            try:
-                save(step, *args, **about)
-            except Exception as error:
-                steps = self.store.steps()
-                _log.error(
-                    "the checkpoint of step %s could not be saved: %s; the run goes on, %s",
-                    f"{step:,}",
-                    getattr(error, "strerror", None) or error,
-                    f"the last whole one is of step {steps[-1]:,}" if steps else "there is none",
-                )
-
-        return run
+    def _report(self, step: int, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except Exception as error:
+            self._failed = write
+            steps = self.store.steps()
+            _log.error(
+                "the checkpoint of step %s could not be saved: %s; the run goes on, %s",
+                f"{step:,}",
+                getattr(error, "strerror", None) or error,
+                f"the last whole one is of step {steps[-1]:,}" if steps else "there is none",
+            )

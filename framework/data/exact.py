@@ -8,8 +8,9 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.framework import op_def_registry
 
-# What a source does before it reads an epoch, whose number it is given.
-BeforeEpoch = Callable[[int], None]
+# What a source does before it reads an epoch: it is given the epoch's number, and the iterator of
+# the one before if that was never read.
+BeforeEpoch = Callable[[int, Any], None]
 
 _SHUFFLES = ("ShuffleDataset", "ShuffleAndRepeatDataset")
 _DRAWING = (*_SHUFFLES, "RandomDataset")
@@ -24,7 +25,7 @@ def passing(dataset: tf.data.Dataset) -> BeforeEpoch:
 
     Example:
         >>> before_epoch = passing(tf.data.Dataset.range(9).shuffle(9, seed=1).batch(3))
-        >>> before_epoch(2)      # reading it now gives the third order
+        >>> before_epoch(2, None)      # reading it now gives the third order
 
     Args:
         dataset: Of the training set.
@@ -32,18 +33,25 @@ def passing(dataset: tf.data.Dataset) -> BeforeEpoch:
     read = 0
     whole: bool | None = None
 
-    def before_epoch(epoch: int) -> None:
+    def before_epoch(epoch: int, unread: Any) -> None:
         nonlocal read, whole
+        if whole is None and epoch:
+            whole = _shuffles_within(dataset)
+        if whole and epoch and unread is not None:
+            _read_all(unread)
         while read < epoch:
-            if whole is None:
-                whole = _shuffles_within(dataset)
             iterator = iter(dataset)
-            for _ in iterator if whole else ():
-                pass
+            if whole:
+                _read_all(iterator)
             read += 1
         read = max(read, epoch + 1)
 
     return before_epoch
+
+
+def _read_all(iterator: Any) -> None:
+    for _ in iterator:
+        pass
 
 
 def ending(on_epoch_end: Callable[[], None], blaming: Callable[[], Any]) -> BeforeEpoch:
@@ -55,7 +63,7 @@ def ending(on_epoch_end: Callable[[], None], blaming: Callable[[], Any]) -> Befo
     """
     ended = 0
 
-    def before_epoch(epoch: int) -> None:
+    def before_epoch(epoch: int, unread: Any) -> None:
         nonlocal ended
         while ended < epoch:
             with blaming():

@@ -210,5 +210,5 @@ class _Generator:
     def __call__(self) -> Any:
         return self._make(self._epoch) if self._takes_epoch else self._make()
 
-    def before_epoch(self, epoch: int) -> None:
+    def before_epoch(self, epoch: int, unread: Any) -> None:
         self._epoch = epoch

@@ -121,7 +121,7 @@ class StreamSource(Source):
         limit: int | float = 1.0,
         accumulate: int = 1,
         name: str = "data",
-        before_epoch: BeforeEpoch = lambda epoch: None,
+        before_epoch: BeforeEpoch = lambda epoch, unread: None,
         obstacle: str | None = None,
         restart: bool = False,
         guard: Guard | None = None,
@@ -146,7 +146,8 @@ class StreamSource(Source):
     def cursor(self, epoch: int, start: int) -> Any:
         """Return an iterator that stands at `start`: the running one, where that is possible."""
         if epoch != self._epoch or start < self._next:
-            self._before_epoch(epoch)
+            # One that was made only to trace the loop counts as a reading all the same.
+            self._before_epoch(epoch, None if self._next else self._iterator)
             self._iterator = iter(self._dataset)
             self._epoch, self._next = epoch, 0
             self._epoch_in_graph.assign(epoch)

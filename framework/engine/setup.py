@@ -129,7 +129,7 @@ class Setup:
                 fix=f"Give precision={task.built_for!r}, or make the task anew.",
             )
         # On several devices it cannot be made while a step is traced.
-        global_seed(make=self.replicas.count > 1)
+        global_seed(everywhere=self.replicas.count > 1)
         if not is_built(task.model):
             with user_code("Data.map or Data.augment"):
                 spec = next(iter(sources.values())).spec()

@@ -152,14 +152,18 @@ def task_followers(task: Task) -> dict[str, Average]:
     return dict(task.averages)
 
 
-def global_seed(make: bool = False) -> Any:
+def global_seed(*, make: bool = False, everywhere: bool = False) -> Any:
     """Return the variable behind random operations of Keras that were given no seed.
 
     Args:
-        make: Make it if there is none yet. Otherwise None is returned.
+        make: Make it if it is not there yet. Otherwise None is returned.
+        everywhere: Make it anew if it is not on all devices of a strategy.
     """
     found = global_state.get_global_attribute("global_seed_generator")
-    if found is None and make:
+    if everywhere and found is not None and not hasattr(found.state.value, "values"):
+        found = None  # it was made before the devices were known
+        global_state.set_global_attribute("global_seed_generator", None)
+    if found is None and (make or everywhere):
         drawn = random.getstate()  # layers that are built later draw their seeds from it
         found = global_seed_generator()
         random.setstate(drawn)
