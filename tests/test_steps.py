@@ -242,8 +242,8 @@ def test_ctrl_c_ends_a_prediction() -> None:
 
     threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT)).start()
     began = time.monotonic()
+    data = Data(predict=blobs(4_000), eval_batch_size=8)  # 25 s
     with pytest.raises(KeyboardInterrupt):
-        data = Data(predict=blobs(4_000), eval_batch_size=8)  # 25 s
         make_trainer().predict(Slow(), data)
     assert time.monotonic() - began < 12
 

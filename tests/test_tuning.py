@@ -262,3 +262,24 @@ def test_the_cache_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.json"]
     remembered.path.write_text("[1]")
     assert remembered.get({"n": 1}) is None
+
+
+def test_what_a_run_began_with_it_goes_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever would be chosen now, and with the bits of a run that was not stopped."""
+
+    def run(name: str, engine: str, epochs: int) -> Trainer:
+        trainer = make_trainer(engine=engine, max_epochs=epochs, run_dir=tmp_path / name)
+        trainer.fit(Net(), busy_data(40))
+        return trainer
+
+    whole = run("whole", "loop_xla", 2)
+    run("cut", "loop_xla", 1)
+    monkeypatch.setattr(Tuner, "_recall", None)  # nothing is chosen
+    continued = run("cut", "auto", 2)
+    assert continued.engine == "loop_xla"
+    assert differing(whole, continued) == []
+    assert caplog.text.count("rounds differently") == 0
+    assert run("cut", "graph", 3).engine == "graph"
+    assert "the run began with engine=loop_xla; graph rounds differently" in caplog.text

@@ -47,7 +47,8 @@ class Earlier:
     @property
     def engine(self) -> str | None:
         """The engine variant that goes on, since others round differently. None: any."""
-        return None if self.weights_only else str(self.state.get("engine", "graph"))
+        variant = str(self.state.get("engine", "graph"))
+        return None if self.weights_only else "graph" if variant == "eager" else variant
 
 
 def find_earlier(

@@ -85,15 +85,8 @@ class Tuner:
                 run is new.
         """
         self._kept, variant = kept, self._config.engine
-        if variant == "auto" and kept is not None:
-            variant = kept
-        if variant != "auto":
-            pass  # nothing is to be chosen
-        elif reason := self._nothing_to_choose():
-            variant, self.report = "graph", {"source": reason}
-        else:
-            self._subject = self._describe()
-            variant = self._recall() or "graph"
+        if variant == "auto":
+            variant = self._recall() if kept is None else kept
         for loop in self._loops.values():
             loop.variant = variant
         self._began = time.perf_counter()
@@ -147,16 +140,20 @@ class Tuner:
             return "a short run"
         return None
 
-    def _recall(self) -> str | None:
-        """Return the remembered variant, or graph where a run is too short for it to pay."""
-        found = None if self._config.retune else self._remembered.get(self._subject or {})
+    def _recall(self) -> str:
+        """Return the remembered variant; graph where there is none, or where it would not pay."""
+        if reason := self._nothing_to_choose():
+            self.report = {"source": reason}
+            return "graph"
+        self._subject = self._describe()
+        found = None if self._config.retune else self._remembered.get(self._subject)
         try:
             assert found is not None
             variant, rates = str(found["variant"]), dict(found["steps_per_second"])
             gain = 1 / float(rates["graph"]) - 1 / float(rates[variant])
             pays = self._planned is None or self._planned * gain > float(found["compiling"])
         except (AssertionError, KeyError, TypeError, ValueError, ZeroDivisionError):
-            return None
+            return "graph"  # and `finish` measures
         self.report = {"source": "remembered", "steps_per_second": rates, "seconds": 0.0}
         variant = variant if pays else "graph"
         _say(variant, rates, "measured in an earlier run")
