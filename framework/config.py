@@ -19,6 +19,7 @@ from framework.errors import UserError, closest
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
 ENGINES = ("auto", "graph", "step_xla", "loop_xla", "eager")
+PROFILERS = ("simple", "trace")
 STRATEGIES = ("auto", "multi_worker")
 RESUMES = ("auto", "must", "never")
 RESUME_DATA = ("exact", "restart")
@@ -78,6 +79,12 @@ class TrainerConfig:
     resume_data: str = option(
         "exact", "exact, or restart: data that cannot be put back begin anew when continued."
     )
+    profiler: Optional[str] = option(
+        None, "simple (where the wall time went) or trace (for TensorBoard's Profile tab)."
+    )
+    threads: Optional[int] = option(
+        None, "CPU threads of TensorFlow; 1 doubles the speed of tiny networks. null: all cores."
+    )
     enable_progress_bar: bool = option(True, "Show progress on the terminal.")
     enable_model_summary: bool = option(True, "Print the model's layers before training.")
     enable_checkpointing: bool = option(True, "Keep the last and the best epoch's checkpoint.")
@@ -118,6 +125,10 @@ class TrainerConfig:
                     raise UserError(error.what, where=f"trainer.{name}", fix=error.fix) from None
                 if name == "max_time" and every.seconds is None:
                     _refuse(name, text, "a time: 30s, 10min, 2h")
+        if self.profiler is not None and self.profiler not in PROFILERS:
+            _refuse("profiler", self.profiler, f"{' or '.join(PROFILERS)}, or null")
+        if self.threads is not None and self.threads < 1:
+            _refuse("threads", self.threads, "1 or more, or null for all cores")
         devices: object = self.devices
         if not (devices == "all" or (type(devices) is int and devices >= 1)):
             _refuse("devices", devices, "a count of 1 or more, or all")

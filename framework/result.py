@@ -80,7 +80,7 @@ def laid_over(path: Path, result: dict[str, Any], *, whole: bool) -> dict[str, A
     metrics = {**earlier.get("metrics", {}), **result["metrics"]}
     if whole:
         # A run that was over already has measured no speed, nor one that goes on its engine.
-        measured = ("examples_per_second", "tuning")
+        measured = ("examples_per_second", "time_in_steps", "tuning")
         kept = {key: result.get(key) or earlier.get(key) for key in measured}
         return {**result, "metrics": metrics, **kept}
     rows = {key: count for key, count in result["data"].items() if key.endswith("_rows")}

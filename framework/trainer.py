@@ -39,6 +39,7 @@ from framework.epochs import Epochs
 from framework.errors import UserError
 from framework.logbook import Logbook
 from framework.loggers.base import Logger
+from framework.profiler import Profile
 from framework.progress import Progress
 from framework.result import describe, laid_over, read_metrics, write_result
 from framework.schedules import bind_schedules
@@ -78,6 +79,7 @@ class Trainer:
         best: The best checkpoint: step, metric, value.
         checkpoints: The run's checkpoints, or None where this process keeps none.
         already_complete: Whether `fit` found nothing left to do.
+        profile: Where the wall time of the present stage goes.
         is_chief: Whether this process writes; of several workers only one does.
 
     Raises:
@@ -118,6 +120,7 @@ class Trainer:
         self._epochs: Any = None
         self._loops: dict[int, Loop] = {}
         self._tuner: Any = None
+        self.profile = Profile()
         self._final: State | None = None
         self._step_seconds, self._examples_run, self._busy = 0.0, 0, False
 
@@ -162,9 +165,11 @@ class Trainer:
             )
             self._tuner.begin(kept=earlier and earlier.engine)
             for loop in self._loops.values():
-                with user_code(f"{type(task).__name__}.train_step", loop.source):
+                where = f"{type(task).__name__}.train_step"
+                with self.profile("compiling"), user_code(where, loop.source):
                     loop.trace()
-            self._tuner.finish()
+            with self.profile("compiling"):
+                self._tuner.finish()
             resume(self, earlier)
             del earlier  # it holds the arrays of a whole checkpoint
             with self._fitting():
@@ -177,9 +182,10 @@ class Trainer:
                         stop = self._pulse.nearest(epochs.next_stop(schedule))
                         last = progress.batch + stop - progress.step
                         began = time.perf_counter()
-                        steps, examples = epochs.loop.run(
-                            progress.epoch, progress.batch, last, progress.step
-                        )
+                        with self.profile("steps"):
+                            steps, examples = epochs.loop.run(
+                                progress.epoch, progress.batch, last, progress.step
+                            )
                         seconds = self._pulse.beat(time.perf_counter() - began)
                         schedule.measured(steps, seconds)
                         self._advance(steps, examples, seconds, ended=progress.batch + steps < last)
@@ -250,7 +256,8 @@ class Trainer:
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Give values, by full name, to the loggers at the present step."""
-        self._logbook.log(metrics)
+        with self.profile("logging"):
+            self._logbook.log(metrics)
 
     def log_text(self, name: str, text: str) -> None:
         """Give a text to the loggers."""
@@ -288,11 +295,13 @@ class Trainer:
         """
         if not self._continues or self._ending.broken:
             return None
-        state = self._final or self.state()  # reading metrics takes all workers, writing only one
-        if self.checkpoints is None:
-            return None
-        about = {"judged": judged, "permanent": permanent}
-        return self._saver.save(self.progress.step, state, retention, wait=wait, **about)
+        with self.profile("saving"):
+            # Reading metrics takes all workers, writing only one.
+            state = self._final or self.state()
+            if self.checkpoints is None:
+                return None
+            about = {"judged": judged, "permanent": permanent}
+            return self._saver.save(self.progress.step, state, retention, wait=wait, **about)
 
     def hold_state(self) -> None:
         """Have checkpoints hold the run as it is now, whatever is done to it until `fit` returns.
@@ -412,6 +421,7 @@ class Trainer:
             "data": self.data_info,
             "device": self._setup.replicas.device.strip("/"),
             "examples_per_second": rate and round(rate, 1),
+            "time_in_steps": round(self.profile.share("steps"), 3),
             **self._info,
         }
 
@@ -437,7 +447,7 @@ class Trainer:
                 where=f"Trainer.{stage}",
                 fix="Call it afterwards, or give a second Trainer; trainer.stop(reason) ends fit.",
             )
-        self.stage, self.task, task.trainer = stage, task, self
+        self.stage, self.task, task.trainer, self.profile = stage, task, self, Profile()
         self._eval_variant = "eager" if self.config.engine == "eager" else "graph"
         former, self._ending = self._ending, Ending(self.config)
         self._replicas = self._workers or open_replicas(self.config)
@@ -496,11 +506,13 @@ class Trainer:
         """Bring everything together, before anything runs or is written."""
         config = self.config
         self._logbook.latest, self._logbook.measured = {}, {}
-        sources, val_sources = self._setup.open_fit(data)
+        with self.profile("data"):
+            sources, val_sources = self._setup.open_fit(data)
         source = next(iter(sources.values()))
         if self._continues:
             check_data(source, config)
-        engine = self._setup.engine_for({"": source}, "train_step", self._logbook.train)
+        with self.profile("building"):
+            engine = self._setup.engine_for({"": source}, "train_step", self._logbook.train)
         self._loops = {
             batches: Loop(
                 each,
@@ -519,7 +531,8 @@ class Trainer:
         planned = self.total_steps if task.automatic_optimization else None
         bind_schedules(self.optimizers, planned, self._epochs.length)
         self._call("on_setup")
-        self._evaluator.trace()
+        with self.profile("compiling"):
+            self._evaluator.trace()
         self._tuner = Tuner(config, engine, self._loops, planned=self.total_steps)
         every: dict[str, Every | None] = {"log": Every(config.log_every)}
         every["val"] = Every(config.val_every) if config.val_every and val_sources else None
@@ -565,7 +578,10 @@ class Trainer:
                 if self._ending.broken:
                     self._saver.wait()
                 else:
-                    self._saver.finish()
+                    with self.profile("saving"):
+                        self._saver.finish()
+                if self.config.profiler == "simple":
+                    _log.info("where the time went\n%s", self.profile.table())
                 if self.status != "failed" and not self.already_complete:
                     _log.info("%s: %s", self.status, self.stop_reason)  # an error speaks for itself
 
@@ -624,15 +640,17 @@ class Trainer:
             self._save_before_the_end()
         if not logged and (log or over or at_end):
             extra = self._setup.precision_values()
-            row = self._logbook.log_train(epoch_over=over or at_end, extra=extra)
+            with self.profile("logging"):
+                row = self._logbook.log_train(epoch_over=over or at_end, extra=extra)
             self._call("on_log", row)
         validates = validate or last_validation
         if validates and not self._validate():
             self._leave_open("validation")
             return
         due = [callback for name, callback in self._call.named.items() if self._due(name)]
-        for callback in due:
-            callback.on_wake(self)
+        with self.profile("callbacks"):
+            for callback in due:
+                callback.on_wake(self)
         if log or validates or due or over or at_end:
             self._call("on_wake_end")
 
@@ -662,7 +680,7 @@ class Trainer:
         """Validate; returns False if a signal came meanwhile."""
         self.validating = True
         self._call("on_validation_start")
-        with self._setup.averaged():
+        with self.profile("validation"), self._setup.averaged():
             metrics = self._evaluator.run(self.progress.step)
         self.validating = False
         if self._pulse.interrupted():

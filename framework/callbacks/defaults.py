@@ -8,6 +8,7 @@ from framework.callbacks.base import Callback
 from framework.callbacks.checkpoint import Checkpoint
 from framework.callbacks.model_summary import ModelSummary
 from framework.callbacks.nan import StopOnNaN
+from framework.callbacks.profiler import Throughput, Trace
 from framework.callbacks.progress_bar import ProgressBar
 from framework.config import TrainerConfig
 
@@ -32,6 +33,10 @@ def with_defaults(
         first.append(StopOnNaN())
     if config.enable_model_summary:
         first.append(ModelSummary())
+    if config.profiler is not None:
+        last.append(Throughput())
+    if config.profiler == "trace":
+        last.append(Trace())
     if config.enable_progress_bar:
         last.append(ProgressBar())
     if config.enable_checkpointing:

@@ -35,11 +35,12 @@ class Hooks:
             hook: Its name, such as `on_epoch_end`.
             *args: What it takes beside the trainer.
         """
-        own = getattr(self._trainer.task, hook, None)
-        if own is not None:
-            own(*args)
-        for callback in self._callbacks:
-            getattr(callback, hook)(self._trainer, *args)
+        with self._trainer.profile("callbacks"):
+            own = getattr(self._trainer.task, hook, None)
+            if own is not None:
+                own(*args)
+            for callback in self._callbacks:
+                getattr(callback, hook)(self._trainer, *args)
 
     @property
     def every_batch(self) -> bool:

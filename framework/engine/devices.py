@@ -60,6 +60,8 @@ def prepare_devices(config: TrainerConfig) -> WorkerReplicas | None:
             tf.config.experimental.set_memory_growth(gpu, True)
         except RuntimeError:  # a device that is in use keeps the setting that it has
             break
+    if config.threads is not None:
+        _set_threads(config.threads)
     if config.strategy == "multi_worker":
         if config.devices not in (1, "all") or config.device != "auto":
             raise UserError(
@@ -77,6 +79,20 @@ def prepare_devices(config: TrainerConfig) -> WorkerReplicas | None:
             with suppress(RuntimeError):  # if TensorFlow is at work already, `open_replicas` tells
                 tf.config.set_logical_device_configuration(cpu, logical)
     return None
+
+
+def _set_threads(count: int) -> None:
+    threading = tf.config.threading
+    try:
+        threading.set_intra_op_parallelism_threads(count)
+        threading.set_inter_op_parallelism_threads(count)
+    except RuntimeError:
+        if threading.get_intra_op_parallelism_threads() != count:
+            raise UserError(
+                f"TensorFlow is at work in this process, without threads={count}",
+                where="trainer.threads",
+                fix="Make the Trainer before anything makes a tensor, or leave it out.",
+            ) from None
 
 
 def open_replicas(config: TrainerConfig) -> Replicas:
