@@ -12,7 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 # The short ones first: they are to find the machine as it was.
-WORKLOADS = ("startup", "memory", "one_layer", "wgan_gp", "cifar100", "devices")
+WORKLOADS = (
+    *("startup", "memory", "evaluation", "steady", "one_layer", "mnist", "wgan_gp"),
+    *("mnist_lesson", "cifar100", "cifar100_stream", "devices"),
+)
 # Only if they are named: they take long, and measure no speed.
 ALONE = ("faults",)
 
@@ -40,6 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
             missed += _startup(console, errors, rounds)
         elif name == "faults":
             missed += _faults(console, errors, options.quick)
+        elif name == "evaluation":
+            missed += _evaluation(console, errors, options.data_dir, rounds)
+        elif name == "steady":
+            missed += _steady(console, errors, rounds, options.quick)
         elif name == "memory":
             missed += _memory(console, 20 if options.quick else 200)
         elif name == "devices" and len(names) > 1:
@@ -67,7 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, help="length of a turn; default: 2")
     parser.add_argument("--steps", type=int, help="steps of a turn, instead of --seconds")
     parser.add_argument("--contenders", help="only these, separated by commas")
-    parser.add_argument("--data-dir", help="directory of cifar100.npz; default: random images")
+    parser.add_argument(
+        "--data-dir", help="directory of cifar100.npz, mnist.npz; default: random images"
+    )
     parser.add_argument("--quick", action="store_true", help="2 short rounds: a rough look")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a bar is missed")
     return parser
@@ -91,7 +100,7 @@ def _speed(
 ) -> list[str]:
     import tensorflow as tf
 
-    from benchmarks import speed, wgan, workloads
+    from benchmarks import contenders, speed, wgan, workloads
 
     if name == "devices":
         two = [tf.config.LogicalDeviceConfiguration()] * 2
@@ -99,7 +108,10 @@ def _speed(
     workload = {
         "one_layer": workloads.one_layer,
         "wgan_gp": wgan.wgan_gp,
+        "mnist": lambda: workloads.mnist(options.data_dir),
+        "mnist_lesson": lambda: workloads.mnist_lesson(options.data_dir),
         "cifar100": lambda: workloads.cifar100(options.data_dir),
+        "cifar100_stream": lambda: workloads.cifar100_stream(options.data_dir),
         "devices": lambda: workloads.devices(options.data_dir),
     }[name]()
     rates = speed.measure(
@@ -110,7 +122,8 @@ def _speed(
         steps=options.steps,
         say=errors.print,
     )
-    title = f"{name}: {workload.about}; batch {workloads.BATCH}; median of {rounds} rounds"
+    about = f"{workload.about}; batch {workload.batch}; engine={contenders.chosen_engine(workload)}"
+    title = f"{name}: {about}; median of {rounds} rounds"
     _print(console, title, speed.COLUMNS, rates.rows())
     return rates.missed()
 
@@ -121,6 +134,7 @@ def _startup(console: Console, errors: Console, rounds: int) -> list[str]:
     seconds = startup.measure(rounds=rounds, say=errors.print)
     title = f"startup: python -m framework ..., median of {rounds} rounds"
     _print(console, title, startup.COLUMNS, startup.rows(seconds))
+    _print(console, "startup: where it goes", ["part", "seconds"], startup.parts())
     return startup.missed(seconds)
 
 
@@ -131,6 +145,25 @@ def _faults(console: Console, errors: Console, quick: bool) -> list[str]:
     shown = [[what, counts, "yes" if good else "NO"] for what, counts, good in rows]
     _print(console, "faults: what is promised of runs that are killed", report.COLUMNS, shown)
     return [f"faults: {what}" for what, _, good in rows if not good]
+
+
+def _evaluation(console: Console, errors: Console, data_dir: str | None, rounds: int) -> list[str]:
+    from benchmarks import evaluation
+
+    seconds = evaluation.measure(data_dir, rounds=rounds, say=errors.print)
+    title = f"evaluation: 10,000 CIFAR-100 images, the lesson's network; median of {rounds} rounds"
+    _print(console, title, evaluation.COLUMNS, evaluation.rows(seconds))
+    return evaluation.missed(seconds)
+
+
+def _steady(console: Console, errors: Console, rounds: int, quick: bool) -> list[str]:
+    from benchmarks import steady
+
+    steps = 2_000 if quick else 20_000
+    found = steady.measure(rounds=rounds, steps=steps, say=errors.print)
+    title = f"steady: one dense layer, engine=graph, median of {rounds} rounds of {steps:,} steps"
+    _print(console, title, steady.COLUMNS, steady.rows(*found))
+    return steady.missed(*found)
 
 
 def _memory(console: Console, steps: int) -> list[str]:

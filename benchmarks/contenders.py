@@ -12,6 +12,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ import keras
 import tensorflow as tf
 from rich.console import Console
 
-from benchmarks.workloads import BATCH, Workload, divided
+from benchmarks import compiled, peers
+from benchmarks.workloads import Workload, divided
 from framework import Callback, Trainer
 from framework.callbacks.progress_bar import ProgressBar
 from framework.engine.every import Every
@@ -32,7 +34,7 @@ WARM_STEPS = 500
 Run = Callable[[int], float]
 
 
-class _Stopwatch(Callback):
+class Stopwatch(Callback):
     """Times training from inside: from step `first`, wake-ups and all, to the last."""
 
     def __init__(self, first: int) -> None:
@@ -53,20 +55,61 @@ class _Stopwatch(Callback):
 def framework(workload: Workload) -> Run:
     """This framework: progress bar, CSV and TensorBoard every 50 steps; no checkpoints.
 
-    Checkpoints are off because none of the others saves any.
+    Checkpoints are off because none of the others saves any. The engine is the one that
+    `engine=auto` chooses for a long run: a turn is too short for that.
     """
+    engine = chosen_engine(workload)
 
     def run(steps: int) -> float:
-        return _fit(workload, steps, quiet=False)
+        return _fit(workload, steps, quiet=False, engine=engine)
 
     return run
+
+
+class _AtOnce(Callback):
+    """Ends a run before its first step."""
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        trainer.stop("the engine is chosen")
+
+
+@lru_cache
+def chosen_engine(workload: Workload) -> str:
+    """Return what `engine=auto` measures to be the fastest, remembering nothing."""
+    trainer = Trainer(
+        max_steps=10**7,
+        retune=True,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[_AtOnce()],
+    )
+    former = os.environ.get("XDG_CACHE_HOME")
+    with tempfile.TemporaryDirectory() as directory:
+        os.environ["XDG_CACHE_HOME"] = directory
+        try:
+            trainer.fit(_task(workload), workload.data)
+        finally:
+            del os.environ["XDG_CACHE_HOME"]
+            if former is not None:
+                os.environ["XDG_CACHE_HOME"] = former
+    return trainer.engine
+
+
+def _task(workload: Workload) -> Any:
+    return workload.task(
+        optimizer="adam",
+        loss=keras.losses.SparseCategoricalCrossentropy(),
+        metrics={"accuracy": keras.metrics.sparse_categorical_accuracy},
+    )
 
 
 def framework_quiet(workload: Workload) -> Run:
     """This framework with nobody listening: no logger, no progress, no log row but the last."""
 
+    engine = chosen_engine(workload)
+
     def run(steps: int) -> float:
-        return _fit(workload, steps, quiet=True)
+        return _fit(workload, steps, quiet=True, engine=engine)
 
     return run
 
@@ -80,19 +123,19 @@ def two_devices(workload: Workload) -> Run:
     return run
 
 
-def _fit(workload: Workload, steps: int, *, quiet: bool, devices: int = 1) -> float:
+def _fit(
+    workload: Workload, steps: int, *, quiet: bool, devices: int = 1, engine: str = "graph"
+) -> float:
     # Tracing is part of every fit, so each one warms itself up before its watch starts.
-    watch = _Stopwatch(WARM_STEPS)
-    task = workload.task(
-        optimizer="adam",
-        loss=keras.losses.SparseCategoricalCrossentropy(),
-        metrics={"accuracy": keras.metrics.sparse_categorical_accuracy},
-    )
+    warm = min(WARM_STEPS, 10 * workload.steps_per_call)
+    watch = Stopwatch(warm)
+    task = _task(workload)
     with tempfile.TemporaryDirectory() as directory, open(os.devnull, "w") as nowhere:
         console = Console(file=nowhere, force_terminal=True, width=120)
         listeners: dict[str, Any] = {
             "callbacks": [watch, ProgressBar(console, live=True)],
             "loggers": [CSVLogger(), TensorBoardLogger()],
+            "log_every": workload.log_every,
         }
         if quiet:
             listeners = {
@@ -103,10 +146,11 @@ def _fit(workload: Workload, steps: int, *, quiet: bool, devices: int = 1) -> fl
             }
         Trainer(
             run_dir=Path(directory) / "run",
-            max_steps=WARM_STEPS + steps,
+            max_steps=warm + steps,
             enable_model_summary=False,
             enable_checkpointing=False,
             devices=devices,
+            engine=engine,
             **listeners,
         ).fit(task, workload.data)
     return watch.seconds
@@ -115,16 +159,17 @@ def _fit(workload: Workload, steps: int, *, quiet: bool, devices: int = 1) -> fl
 class _FitWatch(keras.callbacks.Callback):
     """Times `Model.fit` from inside, from its first batch to its last."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: int = 1) -> None:
         super().__init__()
         self.began: float | None = None
         self.seconds = 0.0
-        self.steps = -1
+        self._at_once = at_once  # Keras calls back once for so many steps
+        self.steps = -at_once
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if self.began is None:
             self.began = time.perf_counter()
-        self.steps += 1
+        self.steps += self._at_once
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         assert self.began is not None
@@ -133,19 +178,37 @@ class _FitWatch(keras.callbacks.Callback):
 
 def fit(workload: Workload) -> Run:
     """`Model.compile` and `Model.fit` at their defaults, on NumPy arrays scaled beforehand."""
+    return _model_fit(workload)
+
+
+def fit_50(workload: Workload) -> Run:
+    """`Model.fit` with steps_per_execution=50."""
+    return _model_fit(workload, steps_per_execution=50, jit_compile=False)
+
+
+def fit_50_xla(workload: Workload) -> Run:
+    """`Model.fit` with steps_per_execution=50 and jit_compile=True."""
+    return _model_fit(workload, steps_per_execution=50, jit_compile=True)
+
+
+def _model_fit(workload: Workload, **options: Any) -> Run:
     model = workload.build()
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    x, y = workload.floats(), workload.y
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], **options)
+    at_once = options.get("steps_per_execution", 1)
+    batch = workload.batch
+    if workload.stream is None:
+        x, y = workload.floats(), workload.y
+        given: dict[str, Any] = {"x": x, "y": y, "batch_size": batch}
 
     def run(steps: int) -> float:
         # One epoch of just these steps, over rows from anywhere: what is timed is not its start.
-        watch = _FitWatch()
+        watch = _FitWatch(at_once)
+        data = given if workload.stream is None else {"x": workload.stream()}
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-            per_epoch = min(steps + 1, len(x) // BATCH)
-            epochs = -(-(steps + 1) // per_epoch)
-            model.fit(
-                x, y, batch_size=BATCH, epochs=epochs, steps_per_epoch=per_epoch, callbacks=[watch]
-            )
+            wanted = -(-(steps + at_once) // at_once) * at_once if at_once > 1 else steps + 1
+            per_epoch = min(wanted, len(workload.x) // batch // at_once * at_once or wanted)
+            epochs = -(-wanted // per_epoch)
+            model.fit(**data, epochs=epochs, steps_per_epoch=per_epoch, callbacks=[watch])
         return watch.seconds * steps / watch.steps
 
     run(16)
@@ -167,7 +230,7 @@ def per_step(workload: Workload) -> Run:
         _ = [float(metric.result()) for metric in metrics]
         return time.perf_counter() - began
 
-    run(WARM_STEPS)
+    run(min(WARM_STEPS, 10 * workload.steps_per_call))
     return run
 
 
@@ -195,16 +258,28 @@ def gather_loop(workload: Workload) -> Run:
     @tf.function
     def many(count: tf.Tensor) -> None:
         for _ in tf.range(count):
-            if at + BATCH > rows:
+            if at + workload.batch > rows:
                 order.assign(tf.random.shuffle(order))
                 at.assign(0)
-            place = order[at : at + BATCH]
-            place.set_shape((BATCH,))
-            at.assign_add(BATCH)
+            place = order[at : at + workload.batch]
+            place.set_shape((workload.batch,))
+            at.assign_add(workload.batch)
             batch = tf.gather(x, place), tf.gather(y, place)
             step(*(divided(batch) if workload.scale else batch))
 
     return _in_calls(many, metrics, workload)
+
+
+def hand_step_xla(workload: Workload) -> Run:
+    """The same, each step compiled by XLA inside of the loop."""
+    step, metrics = _step(workload)
+    return compiled.in_shuffled_calls(compiled.hand_step_xla(workload, step), metrics, workload)
+
+
+def hand_loop_xla(workload: Workload) -> Run:
+    """The same, the whole loop compiled by XLA."""
+    step, metrics = _step(workload)
+    return compiled.in_shuffled_calls(compiled.hand_loop_xla(workload, step), metrics, workload)
 
 
 def _in_calls(many: Callable[[Any], None], metrics: list[keras.Metric], workload: Workload) -> Run:
@@ -220,7 +295,7 @@ def _in_calls(many: Callable[[Any], None], metrics: list[keras.Metric], workload
             _ = [float(metric.result()) for metric in metrics]
         return time.perf_counter() - began
 
-    run(WARM_STEPS)
+    run(min(WARM_STEPS, 10 * workload.steps_per_call))
     return run
 
 
@@ -259,7 +334,7 @@ def _dataset(workload: Workload) -> tf.data.Dataset:
         tf.data.Dataset.range(rows)
         .shuffle(rows)
         .repeat()
-        .batch(BATCH, drop_remainder=True)
+        .batch(workload.batch, drop_remainder=True)
         .map(take, num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)
     )
@@ -272,5 +347,11 @@ CONTENDERS: dict[str, Callable[[Workload], Run]] = {
     "per_step": per_step,
     "range_loop": range_loop,
     "gather_loop": gather_loop,
+    "fit_50": fit_50,
+    "fit_50_xla": fit_50_xla,
+    "hand_step_xla": hand_step_xla,
+    "hand_loop_xla": hand_loop_xla,
+    "torch": peers.torch,
+    "lightning": peers.lightning,
     "two_devices": two_devices,
 }

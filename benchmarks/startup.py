@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -45,6 +46,36 @@ def measure(*, rounds: int = 5, say: Callable[[str], None] = lambda line: None) 
             now = ", ".join(f"{name} {each[-1]:.2f} s" for name, each in seconds.items())
             say(f"startup: round {number + 1} of {rounds}: {now}")
     return seconds
+
+
+def parts() -> list[list[str]]:
+    """Return where the time of the first step goes, as rows of a table: part, seconds.
+
+    What a new process takes to import TensorFlow is the floor of it.
+    """
+    env = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import tensorflow"], check=True, env=env)
+    imported = time.perf_counter() - began
+    with tempfile.TemporaryDirectory() as directory:
+        command = [sys.executable, "-m", "framework", *_FIRST_STEP, f"run_dir={directory}/run"]
+        began = time.perf_counter()
+        done = subprocess.run(
+            [*command, "trainer.profiler=simple"],
+            check=True,
+            cwd=Path(__file__).parents[1],
+            env=env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        total = time.perf_counter() - began
+    profile = dict(re.findall(r"^ +(\w+) +([\d.]+) +[\d.]+ %$", done.stdout, re.MULTILINE))
+    fit = {name: float(spent) for name, spent in profile.items() if float(spent) >= 0.01}
+    rest = total - imported - fit.pop("all", 0.0)
+    found = {"import tensorflow": imported, **{f"fit: {name}": s for name, s in fit.items()}}
+    found["the rest: Keras, Hydra, the test, the end of the process"] = rest
+    return [[name, f"{spent:.2f}"] for name, spent in (found | {"all": total}).items()]
 
 
 def rows(seconds: Result) -> list[list[str]]:

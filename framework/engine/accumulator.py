@@ -35,7 +35,7 @@ class Accumulator:
             cannot be made while a step is traced.
     """
 
-    def __init__(self, room: int = 16) -> None:
+    def __init__(self, room: int = 64) -> None:
         self.keras_metrics: dict[str, keras.Metric] = {}
         self.room = room
         # Room is made beforehand: a variable that a compiled step makes while it is traced has
@@ -68,9 +68,11 @@ class Accumulator:
         zero = (tf.constant(0.0, tf.float64),) * 2
         for names, sums in self._chunks:
             if any(name in values for name in names):
-                rows = [values.get(name, zero) for name in names]
-                rows += [zero] * (self.room - len(rows))
-                sums.assign_add(tf.stack([tf.stack([v * w, w]) for v, w in rows]))
+                # As vectors: a step of many values is to cost hardly more than one of a few.
+                pairs = [values.get(name, zero) for name in names]
+                value, weight = (tf.stack(part) for part in zip(*pairs, strict=True))
+                rows = tf.stack([value * weight, weight], axis=1)
+                sums.assign_add(tf.pad(rows, [[0, self.room - len(names)], [0, 0]]))
 
     def read(self) -> dict[str, float]:
         """Return the means and metric results so far."""

@@ -43,7 +43,8 @@ def mean_of(value: Any, where: str) -> tf.Tensor:
         raise UserError(
             f"a {kind} was logged", where=where, fix="Log a number, a tensor or a keras.Metric."
         )
-    return tf.reduce_mean(as_dtype(value if isinstance(value, float) else tensor, tf.float64))
+    number = as_dtype(value if isinstance(value, float) else tensor, tf.float64)
+    return number if number.shape.rank == 0 else tf.reduce_mean(number)
 
 
 def weight_of(weight: Any, where: str) -> tf.Tensor:

@@ -71,7 +71,7 @@ class Replicas:
     count = 1
     workers = 1
     is_chief = True
-    log_room = 16
+    log_room = 64
 
     def __init__(self, device: str) -> None:
         self.device = device
