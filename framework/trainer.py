@@ -153,6 +153,8 @@ class Trainer:
                 with user_code(f"{type(task).__name__}.train_step", loop.source):
                     loop.trace()
             self._lock(begun=False)
+            if self.checkpoints is not None:
+                self.checkpoints.recover()
             resume(self, self._store, checkpoint, own=self._continues, weights_only=weights_only)
             with self._fitting():
                 progress, epochs = self.progress, self._epochs
@@ -523,8 +525,6 @@ class Trainer:
         self._began = self._pulse.now() - self.progress.seconds
         self.already_complete = step > 0 and self._is_over()
         self._lock()
-        if self.checkpoints is not None:
-            self.checkpoints.sweep()
         self._logbook.open(self.run_dir, self._last_logged())
         with self._signals.deferred():
             try:

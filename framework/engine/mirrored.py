@@ -61,7 +61,8 @@ class MirroredReplicas(Replicas):
 
             def on_one(part: Any) -> None:
                 # Keras keeps it for each thread, and devices are traced in threads of their own.
-                global_state.set_global_attribute(_GLOBAL_SEEDS, seeds)
+                own = None if seeds is None else _OwnSeeds(seeds, _own_number())
+                global_state.set_global_attribute(_GLOBAL_SEEDS, own)
                 first, last = self._bounds(_own_number(), rows)
                 zero, go_on = tf.zeros((), tf.int64), tf.constant(True)
                 step(lambda _: (part, last - first, rows), before, index, zero, go_on)
@@ -190,6 +191,22 @@ class MirroredReplicas(Replicas):
     @property
     def _first_number(self) -> int:
         return 0
+
+
+class _OwnSeeds:
+    """One device's draws from Keras's global seed generator.
+
+    Its state is the same on every device, since from one of them that of the others could not be
+    told: it is no counter. What is drawn from it differs, but for the first device.
+    """
+
+    def __init__(self, generator: keras.random.SeedGenerator, number: int) -> None:
+        self._generator, self._fold = generator, number * _FOLD % 2**31
+
+    def next(self, ordered: bool = True) -> tf.Tensor:
+        """Return the next seed; see `keras.random.SeedGenerator`."""
+        seed = tf.convert_to_tensor(self._generator.next(ordered))
+        return seed + tf.constant([self._fold, 0], seed.dtype)
 
 
 def _own_number() -> int:
