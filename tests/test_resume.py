@@ -114,6 +114,19 @@ def test_two_devices_continue_exactly_with_whatever_they_draw(tmp_path: Path) ->
     assert differing(whole, trainer) == []
 
 
+class Draws(Net):
+    def train_step(self, batch: Any) -> Any:
+        drawn = self.gather(keras.random.uniform([1]))  # without a seed of its own
+        self.log("spread", tf.reduce_max(drawn) - tf.reduce_min(drawn))
+        return super().train_step(batch)
+
+
+def test_devices_draw_differently_from_the_global_generator() -> None:
+    trainer = make_trainer(devices=2, max_steps=4, log_every="1st")
+    trainer.fit(Draws(), Data(train=blobs(32), batch_size=8))
+    assert trainer.metrics["train/spread"] > 1e-3
+
+
 @pytest.mark.parametrize("first", [{"max_epochs": 1}, {"max_steps": 7}, {"max_time": "0.001s"}])
 def test_a_later_end_continues_as_if_there_had_been_no_other(
     first: dict[str, Any], unbroken: tuple[Trainer, Path], tmp_path: Path
