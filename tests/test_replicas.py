@@ -402,3 +402,18 @@ def test_an_update_in_a_loop_on_tensors_is_explained() -> None:
     fitted(Looped(), DATA, max_steps=2)
     with pytest.raises(UserError, match="inside a branch or loop on tensors"):
         fitted(Looped(), DATA, max_steps=2, devices=2)
+
+
+def test_an_average_of_batch_statistics_is_of_all_devices() -> None:
+    def build() -> keras.Model:
+        layers = [keras.Input((FEATURES,)), keras.layers.BatchNormalization()]
+        return keras.Sequential([*layers, keras.layers.Dense(CLASSES)])
+
+    def averaged_mean(devices: int) -> np.ndarray:
+        ema = EMA(decay=0.5)
+        fitted(Net(build), DATA, callbacks=[ema], devices=devices)
+        pairs = zip(ema.average.sources, ema.average.copies, strict=True)
+        (found,) = (copy for source, copy in pairs if source.path.endswith("moving_mean"))
+        return np.asarray(found.numpy())
+
+    np.testing.assert_allclose(averaged_mean(2), averaged_mean(1), atol=1e-6)
