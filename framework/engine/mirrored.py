@@ -83,9 +83,16 @@ class MirroredReplicas(Replicas):
         """Add tensors up over the devices; called on each of them, at the same place."""
         if not tensors:
             return []
-        dense = [tf.convert_to_tensor(t) for t in tensors]
-        context = tf.distribute.get_replica_context()
-        return list(context.all_reduce(tf.distribute.ReduceOp.SUM, dense))
+        add = tf.distribute.ReduceOp.SUM
+
+        def reduce(strategy: tf.distribute.Strategy, *parts: Any) -> list[Any]:
+            return list(strategy.extended.batch_reduce_to(add, [(p, p) for p in parts]))
+
+        # `all_reduce` would tie its results together by an IdentityN, for its gradient. TensorFlow
+        # first takes that for a barrier, drops the order between a read and an assignment that the
+        # barrier implies, and then removes it: the read may then see what is assigned after it.
+        dense = [tf.identity(t) for t in tensors]
+        return list(tf.distribute.get_replica_context().merge_call(reduce, args=dense))
 
     def gather(self, tensor: tf.Tensor) -> tf.Tensor:
         """Join a tensor of every device along its first axis; called as `sum` is."""
