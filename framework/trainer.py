@@ -41,7 +41,7 @@ from framework.logbook import Logbook
 from framework.loggers.base import Logger
 from framework.profiler import Profile
 from framework.progress import Progress
-from framework.result import describe, laid_over, read_metrics, write_result
+from framework.result import describe, laid_over, write_result
 from framework.schedules import bind_schedules
 from framework.signals import Signals
 from framework.task import Task
@@ -156,6 +156,8 @@ class Trainer:
         with self._session("fit", task):
             schedule = self._prepare_fit(task, data)
             self._lock(begun=False)
+            if self.checkpoints is not None:
+                self.checkpoints.recover()
             earlier = find_earlier(
                 self.config,
                 self._store,
@@ -312,6 +314,11 @@ class Trainer:
         if self._continues and not self._ending.broken:
             self._final = self._final or self.state()
 
+    @property
+    def holds_state(self) -> bool:
+        """Whether checkpoints hold the run as it was before it came to its end."""
+        return self._final is not None
+
     def measured_at(self, name: str) -> int | None:
         """Return the step at which a metric was last measured, or None if it never was."""
         return self._logbook.measured.get(name)
@@ -386,6 +393,7 @@ class Trainer:
         return {
             "engine": self.engine,
             "config": identity(self.config),
+            "closing": {},  # metrics that were measured only because the run ended
             "data": self.data_state(self.progress.epoch),
             **{name: part.state() for name, part in self._parts.items()},
             **self._setup.state(),
@@ -396,6 +404,7 @@ class Trainer:
         self._setup.load_state(state)
         for name, part in self._parts.items():
             part.load_state(state[name])
+        self._closing = dict(state["closing"])
 
     def load_fitting(self, state: State) -> list[tuple[str, str]]:
         """Take over the weights that fit; see `Setup.load_fitting`."""
@@ -546,7 +555,7 @@ class Trainer:
             "logbook": self._logbook,
             "callbacks": self._call,
         }
-        self._final = None
+        self._final, self._closing = None, {}
         return Schedule(self._timers.all(), every_batch=self._call.every_batch)
 
     @contextmanager
@@ -557,8 +566,6 @@ class Trainer:
         self._began = self._pulse.now() - self.progress.seconds
         self.already_complete = step > 0 and self._is_over()
         self._lock()
-        if self.checkpoints is not None:
-            self.checkpoints.sweep()
         self._logbook.open(self.run_dir, self._last_logged())
         with self._signals.deferred():
             try:
@@ -574,6 +581,7 @@ class Trainer:
                 self._call("on_exception", error)
                 raise
             finally:
+                self._note_closing()
                 self._call("on_fit_end")
                 if self._ending.broken:
                     self._saver.wait()
@@ -594,8 +602,7 @@ class Trainer:
     def _say_if_complete(self, step: int) -> None:
         self.already_complete = step > 0 and self._is_over()
         if self.already_complete:
-            if self.run_dir is not None:  # what was measured only because the run ended
-                self._logbook.latest.update(read_metrics(self.run_dir / "result.json"))
+            self._logbook.latest.update(self._closing)
             _log.info("already complete: %s (step %s)", self.stop_reason, f"{step:,}")
 
     def _is_over(self) -> bool:
@@ -670,7 +677,12 @@ class Trainer:
         with self._epochs.left_open("end"):
             self._final = self.state()
         self.save_checkpoint()
-        self._final["progress"]["pending"] = "log"  # once it has ended
+
+    def _note_closing(self) -> None:
+        """Note that what was to be done at the end is done, and what came of it."""
+        if self._final is not None and not (self._ending.broken or self._pulse.interrupted()):
+            progress = {**self._final["progress"], "pending": "log"}
+            self._final = {**self._final, "progress": progress, "closing": dict(self.metrics)}
 
     def _at_end(self) -> bool:
         received = self._pulse.received

@@ -57,7 +57,7 @@ def test_a_project_elsewhere_runs_on_the_wheel(wheel: Path, tmp_path: Path) -> N
         return done.stdout
 
     assert "A line through points." in call(sys.executable, "-m", "framework", "--help")
-    # Either way begins in one place, so one of them shows the help and the other one trains.
+    call(sys.executable, "-m", "framework", "task=mine", "run_dir=a")
     call(str(site / "bin/keras-task"), "task=mine", "run_dir=a", "trainer.max_epochs=2")
     result = json.loads((home / "a/result.json").read_text())
     assert (result["status"], result["global_step"]) == ("completed", 20)

@@ -75,10 +75,6 @@ def plain_data(**changes: Any) -> Data:
     return Data(train=blobs(8 * STEPS), **options)
 
 
-# 13 batches an epoch, none of them ragged: what is frozen and let go has every shape traced twice.
-WHOLE = busy_data(rows=104, val=blobs(24, seed=1))
-
-
 def adam(rate: float = 0.02, **options: Any) -> Callable[[], keras.Optimizer]:
     return lambda: keras.optimizers.Adam(rate, **options)
 
@@ -406,11 +402,11 @@ def test_frozen_for_ever_and_a_run_that_goes_on(tmp_path: Path) -> None:
     fit(task, recorder, Freeze("dense"))
     assert frozen_at(recorder, task.model)["sequential/dense/kernel"] == [True, True, True]
     # Cut anywhere, before or after the release, the bits are those of the unbroken run.
-    whole = fit(Net(normed, optimizer=decaying), Freeze("dense", until=1), data=WHOLE)
+    whole = fit(Net(normed, optimizer=decaying), Freeze("dense", until=1), data=busy_data())
     for epochs in (1, 3):
         task = Net(normed, optimizer=decaying)
         freeze, limit = Freeze("dense", until=1), {"max_epochs": epochs, "run_dir": tmp_path}
-        parts = fit(task, freeze, data=WHOLE, **limit)
+        parts = fit(task, freeze, data=busy_data(), **limit)
     assert differing(whole, parts) == []
 
 
@@ -640,7 +636,7 @@ def with_all_of_it(epochs: int, run_dir: Path | None, *more: Callback) -> tuple[
     plateau = ReduceOnPlateau("val/loss", **options, optimizer="head")
     callbacks = [EMA(0.9), plateau, Freeze("dense", until=1), SWA(1), *more]
     limits = {"max_epochs": epochs, "run_dir": run_dir, "log_every": "5st"}
-    return fit(task, *callbacks, data=WHOLE, **limits), plateau
+    return fit(task, *callbacks, data=busy_data(), **limits), plateau
 
 
 @pytest.fixture(scope="module")

@@ -27,13 +27,8 @@ from tasks.mnist_wgan_gp import MnistWganGp
 from tasks.views import Views
 
 ROOT = Path(__file__).parents[1]
-# One critic update a step: each is traced anew, with the gradient of its gradient.
 SMALL = {
-    "mnist_wgan_gp": [
-        "model.generator_filters=[4,4]",
-        "model.critic_filters=[4]",
-        "task.critic_updates=1",
-    ],
+    "mnist_wgan_gp": ["model.generator_filters=[4,4]", "model.critic_filters=[4]"],
     "mnist_vae": ["model.filters=[2,3]", "model.latent=4"],
     "cifar100_distillation": ["model.teacher_filters=[4,4]", "model.student_filters=[2]"],
     "cifar100_simclr": ["model.filters=[4,8]", "model.projection=4"],

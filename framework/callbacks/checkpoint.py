@@ -104,7 +104,9 @@ class Checkpoint(Callback):
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """Save where the run ended, unless it failed: the last good checkpoint stays."""
-        if trainer.status != "failed" and self._saved_at != trainer.progress.step:
+        if trainer.status == "failed" or trainer.already_complete:
+            return
+        if self._saved_at != trainer.progress.step or trainer.holds_state:
             self._save(trainer, wait=True)
 
     def state(self) -> dict[str, Any]:

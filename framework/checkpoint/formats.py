@@ -65,6 +65,7 @@ def _from_1_to_2(state: State) -> State:
         "epochs": {"learnt": {}},
         "timers": {},
         "held": {},
+        "closing": {},
         "seed": {},
         "logbook": logbook | {"measured": dict.fromkeys(logbook["latest"], step)},
     }

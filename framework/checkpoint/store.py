@@ -81,7 +81,10 @@ class CheckpointStore:
             (aside / MANIFEST).write_text(signed(manifest | {"files": files}))
             sync(aside / MANIFEST)
             sync(aside)
-            shutil.rmtree(target, ignore_errors=True)
+            if target.exists():
+                # From here on `recover` finds it aside, however far this comes.
+                (target / MANIFEST).unlink(missing_ok=True)
+                shutil.rmtree(target, ignore_errors=True)
             os.replace(aside, target)
             sync(self.directory)
         except BaseException:
@@ -115,7 +118,8 @@ class CheckpointStore:
             UserError: There are some, and none is whole; or the newest is of an unknown format.
         """
         damaged = []
-        for path in sorted(self.directory.glob("step-*"), reverse=True):
+        for step in sorted(self._numbered("step-*"), reverse=True):
+            path = self.path(step)
             try:
                 self._check(path)
             except _DAMAGE as error:
@@ -135,9 +139,8 @@ class CheckpointStore:
 
     def steps(self) -> list[int]:
         """Return the steps of all checkpoints that were written to their end, ascending."""
-        names = [path.parent.name for path in self.directory.glob("step-*/" + MANIFEST)]
-        found = [name.removeprefix("step-") for name in names]
-        return sorted(int(step) for step in found if step.isdecimal())
+        found = self._numbered("step-*")
+        return sorted(step for step in found if (self.path(step) / MANIFEST).exists())
 
     def path(self, step: int) -> Path:
         """Return the directory of a step's checkpoint."""
@@ -193,20 +196,6 @@ class CheckpointStore:
         metric, value = found["judged"]["metric"], found["judged"]["value"]
         return {"step": found["step"], "metric": metric, "value": value}
 
-    def values_of(self, metric: str, up_to: int) -> dict[int, float]:
-        """Return by what values of a metric checkpoints were judged, by step.
-
-        Args:
-            metric: Its full name.
-            up_to: The last step to look at.
-        """
-        judged = {m["step"]: m["judged"] for m in self._manifests() if m["judged"]}
-        return {
-            step: each["value"]
-            for step, each in judged.items()
-            if step <= up_to and each["metric"] == metric
-        }
-
     def tidy(self, retention: Retention, step: int) -> None:
         """Delete what need not be kept, now that the checkpoint of a step is there.
 
@@ -233,10 +222,30 @@ class CheckpointStore:
                 "again once it is back, or another run_dir=.",
             ) from None
 
-    def sweep(self) -> None:
-        """Delete what killed processes have left half-written; only for who holds the run."""
-        for aside in self.directory.glob(".step-*"):
-            shutil.rmtree(aside, ignore_errors=True)
+    def recover(self) -> None:
+        """Put in its place what killed processes have written whole, and delete the rest.
+
+        Only for who holds the run. A checkpoint that takes the place of another one of its step is
+        aside for a moment in which the other one is gone already.
+        """
+        for step, asides in self._numbered(".step-*-*").items():
+            for aside in asides:
+                with suppress(*_DAMAGE, UserError):
+                    self._check(aside)
+                    if step not in self.steps():
+                        shutil.rmtree(self.path(step), ignore_errors=True)
+                        os.replace(aside, self.path(step))
+                shutil.rmtree(aside, ignore_errors=True)
+
+    def _numbered(self, pattern: str) -> dict[int, list[Path]]:
+        """Return the directories that are named by a step, by it."""
+        found: dict[int, list[Path]] = {}
+        for path in self.directory.glob(pattern):
+            step = path.name.lstrip(".").split("-")[1:2]
+            whole = path.name.startswith(".") or path.name == f"step-{step[0]}"
+            if whole and step[0].isdecimal():
+                found.setdefault(int(step[0]), []).append(path)
+        return found
 
     def _check(self, path: Path) -> dict[str, Any]:
         """Return a checkpoint's manifest, having compared every byte with it."""

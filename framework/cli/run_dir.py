@@ -150,8 +150,9 @@ class RunDir:
                 self._made = make_unique(path) if unique else make_dirs(path)
                 self.path = self._made[-1] if unique else path
                 self._lock()
-                for left in self.path.glob(".*-*"):  # by a process that was killed
-                    left.unlink(missing_ok=True)
+                for name in (CONFIG, OVERRIDES, "result.json", "predictions.npz"):
+                    for left in self.path.glob(f".{name}-*"):  # by a process that was killed
+                        left.unlink(missing_ok=True)
                 if not (evaluating and self.continued):
                     self._write(CONFIG, to_yaml(dict(config)))
                     self._write(OVERRIDES, to_yaml(list(overrides)))

@@ -61,7 +61,8 @@ class MirroredReplicas(Replicas):
 
             def on_one(part: Any) -> None:
                 # Keras keeps it for each thread, and devices are traced in threads of their own.
-                global_state.set_global_attribute(_GLOBAL_SEEDS, seeds)
+                own = None if seeds is None else _OwnSeeds(seeds, _own_number())
+                global_state.set_global_attribute(_GLOBAL_SEEDS, own)
                 first, last = self._bounds(_own_number(), rows)
                 zero, go_on = tf.zeros((), tf.int64), tf.constant(True)
                 step(lambda _: (part, last - first, rows), before, index, zero, go_on)
@@ -82,9 +83,16 @@ class MirroredReplicas(Replicas):
         """Add tensors up over the devices; called on each of them, at the same place."""
         if not tensors:
             return []
-        dense = [tf.convert_to_tensor(t) for t in tensors]
-        context = tf.distribute.get_replica_context()
-        return list(context.all_reduce(tf.distribute.ReduceOp.SUM, dense))
+        add = tf.distribute.ReduceOp.SUM
+
+        def reduce(strategy: tf.distribute.Strategy, *parts: Any) -> list[Any]:
+            return list(strategy.extended.batch_reduce_to(add, [(p, p) for p in parts]))
+
+        # `all_reduce` would tie its results together by an IdentityN, for its gradient. TensorFlow
+        # first takes that for a barrier, drops the order between a read and an assignment that the
+        # barrier implies, and then removes it: the read may then see what is assigned after it.
+        dense = [tf.identity(t) for t in tensors]
+        return list(tf.distribute.get_replica_context().merge_call(reduce, args=dense))
 
     def gather(self, tensor: tf.Tensor) -> tf.Tensor:
         """Join a tensor of every device along its first axis; called as `sum` is."""
@@ -190,6 +198,22 @@ class MirroredReplicas(Replicas):
     @property
     def _first_number(self) -> int:
         return 0
+
+
+class _OwnSeeds:
+    """One device's draws from Keras's global seed generator.
+
+    Its state is the same on every device, since from one of them that of the others could not be
+    told: it is no counter. What is drawn from it differs, but for the first device.
+    """
+
+    def __init__(self, generator: keras.random.SeedGenerator, number: int) -> None:
+        self._generator, self._fold = generator, number * _FOLD % 2**31
+
+    def next(self, ordered: bool = True) -> tf.Tensor:
+        """Return the next seed; see `keras.random.SeedGenerator`."""
+        seed = tf.convert_to_tensor(self._generator.next(ordered))
+        return seed + tf.constant([self._fold, 0], seed.dtype)
 
 
 def _own_number() -> int:

@@ -185,10 +185,6 @@ class Setup:
 
         A task that optimises by hand needs those too.
         """
-        self._load(state)
-        self._diversify()
-
-    def _load(self, state: State) -> None:
         for name, model in models_of(self.task.model).items():
             load_variables(model.variables, state["models"].get(name, {}), f"model {name!r}")
         self._load_own(state["task"])
@@ -205,6 +201,7 @@ class Setup:
             self.update.optimizers.load_state(state["optimizers"])
             if self.loss_scale is not None and state["loss_scale"]:
                 self.loss_scale.load_state(state["loss_scale"])
+        self._diversify()
 
     def state(self) -> State:
         """Return the variables of models, task, averages, optimizers and loss scale."""
@@ -221,10 +218,9 @@ class Setup:
 
     def load_state(self, state: State) -> None:
         """Take back what `state` returned."""
-        self._load(state)
+        self.load_weights(state)
         if state["seed"]:
             global_seed(make=True).assign(state["seed"]["state"])
-        self._diversify()
 
     def load_fitting(self, state: State) -> list[tuple[str, str]]:
         """Take over the weights of models whose name and shape are the same, and nothing else.
@@ -250,9 +246,7 @@ class Setup:
 
     def _diversify(self) -> None:
         seeds = [v for model in models_of(self.task.model).values() for v in model.variables]
-        seeds += self._held().values()
-        seeds += [] if global_seed() is None else [global_seed()]
-        self.replicas.diversify(seeds)
+        self.replicas.diversify([*seeds, *self._held().values()])
 
     def _held(self) -> dict[str, Any]:
         """Return the variables of what the task holds beside its models."""

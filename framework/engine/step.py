@@ -398,9 +398,12 @@ class Engine:
             models = models_of(self.task.model).values()
             found += [v for model in models for v in model.non_trainable_variables]
         averages = {} if self.update is None else self.update.averages
-        kept_elsewhere = {id(copy) for each in averages.values() for copy in each.copies}
+        pairs = [pair for a in averages.values() for pair in zip(a.sources, a.copies, strict=True)]
+        # Weights are alike everywhere, and so are their averages; statistics are not until now.
+        found += [copy for source, copy in pairs if training and not source.trainable]
+        alike = {id(copy) for source, copy in pairs if source.trainable}
         unique = {id(v): v for v in found if "float" in str(v.dtype)}
-        return [v for key, v in unique.items() if key not in kept_elsewhere]
+        return [v for key, v in unique.items() if key not in alike]
 
     def _changing_variables(self) -> list[Any]:
         found = [v for model in models_of(self.task.model).values() for v in model.variables]

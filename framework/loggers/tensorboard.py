@@ -63,7 +63,7 @@ class TensorBoardLogger(Logger):
         self.close()
         self._dir, self._step = Path(run_dir) / self.dirname, step
         self._last.clear()
-        for left in self._dir.glob("*/*.tmp"):  # by a process that was killed
+        for left in self._dir.glob("*/events.out.kept.*.tmp"):  # by a process that was killed
             left.unlink()
         for stage in STAGES:
             for path in sorted((self._dir / stage).glob("events.out.tfevents.*")):
