@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,6 @@ import keras
 
 from framework.callbacks.base import Callback
 from framework.callbacks.defaults import with_defaults
-from framework.callbacks.hooks import Hooks
-from framework.checkpoint.lock import RunLock
 from framework.checkpoint.resume import check_data, check_together, find_earlier, identity, resume
 from framework.checkpoint.retention import Retention
 from framework.checkpoint.saver import Saver
@@ -23,17 +21,13 @@ from framework.checkpoint.store import CheckpointStore
 from framework.checks import check_listeners, with_wrapped
 from framework.config import TrainerConfig
 from framework.ending import Ending
-from framework.engine.accumulator import Accumulator
 from framework.engine.averaging import Average
 from framework.engine.build import user_code
-from framework.engine.devices import open_replicas, prepare_devices
+from framework.engine.devices import prepare_devices
 from framework.engine.evaluate import Evaluator, predict
 from framework.engine.every import Every
 from framework.engine.loop import Loop
-from framework.engine.pulse import Pulse
 from framework.engine.schedule import Schedule, Timers
-from framework.engine.session import isolated
-from framework.engine.setup import Setup
 from framework.engine.tuning import Tuner
 from framework.epochs import Epochs
 from framework.errors import UserError
@@ -43,8 +37,10 @@ from framework.profiler import Profile
 from framework.progress import Progress
 from framework.result import describe, laid_over, write_result
 from framework.schedules import bind_schedules
+from framework.session import Session
 from framework.signals import Signals
 from framework.task import Task
+from framework.wakes import Wakes
 
 _log = logging.getLogger("framework")
 
@@ -117,11 +113,12 @@ class Trainer:
         self._given_callbacks, self._info = with_wrapped(callbacks), dict(info or {})
         self._ending, self._signals = Ending(self.config), Signals()
         self._logbook = Logbook(loggers if writes else (), self.progress)
+        self._session: Any = None
+        self._wakes: Any = None
         self._epochs: Any = None
         self._loops: dict[int, Loop] = {}
         self._tuner: Any = None
         self.profile = Profile()
-        self._final: State | None = None
         self._step_seconds, self._examples_run, self._busy = 0.0, 0, False
 
     def fit(
@@ -153,9 +150,9 @@ class Trainer:
             KeyboardInterrupt: Ctrl-C, after a checkpoint was saved.
             SystemExit: SIGTERM, likewise, with code 143.
         """
-        with self._session("fit", task):
+        with self._working("fit", task):
             schedule = self._prepare_fit(task, data)
-            self._lock(begun=False)
+            self._session.lock(begun=False)
             if self.checkpoints is not None:
                 self.checkpoints.recover()
             earlier = find_earlier(
@@ -178,21 +175,21 @@ class Trainer:
                 progress, epochs = self.progress, self._epochs
                 while self._wants_epoch():
                     self._call("on_epoch_start")
-                    self._wake_where_left()
+                    self._wakes.answer_what_was_left()
                     while self._wants_stretch():
                         self._call("on_train_batch_start")
-                        stop = self._pulse.nearest(epochs.next_stop(schedule))
+                        stop = self._session.pulse.nearest(epochs.next_stop(schedule))
                         last = progress.batch + stop - progress.step
                         began = time.perf_counter()
                         with self.profile("steps"):
                             steps, examples = epochs.loop.run(
                                 progress.epoch, progress.batch, last, progress.step
                             )
-                        seconds = self._pulse.beat(time.perf_counter() - began)
+                        seconds = self._session.pulse.beat(time.perf_counter() - began)
                         schedule.measured(steps, seconds)
                         self._advance(steps, examples, seconds, ended=progress.batch + steps < last)
                         self._call("on_train_batch_end")
-                        self._wake()
+                        self._wakes.answer()
                     if self.status != "interrupted":
                         self._call("on_epoch_end")
         return self.metrics
@@ -228,7 +225,7 @@ class Trainer:
         Returns:
             A nest of NumPy arrays, as `predict_step` gives, with one row for each example.
         """
-        with self._session("predict", task):
+        with self._working("predict", task):
             sources = self._setup.open_eval(data, "predict", 1.0)
             engine = self._setup.engine_for(sources, "predict_step", self._logbook.train)
             self._call("on_setup")
@@ -241,8 +238,8 @@ class Trainer:
                     outputs[name] = predict(
                         engine.predict_step,
                         source,
-                        eager=self._eval_variant == "eager",
-                        interrupted=self._pulse.interrupted,
+                        eager=self._session.eval_variant == "eager",
+                        interrupted=self._session.pulse.interrupted,
                     )
             self._call("on_predict_end")
             self._ending.end("completed", "predict finished")
@@ -293,13 +290,19 @@ class Trainer:
 
         Raises:
             OSError: It cannot be written, and somebody waits.
-            UserError: The run directory is gone.
+            UserError: The run directory is gone, or nothing was fitted yet.
         """
         if not self._continues or self._ending.broken:
             return None
+        if self._wakes is None:
+            raise UserError(
+                "there is nothing to save yet",
+                where="Trainer.save_checkpoint",
+                fix="Call it in fit, from a callback or the task, or afterwards.",
+            )
         with self.profile("saving"):
             # Reading metrics takes all workers, writing only one.
-            state = self._final or self.state()
+            state = self._wakes.final or self.state()
             if self.checkpoints is None:
                 return None
             about = {"judged": judged, "permanent": permanent}
@@ -312,12 +315,12 @@ class Trainer:
         later end then goes on from those that training left.
         """
         if self._continues and not self._ending.broken:
-            self._final = self._final or self.state()
+            self._wakes.final = self._wakes.final or self.state()
 
     @property
     def holds_state(self) -> bool:
         """Whether checkpoints hold the run as it was before it came to its end."""
-        return self._final is not None
+        return self._wakes is not None and self._wakes.final is not None
 
     def measured_at(self, name: str) -> int | None:
         """Return the step at which a metric was last measured, or None if it never was."""
@@ -341,7 +344,7 @@ class Trainer:
     @property
     def optimizers(self) -> dict[str, keras.Optimizer]:
         """The optimizers by name; a single one is called `optimizer`. Empty outside `fit`."""
-        update = self._setup.update
+        update = None if self._session is None else self._setup.update
         return {} if update is None else {o.name: o.optimizer for o in update.optimizers}
 
     @property
@@ -404,11 +407,12 @@ class Trainer:
         self._setup.load_state(state)
         for name, part in self._parts.items():
             part.load_state(state[name])
-        self._closing = dict(state["closing"])
+        self._wakes.closing = dict(state["closing"])
 
     def load_fitting(self, state: State) -> list[tuple[str, str]]:
         """Take over the weights that fit; see `Setup.load_fitting`."""
-        return self._setup.load_fitting(state)
+        report: list[tuple[str, str]] = self._setup.load_fitting(state)
+        return report
 
     @property
     def at_epoch_end(self) -> bool:
@@ -442,7 +446,7 @@ class Trainer:
     # ---- the parts of fit, in the order in which it uses them
 
     @contextmanager
-    def _session(self, stage: str, task: Task) -> Iterator[None]:
+    def _working(self, stage: str, task: Task) -> Iterator[None]:
         """Everything around a run: isolation, device, signals, and the result at its end."""
         if not isinstance(task, Task):
             raise UserError(
@@ -457,39 +461,19 @@ class Trainer:
                 fix="Call it afterwards, or give a second Trainer; trainer.stop(reason) ends fit.",
             )
         self.stage, self.task, task.trainer, self.profile = stage, task, self, Profile()
-        self._eval_variant = "eager" if self.config.engine == "eager" else "graph"
         former, self._ending = self._ending, Ending(self.config)
-        self._replicas = self._workers or open_replicas(self.config)
-        self._setup = Setup(task, self.config, self._replicas, self.data_info)
         self.callbacks = with_defaults(
             [*with_wrapped(task.configure_callbacks()), *self._given_callbacks],
             self.config,
             is_chief=self.is_chief,
         )
-        self._call = Hooks(self, self.callbacks)
-        deterministic = self.config.deterministic
-        self._busy, self._locked = True, False
+        self._session = Session(self, self._signals, self._workers)
+        self._call, self._setup = self._session.call, self._session.setup
+        self._busy = True
         try:
-            with (
-                isolated(self.config.precision, deterministic=deterministic),
-                self._replicas.scope(),
-                self._signals.noted(),
-                ExitStack() as self._stack,
-            ):
-                self._logbook.train = Accumulator(self._replicas.log_room)
-                self._pulse = Pulse(self._signals, self._replicas)
+            with self._session.opened(self._ending):
+                self._logbook.train = self._session.train
                 yield
-        except Exception as error:
-            explained = self._replicas.explain(error)
-            self._ending.fail(explained)
-            if stage != "fit":
-                self._call("on_exception", explained)
-            raise explained from (error if explained is not error else error.__cause__)
-        except BaseException as error:
-            self._ending.fail(error)
-            if stage != "fit":
-                self._call("on_exception", error)
-            raise
         finally:
             self._busy = False
             if stage != "fit" and self._examples_run and self.status == "completed":
@@ -501,15 +485,7 @@ class Trainer:
                 trained = trained and not (stage == "fit" and self.already_complete)
                 write_result(path, laid_over(path, self.result(), whole=trained))
             task._engine = None
-        self._signals.raise_received(self._pulse.received)
-
-    def _lock(self, *, begun: bool = True) -> None:
-        """Hold the run directory until the session ends, and make it if the run has begun."""
-        if self.run_dir is None or self._locked or not (begun or self.run_dir.is_dir()):
-            return
-        self.run_dir.mkdir(parents=True, exist_ok=True)
-        self._stack.enter_context(RunLock(self.run_dir))
-        self._locked = True
+        self._signals.raise_received(self._session.pulse.received)
 
     def _prepare_fit(self, task: Task, data: Any) -> Schedule:
         """Bring everything together, before anything runs or is written."""
@@ -526,7 +502,7 @@ class Trainer:
             batches: Loop(
                 each,
                 engine.taking(each.micro_rows).train_step,
-                replicas=self._replicas,
+                replicas=self._session.replicas,
             )
             for batches, each in sources.items()
         }
@@ -534,7 +510,11 @@ class Trainer:
         self._epochs = Epochs(config, self.progress, self._loops)
         self.has_validation = bool(val_sources) and config.val_every is not None
         self._evaluator = Evaluator(
-            engine, val_sources, "val", variant=self._eval_variant, pulse=self._pulse
+            engine,
+            val_sources,
+            "val",
+            variant=self._session.eval_variant,
+            pulse=self._session.pulse,
         )
         # By hand a step may make any number of updates, which is what schedules count.
         planned = self.total_steps if task.automatic_optimization else None
@@ -546,32 +526,34 @@ class Trainer:
         every: dict[str, Every | None] = {"log": Every(config.log_every)}
         every["val"] = Every(config.val_every) if config.val_every and val_sources else None
         every |= {name: callback.every for name, callback in self._call.named.items()}
-        self._timers = Timers(every, self._pulse.now)
+        timers = Timers(every, self._session.pulse.now)
         self._parts = {
             "progress": self.progress,
             "ending": self._ending,
             "epochs": self._epochs,
-            "timers": self._timers,
+            "timers": timers,
             "logbook": self._logbook,
             "callbacks": self._call,
         }
-        self._final, self._closing = None, {}
-        return Schedule(self._timers.all(), every_batch=self._call.every_batch)
+        self._wakes = Wakes(
+            self, self._session, self._ending, self._logbook, self._epochs, timers, self._evaluator
+        )
+        return Schedule(timers.all(), every_batch=self._call.every_batch)
 
     @contextmanager
     def _fitting(self) -> Iterator[None]:
         """The hooks at both ends of fit, however it ends."""
         step = self.progress.step
-        check_together(self._replicas, step, self._store, keeps=self._continues)
-        self._began = self._pulse.now() - self.progress.seconds
-        self.already_complete = step > 0 and self._is_over()
-        self._lock()
+        check_together(self._session.replicas, step, self._store, keeps=self._continues)
+        self._began = self._session.pulse.now() - self.progress.seconds
+        self.already_complete = step > 0 and self._wakes.is_over()
+        self._session.lock()
         self._logbook.open(self.run_dir, self._last_logged())
         with self._signals.deferred():
             try:
                 self._call("on_fit_start")
                 self._say_if_complete(step)
-                if self._replicas.workers > 1 and not step:
+                if self._session.replicas.workers > 1 and not step:
                     self.save_checkpoint()  # so that there is one, however soon a worker is lost
                 if self.config.sanity_val_steps and self.has_validation and not step:
                     self._evaluator.run(most=self.config.sanity_val_steps)
@@ -581,7 +563,7 @@ class Trainer:
                 self._call("on_exception", error)
                 raise
             finally:
-                self._note_closing()
+                self._wakes.note_closing()
                 self._call("on_fit_end")
                 if self._ending.broken:
                     self._saver.wait()
@@ -600,16 +582,13 @@ class Trainer:
         return self.progress.step - (self.progress.pending in ("log", "end"))
 
     def _say_if_complete(self, step: int) -> None:
-        self.already_complete = step > 0 and self._is_over()
+        self.already_complete = step > 0 and self._wakes.is_over()
         if self.already_complete:
-            self._logbook.latest.update(self._closing)
+            self._logbook.latest.update(self._wakes.closing)
             _log.info("already complete: %s (step %s)", self.stop_reason, f"{step:,}")
 
-    def _is_over(self) -> bool:
-        return self._at_end() and self.progress.pending != "end"
-
     def _wants_epoch(self) -> bool:
-        if self._is_over():
+        if self._wakes.is_over():
             return False
         self._epochs.begin()
         if self.progress.batch == 0:
@@ -620,108 +599,32 @@ class Trainer:
         return not (self._epochs.over or self.stop_reason)
 
     def _advance(self, steps: int, examples: int, seconds: float, *, ended: bool) -> None:
-        self.progress.seconds = self._pulse.now() - self._began
+        self.progress.seconds = self._session.pulse.now() - self._began
         self._examples_run += examples
         self._step_seconds += seconds
         self._epochs.advance(steps, examples, ended=ended)
-
-    def _wake_where_left(self) -> None:
-        """Do what was due at the step where a run was left before it could be done."""
-        pending = self._epochs.take_up()
-        if pending:
-            self._wake(logged=pending == "validation")
-
-    def _wake(self, *, logged: bool = False) -> None:
-        """Answer whoever asked for this step: the log, then validation, then callbacks.
-
-        Args:
-            logged: The log was answered before.
-        """
-        at_end, over = self._at_end(), self._epochs.over
-        if self._pulse.interrupted():
-            self._leave_open("log")
-            return
-        log, validate = self._due("log"), self.has_validation and self._due("val")
-        last_validation = at_end and self.has_validation and not validate
-        if at_end and (last_validation or not over):
-            self._save_before_the_end()
-        if not logged and (log or over or at_end):
-            extra = self._setup.precision_values()
-            with self.profile("logging"):
-                row = self._logbook.log_train(epoch_over=over or at_end, extra=extra)
-            self._call("on_log", row)
-        validates = validate or last_validation
-        if validates and not self._validate():
-            self._leave_open("validation")
-            return
-        due = [callback for name, callback in self._call.named.items() if self._due(name)]
-        with self.profile("callbacks"):
-            for callback in due:
-                callback.on_wake(self)
-        if log or validates or due or over or at_end:
-            self._call("on_wake_end")
-
-    def _due(self, listener: str) -> bool:
-        return bool(self._epochs.due(self._timers[listener]))
-
-    def _leave_open(self, pending: str) -> None:
-        """Leave what is due at this step to the run that continues from it."""
-        self._at_end()
-        self._epochs.leave_open(pending)
-
-    def _save_before_the_end(self) -> None:
-        """Save the run as it is before what is done only because it ends here.
-
-        It may be given a later end; what it then does must not depend on this one.
-        """
-        with self._epochs.left_open("end"):
-            self._final = self.state()
-        self.save_checkpoint()
-
-    def _note_closing(self) -> None:
-        """Note that what was to be done at the end is done, and what came of it."""
-        if self._final is not None and not (self._ending.broken or self._pulse.interrupted()):
-            progress = {**self._final["progress"], "pending": "log"}
-            self._final = {**self._final, "progress": progress, "closing": dict(self.metrics)}
-
-    def _at_end(self) -> bool:
-        received = self._pulse.received
-        return self._ending.reached(self.progress, received, epochs=self._epochs.done)
-
-    def _validate(self) -> bool:
-        """Validate; returns False if a signal came meanwhile."""
-        self.validating = True
-        self._call("on_validation_start")
-        with self.profile("validation"), self._setup.averaged():
-            metrics = self._evaluator.run(self.progress.step)
-        self.validating = False
-        if self._pulse.interrupted():
-            return False
-        self.log_metrics(metrics)
-        self._call("on_validation_end", metrics)
-        return True
 
     # ---- shared by all stages
 
     def _evaluate(
         self, stage: str, name: str, task: Task, data: Any, checkpoint: str | None
     ) -> dict[str, float]:
-        with self._session(stage, task):
+        with self._working(stage, task):
             limits = {"val": self.config.limit_val_batches, "test": self.config.limit_test_batches}
             sources = self._setup.open_eval(data, name, limits[name])
             engine = self._setup.engine_for(sources, "eval_step", self._logbook.train)
             self._call("on_setup")
             self._load_weights(checkpoint)
             evaluator = Evaluator(
-                engine, sources, name, variant=self._eval_variant, pulse=self._pulse
+                engine, sources, name, variant=self._session.eval_variant, pulse=self._session.pulse
             )
             evaluator.trace()
             hook = "validation" if name == "val" else name
             self._call(f"on_{hook}_start")
             with self._setup.averaged(), self._signals.deferred():
                 metrics = evaluator.run(self.progress.step)
-            if not self._pulse.interrupted():
-                self._lock()
+            if not self._session.pulse.interrupted():
+                self._session.lock()
                 self._logbook.open(self.run_dir, None)
                 if stage == "test":
                     self._logbook.forget("test")
