@@ -75,6 +75,9 @@ class TrainerConfig:
     clip_value: Optional[float] = option(None, "Clip each element of a gradient to this size.")
     log_grad_norm: bool = option(False, "Log the gradients' global norm, before clipping.")
     stop_on_nan: bool = option(True, "Stop when the training loss is no longer a number.")
+    detect_anomaly: bool = option(
+        False, "Stop at the first result that is NaN or infinite and name its operation; slow."
+    )
     resume: str = option("auto", "Continue the run in run_dir: auto (if any), must, or never.")
     resume_data: str = option(
         "exact", "exact, or restart: data that cannot be put back begin anew when continued."
@@ -136,6 +139,10 @@ class TrainerConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 _refuse(name, value, "a number above 0, or null")
+        if self.detect_anomaly and self.precision == "mixed_float16":
+            _refuse("detect_anomaly", True, "false with mixed_float16, whose overflows are meant")
+        if self.detect_anomaly and self.engine not in ("auto", "graph", "eager"):
+            _refuse("engine", self.engine, "graph or eager with detect_anomaly: XLA has no checks")
         _ = self.accumulate_by_epoch
         for name, choices in (
             ("precision", PRECISIONS),

@@ -32,6 +32,7 @@ class Logbook:
     Attributes:
         latest: The latest value of every metric by its full name.
         measured: The step at which each of them was measured.
+        not_finite: How often each training value was not finite since the row before the last.
         train: Where training values add up; the trainer sets it when a run begins.
     """
 
@@ -39,6 +40,7 @@ class Logbook:
         self.loggers, self.progress = list(loggers), progress
         self.latest: dict[str, float] = {}
         self.measured: dict[str, int] = {}
+        self.not_finite: dict[str, float] = {}
         self.train: Accumulator
         self._epoch: Sums = {}
 
@@ -75,7 +77,9 @@ class Logbook:
             epoch_over: The row is the epoch's last, and has its means as well.
             extra: Further values of the row, by full name.
         """
-        sums = self.train.sums()
+        rows = self.train.rows()
+        sums: Sums = {name: (total, weight) for name, (total, weight, _) in rows.items()}
+        self.not_finite = {f"train/{name}": bad for name, (_, _, bad) in rows.items()}
         self.train.reset()
         self._epoch = add_sums(self._epoch, sums)
         results = self.train.results()
@@ -113,7 +117,7 @@ class Logbook:
             "latest": dict(self.latest),
             "measured": dict(self.measured),
             "epoch": {name: list(pair) for name, pair in self._epoch.items()},
-            "row": {name: list(pair) for name, pair in self.train.sums().items()},
+            "row": {name: list(row) for name, row in self.train.rows().items()},
             "keras": {name: variables_state(metric.variables) for name, metric in metrics},
         }
 
@@ -121,7 +125,7 @@ class Logbook:
         """Take back what `state` returned."""
         self.latest, self.measured = dict(state["latest"]), dict(state["measured"])
         self._epoch = {name: (total, weight) for name, (total, weight) in state["epoch"].items()}
-        self.train.load({name: (a, b) for name, (a, b) in state["row"].items()})
+        self.train.load(state["row"])
         for name, metric in self.train.keras_metrics.items():
             if name in state["keras"]:
                 load_variables(metric.variables, state["keras"][name], f"metric {name}")

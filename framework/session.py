@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from framework.callbacks.hooks import Hooks
 from framework.checkpoint.lock import RunLock
 from framework.ending import Ending
 from framework.engine.accumulator import Accumulator
+from framework.engine.anomaly import anomalies_detected, explain_anomaly
 from framework.engine.devices import open_replicas
 from framework.engine.pulse import Pulse
 from framework.engine.replicas import Replicas
@@ -67,13 +68,18 @@ class Session:
                 isolated(config.precision, deterministic=config.deterministic),
                 self.replicas.scope(),
                 self._signals.noted(),
+                anomalies_detected() if config.detect_anomaly else nullcontext(),
                 self._stack,
             ):
                 self.train = Accumulator(self.replicas.log_room)
                 self.pulse = Pulse(self._signals, self.replicas)
                 yield
         except Exception as error:
-            explained = self.replicas.explain(error)
+            step = self._trainer.progress.step
+            when = f"at step {step + 1}" if stage == "fit" else f"in {stage}"
+            if self._trainer.validating:
+                when = f"in the validation after step {step}"
+            explained = explain_anomaly(self.replicas.explain(error), when)
             ending.fail(explained)
             if stage != "fit":  # which calls it before `on_fit_end`
                 self.call("on_exception", explained)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,14 @@ import keras
 
 from framework.callbacks.base import Callback
 from framework.callbacks.defaults import with_defaults
-from framework.checkpoint.resume import check_data, check_together, find_earlier, identity, resume
+from framework.checkpoint.resume import (
+    check_data,
+    check_together,
+    find_earlier,
+    identity,
+    resume,
+    warn_of_chance,
+)
 from framework.checkpoint.retention import Retention
 from framework.checkpoint.saver import Saver
 from framework.checkpoint.state import State
@@ -146,7 +154,7 @@ class Trainer:
         Raises:
             UserError: The configuration, the data or the task's code is at fault, or another
                 process is writing to the run directory.
-            TrainingFailed: The loss became NaN.
+            TrainingFailed: The loss became NaN, or an operation's result with `detect_anomaly`.
             KeyboardInterrupt: Ctrl-C, after a checkpoint was saved.
             SystemExit: SIGTERM, likewise, with code 143.
         """
@@ -169,6 +177,8 @@ class Trainer:
                     loop.trace()
             with self.profile("compiling"):
                 self._tuner.finish()
+            if self._continues:
+                warn_of_chance(self._loops.values())
             resume(self, earlier)
             del earlier  # it holds the arrays of a whole checkpoint
             with self._fitting():
@@ -325,6 +335,20 @@ class Trainer:
     def measured_at(self, name: str) -> int | None:
         """Return the step at which a metric was last measured, or None if it never was."""
         return self._logbook.measured.get(name)
+
+    def steps_not_finite(self, name: str) -> int | None:
+        """Return in how many steps of the last training row a value was NaN or infinite.
+
+        Args:
+            name: Its full name, such as `train/loss`.
+
+        Returns:
+            How many, or None where a step logs it several times.
+        """
+        if self.config.accumulates:
+            return None
+        devices: int = self._session.replicas.count  # each of them counts
+        return math.ceil(self._logbook.not_finite.get(name, 0.0) / devices)
 
     def epoch_so_far(self) -> dict[str, float]:
         """Return the training metrics' means over the present epoch; reads them from the device."""
@@ -535,10 +559,11 @@ class Trainer:
             "logbook": self._logbook,
             "callbacks": self._call,
         }
+        every_batch = self._call.every_batch or config.detect_anomaly
         self._wakes = Wakes(
             self, self._session, self._ending, self._logbook, self._epochs, timers, self._evaluator
         )
-        return Schedule(timers.all(), every_batch=self._call.every_batch)
+        return Schedule(timers.all(), every_batch=every_batch)
 
     @contextmanager
     def _fitting(self) -> Iterator[None]:

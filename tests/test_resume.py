@@ -547,6 +547,26 @@ def test_weights_that_fit_are_taken_and_the_others_named(
 # ---- the short form of `python -m benchmarks faults`
 
 
+def test_random_numbers_that_no_checkpoint_holds_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Noise(Net):
+        def train_step(self, batch: Any) -> Any:
+            x, y = batch
+            return super().train_step((x + draw(tf.shape(x)), y))
+
+    def warnings(run_dir: Path | None) -> list[str]:
+        caplog.clear()
+        make_trainer(max_steps=1, run_dir=run_dir).fit(Noise(), Data(train=blobs(8), batch_size=8))
+        return [m for m in caplog.messages if "no checkpoint holds" in m]
+
+    draw: Callable[[Any], Any] = tf.random.normal
+    assert "(RandomStandardNormal)" in warnings(tmp_path / "a")[0]
+    assert not warnings(None)
+    draw = keras.random.normal
+    assert not warnings(tmp_path / "b")
+
+
 def test_killed_runs_end_with_the_unbroken_bits(tmp_path: Path) -> None:
     # In a process of its own: its forks must not inherit a TensorFlow that has begun.
     code = """

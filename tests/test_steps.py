@@ -230,7 +230,7 @@ def test_a_manual_step_that_logs_no_loss_is_judged_by_its_weights() -> None:
 
 
 def test_the_epoch_of_a_loss_that_is_no_number_is_the_one_it_happened_in() -> None:
-    with pytest.raises(TrainingFailed, match=r"steps 1 to 4 \(epoch 1\)"):
+    with pytest.raises(TrainingFailed, match=r"at step 3 \(epoch 1\)"):
         fitted(Broken(), Data(train=blobs(32), batch_size=8), max_epochs=3)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import time
@@ -330,16 +331,48 @@ class Poison(Net):
         return loss * tf.where(tf.cast(self.global_step, tf.int64) < 5, 1.0, float("nan"))
 
 
-@pytest.mark.parametrize(("log_every", "steps"), [("4st", "steps 6 to 8"), ("1st", "step 6 ")])
-def test_a_loss_that_is_no_number_stops_the_run_and_says_where(log_every: str, steps: str) -> None:
+@pytest.mark.parametrize("log_every", ["4st", "1st", "1ep"])
+def test_a_loss_that_is_no_number_stops_the_run_and_says_where(log_every: str) -> None:
     trainer = make_trainer(max_epochs=4, log_every=log_every)
     with pytest.raises(TrainingFailed) as error:
         trainer.fit(Poison(), DATA)
-    assert f"the training loss became nan in {steps}" in error.value.what
+    assert "the training loss became nan at step 6 " in error.value.what
     assert "(epoch 2)" in error.value.what
     assert "sequential/dense/kernel" in str(error.value.where)
     assert trainer.status == "failed"
     assert "nan" in trainer.stop_reason
+
+
+@pytest.mark.parametrize(
+    ("options", "when"),
+    [
+        ({"engine": "loop_xla"}, "at step 6 "),
+        ({"devices": 2}, "at step 6 "),
+        ({"accumulate": 2}, "in steps 4 to 6 "),  # a step logs its loss twice
+    ],
+)
+def test_the_step_of_a_loss_that_is_no_number(options: dict[str, Any], when: str) -> None:
+    with pytest.raises(TrainingFailed) as error:
+        fitted(Poison(), DATA, max_epochs=4, log_every="8st", **options)
+    assert f"the training loss became nan {when}" in error.value.what
+
+
+@pytest.mark.parametrize("options", [{}, {"engine": "eager"}, {"devices": 2}], ids=str)
+def test_detect_anomaly_names_the_operation_and_its_line(options: dict[str, Any]) -> None:
+    class Logarithm(Net):
+        def train_step(self, batch: Any) -> Any:
+            loss = super().train_step(batch)
+            return loss * tf.math.log(5.0 - tf.cast(self.global_step, tf.float32))
+
+    lines, first = inspect.getsourcelines(Logarithm.train_step)
+    (line,) = (first + i for i, text in enumerate(lines) if "math.log" in text)
+    with pytest.raises(TrainingFailed) as error:
+        fitted(Logarithm(), DATA, max_epochs=4, detect_anomaly=True, **options)
+    wanted = "the result of Log, float32 of shape (), became NaN or infinite at step 6"
+    assert error.value.what == wanted
+    assert error.value.where == f"{__file__}:{line}, in train_step"
+    assert fitted(Net(), DATA, detect_anomaly=True).status == "completed"
+    tf.math.log(-1.0)  # nothing is checked any more
 
 
 def test_stop_on_nan_can_be_turned_off() -> None:

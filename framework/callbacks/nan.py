@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 class StopOnNaN(Callback):
     """Ends the run as failed when a logged training loss is NaN or infinite.
 
-    It looks only at losses that were read for the log anyway, so it costs nothing, and knows the
-    step to within `log_every`. A loss is any training value with `loss` in its name; a task that
-    logs none has its weights looked at once an epoch. Under `mixed_float16` a loss that is not
-    finite is left to the loss scale until that can be lowered no further, or a weight is bad.
+    It looks only at losses that were read for the log anyway; their step was counted on the device.
+    Where a step accumulates several batches, it is known to within `log_every`. A loss is any
+    training value with `loss` in its name; a task that logs none has its weights looked at once an
+    epoch. Under `mixed_float16` a loss that is not finite is left to the loss scale until that can
+    be lowered no further, or a weight is bad.
     """
 
     def __init__(self) -> None:
@@ -43,18 +44,28 @@ class StopOnNaN(Callback):
         if not (bad or weight) or (weight is None and trainer.recovers_from_overflow):
             self._last_good = step
             return
-        first, last = self._last_good + 1, step
-        steps = f"step {last}" if first == last else f"steps {first} to {last}"
         name, value = next(iter(bad.items()), ("a weight", math.nan))
+        steps = self._steps(trainer, name, from_then_on=weight is not None)
         what = "the training loss" if name == "train/loss" else name
         raise TrainingFailed(
-            f"{what} became {value} in {steps} (epoch {trainer.progress.current_epoch})",
+            f"{what} became {value} {steps} (epoch {trainer.progress.current_epoch})",
             where=f"the first weight that is not finite is {weight}"
             if weight
             else "all weights are still finite",
             fix="Lower the learning rate (optimizer.learning_rate=1e-4), look at the data, or "
-            "find the exact step with trainer.log_every=1st.",
+            "have the operation named: the same command with trainer.detect_anomaly=true.",
         )
+
+    def _steps(self, trainer: Trainer, name: str, *, from_then_on: bool) -> str:
+        """Say when it happened; a loss whose weights are bad does not become finite again."""
+        first, last = self._last_good + 1, trainer.progress.step
+        count = trainer.steps_not_finite(name)
+        if count and (from_then_on or count == 1 + last - first):
+            first = last = 1 + last - count
+        if first == last:
+            return f"at step {last}"
+        few = f"{count} of " if count else ""
+        return f"in {few}steps {first} to {last}"
 
     def _bad_weight(self, trainer: Trainer) -> str | None:
         for model in models_of(trainer.task.model).values():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from framework.tables import table
 
 if TYPE_CHECKING:
     from framework.data.source import Source
+    from framework.engine.loop import Loop
     from framework.engine.replicas import Replicas
     from framework.trainer import Trainer
 
@@ -115,6 +116,18 @@ def resume(trainer: Trainer, earlier: Earlier | None) -> None:
     check_same_data(then, trainer.data_state(epoch), batch=batch, own=earlier.mine)
     trainer.load_state(state)
     _log.info("continuing from %s, at step %s", earlier.path, f"{trainer.progress.step:,}")
+
+
+def warn_of_chance(loops: Iterable[Loop]) -> None:
+    """Say so if training steps draw random numbers that no checkpoint can hold."""
+    kinds = sorted({kind for loop in loops for kind in loop.random_operations})
+    if kinds:
+        _log.warning(
+            "train_step draws from TensorFlow's own random numbers (%s), which no checkpoint "
+            "holds: a continued run is not the same bit for bit. Use keras.random or "
+            "tf.random.stateless_…",
+            ", ".join(kinds),
+        )
 
 
 def check_data(source: Source, config: TrainerConfig) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,6 +12,7 @@ import tensorflow as tf
 from framework.errors import UserError
 
 Sums = dict[str, tuple[float, float]]
+_COLUMNS = 3  # a value's weighted sum, its weight, and how often it was not finite
 
 
 class Accumulator:
@@ -41,7 +42,9 @@ class Accumulator:
         # Room is made beforehand: a variable that a compiled step makes while it is traced has
         # it traced once more.
         self._chunks: list[tuple[list[str], tf.Variable]] = [([], self._zeros())]
-        self._nothing = tf.zeros((room, 2), tf.float64)  # made once: `reset` runs at every row
+        self._nothing = tf.zeros(
+            (room, _COLUMNS), tf.float64
+        )  # made once: `reset` runs at every row
 
     @property
     def names(self) -> list[str]:
@@ -65,13 +68,14 @@ class Accumulator:
             values: By name, a value and its weight: float64 scalars.
         """
         self._make_room(values)
-        zero = (tf.constant(0.0, tf.float64),) * 2
+        zero = tf.constant(0.0, tf.float64)
         for names, sums in self._chunks:
             if any(name in values for name in names):
                 # As vectors: a step of many values is to cost hardly more than one of a few.
-                pairs = [values.get(name, zero) for name in names]
+                pairs = [values.get(name, (zero, zero)) for name in names]
                 value, weight = (tf.stack(part) for part in zip(*pairs, strict=True))
-                rows = tf.stack([value * weight, weight], axis=1)
+                bad = tf.where(tf.math.is_finite(value), zero, 1.0)
+                rows = tf.stack([value * weight, weight, bad], axis=1)
                 sums.assign_add(tf.pad(rows, [[0, self.room - len(names)], [0, 0]]))
 
     def read(self) -> dict[str, float]:
@@ -80,10 +84,14 @@ class Accumulator:
 
     def sums(self) -> Sums:
         """Return the weighted sum and the weight of each name: the only transfer to the host."""
+        return {name: (total, weight) for name, (total, weight, _) in self.rows().items()}
+
+    def rows(self) -> dict[str, tuple[float, float, float]]:
+        """Return the same, and how often each was not finite: once for each device and piece."""
         return {
-            name: (float(total), float(weight))
+            name: (float(total), float(weight), float(bad))
             for names, sums in self._chunks
-            for name, (total, weight) in zip(names, sums.numpy(), strict=False)
+            for name, (total, weight, bad) in zip(names, sums.numpy(), strict=False)
         }
 
     def results(self) -> dict[str, float]:
@@ -95,12 +103,15 @@ class Accumulator:
         for _, sums in self._chunks:
             sums.assign(self._nothing, read_value=False)
 
-    def load(self, sums: Sums) -> None:
-        """Put back what `sums` returned."""
-        self._make_room(sums)
+    def load(self, rows: Mapping[str, Sequence[float]]) -> None:
+        """Put back what `rows` or `sums` returned."""
+        self._make_room(rows)
         for names, variable in self._chunks:
-            rows = [sums.get(name, (0.0, 0.0)) for name in names]
-            variable.assign(tf.constant(rows + [(0.0, 0.0)] * (self.room - len(rows)), tf.float64))
+            values = np.zeros((self.room, _COLUMNS))
+            for i, name in enumerate(names):
+                row = rows.get(name, ())
+                values[i, : len(row)] = row
+            variable.assign(values)
 
     def _make_room(self, names: Iterable[str]) -> None:
         for name in names:
@@ -117,7 +128,7 @@ class Accumulator:
     def _zeros(self) -> tf.Variable:
         with tf.init_scope():  # it outlives the trace of a compiled step
             return tf.Variable(
-                np.zeros((self.room, 2)),
+                np.zeros((self.room, _COLUMNS)),
                 trainable=False,
                 name="means",
                 synchronization=tf.VariableSynchronization.ON_READ,

@@ -18,6 +18,7 @@ from framework.engine.variants import (
     check_lowering,
     check_operations,
     check_place,
+    draws_by_itself,
     operations,
 )
 
@@ -128,6 +129,13 @@ class Loop:
         """
         for run in self._runs.values():
             check_operations(run.graph)  # type: ignore[attr-defined]
+
+    @property
+    def random_operations(self) -> set[str]:
+        """The kinds of operations that draw random numbers from a state of their own."""
+        graphs = [run.graph for run in self._runs.values() if hasattr(run, "graph")]
+        found = (each for graph in graphs for each in operations(graph))
+        return {each.type for each in found if draws_by_itself(each)}
 
     def count(self, kind: str) -> int:
         """Return how many operations there are in the compiled steps whose kind begins so."""

@@ -85,7 +85,9 @@ class Tuner:
                 run is new.
         """
         self._kept, variant = kept, self._config.engine
-        if variant == "auto":
+        if variant == "auto" and self._config.detect_anomaly:
+            variant = "graph"
+        elif variant == "auto":
             variant = self._recall() if kept is None else kept
         for loop in self._loops.values():
             loop.variant = variant

@@ -25,6 +25,8 @@ _REPEATABLE = re.compile(
     r"\w*PartitionedCall|(Stateless)?(While|If|Case)|Assert|Rng\w+"
 )
 
+_DRAWS = re.compile(r"Random|TruncatedNormal|ParameterizedTruncatedNormal|Multinomial")
+
 
 class CannotCompile(Exception):
     """A step that XLA cannot compile, or not to the same effect; says why in a few words."""
@@ -93,6 +95,11 @@ def cannot_compile() -> Iterator[None]:
 
 
 _SOME_ROWS = 8  # in the place of a length that is not known before a batch has come
+
+
+def draws_by_itself(operation: tf.Operation) -> bool:
+    """Tell whether an operation draws random numbers from a state that nobody can read."""
+    return bool(operation.op_def.is_stateful and _DRAWS.match(operation.type))
 
 
 def operations(graph: tf.Graph) -> list[tf.Operation]:
