@@ -7,6 +7,7 @@ import logging
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -79,6 +80,9 @@ class WorkerReplicas(MirroredReplicas):
         by_sign = isinstance(error, tf.errors.OpError) and any(sign in text for sign in signs)
         if not (isinstance(error, lost) or by_sign):
             return error
+        # TensorFlow has left a pool of threads open in one of them, which Python would complain of
+        # when it ends.
+        traceback.clear_frames(error.__traceback__)
         return TrainingFailed(
             "another worker is gone, so no further step can be made",
             where=f"worker {self.member.index} of {self.workers}: "
