@@ -158,7 +158,7 @@ class AtOnce(Callback):
         ("a short run", {"max_epochs": 2}),
         ("fast_dev_run", {"fast_dev_run": True}),
         ("several devices", {"devices": 2, "max_epochs": 50}),
-        ("a stream", {"max_epochs": 50}),
+        ("data that are not on the device", {"max_epochs": 50}),
         ("RandomStandardNormal does more than change variables", {"max_epochs": 50}),
     ],
 )
@@ -173,7 +173,7 @@ def test_where_nothing_is_measured(
             return super().train_step((x + tf.random.normal(tf.shape(x)), y))
 
     data: Any = blobs(40)
-    if source == "a stream":
+    if source == "data that are not on the device":
         data = tf.data.Dataset.from_tensor_slices(data).batch(8)
     task = Draws() if source.startswith("Random") else Net()
     trainer = make_trainer(engine="auto", callbacks=[AtOnce()], **options)

@@ -273,7 +273,7 @@ def test_a_stream_and_several_devices_say_why_they_run_as_a_graph(
     stream = tf.data.Dataset.from_tensor_slices(blobs(43)).batch(8)
     task = Net()
     assert fitted(task, Data(train=stream), engine="loop_xla").engine == "graph"
-    assert "instead of loop_xla: the data come from a stream" in caplog.text
+    assert "instead of loop_xla: the data are not on the device" in caplog.text
     caplog.clear()
     data = Data(train=blobs(40), batch_size=8)
     assert fitted(Net(), data, engine="step_xla", devices=2).engine == "graph"

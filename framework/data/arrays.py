@@ -34,6 +34,8 @@ class ArraySource(Source):
         held: Tensors made so far by the id of their array, so that none is held twice.
     """
 
+    resident = True
+
     def __init__(
         self,
         arrays: Any,
@@ -51,10 +53,8 @@ class ArraySource(Source):
         held: dict[int, tf.Tensor] | None = None,
     ) -> None:
         self.rows = check_rows(arrays, name)
-        held = {} if held is None else held
-        self._tensors = tf.nest.map_structure(
-            lambda a: held[id(a)] if id(a) in held else held.setdefault(id(a), as_tensor(a)), arrays
-        )
+        found = {} if held is None else held
+        self._tensors = tf.nest.map_structure(lambda a: self._hold(a, found), arrays)
         self._first, self.count = part if part else (0, self.rows)
         if self.count == 0:
             raise UserError(f"the {name} set has no rows", where=f"data.{name}")
@@ -72,7 +72,7 @@ class ArraySource(Source):
         self._order_of = 0
         self.steps: int = math.ceil(self._used / self.batch_size)
 
-    def cursor(self, epoch: int, start: int) -> tuple[tf.Tensor, tf.Tensor]:
+    def cursor(self, epoch: int, start: int) -> Any:
         """Return the epoch and the order of its rows: with the index all that a batch depends on.
 
         The order is found once an epoch, outside of the loop: XLA has no `index_shuffle`.
@@ -90,13 +90,7 @@ class ArraySource(Source):
 
     def read(self, cursor: Any, index: tf.Tensor, size: int | None) -> Any:
         """Gather one batch, in the graph."""
-        epoch, order = cursor
-        start = index * self.batch_size
-        if self._in_place:
-            batch = tf.nest.map_structure(lambda t: _slice(t, start, size), self._tensors)
-        else:
-            place = _slice(order, start, size)
-            batch = tf.nest.map_structure(lambda t: tf.gather(t, place), self._tensors)
+        epoch, batch = self._gathered(cursor, index, size)
         if self._map:
             batch = self._map(batch)
         if self._augment:
@@ -104,6 +98,21 @@ class ArraySource(Source):
             step = epoch * math.ceil(self.count / self.batch_size) + index
             batch = self._augment(batch, tf.stack([tf.constant(self._seed, tf.int64), step]))
         return batch
+
+    def _hold(self, array: Any, held: dict[int, Any]) -> Any:
+        """Return an array as it is kept, the same for every set that has it."""
+        if id(array) not in held:
+            held[id(array)] = as_tensor(array)
+        return held[id(array)]
+
+    def _gathered(self, cursor: Any, index: tf.Tensor, size: int | None) -> tuple[Any, Any]:
+        """Return the epoch and the rows of a batch, in the graph."""
+        epoch, order = cursor
+        start = index * self.batch_size
+        if self._in_place:
+            return epoch, tf.nest.map_structure(lambda t: _slice(t, start, size), self._tensors)
+        place = _slice(order, start, size)
+        return epoch, tf.nest.map_structure(lambda t: tf.gather(t, place), self._tensors)
 
     def spec(self, size: int | None = None) -> Any:
         """Trace `read` once, without running it."""
@@ -137,7 +146,7 @@ LARGE_ROWS, LARGE_BYTES = 512, 2**24
 
 def _large(size: int, count: int, tensors: list[tf.Tensor]) -> int:
     """Return the rows of a batch for evaluation, in even batches: the ragged one is traced too."""
-    row: int = sum(t.dtype.size * math.prod(t.shape[1:]) for t in tensors)
+    row: int = sum(tf.as_dtype(t.dtype).size * math.prod(t.shape[1:]) for t in tensors)
     most = max(size, min(LARGE_ROWS, LARGE_BYTES // max(1, row)))
     return max(size, math.ceil(count / math.ceil(count / most)))
 

@@ -109,6 +109,7 @@ def image_data(
     source: str = "auto",
     batch_size: int = 32,
     eval_batch_size: int | None = None,
+    resident: bool | None = None,
     shuffle: bool = True,
     val_fraction: float = 0.0,
     augment: Callable[[Any, Any], Any] | None = None,
@@ -129,7 +130,8 @@ def image_data(
         dir: See `load_dataset`.
         source: See `load_dataset`.
         batch_size: Examples in a training batch.
-        eval_batch_size: The same for evaluation. Default: `batch_size`.
+        eval_batch_size: The same for evaluation. Default: large, see `Data`.
+        resident: Hold the arrays on the device. Default: if there is room, see `Data`.
         shuffle: Draw a new order every epoch.
         val_fraction: Part of the training split to validate on.
         augment: A function of a batch and a seed, such as an `Augment`, for training batches.
@@ -148,6 +150,7 @@ def image_data(
     options: dict[str, Any] = {
         "batch_size": batch_size,
         "eval_batch_size": eval_batch_size,
+        "resident": resident,
         "shuffle": shuffle,
         "val_fraction": val_fraction,
         "map": to_float,

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from framework.data.arrays import ArraySource, check_rows
 from framework.data.exact import ending, obstacle, passing
+from framework.data.host import HostArraySource, fits_on_device
 from framework.data.source import Data, Source
 from framework.data.streams import Guard, StreamSource, from_generator, from_pydataset
 from framework.errors import UserError
@@ -158,9 +159,9 @@ def _open(
     part = None
     if data.val_fraction and name in ("train", "val"):
         part = _split(check_rows(given, "train"), data.val_fraction, name)
-    return ArraySource(
-        given, batch_size, large=large, shuffle=shuffle, part=part, held=held, **common
-    )
+    resident = fits_on_device(given) if data.resident is None else data.resident
+    kind = ArraySource if resident else HostArraySource
+    return kind(given, batch_size, large=large, shuffle=shuffle, part=part, held=held, **common)
 
 
 def _split(rows: int, fraction: float, name: str) -> tuple[int, int]:

@@ -22,10 +22,11 @@ class Data:
     Each set is one of: NumPy arrays or tensors, in any nest, such as `(x, y)` or
     `{"image": x, "label": y}`; a `tf.data.Dataset` of batches; a `keras.utils.PyDataset`; a
     function that returns an iterator of batches; if it takes an argument, that is the number of
-    the epoch, from 0. Arrays are held once, as they
-    are stored, and batches are gathered from them inside the compiled loop, shuffled by a
-    stateless permutation of (seed, epoch): any batch can be had at once, so that a run continues
-    in mid-epoch at no cost. The other kinds bring their own batches and their own order.
+    the epoch, from 0. Arrays are held once, as they are stored, and batches are gathered from them
+    inside the compiled loop, shuffled by a stateless permutation of (seed, epoch): any batch can be
+    had at once, so that a run continues in mid-epoch at no cost. Arrays that are too large for the
+    device, such as an `np.memmap` of a file, stay where they are, and the same batches are read
+    ahead from them. The other kinds bring their own batches and their own order.
 
     Example:
         >>> Data(train=(x, y), val_fraction=0.1, batch_size=64)
@@ -43,6 +44,7 @@ class Data:
             16 MB of arrays hold as many, since larger batches are faster and change no mean over
             examples; `batch_size` where a limit counts batches. Give it where a step's value
             depends on who shares a batch, as a contrastive loss does.
+        resident: Put arrays on the device. Default: if they take less than half of its free memory.
         shuffle: Visit the rows of training arrays in another order every epoch.
         val_fraction: Part of the rows of training arrays, drawn by the seed, that is held back as
             the validation set.
@@ -63,6 +65,7 @@ class Data:
     predict: Any = None
     batch_size: int = 32
     eval_batch_size: int | None = None
+    resident: bool | None = None
     shuffle: bool = True
     val_fraction: float = 0.0
     map: Callable[[Any], Any] | None = None
@@ -87,6 +90,10 @@ class Data:
                 fix="Give a fraction from 0 (none) to below 1.",
             )
         object.__setattr__(self, "val_fraction", float(fraction))
+        if self.resident not in (None, True, False):
+            raise UserError(
+                f"resident is {self.resident!r}", where="data.resident", fix="Give True or False."
+            )
         for name in ("map", "augment"):
             value = getattr(self, name)
             if value is not None and not callable(value):
@@ -107,11 +114,13 @@ class Source(abc.ABC):
     Attributes:
         steps: Batches in an epoch, or None while that is unknown.
         micro_rows: Take a batch's gradient in pieces of so many rows. None: as a whole.
+        resident: Whether its arrays are on the device, where the loop itself can gather from them.
         obstacle: Why a run cannot be continued on it exactly. None: it can.
     """
 
     steps: int | None
     micro_rows: int | None = None
+    resident = False
     obstacle: str | None = None
 
     @abc.abstractmethod

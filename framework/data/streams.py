@@ -133,6 +133,7 @@ class StreamSource(Source):
                 _refuse_leaves_without_rows(dataset, name)
             self.micro_rows = _rows_of_a_batch(dataset, name)
             dataset = dataset.rebatch(self.micro_rows * accumulate)
+        dataset = dataset.prefetch(tf.data.AUTOTUNE)  # whoever made it may have forgotten to
         self.steps = _length(dataset)
         if self.steps == 0:
             raise UserError(f"the {name} set has no batches", where=f"data.{name}")

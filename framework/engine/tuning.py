@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from framework.config import TrainerConfig
-from framework.data.arrays import ArraySource
 from framework.engine.build import describe
 from framework.engine.every import Every
 from framework.engine.loop import Loop
@@ -134,8 +133,8 @@ class Tuner:
             return "fast_dev_run"
         if self._engine.replicas.count > 1:
             return "several devices"
-        if not all(isinstance(loop.source, ArraySource) for loop in self._loops.values()):
-            return "a stream"  # trying would read from it
+        if not all(loop.source.resident for loop in self._loops.values()):
+            return "data that are not on the device"  # trying would read from them
         if self._planned is None and self._config.max_time is None:
             return "a run of unknown length"
         if self._planned is not None and self._planned < FEWEST_STEPS:

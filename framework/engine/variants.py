@@ -10,7 +10,6 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.eager.polymorphic_function import compiler_ir
 
-from framework.data.arrays import ArraySource
 from framework.data.source import Source
 from framework.engine.replicas import Replicas
 
@@ -42,8 +41,8 @@ def check_place(variant: str, source: Source, replicas: Replicas) -> None:
         return
     if replicas.count > 1:
         raise CannotCompile("several devices share each step")
-    if variant == "loop_xla" and not isinstance(source, ArraySource):
-        raise CannotCompile("the data come from a stream, which the loop reads between steps")
+    if variant == "loop_xla" and not source.resident:
+        raise CannotCompile("the data are not on the device, so the loop reads them between steps")
 
 
 def check_operations(graph: tf.Graph) -> None:

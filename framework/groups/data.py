@@ -33,6 +33,7 @@ class DataConfig:
     source: str = option("auto", "real, synthetic, or auto: real if it can be had.")
     batch_size: int = option(32, "Examples in a training batch.")
     eval_batch_size: Optional[int] = option(None, "The same for evaluation; null: large.")
+    resident: Optional[bool] = option(None, "Hold it on the device; null: if there is room.")
     shuffle: bool = option(True, "Draw a new order every epoch.")
     val_fraction: float = option(0.0, "Part of the training split to validate on.")
     augment: AugmentConfig = field(default_factory=AugmentConfig)

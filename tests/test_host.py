@@ -1,0 +1,126 @@
+"""Arrays that stay off the device give the same batches as those on it, bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import Net, bits, blobs, differing, fitted, make_trainer, noisy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from framework import Data, UserError
+from framework.data import host
+from framework.data.arrays import ArraySource
+from framework.data.host import HostArraySource, fits_on_device
+
+X, Y = blobs(43)
+
+
+def batches(source: ArraySource, epoch: int, start: int) -> list[Any]:
+    found = []
+    for first, last, size in source.parts(start, source.steps):
+        cursor = source.cursor(epoch, first)
+        for index in range(first, last):
+            found.append(source.read(cursor, tf.constant(index, tf.int64), size))
+        source.moved(last)
+    return [np.asarray(leaf) for batch in found for leaf in tf.nest.flatten(batch)]
+
+
+@settings(max_examples=25)
+@given(
+    rows=st.integers(1, 40),
+    size=st.integers(1, 12),
+    shuffle=st.booleans(),
+    split=st.booleans(),
+    accumulate=st.sampled_from([1, 3]),
+    limit=st.sampled_from([1.0, 0.5, 2]),
+    epoch=st.integers(0, 2),
+    data=st.data(),
+)
+def test_the_same_batches_from_any_place(
+    rows: int,
+    size: int,
+    shuffle: bool,
+    split: bool,
+    accumulate: int,
+    limit: float,
+    epoch: int,
+    data: st.DataObject,
+) -> None:
+    arrays = {"x": np.arange(rows * 6, dtype="f4").reshape(rows, 2, 3), "y": np.arange(rows)}
+    options: dict[str, Any] = {
+        "shuffle": shuffle,
+        "part": (rows // 3, rows - rows // 3) if split else None,
+        "accumulate": accumulate,
+        "limit": limit,
+        "seed": 7,
+        "augment": lambda batch, seed: (batch, seed),
+    }
+    there, here = ArraySource(arrays, size, **options), HostArraySource(arrays, size, **options)
+    assert (here.steps, here.count, here.micro_rows) == (there.steps, there.count, there.micro_rows)
+    start = data.draw(st.integers(0, there.steps - 1))
+    for left, right in zip(batches(there, epoch, start), batches(here, epoch, start), strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert tf.nest.flatten(here.spec()) == tf.nest.flatten(there.spec())
+
+
+@pytest.mark.parametrize("options", [{}, {"devices": 2}, {"accumulate": 2}, {"engine": "eager"}])
+def test_a_run_is_the_same_wherever_its_arrays_are(options: dict[str, Any]) -> None:
+    def run(resident: bool) -> Any:
+        data = Data(train=(X, Y), val=blobs(13), batch_size=8, resident=resident)
+        trainer = fitted(Net(noisy), data, max_epochs=3, log_every="2st", **options)
+        state, metrics = bits(trainer), trainer.metrics
+        predicted = trainer.predict(trainer.task, Data(predict=X, resident=resident))
+        return state, metrics, predicted
+
+    (there, metrics, predicted), (here, other, also) = run(True), run(False)
+    assert not differing(there, here)
+    assert metrics == other
+    np.testing.assert_array_equal(predicted, also)
+
+
+def test_a_file_is_read_where_it_lies_and_a_run_goes_on_in_mid_epoch(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", X)
+
+    def data() -> Data:
+        return Data(train=(np.load(tmp_path / "x.npy", mmap_mode="r"), Y), batch_size=8, **off)
+
+    off = {"resident": False}
+    whole = fitted(Net(noisy), data(), max_epochs=2)
+    for steps in (3, 4, 9):
+        trainer = make_trainer(max_epochs=2, max_steps=steps, run_dir=tmp_path / "run")
+        trainer.fit(Net(noisy), data())
+    trainer = make_trainer(max_epochs=2, run_dir=tmp_path / "run")
+    trainer.fit(Net(noisy), data())
+    for left, right in zip(
+        whole.task.model.get_weights(), trainer.task.model.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_what_is_too_large_for_the_device_stays_with_the_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert fits_on_device((X, Y))
+    assert host.free_bytes() > 1e7
+    monkeypatch.setattr(host, "free_bytes", lambda: 2.0 * (X.nbytes + Y.nbytes))
+    assert fits_on_device((X, Y))
+    monkeypatch.setattr(host, "free_bytes", lambda: 2.0 * (X.nbytes + Y.nbytes) - 1)
+    assert not fits_on_device((X, Y))
+    assert fits_on_device(tf.constant(X))  # it is there already
+    sources: list[Any] = []
+
+    class Looks(Net):
+        def on_fit_start(self) -> None:
+            sources.extend(loop.source for loop in self.trainer._loops.values())
+
+    fitted(Looks(), Data(train=(X, Y), batch_size=8), max_steps=1)
+    assert type(sources[0]) is HostArraySource
+    fitted(Looks(), Data(train=(X, Y), batch_size=8, resident=True), max_steps=1)
+    assert type(sources[1]) is ArraySource
+    with pytest.raises(UserError, match="resident is 3"):
+        Data(train=X, resident=3)  # type: ignore[arg-type]
