@@ -48,6 +48,11 @@ class Profile:
             self._switch()
             self._open.pop()
 
+    def move(self, seconds: float, source: str, target: str) -> None:
+        """Count seconds that were counted for one part for another, which they turned out to be."""
+        self._seconds[source] -= seconds
+        self._seconds[target] += seconds
+
     def seconds(self) -> dict[str, float]:
         """Return the seconds of each part so far."""
         self._switch()

@@ -520,6 +520,9 @@ class Trainer:
         source = next(iter(sources.values()))
         if self._continues:
             check_data(source, config)
+        if config.profiler == "simple" and self._session.replicas.count == 1:
+            for each in sources.values():
+                each.time_waits()
         with self.profile("building"):
             engine = self._setup.engine_for({"": source}, "train_step", self._logbook.train)
         self._loops = {
@@ -627,6 +630,7 @@ class Trainer:
         self.progress.seconds = self._session.pulse.now() - self._began
         self._examples_run += examples
         self._step_seconds += seconds
+        self.profile.move(self._epochs.loop.source.waited(), "steps", "data")
         self._epochs.advance(steps, examples, ended=ended)
 
     # ---- shared by all stages

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from framework import Callback, Data, Logger, Task, Trainer
+from framework import Callback, Data, Every, Logger, Task, Trainer
 
 FEATURES, CLASSES = 6, 3
 
@@ -105,6 +105,17 @@ class LogRows(Callback):
 
     def on_validation_end(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
         self.val.append((trainer.progress.step, dict(metrics)))
+
+
+class StopAt(Callback):
+    """Stops a run after a step, as a time limit would."""
+
+    def __init__(self, step: int) -> None:
+        self.step, self.every = step, Every("1st")
+
+    def on_wake(self, trainer: Trainer) -> None:
+        if trainer.progress.step == self.step:
+            trainer.stop("as told")
 
 
 class Initial(Callback):

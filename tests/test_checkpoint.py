@@ -16,9 +16,9 @@ import keras
 import ml_dtypes
 import numpy as np
 import pytest
-from helpers import LogRows, Net, blobs, busy_data, dense, differing, make_trainer, noisy
+from helpers import LogRows, Net, StopAt, blobs, busy_data, dense, differing, make_trainer, noisy
 
-from framework import Callback, Data, Every, Trainer, UserError
+from framework import Callback, Data, Trainer, UserError
 from framework.callbacks.checkpoint import Checkpoint
 from framework.checkpoint.retention import Retention
 from framework.checkpoint.state import load_variables, variables_state
@@ -152,17 +152,6 @@ def test_variables_of_another_model_are_refused() -> None:
     layer.set_weights([np.ones((3, 2)), np.ones(2)])
     load_variables(layer.variables, state, "model")
     assert layer.get_weights()[0].tobytes() == next(iter(state.values())).tobytes()
-
-
-class StopAt(Callback):
-    """Stops a run after a step, as a time limit would."""
-
-    def __init__(self, step: int) -> None:
-        self.step, self.every = step, Every("1st")
-
-    def on_wake(self, trainer: Trainer) -> None:
-        if trainer.progress.step == self.step:
-            trainer.stop("as told")
 
 
 class Counter(Callback):

@@ -7,7 +7,10 @@ import logging
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import Net, blobs, make_trainer
@@ -64,6 +67,25 @@ def test_simple_prints_a_table_that_sums_to_100_percent(
         8 * trainer.metrics["perf/steps_per_second"]
     )
     assert 0 < trainer.metrics["perf/time_in_steps"] < 1
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_steps_wait_for_their_data_is_told(known: bool) -> None:
+    def batches(epoch: int) -> Iterator[Any]:
+        for start in range(0, 80, 8):
+            time.sleep(0.05)
+            yield x[start : start + 8], y[start : start + 8]
+
+    x, y = blobs(80)
+    limit = {"limit_train_batches": 10} if known else {}
+    trainer = make_trainer(profiler="simple", max_epochs=2, **limit)
+    trainer.fit(Net(), Data(train=batches))
+    seconds = trainer.profile.seconds()
+    assert seconds["data"] > 0.7  # 20 batches of 0.05 s, some of which were read ahead
+    assert 0 < seconds["steps"] < seconds["data"]
+    resident = make_trainer(profiler="simple", max_epochs=2)
+    resident.fit(Net(), Data(train=(x, y), batch_size=8))
+    assert resident.profile.seconds()["data"] < 0.2
 
 
 def test_trace_writes_a_profile_for_tensorboard(tmp_path: Path) -> None:

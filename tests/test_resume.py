@@ -19,7 +19,18 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import FEATURES, LogRows, Net, blobs, busy_data, dense, differing, make_trainer, noisy
+from helpers import (
+    FEATURES,
+    LogRows,
+    Net,
+    StopAt,
+    blobs,
+    busy_data,
+    dense,
+    differing,
+    make_trainer,
+    noisy,
+)
 from tensorflow.python.eager import context
 
 import framework
@@ -434,15 +445,6 @@ class Reshuffled(keras.utils.PyDataset):
 
     def on_epoch_end(self) -> None:
         self.order = self.draw.permutation(40)
-
-
-class StopAt(Callback):
-    def __init__(self, step: int) -> None:
-        self.step, self.every = step, Every("1st")
-
-    def on_wake(self, trainer: Trainer) -> None:
-        if trainer.progress.step == self.step:
-            trainer.stop("as told")
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ class HostArraySource(ArraySource):
         return array if isinstance(array, np.ndarray) else as_tensor(array).numpy()
 
     def _gathered(self, cursor: Any, index: tf.Tensor, size: int | None) -> tuple[Any, Any]:
-        epoch, batch = cursor.get_next()
+        epoch, batch = self.taken(cursor)
         for leaf, array in zip(tf.nest.flatten(batch), self._flat, strict=True):
             leaf.set_shape((size, *array.shape[1:]))
         return epoch, batch

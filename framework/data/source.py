@@ -122,6 +122,7 @@ class Source(abc.ABC):
     micro_rows: int | None = None
     resident = False
     obstacle: str | None = None
+    _waited: tf.Variable | None = None
 
     @abc.abstractmethod
     def cursor(self, epoch: int, start: int) -> Any:
@@ -138,6 +139,30 @@ class Source(abc.ABC):
     @abc.abstractmethod
     def spec(self, size: int | None = None) -> Any:
         """Return the nest of TensorSpecs of a batch of `size` rows, as a step gets it."""
+
+    def taken(self, iterator: Any, *, optional: bool = False) -> Any:
+        """Return an iterator's next batch, in the graph, as an optional if it may have none."""
+        take = iterator.get_next_as_optional if optional else iterator.get_next
+        if self._waited is None:
+            return take()
+        before = tf.timestamp()
+        with tf.control_dependencies([before]):
+            batch = take()
+        with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
+            self._waited.assign_add(tf.timestamp() - before)
+        return batch
+
+    def time_waits(self) -> None:
+        """Have the steps that are compiled from now on measure how long they wait for a batch."""
+        self._waited = tf.Variable(0.0, dtype=tf.float64, trainable=False, name="waited")
+
+    def waited(self) -> float:
+        """Return the seconds that steps have waited since this was last asked."""
+        if self._waited is None:
+            return 0.0
+        seconds = float(self._waited.numpy())
+        self._waited.assign(0.0)
+        return seconds
 
     def finish(self, batch: Any, index: tf.Tensor) -> Any:
         """Return a batch that the loop took from an iterator itself, mapped and augmented."""

@@ -193,7 +193,7 @@ class StreamSource(Source):
 
     def read(self, cursor: Any, index: tf.Tensor, size: int | None) -> Any:
         """Return the iterator's next batch."""
-        return self.finish(cursor.get_next(), index)
+        return self.finish(self.taken(cursor), index)
 
     def finish(self, batch: Any, index: tf.Tensor) -> Any:
         """Map and augment a batch, in the graph."""

@@ -202,7 +202,7 @@ class Loop:
     def _step_if_any(
         self, step: Step, cursor: Any, before: Any, index: Any, examples: Any, more: Any
     ) -> Any:
-        following = cursor.get_next_as_optional()
+        following = self.source.taken(cursor, optional=True)
 
         def read(_: Any) -> tuple[Any, Any, Any]:
             batch = self.source.finish(following.get_value(), index)
