@@ -39,7 +39,7 @@ class Ending:
         self._config = config
         self._seconds = Every(config.max_time).seconds if config.max_time else None
         self.status, self.reason, self.broken = "running", "", False
-        self._time_began = 0.0  # in seconds of training
+        self._time_began: float | None = None  # in seconds of training
 
     def reached(
         self, progress: Progress, received: int | None = None, *, epochs: int | None = None
@@ -53,6 +53,11 @@ class Ending:
         """
         done = progress.epoch if epochs is None else epochs
         config = self._config
+        if self._seconds is not None and self._time_began is None:
+            self._time_began = progress.seconds
+        over = self._seconds is not None and (
+            progress.seconds - (self._time_began or 0.0) >= self._seconds
+        )
         if received is not None:
             name = _SIGNALS.get(signal.Signals(received), "a signal")
             self.end("interrupted", f"{name} at step {progress.step}")
@@ -60,19 +65,19 @@ class Ending:
             self.end("completed", f"max_steps={config.max_steps} reached")
         elif config.max_epochs is not None and done >= config.max_epochs:
             self.end("completed", f"max_epochs={config.max_epochs} reached")
-        elif self._seconds is not None and progress.seconds - self._time_began >= self._seconds:
+        elif over:
             if not self.reason:
                 self._time_began = progress.seconds
             self.end("stopped", f"max_time={config.max_time} is over")
         return bool(self.reason)
 
     def state(self) -> dict[str, Any]:
-        """Return when the present `max_time` began."""
+        """Return when the present `max_time` began; None: there is none."""
         return {"time_began": self._time_began}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` returned."""
-        self._time_began = float(state["time_began"])
+        self._time_began = state["time_began"]
 
     def end(self, status: str, reason: str) -> None:
         """End the run, unless it has ended already."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from framework.checkpoint.state import State, load_variables, variables_state
 from framework.engine.accumulator import Accumulator, Sums, add_sums, means
+from framework.errors import UserError
 from framework.loggers.base import Logger
 from framework.progress import Progress
 
@@ -49,7 +50,14 @@ class Logbook:
         if run_dir is not None:
             run_dir.mkdir(parents=True, exist_ok=True)
             for logger in self.loggers:
-                logger.open(run_dir, step)
+                try:
+                    logger.open(run_dir, step)
+                except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+                    raise UserError(
+                        f"{type(logger).__name__} cannot write its log: {error.strerror}",
+                        where=str(error.filename),
+                        fix="Move away what is there, or give another run_dir=.",
+                    ) from error
 
     def close(self) -> None:
         """Close the loggers."""

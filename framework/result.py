@@ -60,7 +60,7 @@ def read_metrics(path: Path) -> dict[str, float]:
     try:
         metrics = json.loads(path.read_text())["metrics"]
         return {name: value for name, value in metrics.items() if value is not None}
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
@@ -75,7 +75,8 @@ def laid_over(path: Path, result: dict[str, Any], *, whole: bool) -> dict[str, A
     """
     try:
         earlier = json.loads(path.read_text())
-    except (OSError, ValueError):
+        assert isinstance(earlier, dict)
+    except (OSError, ValueError, AssertionError):
         return result
     metrics = {**earlier.get("metrics", {}), **result["metrics"]}
     if whole:

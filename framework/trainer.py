@@ -16,6 +16,7 @@ from framework.callbacks.base import Callback
 from framework.callbacks.defaults import with_defaults
 from framework.checkpoint.resume import (
     check_data,
+    check_not_written_over,
     check_together,
     find_earlier,
     identity,
@@ -127,6 +128,7 @@ class Trainer:
         self._loops: dict[int, Loop] = {}
         self._tuner: Any = None
         self.profile = Profile()
+        self._begun_from: str | None = None
         self._step_seconds, self._examples_run, self._busy = 0.0, 0, False
 
     def fit(
@@ -161,12 +163,16 @@ class Trainer:
         with self._working("fit", task):
             schedule = self._prepare_fit(task, data)
             self._session.lock(begun=False)
+            self._begun_from = checkpoint and str(checkpoint)
+            if self.run_dir is not None and not self._continues:
+                check_not_written_over(self.config, self.run_dir)
             if self.checkpoints is not None:
                 self.checkpoints.recover()
             earlier = find_earlier(
                 self.config,
                 self._store,
                 checkpoint,
+                identity=self._identity(),
                 own=self._continues,
                 weights_only=weights_only,
             )
@@ -419,7 +425,8 @@ class Trainer:
         """Return everything that changes during training and influences it."""
         return {
             "engine": self.engine,
-            "config": identity(self.config),
+            "config": self._identity(),
+            "begun_from": self._begun_from,
             "closing": {},  # metrics that were measured only because the run ended
             "data": self.data_state(self.progress.epoch),
             **{name: part.state() for name, part in self._parts.items()},
@@ -432,6 +439,7 @@ class Trainer:
         for name, part in self._parts.items():
             part.load_state(state[name])
         self._wakes.closing = dict(state["closing"])
+        self._begun_from = self._begun_from or state.get("begun_from")
 
     def load_fitting(self, state: State) -> list[tuple[str, str]]:
         """Take over the weights that fit; see `Setup.load_fitting`."""
@@ -461,6 +469,10 @@ class Trainer:
             "time_in_steps": round(self.profile.share("steps"), 3),
             **self._info,
         }
+
+    def _identity(self) -> dict[str, Any]:
+        """Return what decides what the run computes, as checkpoints hold it."""
+        return identity(self.config) | dict(self._setup.made_optimizers)
 
     def data_state(self, epoch: int) -> State:
         """Return what tells whether a run is continued on the same data."""
@@ -520,6 +532,8 @@ class Trainer:
         source = next(iter(sources.values()))
         if self._continues:
             check_data(source, config)
+        for each in sources.values():
+            each.check = self._signals.raise_received
         if config.profiler == "simple" and self._session.replicas.count == 1:
             for each in sources.values():
                 each.time_waits()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
-from framework.checkpoint.held import NotHeld, hold, release, same
+from framework.checkpoint.held import NotHeld, hold, into, release, same
 
 _log = logging.getLogger("framework")
 
@@ -33,7 +34,7 @@ class Attributes:
 
     def __init__(self, owner: Any, apart: Collection[str] = ()) -> None:
         self._owner, self._apart = owner, apart
-        self._objects = dict(vars(owner))
+        self._objects = {name: (value, _contents(value)) for name, value in vars(owner).items()}
         self._changed: set[str] = set()
         self._warned: set[str] = set()
         self.made = self._begun = self._held()
@@ -78,7 +79,10 @@ class Attributes:
         return held
 
     def _set(self, name: str, held: Any) -> None:
-        value, present = release(held), getattr(self._owner, name, None)
+        present = getattr(self._owner, name, None)
+        if into(present, held):
+            return
+        value = release(held)
         if isinstance(value, dict) and isinstance(present, dict) and type(present) is not dict:
             present.clear()
             present.update(value)
@@ -87,7 +91,8 @@ class Attributes:
 
     def _warn(self, name: str, value: Any, error: NotHeld) -> None:
         of = type(self._owner)
-        constant = callable(value) or value is self._objects.get(name)
+        former, contents = self._objects.get(name, (None, {}))
+        constant = callable(value) or (value is former and same(contents, _contents(value)))
         if of.__module__.startswith("keras.") or name in self._warned:
             return  # Keras's own make such anew: the writer of a CSVLogger
         if constant and not isinstance(value, Collection):
@@ -97,3 +102,12 @@ class Attributes:
             "%s.%s holds %s, which no checkpoint can: a run that goes on begins without it",
             of.__name__, name, error,
         )  # fmt: skip
+
+
+def _contents(value: Any) -> dict[str, Any]:
+    """Return the attributes of what no checkpoint can hold, to see whether they change."""
+    found = {}
+    for name, each in getattr(value, "__dict__", {}).items():
+        with suppress(NotHeld):
+            found[name] = hold(each)
+    return found

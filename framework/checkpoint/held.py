@@ -7,6 +7,7 @@ else in terms of these, so that tuples, NumPy scalars and keys of other types su
 from __future__ import annotations
 
 import math
+import random
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -39,7 +40,8 @@ def hold(value: Any) -> Any:
     Args:
         value: A number, text, bytes, bool or None, a NumPy array or scalar; or a list, tuple, set,
             deque or dict of these. Of exactly these types: of a subclass not everything would
-            come back.
+            come back. By itself also what changes in place: a variable, a Keras metric, a random
+            generator of NumPy or Python, whose value `into` puts back.
 
     Returns:
         What `release` makes the value of again.
@@ -65,7 +67,48 @@ def hold(value: Any) -> Any:
     if kind.__name__ in _ROWS and kind.__module__ == "builtins":
         items = [value.real, value.imag] if kind is complex else list(value)
         return {"kind": kind.__name__, "items": hold(items)}
-    raise NotHeld(f"a {kind.__name__}")
+    inside = _inside(value)
+    if inside is None:
+        raise NotHeld(f"a {kind.__name__}")
+    return {"kind": "inside", "value": inside}
+
+
+def into(value: Any, held: Any) -> bool:
+    """Put back what `hold` has read of an object that changes in place.
+
+    Args:
+        value: The object, or another one that was made alike.
+        held: What `hold` returned.
+
+    Returns:
+        Whether `held` is of such an object, and the value is one.
+    """
+    if not isinstance(held, dict) or held["kind"] != "inside" or _inside(value) is None:
+        return False
+    inside = held["value"]
+    if isinstance(value, np.random.Generator):
+        value.bit_generator.state = release(inside)
+    elif isinstance(value, random.Random):
+        value.setstate(release(inside))
+    elif hasattr(value, "assign"):
+        value.assign(inside)
+    else:
+        for variable, each in zip(value.variables, inside, strict=True):
+            variable.assign(each)
+    return True
+
+
+def _inside(value: Any) -> Any:
+    """Return what is in an object that changes in place, held; None if it is no such object."""
+    if isinstance(value, np.random.Generator):
+        return hold(value.bit_generator.state)
+    if isinstance(value, random.Random):
+        return hold(value.getstate())
+    if hasattr(value, "assign") and hasattr(value, "numpy"):  # of TensorFlow or Keras
+        return hold(np.asarray(value.numpy()))
+    if hasattr(value, "update_state") and hasattr(value, "variables"):  # a metric
+        return [hold(np.asarray(variable.numpy())) for variable in value.variables]
+    return None
 
 
 def release(held: Any) -> Any:

@@ -57,6 +57,7 @@ def find_earlier(
     store: CheckpointStore,
     which: str | None,
     *,
+    identity: Mapping[str, Any],
     own: bool,
     weights_only: bool = False,
 ) -> Earlier | None:
@@ -66,6 +67,7 @@ def find_earlier(
         config: What `resume` of it allows.
         store: Where the run's own checkpoints are.
         which: `last`, `best`, a step or a path. None: the run's last one, if there is any.
+        identity: What decides what the run computes; see `identity`.
         own: Whether the run continues what is in `store` at all.
         weights_only: Begin a new run with the weights of `which` that fit.
 
@@ -84,14 +86,18 @@ def find_earlier(
             )
         path = store.find(which)
         return Earlier(path, store.load(path), weights_only=True)
+    newest = store.newest() if there else None
+    if newest is None and which is None:
+        return None
+    state = None if newest is None else store.load(newest)
     # What a run was begun from is not begun from again.
     mine = which is None or weights_only or (there and not _is_of(which, store))
-    newest = store.newest() if there and mine else None if which is None else store.find(which)
-    if newest is None:
-        return None
-    state = store.load(newest)
+    mine = mine or (state is not None and state.get("begun_from") == str(which))
+    if state is None or newest is None or not mine:
+        newest = store.find(str(which))
+        state = store.load(newest)
     if mine:
-        _check_same_run(state.get("config", {}), config, store)
+        _check_same_run(state.get("config", {}), identity, store)
     return Earlier(newest, state, mine=mine)
 
 
@@ -115,6 +121,8 @@ def resume(trainer: Trainer, earlier: Earlier | None) -> None:
     then = state.get("data", {})
     check_same_data(then, trainer.data_state(epoch), batch=batch, own=earlier.mine)
     trainer.load_state(state)
+    if trainer.checkpoints is not None and not earlier.mine:
+        trainer.checkpoints.take_back(trainer.progress.step)
     _log.info("continuing from %s, at step %s", earlier.path, f"{trainer.progress.step:,}")
 
 
@@ -189,6 +197,21 @@ def _is_of(which: str, store: CheckpointStore) -> bool:
     return Path(which).resolve().parent == store.directory.resolve()
 
 
+def check_not_written_over(config: TrainerConfig, run_dir: Path) -> None:
+    """Refuse to begin a run that keeps no checkpoints over one that does.
+
+    Raises:
+        UserError: There is one.
+    """
+    if list((run_dir / "checkpoints").glob("step-*")):
+        raise UserError(
+            f"there is a run in {run_dir} already, which would be written over",
+            where="trainer.enable_checkpointing=false",
+            fix="Give another run_dir=, or leave that out to continue the run.",
+        )
+    _check_never(config.resume, (run_dir / "result.json").exists(), run_dir)
+
+
 def _check_wanted(wanted: str, there: bool, store: CheckpointStore) -> None:
     where = f"resume={wanted}"
     run_dir = store.directory.parent
@@ -198,16 +221,21 @@ def _check_wanted(wanted: str, there: bool, store: CheckpointStore) -> None:
             where=where,
             fix="Give the run_dir= of a run that has a checkpoint, or resume=auto.",
         )
+    _check_never(wanted, there, run_dir)
+
+
+def _check_never(wanted: str, there: bool, run_dir: Path) -> None:
     if wanted == "never" and there:
         raise UserError(
             f"there is a run in {run_dir} already",
-            where=where,
+            where="resume=never",
             fix="Give another run_dir= to begin anew, or resume=auto to continue it.",
         )
 
 
-def _check_same_run(then: Mapping[str, Any], config: TrainerConfig, store: CheckpointStore) -> None:
-    now = identity(config)
+def _check_same_run(
+    then: Mapping[str, Any], now: Mapping[str, Any], store: CheckpointStore
+) -> None:
     changed = [
         (name, then[name], now[name]) for name in now if then.get(name, now[name]) != now[name]
     ]

@@ -104,7 +104,7 @@ def check_same_data(
     Raises:
         UserError: They differ, or the epoch is over before that batch.
     """
-    for name, unit, looked_at in (("rows", "rows", own), ("steps", "batches in an epoch", False)):
+    for name, unit, looked_at in (("rows", "rows", own), ("steps", "batches in an epoch", own)):
         before, after = then.get(name), now.get(name)
         if (looked_at or batch) and None not in (before, after) and before != after:
             raise UserError(

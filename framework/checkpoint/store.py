@@ -121,7 +121,9 @@ class CheckpointStore:
         for step in sorted(self._numbered("step-*"), reverse=True):
             path = self.path(step)
             try:
-                self._check(path)
+                written = self._check(path)["step"]
+                if written != step:
+                    raise ValueError(f"it is that of step {written}, under another name")
             except _DAMAGE as error:
                 damaged.append(_reason(error))
                 _log.warning("%s is not whole: %s", path, damaged[-1])
@@ -210,8 +212,21 @@ class CheckpointStore:
             (self.path(other) / MANIFEST).unlink(missing_ok=True)
             shutil.rmtree(self.path(other), ignore_errors=True)
 
+    def take_back(self, step: int) -> None:
+        """Delete the checkpoints of a past that is taken back: those beyond a step."""
+        for other in self._numbered("step-*"):
+            if other > step:
+                (self.path(other) / MANIFEST).unlink(missing_ok=True)
+                shutil.rmtree(self.path(other), ignore_errors=True)
+
     def check_directory(self) -> None:
         """Make the directory if it is missing; the run's own must be there."""
+        if self.directory.exists() and not self.directory.is_dir():
+            raise UserError(
+                "a file is where checkpoints go",
+                where=str(self.directory),
+                fix="Move it away, or give another run_dir=.",
+            )
         try:
             self.directory.mkdir(exist_ok=True)
         except FileNotFoundError:
@@ -291,4 +306,6 @@ def signed(manifest: dict[str, Any]) -> str:
 def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return f"{Path(str(error.filename)).name} is missing"
+    if isinstance(error, (UnicodeDecodeError, json.JSONDecodeError)):
+        return "its JSON is damaged"
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)

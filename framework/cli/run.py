@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shlex
 import signal
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -377,5 +378,6 @@ def _say_end(
     if outcome.code == 0 and curves and not swept:
         inside = outcome.run_dir.parts[:1] == ("runs",)
         _log.info(
-            "To see the curves: tensorboard --logdir %s", "runs" if inside else outcome.run_dir
+            "To see the curves: tensorboard --logdir %s",
+            "runs" if inside else shlex.quote(str(outcome.run_dir)),
         )

@@ -22,14 +22,14 @@ CONFIG, OVERRIDES, LOG = "config.yaml", "overrides.yaml", "log.txt"
 # What may differ when a run is continued: how long, what is shown, where the data lies.
 _MAY_DIFFER = {
     "mode", "checkpoint", "weights_only", "resume", "resume_data", "run_dir", "sweep_dir", "debug",
-    "loggers", "callbacks.checkpoint", "data.dir", "data.eval_batch_size",
+    "loggers", "callbacks.checkpoint", "data.dir", "data.eval_batch_size", "data.resident",
     *(
         f"trainer.{name}"
         for name in (
             "max_epochs", "max_steps", "max_time", "val_every", "log_every", "limit_val_batches",
             "limit_test_batches", "sanity_val_steps", "fast_dev_run", "device", "devices",
             "strategy", "stop_on_nan", "log_grad_norm", "resume",
-            "resume_data", "retune", "profiler",
+            "resume_data", "retune", "profiler", "threads", "detect_anomaly",
             "enable_progress_bar", "enable_model_summary", "enable_checkpointing",
         )
     ),
@@ -265,11 +265,15 @@ def check_run(path: Path, config: Mapping[str, Any], evaluating: bool) -> Mappin
         )
     try:
         loaded = OmegaConf.to_container(OmegaConf.load(path / CONFIG))
-        old: dict[str, Any] = loaded if isinstance(loaded, dict) else {}  # type: ignore[assignment]
+        if not (isinstance(loaded, dict) and loaded):
+            raise ValueError("it is empty")
+        old: dict[str, Any] = loaded  # type: ignore[assignment]
     except Exception as error:
         raise UserError(
             f"The run's configuration cannot be read: {str(error).splitlines()[0]}",
             where=str(path / CONFIG),
+            fix="Delete this file: the run is then continued from its checkpoints, with the "
+            "options that you give.",
         ) from error
     changed = differences(old, config, _MUST_AGREE if evaluating else None)
     if changed:

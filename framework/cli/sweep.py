@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ def print_table(jobs: Sequence[SweepJob], sweep_dir: Path) -> None:
         table.add_row(str(job.number), " ".join(job.varied), status, *values, place)
     # In a file lines may be longer than on an 80-column terminal.
     Console(width=None if sys.stdout.isatty() else 140).print(table)
-    print(f"Sweep directory: {sweep_dir}")
+    print(f"Sweep directory: {shlex.quote(str(sweep_dir))}")
     if any(job.outcome.run_dir and (job.outcome.run_dir / "tensorboard").is_dir() for job in jobs):
         print(f"To see the curves: tensorboard --logdir {sweep_dir}")
 

@@ -8,9 +8,9 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.framework import op_def_registry
 
-# What a source does before it reads an epoch: it is given the epoch's number, and the iterator of
-# the one before if that was never read.
-BeforeEpoch = Callable[[int, Any], None]
+# What a source does before it reads an epoch: it is given the epoch's number, the iterator of the
+# one before if that was never read, what an epoch reads, and what to call now and then meanwhile.
+BeforeEpoch = Callable[[int, Any, tf.data.Dataset, Callable[[], None]], None]
 
 _SHUFFLES = ("ShuffleDataset", "ShuffleAndRepeatDataset")
 _DRAWING = (*_SHUFFLES, "RandomDataset")
@@ -25,7 +25,7 @@ def passing(dataset: tf.data.Dataset) -> BeforeEpoch:
 
     Example:
         >>> before_epoch = passing(tf.data.Dataset.range(9).shuffle(9, seed=1).batch(3))
-        >>> before_epoch(2, None)      # reading it now gives the third order
+        >>> before_epoch(2, None, dataset, check)    # reading it now gives the third order
 
     Args:
         dataset: Of the training set.
@@ -33,25 +33,27 @@ def passing(dataset: tf.data.Dataset) -> BeforeEpoch:
     read = 0
     whole: bool | None = None
 
-    def before_epoch(epoch: int, unread: Any) -> None:
+    def before_epoch(
+        epoch: int, unread: Any, read_in_epoch: tf.data.Dataset, check: Callable[[], None]
+    ) -> None:
         nonlocal read, whole
         if whole is None and epoch:
             whole = _shuffles_within(dataset)
         if whole and epoch and unread is not None:
-            _read_all(unread)
+            _read_all(unread, check)
         while read < epoch:
-            iterator = iter(dataset)
+            iterator = iter(read_in_epoch)
             if whole:
-                _read_all(iterator)
+                _read_all(iterator, check)
             read += 1
         read = max(read, epoch + 1)
 
     return before_epoch
 
 
-def _read_all(iterator: Any) -> None:
+def _read_all(iterator: Any, check: Callable[[], None]) -> None:
     for _ in iterator:
-        pass
+        check()
 
 
 def ending(on_epoch_end: Callable[[], None], blaming: Callable[[], Any]) -> BeforeEpoch:
@@ -63,7 +65,7 @@ def ending(on_epoch_end: Callable[[], None], blaming: Callable[[], Any]) -> Befo
     """
     ended = 0
 
-    def before_epoch(epoch: int, unread: Any) -> None:
+    def before_epoch(epoch: int, *_: Any) -> None:
         nonlocal ended
         while ended < epoch:
             with blaming():
@@ -82,6 +84,9 @@ def obstacle(dataset: tf.data.Dataset) -> str | None:
     """
     if dataset.options().deterministic is False:
         return "its option `deterministic` is off, so that its order is a matter of chance"
+    endless = int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY
+    if endless and _shuffles_within(dataset):
+        return "it shuffles and never ends, so that epochs are not told apart: leave out repeat()"
     for each in _pipeline(dataset):
         kind = type(each).__name__.strip("_")
         if getattr(each, "_deterministic", None) == "false":

@@ -198,10 +198,9 @@ class _Generator:
             parameters = inspect.signature(make).parameters.values()
         except (TypeError, ValueError):  # some that are not written in Python
             parameters = {}.values()
-        self._takes_epoch = any(
-            p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-            for p in parameters
-        )
+        in_place = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        self._by_name = any(p.name == "epoch" and p.kind != p.POSITIONAL_ONLY for p in parameters)
+        self._takes_epoch = self._by_name or any(p.default is p.empty for p in in_place)
         self.obstacle = (
             None
             if self._takes_epoch
@@ -209,7 +208,9 @@ class _Generator:
         )
 
     def __call__(self) -> Any:
+        if self._by_name:
+            return self._make(epoch=self._epoch)
         return self._make(self._epoch) if self._takes_epoch else self._make()
 
-    def before_epoch(self, epoch: int, unread: Any) -> None:
+    def before_epoch(self, epoch: int, *_: Any) -> None:
         self._epoch = epoch

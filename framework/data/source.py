@@ -124,6 +124,9 @@ class Source(abc.ABC):
     obstacle: str | None = None
     _waited: tf.Variable | None = None
 
+    def check(self) -> None:
+        """Be called now and then where reading takes long; a trainer has signals raised here."""
+
     @abc.abstractmethod
     def cursor(self, epoch: int, start: int) -> Any:
         """Return what `read` needs to read `epoch` from batch `start` on: a tensor or iterator."""

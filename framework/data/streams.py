@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,8 @@ from framework.data.exact import BeforeEpoch
 from framework.data.source import Source, batch_rows, limited
 from framework.engine.build import describe, user_code
 from framework.errors import UserError
+
+_HEED = 0.25  # seconds of reading after which to look at signals
 
 
 class Guard:
@@ -121,7 +124,7 @@ class StreamSource(Source):
         limit: int | float = 1.0,
         accumulate: int = 1,
         name: str = "data",
-        before_epoch: BeforeEpoch = lambda epoch, unread: None,
+        before_epoch: BeforeEpoch = lambda *_: None,
         obstacle: str | None = None,
         restart: bool = False,
         guard: Guard | None = None,
@@ -148,7 +151,9 @@ class StreamSource(Source):
         """Return an iterator that stands at `start`: the running one, where that is possible."""
         if epoch != self._epoch or start < self._next:
             # One that was made only to trace the loop counts as a reading all the same.
-            self._before_epoch(epoch, None if self._next else self._iterator)
+            unread = None if self._next else self._iterator
+            with self.reading():
+                self._before_epoch(epoch, unread, self._dataset, self.check)
             self._iterator = iter(self._dataset)
             self._epoch, self._next = epoch, 0
             self._epoch_in_graph.assign(epoch)
@@ -165,10 +170,16 @@ class StreamSource(Source):
 
             return tf.while_loop(lambda i: i < count, body, [tf.constant(0, tf.int64)])
 
+        run, left, count = tf.function(read, autograph=False), batches, 1
         try:
-            with self.reading():
-                run = tf.function(read, autograph=False)
-                run(self._iterator, tf.constant(batches, tf.int64))
+            while left:
+                began = time.monotonic()
+                with self.reading():
+                    run(self._iterator, tf.constant(min(count, left), tf.int64))
+                left -= min(count, left)
+                if time.monotonic() - began < _HEED:
+                    count *= 2
+                self.check()
         except tf.errors.OutOfRangeError:
             raise UserError(
                 f"the run is to go on after batch {self._next + batches:,} of an epoch, and the "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -106,6 +107,21 @@ class Optimizers:
         for each in self:
             each.optimizer.build(list(each.owned))
 
+    def made(self) -> dict[str, Any]:
+        """Return what the optimizers were made with, by `<name>.<argument>`, as JSON has it.
+
+        Nothing of one that has made updates already: its rate may have been changed since.
+        """
+        found: dict[str, Any] = {}
+        for each in self:
+            if each.optimizer.built and int(each.optimizer.iterations.numpy()):
+                continue
+            arguments = {**each.optimizer.get_config(), "name": type(each.optimizer).__name__}
+            text = json.dumps(arguments, default=_plain)
+            made = json.loads(text, parse_float=lambda digits: float(f"{float(digits):.7g}"))
+            found |= {f"{each.name}.{key}": value for key, value in made.items()}
+        return found
+
     def state(self) -> State:
         """Return the optimizers' variables by name."""
         return {each.name: variables_state(each.optimizer.variables) for each in self}
@@ -187,3 +203,8 @@ class Optimizers:
                         fix="Give every weight one optimizer, or set automatic_optimization = "
                         "False and say in train_step which one is meant.",
                     )
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that JSON has not as one that is the same in another process."""
+    return float(value) if hasattr(value, "__float__") else type(value).__name__

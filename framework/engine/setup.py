@@ -60,6 +60,7 @@ class Setup:
     ) -> None:
         self.task, self.config, self.replicas = task, config, replicas
         self.update: Update | None = None
+        self.made_optimizers: dict[str, Any] = {}  # see `Optimizers.made`
         self.averages: dict[str, Average] = {}
         self.data_info = data_info
 
@@ -306,6 +307,7 @@ class Setup:
             prepare=self.replicas.own,
             where=where,
         )
+        self.made_optimizers = optimizers.made()
         optimizers.build()
         half = config.precision == "mixed_float16"
         return Update(
