@@ -49,9 +49,7 @@ def in_order(x: np.ndarray, y: np.ndarray, epoch: int) -> Iterator[tuple[Any, An
 
 
 def shuffled(x: np.ndarray, y: np.ndarray, epoch: int) -> Iterator[tuple[Any, Any]]:
-    order = tf.random.experimental.index_shuffle(
-        tf.range(ROWS, dtype=tf.int64), seed=tf.constant([0, epoch], tf.int64), max_index=ROWS - 1
-    ).numpy()
+    order = np.random.Generator(np.random.Philox(key=[0, epoch])).permutation(ROWS)
     assert sorted(order) == list(range(ROWS))
     return in_order(x[order], y[order], epoch)
 

@@ -69,13 +69,15 @@ class ArraySource(Source):
         self._map, self._augment = map, augment
         self._in_place = not (shuffle or self._split)
         self._order: tf.Tensor | None = None
+        self._rows_in_order: np.ndarray | None = None
         self._order_of = 0
         self.steps: int = math.ceil(self._used / self.batch_size)
 
     def cursor(self, epoch: int, start: int) -> Any:
         """Return the epoch and the order of its rows: with the index all that a batch depends on.
 
-        The order is found once an epoch, outside of the loop: XLA has no `index_shuffle`.
+        The order is found once an epoch, outside of the loop: TensorFlow's `index_shuffle` takes a
+        quarter of a microsecond a row, which is half of the time of a small step, and XLA has none.
         """
         if self._order is None or (self._shuffle and epoch != self._order_of):
             self._order_of, self._order = epoch, self._order_in(epoch)
@@ -126,19 +128,28 @@ class ArraySource(Source):
 
     def _order_in(self, epoch: int) -> tf.Tensor:
         """Return the rows of an epoch in their order; nothing where they are read in place."""
-        place = tf.range(0 if self._in_place else self._used, dtype=tf.int64)
+        place = np.arange(0 if self._in_place else self._used)
         if self._shuffle:
-            place = self._permute(place, [self._seed, epoch], self.count)
+            place = permutation(self.count, self._seed, epoch)[: self._used]
         if self._split:
-            place = self._permute(place + self._first, [self._seed, -1], self.rows)
-        return place
+            if self._rows_in_order is None:
+                self._rows_in_order = permutation(self.rows, self._seed, _SPLIT)
+            place = self._rows_in_order[place + self._first]
+        return tf.constant(place, tf.int64)
 
-    def _permute(self, place: tf.Tensor, seed: list[Any], count: int) -> tf.Tensor:
-        return tf.random.experimental.index_shuffle(
-            place,
-            seed=tf.stack([tf.cast(s, tf.int64) for s in seed]),
-            max_index=tf.constant(count - 1, tf.int64),
-        )
+
+_SPLIT = 2**63  # no epoch has this number
+
+
+def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
+    """Return the order of so many rows in an epoch: a pure function.
+
+    Example:
+        >>> sorted(permutation(5, seed=0, epoch=1).tolist())
+        [0, 1, 2, 3, 4]
+    """
+    key = np.array([seed, epoch], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key)).permutation(count)
 
 
 LARGE_ROWS, LARGE_BYTES = 512, 2**24
