@@ -7,9 +7,11 @@ import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+
+from benchmarks.page import Report
 
 # The short ones first: they are to find the machine as it was.
 WORKLOADS = (
@@ -36,25 +38,26 @@ def main(arguments: list[str] | None = None) -> int:
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
     errors = Console(stderr=True, highlight=False)
-    _head(console, given)
+    report = Report(console, options.write, shlex.join(["python", "-m", "benchmarks", *given]))
+    report.head()
     missed: list[str] = []
     for name in sorted(names, key=(*WORKLOADS, *ALONE).index):
         if name == "startup":
-            missed += _startup(console, errors, rounds)
+            missed += _startup(report, errors, rounds)
         elif name == "faults":
-            missed += _faults(console, errors, options.quick)
+            missed += _faults(report, errors, options.quick)
         elif name == "evaluation":
-            missed += _evaluation(console, errors, options.data_dir, rounds)
+            missed += _evaluation(report, errors, options.data_dir, rounds)
         elif name == "steady":
-            missed += _steady(console, errors, rounds, options.quick)
+            missed += _steady(report, errors, rounds, options.quick)
         elif name == "memory":
-            missed += _memory(console, 20 if options.quick else 200)
+            missed += _memory(report, 20 if options.quick else 200)
         elif name == "devices" and len(names) > 1:
             # Logical devices are made when TensorFlow begins, and it has begun.
             rest = [word for word in given if word not in WORKLOADS]
             subprocess.run([sys.executable, "-m", "benchmarks", "devices", *rest], check=True)
         else:
-            missed += _speed(console, errors, name, options, rounds, seconds)
+            missed += _speed(report, errors, name, options, rounds, seconds)
     for line in missed:
         console.print(f"missed: {line}")
     if not missed and not options.quick:
@@ -77,21 +80,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data-dir", help="directory of cifar100.npz, mnist.npz; default: random images"
     )
+    parser.add_argument(
+        "--write", type=Path, metavar="PAGE", help="put the tables into a Markdown page as well"
+    )
     parser.add_argument("--quick", action="store_true", help="2 short rounds: a rough look")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a bar is missed")
     return parser
 
 
-def _head(console: Console, given: list[str]) -> None:
-    from benchmarks.machine import describe
-
-    console.print(shlex.join(["python", "-m", "benchmarks", *given]))
-    for line in describe():
-        console.print(line)
-
-
 def _speed(
-    console: Console,
+    report: Report,
     errors: Console,
     name: str,
     options: argparse.Namespace,
@@ -124,65 +122,55 @@ def _speed(
     )
     about = f"{workload.about}; batch {workload.batch}; engine={contenders.chosen_engine(workload)}"
     title = f"{name}: {about}; median of {rounds} rounds"
-    _print(console, title, speed.COLUMNS, rates.rows())
+    report.table(title, speed.COLUMNS, rates.rows())
     return rates.missed()
 
 
-def _startup(console: Console, errors: Console, rounds: int) -> list[str]:
+def _startup(report: Report, errors: Console, rounds: int) -> list[str]:
     from benchmarks import startup
 
     seconds = startup.measure(rounds=rounds, say=errors.print)
     title = f"startup: python -m framework ..., median of {rounds} rounds"
-    _print(console, title, startup.COLUMNS, startup.rows(seconds))
-    _print(console, "startup: where it goes", ["part", "seconds"], startup.parts())
+    report.table(title, startup.COLUMNS, startup.rows(seconds))
+    report.table("startup_parts: where it goes", ["part", "seconds"], startup.parts())
     return startup.missed(seconds)
 
 
-def _faults(console: Console, errors: Console, quick: bool) -> list[str]:
-    from benchmarks.faults import report
+def _faults(report: Report, errors: Console, quick: bool) -> list[str]:
+    from benchmarks.faults.report import COLUMNS, measure
 
-    rows = report.measure(quick, errors.print)
+    rows = measure(quick, errors.print)
     shown = [[what, counts, "yes" if good else "NO"] for what, counts, good in rows]
-    _print(console, "faults: what is promised of runs that are killed", report.COLUMNS, shown)
+    report.table("faults: what is promised of runs that are killed", COLUMNS, shown)
     return [f"faults: {what}" for what, _, good in rows if not good]
 
 
-def _evaluation(console: Console, errors: Console, data_dir: str | None, rounds: int) -> list[str]:
+def _evaluation(report: Report, errors: Console, data_dir: str | None, rounds: int) -> list[str]:
     from benchmarks import evaluation
 
     seconds = evaluation.measure(data_dir, rounds=rounds, say=errors.print)
     title = f"evaluation: 10,000 CIFAR-100 images, the lesson's network; median of {rounds} rounds"
-    _print(console, title, evaluation.COLUMNS, evaluation.rows(seconds))
+    report.table(title, evaluation.COLUMNS, evaluation.rows(seconds))
     return evaluation.missed(seconds)
 
 
-def _steady(console: Console, errors: Console, rounds: int, quick: bool) -> list[str]:
+def _steady(report: Report, errors: Console, rounds: int, quick: bool) -> list[str]:
     from benchmarks import steady
 
     steps = 2_000 if quick else 20_000
     found = steady.measure(rounds=rounds, steps=steps, say=errors.print)
     title = f"steady: one dense layer, engine=graph, median of {rounds} rounds of {steps:,} steps"
-    _print(console, title, steady.COLUMNS, steady.rows(*found))
+    report.table(title, steady.COLUMNS, steady.rows(*found))
     return steady.missed(*found)
 
 
-def _memory(console: Console, steps: int) -> list[str]:
+def _memory(report: Report, steps: int) -> list[str]:
     from benchmarks import memory
 
     peaks = memory.measure(steps)
     title = f"memory: CIFAR-100 as uint8 is {memory.DATA_BYTES / 1e6:.0f} MB"
-    _print(console, title, memory.COLUMNS, memory.rows(*peaks))
+    report.table(title, memory.COLUMNS, memory.rows(*peaks))
     return memory.missed(*peaks)
-
-
-def _print(console: Console, title: str, columns: list[str], rows: list[list[str]]) -> None:
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right")
-    for row in rows:
-        table.add_row(*row)
-    console.print()
-    console.print(table)
 
 
 if __name__ == "__main__":

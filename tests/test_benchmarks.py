@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from benchmarks import __main__ as runner
 from benchmarks import (
@@ -20,6 +23,7 @@ from benchmarks import (
     wgan,
     workloads,
 )
+from benchmarks.page import Report
 from benchmarks.speed import Rates
 
 
@@ -176,3 +180,24 @@ def test_the_other_bars() -> None:
 def test_an_unknown_workload_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert runner.main(["one_leyer"]) == 2
     assert "unknown workload 'one_leyer'" in capsys.readouterr().err
+
+
+def test_tables_go_into_a_page_between_their_marks(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("before\n\n<!-- a -->\nold\n<!-- /a -->\n\nafter\n")
+    command = f"python -m benchmarks a --data-dir /some/where --write {page}"
+    report = Report(Console(file=io.StringIO()), page, command)
+    report.table("a: what it is", ["what", "ratio"], [["x", "1.00"], ["y", "2.00"]])
+    report.table("b: another", ["what"], [["z"]])
+    text = page.read_text()
+    assert text.startswith(
+        "before\n\n<!-- a -->\nwhat it is. `python -m benchmarks a --data-dir DIR`"
+    )
+    assert (
+        "| what | ratio |\n| --- | ---: |\n| x | 1.00 |\n| y | 2.00 |\n<!-- /a -->\n\nafter" in text
+    )
+    assert text.endswith("| what |\n| --- |\n| z |\n<!-- /b -->\n")
+    assert "old" not in text
+    report.table("a: what it is", ["what", "ratio"], [["x", "3.00"]])
+    assert page.read_text().count("<!-- a -->") == 1
+    assert "1.00" not in page.read_text()
