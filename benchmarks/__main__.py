@@ -130,7 +130,7 @@ def _startup(report: Report, errors: Console, rounds: int) -> list[str]:
     from benchmarks import startup
 
     seconds = startup.measure(rounds=rounds, say=errors.print)
-    title = f"startup: python -m framework ..., median of {rounds} rounds"
+    title = f"startup: `python -m framework ...`, median of {rounds} rounds"
     report.table(title, startup.COLUMNS, startup.rows(seconds))
     report.table("startup_parts: where it goes", ["part", "seconds"], startup.parts())
     return startup.missed(seconds)

@@ -58,7 +58,7 @@ def write(path: Path, name: str, command: str, title: str, table: list[list[str]
     where, software = describe()
     columns, *rows = ["| " + " | ".join(row) + " |" for row in table]
     rule = "| --- |" + " ---: |" * (len(table[0]) - 1)
-    about = f"{title}. `{command}` on {where.partition(';')[0]}; {software}."
+    about = f"{title[:1].upper()}{title[1:]}. `{command}` on {where.partition(';')[0]}; {software}."
     text = "\n".join([f"<!-- {name} -->", about, "", columns, rule, *rows, f"<!-- /{name} -->"])
     page = path.read_text() if path.exists() else ""
     marks = re.compile(rf"<!-- {re.escape(name)} -->.*?<!-- /{re.escape(name)} -->", re.DOTALL)

@@ -191,7 +191,7 @@ def test_tables_go_into_a_page_between_their_marks(tmp_path: Path) -> None:
     report.table("b: another", ["what"], [["z"]])
     text = page.read_text()
     assert text.startswith(
-        "before\n\n<!-- a -->\nwhat it is. `python -m benchmarks a --data-dir DIR`"
+        "before\n\n<!-- a -->\nWhat it is. `python -m benchmarks a --data-dir DIR`"
     )
     assert (
         "| what | ratio |\n| --- | ---: |\n| x | 1.00 |\n| y | 2.00 |\n<!-- /a -->\n\nafter" in text

@@ -11,6 +11,7 @@ __all__ = ["project", "run"]
 
 # Arguments, and what the message must say. None of these needs TensorFlow.
 CONFIGURATION = {
+    "no run": (["run_dir=nowhere", "mode=test"], ["There is no run in nowhere", "task=<name>"]),
     "no task": (["seed=3"], ["No task is given", "mine", "A line through points."]),
     "unknown task": (["task=mien"], ["no task 'mien'", "Did you mean 'mine'?", "A line through"]),
     "task without key": (["mine"], ["gives no key", "task=mine"]),

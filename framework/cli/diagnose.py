@@ -91,6 +91,14 @@ def _parse(text: str, config_dir: Path | None) -> Override:
 def _check_task(parsed: Sequence[Override], config_dir: Path | None) -> None:
     """Raise if no task is chosen."""
     if not any(o.key_or_group == "task" for o in parsed):
+        given = {str(o.key_or_group): str(o.value()) for o in parsed if o.key_or_group}
+        run_dir = given.get("run_dir")
+        if given.get("mode", "fit") != "fit" and run_dir and not Path(run_dir).exists():
+            raise UserError(
+                f"There is no run in {run_dir}",
+                where=f"run_dir={run_dir}",
+                fix="Give the directory of a run, or add task=<name>.",
+            )
         raise UserError("No task is given", fix="Add task=<name>." + _list_tasks(config_dir))
 
 
