@@ -33,6 +33,10 @@ def main(arguments: list[str] | None = None) -> int:
         there = ", ".join((*WORKLOADS, *ALONE))
         print(f"unknown workload {unknown[0]!r}; there are {there}", file=sys.stderr)
         return 2
+    mistake = _mistake(options)
+    if mistake:
+        print(mistake, file=sys.stderr)
+        return 2
     rounds = options.rounds or (2 if options.quick else 5)
     seconds = options.seconds or (0.5 if options.quick else 2.0)
 
@@ -63,6 +67,19 @@ def main(arguments: list[str] | None = None) -> int:
     if not missed and not options.quick:
         console.print("every bar is met")
     return 1 if missed and options.check else 0
+
+
+def _mistake(options: argparse.Namespace) -> str | None:
+    """Return what is wrong with the options that argparse does not know of."""
+    if options.data_dir is not None and not Path(options.data_dir).is_dir():
+        return f"there is no directory {options.data_dir}"
+    if options.contenders:
+        from benchmarks.contenders import CONTENDERS
+
+        for name in options.contenders.split(","):
+            if name not in CONTENDERS:
+                return f"unknown contender {name!r}; there are {', '.join(CONTENDERS)}"
+    return None
 
 
 def _parser() -> argparse.ArgumentParser:

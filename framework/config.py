@@ -141,8 +141,6 @@ class TrainerConfig:
                 _refuse(name, value, "a number above 0, or null")
         if self.detect_anomaly and self.precision == "mixed_float16":
             _refuse("detect_anomaly", True, "false with mixed_float16, whose overflows are meant")
-        if self.detect_anomaly and self.engine not in ("auto", "graph", "eager"):
-            _refuse("engine", self.engine, "graph or eager with detect_anomaly: XLA has no checks")
         _ = self.accumulate_by_epoch
         for name, choices in (
             ("precision", PRECISIONS),

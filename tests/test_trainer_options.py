@@ -357,7 +357,9 @@ def test_the_step_of_a_loss_that_is_no_number(options: dict[str, Any], when: str
     assert f"the training loss became nan {when}" in error.value.what
 
 
-@pytest.mark.parametrize("options", [{}, {"engine": "eager"}, {"devices": 2}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"engine": "eager"}, {"engine": "loop_xla"}, {"devices": 2}], ids=str
+)
 def test_detect_anomaly_names_the_operation_and_its_line(options: dict[str, Any]) -> None:
     class Logarithm(Net):
         def train_step(self, batch: Any) -> Any:

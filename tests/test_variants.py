@@ -9,9 +9,21 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import LogRows, Net, blobs, busy_data, dense, differing, fitted, make_trainer, noisy
+from helpers import (
+    CLASSES,
+    FEATURES,
+    LogRows,
+    Net,
+    blobs,
+    busy_data,
+    dense,
+    differing,
+    fitted,
+    make_trainer,
+    noisy,
+)
 
-from framework import Data, Task, Trainer
+from framework import Data, Task, Trainer, UserError
 
 XLA = ("step_xla", "loop_xla")
 xla = pytest.mark.parametrize("engine", XLA)
@@ -265,6 +277,33 @@ def test_a_step_that_xla_cannot_compile_runs_as_a_graph(
     assert lines[0].startswith(f"engine=graph instead of {engine}: ")
     assert operation in lines[0]
     assert "Traceback" not in lines[0]
+
+
+def test_a_recurrent_network_is_compiled_by_xla() -> None:
+    def build() -> keras.Model:
+        layers = [keras.Input((FEATURES,)), keras.layers.Reshape((FEATURES, 1))]
+        return keras.Sequential([*layers, keras.layers.LSTM(3), keras.layers.Dense(CLASSES)])
+
+    data = Data(train=blobs(24), batch_size=8)
+    graph, other = (fitted(Net(build), data, engine=e) for e in ("graph", "step_xla"))
+    assert other.engine == "step_xla"
+    for a, b in zip(weights(graph), weights(other), strict=True):
+        np.testing.assert_allclose(b, a, atol=1e-5)
+
+
+def test_strings_and_dates_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    class TwoOfThree(Net):
+        def train_step(self, batch: Any) -> Any:
+            return super().train_step(batch[:2])
+
+    x, y = blobs(16)
+    data = Data(train=(x, y, y.astype("S3")), batch_size=8)
+    assert fitted(TwoOfThree(), data, engine="step_xla").engine == "graph"
+    assert "XLA takes no strings, and the batch has some" in caplog.text
+    for resident in (True, False):
+        dates = Data(train=(x, y, y.astype("datetime64[s]")), batch_size=8, resident=resident)
+        with pytest.raises(UserError, match="an array of dates or times"):
+            fitted(TwoOfThree(), dates)
 
 
 def test_a_stream_and_several_devices_say_why_they_run_as_a_graph(

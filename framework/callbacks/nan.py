@@ -47,13 +47,17 @@ class StopOnNaN(Callback):
         name, value = next(iter(bad.items()), ("a weight", math.nan))
         steps = self._steps(trainer, name, from_then_on=weight is not None)
         what = "the training loss" if name == "train/loss" else name
+        xla = trainer.engine in ("step_xla", "loop_xla")
+        label = (
+            "\nUnder XLA a label that the network has no output for gives NaN too." if xla else ""
+        )
         raise TrainingFailed(
             f"{what} became {value} {steps} (epoch {trainer.progress.current_epoch})",
             where=f"the first weight that is not finite is {weight}"
             if weight
             else "all weights are still finite",
             fix="Lower the learning rate (optimizer.learning_rate=1e-4), look at the data, or "
-            "have the operation named: the same command with trainer.detect_anomaly=true.",
+            "have the operation named: the same command with trainer.detect_anomaly=true." + label,
         )
 
     def _steps(self, trainer: Trainer, name: str, *, from_then_on: bool) -> str:

@@ -206,6 +206,8 @@ def _refuse_kind(leaf: Any, path: str, name: str) -> None:
     elif getattr(leaf, "dtype", None) == np.dtype(object):
         what = "an array of Python objects"
         fix = "Give numbers of one shape for every row: np.stack(rows), or pad them."
+    elif getattr(getattr(leaf, "dtype", None), "kind", "") in ("m", "M"):
+        what, fix = "an array of dates or times", "Give numbers: array.astype('int64')."
     else:
         return
     raise UserError(f"{path} of the {name} set is {what}", where=f"data.{name}", fix=fix)

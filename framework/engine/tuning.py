@@ -84,8 +84,12 @@ class Tuner:
                 run is new.
         """
         self._kept, variant = kept, self._config.engine
-        if variant == "auto" and self._config.detect_anomaly:
-            variant = "graph"
+        if kept is not None and self._config.retune:
+            _log.info(
+                "the run goes on with engine=%s, as it began; only a new one is retuned", kept
+            )
+        if self._config.detect_anomaly and variant != "eager":
+            variant = "graph"  # XLA has no checks
         elif variant == "auto":
             variant = self._recall() if kept is None else kept
         for loop in self._loops.values():
@@ -112,6 +116,7 @@ class Tuner:
             compiling = COMPILING * tracing + CONVOLUTION * graph.count("Conv")
             if time.perf_counter() + compiling > end:
                 self.report = {"source": "a short run"}
+                _log.info("engine=auto: graph (trying others would take a tenth of the run)")
                 return
             loops = self._compiled(graph, speed, end, compiling)
             rates = _race(loops, end)

@@ -21,7 +21,7 @@ _NOT_TOLD = re.compile(r"Graph execution error|Detected at node|<stack traces")
 # What changes nothing but variables, or nothing that XLA does not change alike.
 _REPEATABLE = re.compile(
     r"(Read|Assign|AssignAdd|AssignSub)VariableOp|Resource\w+|VarHandleOp|VarIsInitializedOp|"
-    r"\w*PartitionedCall|(Stateless)?(While|If|Case)|Assert|Rng\w+"
+    r"VariableShape|LookupTable(Find|Size)V2|\w*PartitionedCall|(Stateless)?(While|If|Case)|Assert|Rng\w+"
 )
 
 _DRAWS = re.compile(r"Random|TruncatedNormal|ParameterizedTruncatedNormal|Multinomial")
@@ -59,6 +59,11 @@ def check_operations(graph: tf.Graph) -> None:
     """
     for operation in operations(graph):
         if operation.op_def.is_stateful and not _REPEATABLE.fullmatch(operation.type):
+            if draws_by_itself(operation):
+                raise CannotCompile(
+                    f"the numbers of {operation.type} could not be repeated; those of "
+                    "keras.random and tf.random.stateless_… can"
+                )
             raise CannotCompile(f"{operation.type} does more than change variables")
 
 
@@ -86,6 +91,8 @@ def cannot_compile() -> Iterator[None]:
         yield
     except (ValueError, tf.errors.OpError) as error:
         found = _UNSUPPORTED.search(str(error))
+        if found and found[1] == "_Arg":
+            raise CannotCompile("XLA takes no strings, and the batch has some") from error
         if found:
             raise CannotCompile(f"XLA has no {found[1]}") from error
         lines = [line.strip() for line in str(error).splitlines()]
