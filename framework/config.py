@@ -86,7 +86,7 @@ class TrainerConfig:
         None, "simple (where the wall time went) or trace (for TensorBoard's Profile tab)."
     )
     threads: Optional[int] = option(
-        None, "CPU threads of TensorFlow; 1 doubles the speed of tiny networks. null: all cores."
+        None, "CPU threads of TensorFlow; 1 may be faster for tiny networks. null: all cores."
     )
     enable_progress_bar: bool = option(True, "Show progress on the terminal.")
     enable_model_summary: bool = option(True, "Print the model's layers before training.")

@@ -75,8 +75,9 @@ def laid_over(path: Path, result: dict[str, Any], *, whole: bool) -> dict[str, A
     """
     try:
         earlier = json.loads(path.read_text())
-        assert isinstance(earlier, dict)
-    except (OSError, ValueError, AssertionError):
+    except (OSError, ValueError):
+        return result
+    if not isinstance(earlier, dict):
         return result
     metrics = {**earlier.get("metrics", {}), **result["metrics"]}
     if whole:

@@ -153,13 +153,14 @@ class Tuner:
             return "graph"
         self._subject = self._describe()
         found = None if self._config.retune else self._remembered.get(self._subject)
+        if found is None:
+            return "graph"  # and `finish` measures
         try:
-            assert found is not None
             variant, rates = str(found["variant"]), dict(found["steps_per_second"])
             gain = 1 / float(rates["graph"]) - 1 / float(rates[variant])
             pays = self._planned is None or self._planned * gain > float(found["compiling"])
-        except (AssertionError, KeyError, TypeError, ValueError, ZeroDivisionError):
-            return "graph"  # and `finish` measures
+        except (KeyError, TypeError, ValueError, ZeroDivisionError):
+            return "graph"  # it is no such entry: measured anew as well
         self.report = {"source": "remembered", "steps_per_second": rates, "seconds": 0.0}
         variant = variant if pays else "graph"
         _say(variant, rates, "measured in an earlier run")
