@@ -10,7 +10,10 @@ Names are loaded when they are first used, so that `--help` need not wait for Te
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
+
+from framework.text import PlainText
 
 _WHERE = {
     "Callback": "framework.callbacks.base",
@@ -46,6 +49,10 @@ __all__ = [
     "TrainingFailed",
     "UserError",
 ]
+
+
+# Whoever shows these messages, what they quote acts on no terminal.
+logging.getLogger("framework").addFilter(PlainText())
 
 
 def __getattr__(name: str) -> Any:

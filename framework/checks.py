@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -12,10 +13,11 @@ from framework.callbacks.base import Callback
 from framework.callbacks.keras_callback import KerasCallback
 from framework.errors import UserError
 from framework.loggers.base import Logger
+from framework.paths import local_path
 
 
-def check_listeners(callbacks: Any, loggers: Any, run_dir: Any) -> None:
-    """Refuse callbacks, loggers or a run directory of another type.
+def check_listeners(callbacks: Any, loggers: Any, run_dir: Any) -> Path | None:
+    """Refuse callbacks, loggers or a run directory of another type; return the directory's path.
 
     Args:
         callbacks: Should be a sequence of `Callback` objects, or of Keras's.
@@ -27,10 +29,14 @@ def check_listeners(callbacks: Any, loggers: Any, run_dir: Any) -> None:
     """
     _check_all("callbacks", callbacks, Callback, keras.callbacks.Callback)
     _check_all("loggers", loggers, Logger)
-    if run_dir is not None and not isinstance(run_dir, (str, os.PathLike)):
-        raise UserError(f"run_dir is {run_dir!r}", where="Trainer(run_dir=...)", fix="Give a path.")
-    if run_dir is not None and not os.fspath(run_dir):
-        raise UserError("run_dir is empty", where="Trainer(run_dir=...)", fix="Give a path.")
+    if run_dir is None:
+        return None
+    where = "Trainer(run_dir=...)"
+    if not isinstance(run_dir, (str, os.PathLike)):
+        raise UserError(f"run_dir is {run_dir!r}", where=where, fix="Give a path.")
+    if not os.fspath(run_dir):
+        raise UserError("run_dir is empty", where=where, fix="Give a path.")
+    return local_path(run_dir, where)
 
 
 def with_wrapped(callbacks: Sequence[Any]) -> list[Callback]:

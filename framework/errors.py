@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from framework.text import plain
+
 
 class UserError(Exception):
     """A mistake in the configuration, the data, or the task's code.
@@ -51,7 +53,7 @@ def _screen(what: str, where: str | None, fix: str | None) -> str:
         lines.append(f"  where: {where}")
     if fix:
         lines.append("  fix:   " + fix.replace("\n", "\n         "))
-    return "\n".join(lines)
+    return plain("\n".join(lines))
 
 
 def closest(word: str, choices: Iterable[str]) -> str:

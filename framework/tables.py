@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import StringIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from framework.text import one_line
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], most: int = 12) -> str:
@@ -25,12 +30,21 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], most: int = 12)
     from rich.console import Console
     from rich.table import Table
 
-    made = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in columns:
+        made.add_column(cell(title))
     for row in rows[:most]:
-        made.add_row(*map(str, row))
+        made.add_row(*map(cell, row))
     if len(rows) > most:
         made.add_row(f"and {len(rows) - most} more", *[""] * (len(columns) - 1))
     console = Console(file=StringIO(), width=100)
     console.print(made)
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return "\n".join("  " + line.rstrip() for line in text.splitlines() if line.strip())
+
+
+def cell(value: Any, style: str = "") -> Text:
+    """Return a value as a cell of a table: literally, never as Rich's markup."""
+    from rich.text import Text
+
+    return Text(one_line(value), style)

@@ -100,14 +100,14 @@ class Trainer:
         info: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
-        check_listeners(callbacks, loggers, run_dir)
+        run_dir = check_listeners(callbacks, loggers, run_dir)
         self.config = TrainerConfig.of(options).effective()
         writes = run_dir is not None and not self.config.fast_dev_run
         self._workers = prepare_devices(self.config)  # before anything makes a tensor
         self.is_chief = self._workers is None or self._workers.is_chief
-        self._store = CheckpointStore(Path(run_dir or "") / "checkpoints")
+        self._store = CheckpointStore((run_dir or Path()) / "checkpoints")
         writes = writes and self.is_chief
-        self.run_dir = Path(run_dir) if run_dir is not None and writes else None
+        self.run_dir = run_dir if writes else None
         wanted = self.config.enable_checkpointing and not self.config.fast_dev_run
         self._continues = run_dir is not None and wanted
         self.checkpoints = self._store if self._continues and self.is_chief else None

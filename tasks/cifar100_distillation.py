@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -11,6 +10,7 @@ from keras import Sequential, layers
 
 from framework.checkpoint.state import load_variables
 from framework.checkpoint.store import CheckpointStore
+from framework.paths import local_path
 from tasks.gallery import Gallery, photo_encoder, sheet
 
 
@@ -46,7 +46,7 @@ class Cifar100Distillation(Gallery):
     def on_setup(self) -> None:
         """Take the weights of a teacher that was trained before."""
         if self.teacher:
-            store = CheckpointStore(Path(self.teacher) / "checkpoints")
+            store = CheckpointStore(local_path(self.teacher, "task.teacher") / "checkpoints")
             saved = store.load(store.find("last"))["models"].get("teacher", {})
             load_variables(self.model["teacher"].variables, saved, "teacher")
 

@@ -162,6 +162,14 @@ class Display:
         return live
 
 
+class Screen(Console):
+    """Rich's console, but for a reader that has gone: a run goes on without it."""
+
+    def on_broken_pipe(self) -> None:
+        """Print nothing more."""
+        self.quiet = True
+
+
 def _can_redraw(console: Console) -> bool:
     # rich alone takes FORCE_COLOR for a terminal; a file must get no control characters.
     terminal = console.is_interactive and console.file.isatty()

@@ -15,6 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from framework.callbacks.base import Callback
+from framework.callbacks.display import Screen
+from framework.tables import cell
 
 if TYPE_CHECKING:
     from framework.trainer import Trainer
@@ -44,12 +46,12 @@ class ModelSummary(Callback):
 
     def on_fit_start(self, trainer: Trainer) -> None:
         """Print the summary."""
-        console = self._console or Console(highlight=False)
+        console = self._console or Screen(highlight=False)
         model = trainer.task.model
         models: dict[str, Any] = dict(model) if isinstance(model, Mapping) else {"": model}
         for name, one in models.items():
             title = f"{name or one.name}: {_kind(one)}"
-            console.print(Text(title, "bold"), soft_wrap=True)
+            console.print(cell(title, "bold"), soft_wrap=True)
             _print_table(console, self._table(one))
         for line in _totals(list(models.values())):
             console.print(Text(line), soft_wrap=True)
@@ -62,7 +64,7 @@ class ModelSummary(Callback):
             table.add_column(heading, no_wrap=True)
         table.add_column("parameters", justify="right", no_wrap=True)
         for row in _cut(list(_rows(model)), self.max_rows):
-            table.add_row(Text(row.name), Text(row.type), Text(row.shape), Text(f"{row.count:,}"))
+            table.add_row(*map(cell, (row.name, row.type, row.shape, f"{row.count:,}")))
         return table
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from framework.callbacks.base import Callback
-from framework.callbacks.display import Display, Line
+from framework.callbacks.display import Display, Line, Screen
 from framework.engine.every import Every
+from framework.text import one_line
 
 if TYPE_CHECKING:
     from framework.trainer import Trainer
@@ -53,7 +54,7 @@ class ProgressBar(Callback):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
-        self._display = Display(console or Console(highlight=False), live, clock)
+        self._display = Display(console or Screen(highlight=False), live, clock)
         self._epoch = 1
         self._status = ""
         self._train: dict[str, float] = {}
@@ -255,7 +256,7 @@ def _pairs(metrics: Mapping[str, float]) -> list[str]:
         f"{name.removeprefix('train/').replace('/', ' ', 1)} {_number(value)}"
         if name.startswith(("train/", "val/", "test/"))
         else f"{name} {_number(value)}"
-        for name, value in metrics.items()
+        for name, value in ((one_line(name), value) for name, value in metrics.items())
     ]
 
 

@@ -12,6 +12,7 @@ from framework.checkpoint.state import LOADED, State, check_same_data
 from framework.checkpoint.store import CheckpointStore
 from framework.config import TrainerConfig
 from framework.errors import UserError
+from framework.paths import local_path
 from framework.tables import table
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def find_earlier(
         UserError: There is none of that name, it is of another configuration, or `resume` of the
             configuration forbids what is asked for.
     """
+    which = None if which is None else str(local_path(str(which), "checkpoint"))
     there = own and bool(list(store.directory.glob("step-*")))
     _check_wanted(config.resume, there, store)
     if weights_only and not there:
@@ -92,7 +94,9 @@ def find_earlier(
     state = None if newest is None else store.load(newest)
     # What a run was begun from is not begun from again.
     mine = which is None or weights_only or (there and not _is_of(which, store))
-    mine = mine or (state is not None and state.get("begun_from") == str(which))
+    begun_from: str | None = state.get("begun_from") if state else None
+    if begun_from is not None:
+        mine = mine or str(local_path(begun_from, "checkpoint")) == which
     if state is None or newest is None or not mine:
         newest = store.find(str(which))
         state = store.load(newest)

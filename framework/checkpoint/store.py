@@ -16,6 +16,7 @@ from framework.checkpoint.retention import Retention
 from framework.checkpoint.state import State
 from framework.checkpoint.tree import read_tree, sha256_of, sync, write_tree
 from framework.errors import UserError
+from framework.paths import local_path
 
 MANIFEST = "manifest.json"
 
@@ -158,6 +159,7 @@ class CheckpointStore:
         Raises:
             UserError: There is none.
         """
+        which = str(which)
         steps = self.steps()
         best = self.best()
         if which == "last" and (newest := self.newest()):
@@ -166,9 +168,10 @@ class CheckpointStore:
             return self.path(best["step"])
         if which.isdigit() and int(which) in steps:
             return self.path(int(which))
-        if which not in ("last", "best") and (Path(which) / MANIFEST).exists():
-            return Path(which)
-        run = CheckpointStore(Path(which) / "checkpoints")
+        path = local_path(which, "checkpoint")
+        if which not in ("last", "best") and (path / MANIFEST).exists():
+            return path
+        run = CheckpointStore(path / "checkpoints")
         if which not in ("last", "best") and run.steps():
             return run.favourite()
         there = ", ".join(map(str, steps)) or "none"

@@ -20,7 +20,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from framework.cli.console import show_error, show_log
 from framework.cli.help import help_text, usage
+from framework.cli.streams import lasting_streams
+from framework.cli.words import value_of, with_quoted_tildes
 from framework.errors import UserError, closest
+from framework.paths import local_path, working_directory
+from framework.text import one_line, plain
 
 if TYPE_CHECKING:
     from framework.cli.run import Job
@@ -70,7 +74,7 @@ class Arguments:
             word = words.pop(0)
             name, equals, value = word.partition("=")
             if not word.startswith("-"):
-                found.overrides.append(word)
+                found.overrides.append(with_quoted_tildes(word))
             elif word in ("--help", "-h"):
                 found.help = True
             elif word in ("-v", "--verbose"):
@@ -85,7 +89,7 @@ class Arguments:
             else:
                 value = value if equals else words.pop(0)
                 if name in ("--config-dir", "-cd"):
-                    found.config_dir = Path(value)
+                    found.config_dir = local_path(value, name)
                 else:
                     _check_flag(name, value)
                     found.flags += [name, value]
@@ -112,24 +116,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    with lasting_streams():
+        return _guarded(list(sys.argv[1:] if argv is None else argv))
+
+
+def _guarded(words: list[str]) -> int:
     debug = bool({"-v", "--verbose", "debug=true", "debug=True"}.intersection(words))
     # Until the trainer listens to it itself, SIGTERM ends the process in good order.
     former = signal.signal(signal.SIGTERM, _leave)
     try:
-        code = _main(Arguments.parse(words))
-        sys.stdout.flush()
-        return code
+        return _main(Arguments.parse(words))
     except UserError as error:
         show_error(error, debug)
         return 2
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 128 + signal.SIGINT
-    except BrokenPipeError:
-        # The reader, such as `head`, has seen enough; nothing more is to be flushed to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except Exception as error:
         show_error(error, debug)
         if not debug:
@@ -145,17 +147,18 @@ def _leave(number: int, frame: object) -> NoReturn:
 
 def _main(arguments: Arguments) -> int:
     if arguments.help:
-        print(help_text(arguments.config_dir))
+        print(plain(help_text(arguments.config_dir)))
         return 0
     if "--version" in arguments.flags:
         print(f"keras-task-framework {version('keras-task-framework')}")
         return 0
     if not arguments.overrides and not arguments.flags:
-        print(usage(arguments.config_dir), file=sys.stderr)
+        print(plain(usage(arguments.config_dir)), file=sys.stderr)
         return 2
-    if os.getcwd() not in map(os.path.abspath, sys.path):
+    here = str(working_directory())
+    if here not in map(os.path.abspath, sys.path):
         # python -m puts it there; a console script does not.
-        sys.path.insert(0, os.getcwd())
+        sys.path.insert(0, here)
     if arguments.verbose:
         arguments.overrides.append("debug=true")
     if not arguments.multirun:
@@ -188,11 +191,9 @@ def _sweep(arguments: Arguments) -> int:
     from framework.cli.run_dir import make_dirs, make_unique, remove_empty, writing
     from framework.cli.sweep import SweepJob, fixed_keys, job_name, planned_jobs, print_table
 
-    given = [
-        o.partition("=")[2].strip("'\"") for o in arguments.overrides if key_of(o) == "sweep_dir"
-    ]
+    given = [value_of(o) for o in arguments.overrides if key_of(o) == "sweep_dir"]
     _check_run_dir(arguments.overrides)
-    parent = Path(given[-1] if given else "runs")
+    parent = local_path(given[-1] if given else "runs", "sweep_dir")
     with writing(parent):
         made = make_dirs(parent) if given else make_unique(parent, "sweep-")
     sweep_dir = parent if given else made[-1]
@@ -205,7 +206,7 @@ def _sweep(arguments: Arguments) -> int:
         number = int(HydraConfig.get().job.num)
         overrides = [str(o) for o in HydraConfig.get().overrides.task]
         varied = tuple(o for o in overrides if key_of(o) not in fixed)
-        print(f"\n#{number}  {' '.join(varied)}".rstrip(), flush=True)
+        print(f"\n#{number}  {one_line(' '.join(varied))}".rstrip(), flush=True)
         try:
             outcome = run(_job(arguments, config, sweep_dir / job_name(number, varied)))
         except UserError as error:
@@ -282,7 +283,7 @@ def _job(arguments: Arguments, config: Any, run_dir: Path | None = None) -> Job:
     overrides = [str(o) for o in hydra.overrides.task]
     check_added(overrides, values, arguments.config_dir)
     if values["mode"] != "fit" and (place := values["run_dir"] or run_dir):
-        values = laid_over_run(values, overrides, Path(place))
+        values = laid_over_run(values, overrides, local_path(place, "run_dir"))
     return Job(values, task, overrides, run_dir)
 
 

@@ -7,6 +7,7 @@ import sys
 import traceback
 
 from framework.errors import TrainingFailed, UserError
+from framework.text import plain
 
 
 class ConsoleHandler(logging.Handler):
@@ -39,11 +40,11 @@ def show_log() -> logging.Handler:
 def show_error(error: BaseException, debug: bool) -> None:
     """Print an error on one screen, with its traceback only if `debug`."""
     if debug:
-        traceback.print_exception(type(error), error, error.__traceback__)
+        print(plain("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     elif isinstance(error, (UserError, TrainingFailed)):
         print(f"error: {error}", file=sys.stderr)
     else:
-        text = f"{type(error).__name__}: {error}"
+        text = plain(f"{type(error).__name__}: {error}")
         lines = text.splitlines()
         more = [f"  ... {len(lines) - 12} more lines"] if len(lines) > 12 else []
         print("\n".join(["error: " + "\n".join(lines[:12]), *more]), file=sys.stderr)

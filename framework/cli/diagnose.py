@@ -24,6 +24,7 @@ from framework.cli.run_dir import flat
 from framework.config import TrainerConfig
 from framework.errors import UserError, closest
 from framework.groups.root import GROUPS, LISTS, ROOT, RunConfig
+from framework.paths import local_path
 
 _TRAINER = {f.name for f in fields(TrainerConfig)}
 _WANTED = {
@@ -93,7 +94,11 @@ def _check_task(parsed: Sequence[Override], config_dir: Path | None) -> None:
     if not any(o.key_or_group == "task" for o in parsed):
         given = {str(o.key_or_group): str(o.value()) for o in parsed if o.key_or_group}
         run_dir = given.get("run_dir")
-        if given.get("mode", "fit") != "fit" and run_dir and not Path(run_dir).exists():
+        if (
+            given.get("mode", "fit") != "fit"
+            and run_dir
+            and not local_path(run_dir, "run_dir").exists()
+        ):
             raise UserError(
                 f"There is no run in {run_dir}",
                 where=f"run_dir={run_dir}",

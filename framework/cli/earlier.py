@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from framework.cli.run_dir import CONFIG, OVERRIDES, flat
+from framework.cli.words import value_of
 from framework.groups.root import GROUPS, MODES
+from framework.paths import local_path
 
 # What belongs to one command, not to the run.
 _OF_A_COMMAND = ("mode", "checkpoint", "run_dir", "sweep_dir", "debug")
@@ -34,11 +36,11 @@ def with_earlier(overrides: Sequence[str]) -> list[str]:
     Args:
         overrides: As typed. Those of a command that trains are returned as they are.
     """
-    values = {key_of(o): o.partition("=")[2].strip("'\"") for o in overrides}
+    values = {key_of(o): value_of(o) for o in overrides}
     if values.get("mode") not in MODES or values["mode"] == "fit" or not values.get("run_dir"):
         return list(overrides)
     given = {key_of(o): o for o in overrides}
-    began = _overrides(Path(values["run_dir"]))
+    began = _overrides(local_path(values["run_dir"], "run_dir"))
     others = {
         key
         for key in (*GROUPS, "task")

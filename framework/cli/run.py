@@ -17,6 +17,7 @@ from framework.cli.run_dir import RunDir, check_run, to_yaml, writing
 from framework.config import TrainerConfig
 from framework.errors import UserError, closest
 from framework.groups.root import MODES
+from framework.paths import local_path
 
 if TYPE_CHECKING:
     from framework.checkpoint.store import CheckpointStore
@@ -55,7 +56,7 @@ class Job:
     def place(self) -> Path | None:
         """Return the run directory that was asked for, if any."""
         given = self.config["run_dir"] or self.run_dir
-        return Path(given) if given else None
+        return local_path(given, "run_dir") if given else None
 
 
 @dataclass
@@ -212,7 +213,7 @@ def _find(given: str, run_dir: Path | None) -> Path:
                 fix="Give run_dir=<run>, or the path of a run or of a step-… directory.",
             )
         return store.find(given)
-    path = Path(given).expanduser()
+    path = local_path(given, "checkpoint")
     try:
         return _store(path.parent).find(str(path))
     except UserError:

@@ -16,6 +16,7 @@ from typing import Any
 from framework.config import TrainerConfig
 from framework.errors import UserError
 from framework.tables import table
+from framework.text import PlainFormatter
 
 CONFIG, OVERRIDES, LOG = "config.yaml", "overrides.yaml", "log.txt"
 
@@ -193,7 +194,7 @@ class RunDir:
         if not (self.path / LOG).exists():
             self._before[LOG] = None
         handler = _LogFile(self.path / LOG, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
         self._handler = handler
         try:
             import fcntl

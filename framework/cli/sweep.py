@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import re
 import shlex
 import sys
@@ -14,8 +15,10 @@ from textwrap import shorten
 
 from framework.cli.earlier import key_of
 from framework.cli.run import Outcome
+from framework.tables import cell
+from framework.text import one_line
 
-_LONGEST = 100
+_LONGEST = 100  # bytes, well below what a file system takes
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,9 @@ def job_name(number: int, varied: Sequence[str]) -> str:
     """
     text = "_".join(varied)
     name = re.sub(r"[^\w.=+-]+", "_", text).strip("_")
-    if len(name) > _LONGEST:
-        name = f"{name[:_LONGEST]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    if len(os.fsencode(name)) > _LONGEST:
+        start = name.encode("utf-8", "surrogateescape")[:_LONGEST].decode("utf-8", "ignore")
+        name = f"{start}-{hashlib.sha256(os.fsencode(text)).hexdigest()[:8]}"
     return f"{number}_{name}" if name else str(number)
 
 
@@ -91,7 +95,9 @@ def print_table(jobs: Sequence[SweepJob], sweep_dir: Path) -> None:
     names = main_metrics([job.outcome for job in jobs])
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("job", "overrides", "status", *names, "directory"):
-        table.add_column(title, overflow="fold", justify="right" if title in names else "left")
+        table.add_column(
+            cell(title), overflow="fold", justify="right" if title in names else "left"
+        )
     for job in jobs:
         outcome = job.outcome
         values = [f"{outcome.metrics[n]:.4f}" if n in outcome.metrics else "" for n in names]
@@ -100,12 +106,13 @@ def print_table(jobs: Sequence[SweepJob], sweep_dir: Path) -> None:
             where = where.relative_to(sweep_dir)
         status = outcome.status + (f" ({outcome.code})" if outcome.code else "")
         place = str(where) if where else shorten(outcome.error, 60, placeholder="...")
-        table.add_row(str(job.number), " ".join(job.varied), status, *values, place)
+        table.add_row(*map(cell, (job.number, " ".join(job.varied), status, *values, place)))
     # In a file lines may be longer than on an 80-column terminal.
     Console(width=None if sys.stdout.isatty() else 140).print(table)
-    print(f"Sweep directory: {shlex.quote(str(sweep_dir))}")
+    shown = shlex.quote(one_line(sweep_dir))
+    print(f"Sweep directory: {shown}")
     if any(job.outcome.run_dir and (job.outcome.run_dir / "tensorboard").is_dir() for job in jobs):
-        print(f"To see the curves: tensorboard --logdir {sweep_dir}")
+        print(f"To see the curves: tensorboard --logdir {shown}")
 
 
 def main_metrics(outcomes: Sequence[Outcome], most: int = 3) -> list[str]:

@@ -15,6 +15,7 @@ from framework.data.npz import read_npz
 from framework.data.originals import IMAGE_SETS, load_original
 from framework.data.synthetic import synthetic_images
 from framework.errors import UserError, closest
+from framework.paths import local_path
 
 if TYPE_CHECKING:
     from framework.data.source import Data
@@ -195,7 +196,7 @@ def to_float(batch: Any) -> Any:
 def _from_dir(name: str, dir: str | Path) -> DatasetArrays:
     if not str(dir):
         raise UserError("dir is empty", where="data.dir", fix="Give a directory, or null.")
-    folder = Path(dir).expanduser()
+    folder = local_path(dir, "data.dir")
     path = folder / f"{name}.npz"
     if not path.exists():
         there = sorted(p.stem for p in folder.glob("*.npz"))

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from framework.errors import UserError
 from framework.loggers.base import Logger
+from framework.paths import local_path
 
 _KEYS = ["step", "epoch"]
 
@@ -41,8 +42,8 @@ class CSVLogger(Logger):
     """
 
     def __init__(self, filename: str = "metrics.csv") -> None:
-        self.filename = filename
-        self._path = Path(filename)
+        self.filename = str(local_path(filename, "CSVLogger(filename=...)"))
+        self._path = Path(self.filename)
         self._file: BinaryIO | None = None
         self._columns = list(_KEYS)
         self._row: dict[str, str] = {}

@@ -16,6 +16,7 @@ import numpy as np
 
 from framework.errors import UserError
 from framework.loggers.base import Logger
+from framework.paths import local_path
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
@@ -47,7 +48,7 @@ class TensorBoardLogger(Logger):
     """
 
     def __init__(self, dirname: str = "tensorboard") -> None:
-        self.dirname = dirname
+        self.dirname = str(local_path(dirname, "TensorBoardLogger(dirname=...)"))
         self._dir: Path | None = None
         self._step: int | None = None
         self._writers: dict[str, _EventFile] = {}

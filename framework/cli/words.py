@@ -1,0 +1,60 @@
+"""What a shell hands over, as Hydra's grammar can read it."""
+
+from __future__ import annotations
+
+import re
+
+# What is quoted already; or a word with a tilde in it, interpolations and escapes included.
+_INNER = r"\\.|\$\{(?:[^{}]|\$\{[^{}]*\})*\}"
+_WORDS = re.compile(
+    r"""'(?:\\.|[^'\\])*' | "(?:\\.|[^"\\])*" |
+    (?P<word> (?:INNER|[^~,:\[\]{}()'"\\\s])* ~ (?:INNER|[^,\[\]{}()"\\])* )""".replace(
+        "INNER", _INNER
+    ),
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def with_quoted_tildes(override: str) -> str:
+    r"""Return an override with quotes around every value that holds a `~`.
+
+    Hydra's grammar has no place for one outside of quotes, though a shell leaves `data.dir=~/data`
+    as it is.
+
+    Example:
+        >>> with_quoted_tildes("data.dir=~/data")
+        "data.dir='~/data'"
+        >>> with_quoted_tildes("task.dirs=[~/a,b]")
+        "task.dirs=['~/a',b]"
+
+    Args:
+        override: As typed; a tilde in front of the key, which removes it, is left alone.
+    """
+    key, equals, value = override.partition("=")
+    return key + equals + _WORDS.sub(_quoted, value)
+
+
+def _quoted(match: re.Match[str]) -> str:
+    word = match["word"]
+    if not word:
+        return match[0]
+    text = word.rstrip()  # blanks at the end are nobody's
+    # The shell's escapes of the grammar's own signs are not needed within quotes.
+    bare = re.sub(r"\\([\\,:=\[\]{}()'\s])", r"\1", text)
+    inside = bare.replace("'", "\\'")
+    if inside.endswith("\\"):
+        inside += "\\"
+    return f"'{inside}'"
+
+
+def value_of(override: str) -> str:
+    """Return the value of an override as plain text, without the quotes around it.
+
+    Example:
+        >>> value_of("run_dir='~/my runs'")
+        '~/my runs'
+    """
+    value = override.partition("=")[2].strip()
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        return value[1:-1].replace(f"\\{value[0]}", value[0])
+    return value

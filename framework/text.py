@@ -1,0 +1,68 @@
+"""Text that comes from outside, made fit for a terminal, a table, a log.
+
+Names, values, paths and the messages of other libraries may hold anything: sequences that move a
+terminal's cursor or retitle its window, overrides that turn the order of letters round, brackets
+that Rich reads as markup. All that this package shows goes through here.
+"""
+
+from __future__ import annotations
+
+import logging
+import unicodedata
+from functools import lru_cache
+
+_KEPT = "\n\t\u200c\u200d"  # the last two join letters, in Persian and in emoji
+_UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+def plain(text: object) -> str:
+    """Return a text with everything in it visible: what would act on a terminal is spelled out.
+
+    Control characters, invisible marks of direction and halves of characters become their Python
+    escapes. Line ends and tabs stay.
+
+    Example:
+        >>> plain("a\\x1b[2Jb")
+        'a\\\\x1b[2Jb'
+
+    Args:
+        text: Anything; its `str`.
+    """
+    shown = str(text)
+    if shown.isascii() and shown.isprintable():
+        return shown
+    return "".join(map(_visible, shown))
+
+
+def one_line(text: object) -> str:
+    """Return the same without line ends, for a name or a cell of a table.
+
+    Example:
+        >>> one_line("a\\nb")
+        'a\\\\nb'
+    """
+    return plain(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+class PlainText(logging.Filter):
+    """Has a logger's messages hold plain text only, whoever handles them."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Replace the message; every record passes."""
+        record.msg, record.args = plain(record.getMessage()), None
+        return True
+
+
+class PlainFormatter(logging.Formatter):
+    """Writes plain text only: tracebacks quote what others wrote."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record's lines."""
+        return plain(super().format(record))
+
+
+@lru_cache(maxsize=4096)
+def _visible(character: str) -> str:
+    if character in _KEPT or unicodedata.category(character) not in _UNSEEN:
+        return character
+    return character.encode("unicode_escape").decode("ascii")
