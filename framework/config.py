@@ -26,6 +26,10 @@ RESUME_DATA = ("exact", "restart")
 
 
 _MOMENTS = ("max_time", "val_every", "log_every")
+# A whole number counts, a fraction is a share: 1 is one batch, 1.0 is all.
+COUNT_OR_FRACTION = (
+    "limit_train_batches", "limit_val_batches", "limit_test_batches", "overfit_batches",
+)  # fmt: skip
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
@@ -99,7 +103,7 @@ class TrainerConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 _refuse(name, value, "1 or more, or null")
-        for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches"):
+        for name in COUNT_OR_FRACTION[:3]:
             value = getattr(self, name)
             fraction = isinstance(value, float)
             if not math.isfinite(value) or value < 0 or (fraction and value > 1):

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from framework.checkpoint.state import LOADED, State, check_same_data
 from framework.checkpoint.store import CheckpointStore
-from framework.config import TrainerConfig
+from framework.config import COUNT_OR_FRACTION, TrainerConfig
 from framework.errors import UserError
 from framework.paths import local_path
+from framework.same import same
 from framework.tables import table
 
 if TYPE_CHECKING:
@@ -241,7 +242,9 @@ def _check_same_run(
     then: Mapping[str, Any], now: Mapping[str, Any], store: CheckpointStore
 ) -> None:
     changed = [
-        (name, then[name], now[name]) for name in now if then.get(name, now[name]) != now[name]
+        (name, then[name], now[name])
+        for name in now
+        if name in then and not same(then[name], now[name], typed=name in COUNT_OR_FRACTION)
     ]
     if changed:
         raise UserError(

@@ -12,6 +12,7 @@ from framework.cli.run_dir import CONFIG, OVERRIDES, flat
 from framework.cli.words import value_of
 from framework.groups.root import GROUPS, MODES
 from framework.paths import local_path
+from framework.same import same
 
 # What belongs to one command, not to the run.
 _OF_A_COMMAND = ("mode", "checkpoint", "run_dir", "sweep_dir", "debug")
@@ -121,7 +122,7 @@ def _announce_another_split(began: Mapping[str, Any], now: Mapping[str, Any]) ->
         f"{key} is {after.get(key)}, was {before.get(key)}"
         for key in sorted(before.keys() | after.keys())
         if key == "trainer.seed" or (key.startswith("data.") and not _is_no_split(key))
-        if before.get(key) != after.get(key)
+        if not same(before.get(key), after.get(key))
     ]
     if changed:
         _log.warning("validating on other rows than the run did: %s", "; ".join(changed))

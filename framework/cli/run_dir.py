@@ -13,8 +13,9 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from framework.config import TrainerConfig
+from framework.config import COUNT_OR_FRACTION, TrainerConfig
 from framework.errors import UserError
+from framework.same import same
 from framework.tables import table
 from framework.text import PlainFormatter
 
@@ -310,11 +311,12 @@ def differences(
         names = {section, name, name.rpartition(".")[0]}
         skipped = section not in only if only else not names.isdisjoint(_MAY_DIFFER)
         a, b = before.get(name, "…"), after.get(name, "…")
-        if not skipped and a != b:
+        typed = name.removeprefix("trainer.") in COUNT_OR_FRACTION or name == "callbacks.swa.start"
+        if not skipped and not same(a, b, typed=typed):
             found.append((name, a, b))
     # trainer.seed follows seed: the same row twice would say no more.
     rows = {row[0]: row[1:] for row in found}
-    if "seed" in rows and rows["seed"] == rows.get("trainer.seed"):
+    if "seed" in rows and same(rows["seed"], rows.get("trainer.seed")):
         found = [row for row in found if row[0] != "trainer.seed"]
     return found
 

@@ -1,0 +1,91 @@
+"""A run accepts its own command again, whatever its options are, and no other."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_project import Run, project, run
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from framework.cli.run_dir import differences, to_yaml
+from framework.config import TrainerConfig
+from framework.same import same
+
+__all__ = ["project", "run"]
+
+KEYS = st.from_regex(r"[a-z_]{1,8}", fullmatch=True)
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(codec="utf-8", exclude_characters="$\\")).filter(lambda t: t != "???")
+)
+VALUES = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3)
+)
+
+
+TRAINER = vars(TrainerConfig())
+
+
+@given(st.dictionaries(KEYS, VALUES, max_size=4))
+def test_a_configuration_is_the_same_as_what_was_written(config: dict[str, Any]) -> None:
+    whole = {"task": config, "trainer": TRAINER}
+    written = OmegaConf.to_container(OmegaConf.create(to_yaml(whole)))
+    assert differences(written, whole) == []  # type: ignore[arg-type]
+    assert same(written, whole)
+
+
+def with_x(value: Any) -> dict[str, Any]:
+    return {"task": {"x": [value]}, "trainer": TRAINER}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        (math.nan, float("nan"), True),
+        (math.nan, 0.0, False),
+        (math.nan, None, False),
+        (math.nan, "nan", False),
+        (math.inf, math.inf, True),
+        (math.inf, -math.inf, False),
+        (-0.0, 0.0, True),
+        (1, 1.0, True),
+        ([1, math.nan], (1.0, math.nan), True),
+        ([1], [1, 2], False),
+        ({"a": [math.nan]}, {"a": (math.nan,)}, True),
+        ({"a": None}, {}, False),
+        ("1", 1, False),
+    ],
+)
+def test_what_is_the_same(one: Any, other: Any, equal: bool) -> None:
+    assert same(one, other) is equal
+    assert same(other, one) is equal
+    assert bool(differences(with_x(one), with_x(other))) is not equal
+
+
+def test_one_batch_is_not_all_of_them() -> None:
+    def with_limit(value: Any) -> dict[str, Any]:
+        return {"trainer": {**TRAINER, "limit_train_batches": value}}
+
+    assert differences(with_limit(1), with_limit(1.0)) == [("trainer.limit_train_batches", 1, 1.0)]
+    assert differences(with_limit(1.0), with_limit(1.0)) == []
+
+
+@pytest.mark.parametrize("value", ["nan", "-inf", "[nan,{a:nan}]", "-0.0", "null", "1e400"])
+def test_a_command_continues_its_own_run(run: Run, project: Path, value: str) -> None:
+    (project / "cliproj/mine.py").write_text(
+        (project / "cliproj/mine.py").read_text().replace('fail="", rows', 'fail="", x=0, rows')
+    )
+    words = ["task=mine", f"+task.x={value}", "run_dir=r", "trainer.engine=graph", "loggers=[]"]
+    assert run(*words, "trainer.max_steps=1")[0] == 0
+    code, out, err = run(*words, "trainer.max_steps=2")
+    assert code == 0, err
+    assert "continuing from" in out
+    assert run(*words, "+task.rows=50")[0] == 2
