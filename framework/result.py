@@ -12,6 +12,7 @@ from typing import Any
 
 from framework.config import TrainerConfig
 from framework.progress import Progress
+from framework.text import hidden
 
 _PACKAGES = ("keras-task-framework", "tensorflow", "keras", "numpy", "hydra-core")
 
@@ -97,4 +98,6 @@ def _strict(value: Any) -> Any:
         return [_strict(v) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+    if isinstance(value, (int, float, bool, type(None))):
+        return value
+    return hidden(str(value))

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import logging
 import unicodedata
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 
 _KEPT = "\n\t\u200c\u200d"  # the last two join letters, in Persian and in emoji
+# One for the process, as its log and its terminal are.
+_secrets: dict[str, str] = {}
 _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
@@ -28,10 +32,33 @@ def plain(text: object) -> str:
     Args:
         text: Anything; its `str`.
     """
-    shown = str(text)
+    shown = hidden(str(text))
     if shown.isascii() and shown.isprintable():
         return shown
     return "".join(map(_visible, shown))
+
+
+@contextmanager
+def hiding(secrets: Mapping[str, str]) -> Iterator[None]:
+    """Have everything that is shown or written meanwhile name these values, not tell them.
+
+    Args:
+        secrets: What to say instead, by value.
+    """
+    former = dict(_secrets)
+    _secrets.update(secrets)
+    try:
+        yield
+    finally:
+        _secrets.clear()
+        _secrets.update(former)
+
+
+def hidden(text: str) -> str:
+    """Return a text without what `hiding` hides."""
+    for secret in sorted(_secrets, key=len, reverse=True):
+        text = text.replace(secret, _secrets[secret])
+    return text
 
 
 def one_line(text: object) -> str:

@@ -332,7 +332,7 @@ def test_the_log_holds_what_the_terminal_showed(run: Run, project: Path) -> None
 def test_half_floats_are_predicted_as_float32(tmp_path: Path) -> None:
     import ml_dtypes
 
-    from framework.cli.run import save_predictions
+    from framework.cli.predictions import save_predictions
 
     given = {
         "a": np.array([1.5, 2.0], ml_dtypes.bfloat16),

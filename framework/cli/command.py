@@ -24,7 +24,7 @@ from framework.cli.streams import lasting_streams
 from framework.cli.words import value_of, with_quoted_tildes
 from framework.errors import UserError, closest
 from framework.paths import local_path, working_directory
-from framework.text import one_line, plain
+from framework.text import hiding, one_line, plain
 
 if TYPE_CHECKING:
     from framework.cli.run import Job
@@ -204,7 +204,7 @@ def _sweep(arguments: Arguments) -> int:
 
     def job(config: Any) -> None:
         number = int(HydraConfig.get().job.num)
-        overrides = [str(o) for o in HydraConfig.get().overrides.task]
+        overrides = _overrides_of_job()
         varied = tuple(o for o in overrides if key_of(o) not in fixed)
         print(f"\n#{number}  {one_line(' '.join(varied))}".rstrip(), flush=True)
         try:
@@ -269,22 +269,36 @@ def _job(arguments: Arguments, config: Any, run_dir: Path | None = None) -> Job:
 
     from framework.cli.diagnose import check_added, no_such_task
     from framework.cli.earlier import laid_over_run
+    from framework.cli.references import References, find_references, recorded
     from framework.cli.run import Job
 
     hydra = HydraConfig.get()
     task = str(hydra.runtime.choices["task"])
     if task.startswith("_"):
         raise no_such_task(task, arguments.config_dir)
+    read: dict[str, str] = {}
     try:
-        values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        with recorded(read):
+            values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
-        raise UserError(str(error).splitlines()[0], where=key and str(key)) from error
-    overrides = [str(o) for o in hydra.overrides.task]
+        with hiding(References(variables=read).hidden({})):
+            raise UserError(str(error).splitlines()[0], where=key and str(key)) from None
+    references = find_references(config) if read else References()
+    overrides = _overrides_of_job()
     check_added(overrides, values, arguments.config_dir)
     if values["mode"] != "fit" and (place := values["run_dir"] or run_dir):
-        values = laid_over_run(values, overrides, local_path(place, "run_dir"))
-    return Job(values, task, overrides, run_dir)
+        values = laid_over_run(values, overrides, local_path(place, "run_dir"), references)
+    return Job(values, task, overrides, run_dir, references)
+
+
+def _overrides_of_job() -> list[str]:
+    """Return the overrides of the present job as typed: references to the environment stay."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    given: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    return [str(override) for override in given]
 
 
 def _split_sweep(arguments: Arguments) -> tuple[list[str], dict[str, str] | None]:

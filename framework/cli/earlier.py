@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from framework.cli.references import References, taken_over
 from framework.cli.run_dir import CONFIG, OVERRIDES, flat
 from framework.cli.words import value_of
 from framework.groups.root import GROUPS, MODES
@@ -60,7 +60,7 @@ def with_earlier(overrides: Sequence[str]) -> list[str]:
 
 
 def laid_over_run(
-    config: Mapping[str, Any], overrides: Sequence[str], run_dir: Path
+    config: Mapping[str, Any], overrides: Sequence[str], run_dir: Path, references: References
 ) -> Mapping[str, Any]:
     """Return the configuration to evaluate a run with: its own, but for what is given explicitly.
 
@@ -68,6 +68,7 @@ def laid_over_run(
         config: As the command line composes it.
         overrides: The command line's.
         run_dir: Where the run may be. Without its configuration, `config` holds.
+        references: What of `config` refers to the environment.
     """
     began = read_config(run_dir)
     if not began:
@@ -76,7 +77,7 @@ def laid_over_run(
     explicit = [key_of(o) for o in overrides if o not in known]
     if "seed" in explicit:
         explicit.append("trainer.seed")
-    merged = {**config, **copy.deepcopy(dict(began))}
+    merged = {**config, **taken_over(began, config, references, explicit)}
     for name, value in config["trainer"].items():
         merged["trainer"].setdefault(name, value)  # an option that is newer than the run
     for key in (*_OF_A_COMMAND, *explicit):

@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from framework.cli.console import show_error, show_log
-from framework.cli.run_dir import RunDir, check_run, to_yaml, writing
+from framework.cli.predictions import save_predictions
+from framework.cli.references import FILE as REFERENCES
+from framework.cli.references import References, check_references
+from framework.cli.run_dir import RunDir, check_run, to_yaml
 from framework.config import TrainerConfig
 from framework.errors import UserError, closest
 from framework.groups.root import MODES
 from framework.paths import local_path
+from framework.text import hiding
 
 if TYPE_CHECKING:
     from framework.checkpoint.store import CheckpointStore
@@ -41,12 +45,19 @@ class Job:
         task: The task's name in the configuration.
         overrides: The command line's overrides.
         run_dir: Where to, unless the configuration says so. None: `runs/<task>/<time>-<random>`.
+        references: What of the configuration refers to the environment.
     """
 
     config: Mapping[str, Any]
     task: str
     overrides: Sequence[str] = ()
     run_dir: Path | None = None
+    references: References = field(default_factory=References)
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """The configuration as files hold it: with references to the environment, not values."""
+        return self.references.put_into(self.config)
 
     def chosen(self) -> Collection[str]:
         """Return the sections that the overrides name."""
@@ -88,6 +99,11 @@ def run(job: Job) -> Outcome:
         What came of it. A run directory that this made is gone again if the run was refused, or
         ended before its first step.
     """
+    with hiding(job.references.hidden(job.config)):
+        return _run(job)
+
+
+def _run(job: Job) -> Outcome:
     debug = bool(job.config["debug"])
     directory: RunDir | None = None
     trainer: Trainer | None = None
@@ -170,7 +186,7 @@ def _open_directory(job: Job, mode: str, options: TrainerConfig) -> RunDir | Non
     evaluating = mode != "fit"
     if options.fast_dev_run:
         if evaluating and given and path.exists():
-            check_run(path, job.config, evaluating)
+            check_run(path, job.written, evaluating)
         return None
     if evaluating and given and not job.config["checkpoint"] and not path.exists():
         raise UserError(
@@ -178,7 +194,17 @@ def _open_directory(job: Job, mode: str, options: TrainerConfig) -> RunDir | Non
             where=str(path),
             fix="Give the run_dir= of a run, or checkpoint=<path>.",
         )
-    return RunDir(path, job.config, job.overrides, evaluating=evaluating, unique=given is None)
+    directory = RunDir(
+        path, job.written, job.overrides, evaluating=evaluating, unique=given is None
+    )
+    try:
+        text = check_references(directory.path, job.references, job.config)
+        if text and not (evaluating and directory.continued):
+            directory.write(REFERENCES, text)
+    except BaseException:
+        directory.close(keep=False)
+        raise
+    return directory
 
 
 def _checkpoint(job: Job, mode: str, directory: RunDir | None) -> str | None:
@@ -266,7 +292,7 @@ def _assemble(job: Job, directory: RunDir | None) -> tuple[Trainer, Task]:
     callbacks = assemble.build_named("callbacks", config.get("callbacks") or {})
     loggers = assemble.build_named("loggers", config.get("loggers") or {})
     trainer = Trainer(
-        callbacks=[*callbacks.values(), assemble.ConfigText(to_yaml(dict(config))), RunLog()],
+        callbacks=[*callbacks.values(), assemble.ConfigText(to_yaml(job.written)), RunLog()],
         loggers=list(loggers.values()),
         run_dir=directory.path if directory else _elsewhere(job),
         info={"task": job.task, "overrides": list(job.overrides)},
@@ -318,48 +344,6 @@ def _was_tested(directory: RunDir | None) -> bool:
 
     metrics = read_metrics(directory.path / "result.json") if directory else {}
     return any(name.startswith("test/") for name in metrics)
-
-
-def save_predictions(path: Path, predictions: Any) -> None:
-    """Write a nest of arrays as one `.npz`, whole or not at all.
-
-    Args:
-        path: The file.
-        predictions: One array becomes `predictions`; those of a nest are named by their place:
-            `mean`, `0`, `boxes/1`. What NumPy's format does not know, such as bfloat16, becomes
-            float32.
-    """
-    import numpy as np
-
-    arrays = {name: _storable(np.asarray(array)) for name, array in _leaves(predictions, "")}
-    aside = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        with writing(path.parent), open(aside, "wb") as file:
-            np.savez(file, **arrays)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-    _log.info("Predictions: %s", path)
-
-
-def _storable(array: Any) -> Any:
-    if array.dtype.kind == "O":
-        return array.astype(bytes)  # TensorFlow's strings
-    if array.dtype.kind != "V":
-        return array
-    return array.astype("float32" if "float" in array.dtype.name else "int64")
-
-
-def _leaves(node: Any, name: str) -> list[tuple[str, Any]]:
-    if isinstance(node, Mapping):
-        children = [(str(key), value) for key, value in node.items()]
-    elif isinstance(node, (tuple, list)):
-        children = [(str(i), value) for i, value in enumerate(node)]
-    else:
-        return [(name or "predictions", node)]
-    return [
-        leaf for key, value in children for leaf in _leaves(value, f"{name}/{key}" if name else key)
-    ]
 
 
 def _say_end(

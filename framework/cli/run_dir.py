@@ -156,8 +156,8 @@ class RunDir:
                     for left in self.path.glob(f".{name}-*"):  # by a process that was killed
                         left.unlink(missing_ok=True)
                 if not (evaluating and self.continued):
-                    self._write(CONFIG, to_yaml(dict(config)))
-                    self._write(OVERRIDES, to_yaml(list(overrides)))
+                    self.write(CONFIG, to_yaml(dict(config)))
+                    self.write(OVERRIDES, to_yaml(list(overrides)))
         except BaseException:
             self.close(keep=False)
             raise
@@ -227,7 +227,8 @@ class RunDir:
         except FileNotFoundError:
             return None
 
-    def _write(self, name: str, text: str) -> None:
+    def write(self, name: str, text: str) -> None:
+        """Write a file, whole or not at all; `close` may take it back."""
         self._before.setdefault(name, self._read(name))
         self._put(name, text.encode())
 

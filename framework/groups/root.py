@@ -122,7 +122,8 @@ def register(sweep: Mapping[str, str] | None = None) -> None:
 
     hydra = _hydra()
     if sweep is not None:
-        escaped = {key: value.replace("${", "\\${") for key, value in sweep.items()}
+        # Three times resolved on its way to the jobs, which are to hold the reference itself.
+        escaped = {key: value.replace("${", "\\" * 7 + "${") for key, value in sweep.items()}
         hydra["sweeper"] = {"params": escaped}
     store = ConfigStore.instance()
     store.store(name=ROOT, node=RunConfig(hydra=hydra))

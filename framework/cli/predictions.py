@@ -1,0 +1,55 @@
+"""`predictions.npz`: what `mode=predict` leaves."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from framework.cli.run_dir import writing
+
+_log = logging.getLogger("framework")
+
+
+def save_predictions(path: Path, predictions: Any) -> None:
+    """Write a nest of arrays as one `.npz`, whole or not at all.
+
+    Args:
+        path: The file.
+        predictions: One array becomes `predictions`; those of a nest are named by their place:
+            `mean`, `0`, `boxes/1`. What NumPy's format does not know, such as bfloat16, becomes
+            float32.
+    """
+    import numpy as np
+
+    arrays = {name: _storable(np.asarray(array)) for name, array in _leaves(predictions, "")}
+    aside = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        with writing(path.parent), open(aside, "wb") as file:
+            np.savez(file, **arrays)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    _log.info("Predictions: %s", path)
+
+
+def _storable(array: Any) -> Any:
+    if array.dtype.kind == "O":
+        return array.astype(bytes)  # TensorFlow's strings
+    if array.dtype.kind != "V":
+        return array
+    return array.astype("float32" if "float" in array.dtype.name else "int64")
+
+
+def _leaves(node: Any, name: str) -> list[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        children = [(str(key), value) for key, value in node.items()]
+    elif isinstance(node, (tuple, list)):
+        children = [(str(i), value) for i, value in enumerate(node)]
+    else:
+        return [(name or "predictions", node)]
+    return [
+        leaf for key, value in children for leaf in _leaves(value, f"{name}/{key}" if name else key)
+    ]
