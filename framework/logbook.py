@@ -91,8 +91,7 @@ class Logbook:
         self.train.reset()
         self._epoch = add_sums(self._epoch, sums)
         results = self.train.results()
-        counted = {name: pair for name, pair in sums.items() if pair[1]}
-        row = {f"train/{name}": value for name, value in {**means(counted), **results}.items()}
+        row = {f"train/{name}": value for name, value in {**means(sums), **results}.items()}
         row.update(extra or {})
         if not epoch_over:
             self.log(row)
@@ -107,8 +106,7 @@ class Logbook:
     def epoch_so_far(self) -> dict[str, float]:
         """Return the means over the present epoch by full name; resets nothing."""
         sums = add_sums(self._epoch, self.train.sums())
-        counted = {name: pair for name, pair in sums.items() if pair[1]}
-        values = {**means(counted), **self.train.results()}
+        values = {**means(sums), **self.train.results()}
         return {f"train/{name}": value for name, value in values.items()}
 
     def start_epoch(self) -> None:

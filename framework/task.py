@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from framework.callbacks.base import Callback
     from framework.engine.averaging import Average
+    from framework.engine.optimizers import Optimizers
+    from framework.engine.precision import LossScale
     from framework.engine.step import Engine
 
 
@@ -70,6 +72,8 @@ class Task(abc.ABC):
     trainer: Any = None
     built_for: str | None = None
     _engine: Engine | None = None
+    _optimizers: Optimizers | None = None  # from the first fit on, with the loss scale
+    _loss_scale: LossScale | None = None
 
     def __init__(
         self,
@@ -128,10 +132,14 @@ class Task(abc.ABC):
     def configure_optimizers(self) -> Any:
         """Return the optimizer, or several by name. Default: `self.optimizer`, else Adam.
 
-        It is called when the models are built. Each optimizer has its own slots and its own
-        learning-rate schedule, which counts its own updates. With several and
-        `automatic_optimization`, each updates its part by the one loss: a learning rate for each
-        part of a model, or none for weights that nobody owns.
+        It is called when the models are built. A second `fit` of the task continues with the same
+        optimizers, their slots and counts of updates, as it continues with the same weights. It
+        is called again only if `self.optimizer` was replaced, or weights learn that were frozen
+        when it was called.
+
+        Each optimizer has its own slots and its own learning-rate schedule, which counts its own
+        updates. With several and `automatic_optimization`, each updates its part by the one loss:
+        a learning rate for each part of a model, or none for weights that nobody owns.
 
         Example:
             >>> return {

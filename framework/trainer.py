@@ -36,6 +36,7 @@ from framework.engine.devices import prepare_devices
 from framework.engine.evaluate import Evaluator, predict
 from framework.engine.every import Every
 from framework.engine.loop import Loop
+from framework.engine.protocol import finalize, finalizes
 from framework.engine.schedule import Schedule, Timers
 from framework.engine.tuning import Tuner
 from framework.epochs import Epochs
@@ -606,6 +607,7 @@ class Trainer:
                 raise
             finally:
                 self._wakes.note_closing()
+                self._finalize_weights()
                 self._call("on_fit_end")
                 if self._ending.broken:
                     self._saver.wait()
@@ -616,6 +618,13 @@ class Trainer:
                     _log.info("where the time went\n%s", self.profile.table())
                 if self.status != "failed" and not self.already_complete:
                     _log.info("%s: %s", self.status, self.stop_reason)  # an error speaks for itself
+
+    def _finalize_weights(self) -> None:
+        """Let optimizers set the weights' final values; checkpoints hold those of training."""
+        optimizers = self._setup.update.optimizers
+        if self.status in ("completed", "stopped") and finalizes(optimizers):
+            self.hold_state()
+            finalize(optimizers)
 
     def _last_logged(self) -> int | None:
         """Return the last step whose rows stay when the run goes on. None: all of them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import keras
@@ -14,6 +15,10 @@ from framework.errors import UserError
 if TYPE_CHECKING:
     from framework.task import Task
     from framework.trainer import Trainer
+
+
+_MUCH = 0.5  # a larger part of the first weights is worth a warning
+_log = logging.getLogger("framework")
 
 
 class WeightAverage(Callback):
@@ -86,6 +91,34 @@ class EMA(WeightAverage):
                 fix="Give a number from 0 to below 1, such as 0.999.",
             )
         self.decay, self.evaluate = float(decay), evaluate
+        self._warned = False
+
+    def on_setup(self, trainer: Trainer) -> None:
+        """Begin the average as a copy of the weights, unless it goes on from the last `fit`."""
+        super().on_setup(trainer)
+        self._warned = False
+
+    def on_validation_start(self, trainer: Trainer) -> None:
+        """Warn if what is about to be judged is little more than the weights it began with."""
+        left = self.decay**trainer.progress.step
+        if self.evaluate and left > _MUCH and not self._warned:
+            self._warned = True
+            _log.warning(
+                "EMA: after %d steps the average is still %.0f %% the weights it started from; "
+                "%s judges that. Give a smaller callbacks.ema.decay (%s), or evaluate=false.",
+                trainer.progress.step,
+                100 * left,
+                trainer.stage if trainer.stage != "fit" else "validation",
+                f"now {self.decay:g}",
+            )
+
+    def on_test_start(self, trainer: Trainer) -> None:
+        """See `on_validation_start`."""
+        self.on_validation_start(trainer)
+
+    def on_predict_start(self, trainer: Trainer) -> None:
+        """See `on_validation_start`."""
+        self.on_validation_start(trainer)
 
     def _begin(self, weights: list[keras.Variable], statistics: list[keras.Variable]) -> Average:
         return Average(

@@ -91,11 +91,13 @@ class Monitor:
             )
 
     def value(self, trainer: Trainer) -> float:
-        """Return the metric's latest value.
+        """Return the metric's latest value; NaN while it has had no weight.
 
         Raises:
             UserError: Nobody has logged it.
         """
+        if self.name not in trainer.metrics and self.name in trainer.metric_names:
+            return math.nan
         if self.name not in trainer.metrics:
             raise UserError(
                 f"nothing logs the monitored metric {self.name!r}",

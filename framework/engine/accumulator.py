@@ -74,8 +74,10 @@ class Accumulator:
                 # As vectors: a step of many values is to cost hardly more than one of a few.
                 pairs = [values.get(name, (zero, zero)) for name in names]
                 value, weight = (tf.stack(part) for part in zip(*pairs, strict=True))
-                bad = tf.where(tf.math.is_finite(value), zero, 1.0)
-                rows = tf.stack([value * weight, weight, bad], axis=1)
+                # What has no weight counts for nothing, even if it is not finite.
+                total = tf.math.multiply_no_nan(value, weight)
+                bad = tf.where(tf.math.is_finite(total), zero, 1.0)
+                rows = tf.stack([total, weight, bad], axis=1)
                 sums.assign_add(tf.pad(rows, [[0, self.room - len(names)], [0, 0]]))
 
     def read(self) -> dict[str, float]:
@@ -158,10 +160,8 @@ def metric_result(name: str, metric: keras.Metric) -> float:
 
 
 def means(sums: Sums) -> dict[str, float]:
-    """Return total / weight by name; NaN where nothing was counted."""
-    return {
-        name: total / weight if weight else float("nan") for name, (total, weight) in sums.items()
-    }
+    """Return total / weight by name, of what has any weight."""
+    return {name: total / weight for name, (total, weight) in sums.items() if weight}
 
 
 def add_sums(left: Sums, right: Sums) -> Sums:

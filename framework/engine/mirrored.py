@@ -147,7 +147,9 @@ class MirroredReplicas(Replicas):
                 fix="Instead of gradient_accumulation_steps give trainer.accumulate, instead of "
                 "use_ema callbacks=ema.",
             )
-        if optimizer._distribution_strategy is not self.strategy:
+        if optimizer.built and hasattr(optimizer.iterations.value, "values"):
+            optimizer._distribution_strategy = self.strategy  # of an earlier run on as many
+        elif optimizer._distribution_strategy is not self.strategy:
             excluded = getattr(optimizer, "_exclude_from_weight_decay", None)
             patterns = getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
             try:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 
 from framework.checkpoint.state import State, load_variables, variables_state
+from framework.engine.precision import LossScale
+from framework.engine.protocol import check_protocol, knows, unwrapped
 from framework.errors import UserError, closest
 
 ONLY = "optimizer"
@@ -47,7 +49,11 @@ class Optimizers:
         extra: Trainable variables of the task's own; a single optimizer owns them too.
         exclusive: Refuse a weight that two optimizers own.
         prepare: Applied to each optimizer, such as `Replicas.own`.
+        given: What `configure_optimizers` made them of: the task's `optimizer`.
         where: The method that configured them, for messages.
+
+    Attributes:
+        loss_scale: That of a `LossScaleOptimizer` among them, if there is one.
 
     Raises:
         UserError: It is something else, an optimizer owns nothing, or one is given twice.
@@ -61,9 +67,12 @@ class Optimizers:
         extra: Sequence[keras.Variable] = (),
         exclusive: bool = False,
         prepare: Callable[[keras.Optimizer], keras.Optimizer] = lambda optimizer: optimizer,
+        given: Any = None,
         where: str = "configure_optimizers",
     ) -> None:
-        self._models, self._where, self._prepare = models, where, prepare
+        self._models, self._where, self._prepare, self._given = models, where, prepare, given
+        self._learning = set(self._learning_now())
+        self.loss_scale: LossScale | None = None
         self._all: dict[str, NamedOptimizer] = {}
         self._seen: set[int] = set()
         if not isinstance(configured, Mapping):
@@ -96,16 +105,45 @@ class Optimizers:
             )
         return self._all[name]
 
+    def suit(self, given: Any) -> bool:
+        """Tell whether another run may go on with them: no weight that they do not know learns.
+
+        Args:
+            given: The task's `optimizer` now.
+        """
+        return given is self._given and self._learning.issuperset(self._learning_now())
+
+    def prepare(self, function: Callable[[keras.Optimizer], keras.Optimizer]) -> None:
+        """Apply a function, such as `Replicas.own`, to each built optimizer."""
+        self._all = {
+            k: replace(each, optimizer=function(each.optimizer)) for k, each in self._all.items()
+        }
+
+    def _learning_now(self) -> dict[int, keras.Variable]:
+        return {id(v): v for m in self._models.values() for v in m.trainable_variables}
+
     def trainable(self, each: NamedOptimizer) -> list[keras.Variable]:
         """Return the weights of an optimizer that are not frozen at the moment."""
         known = {id(v) for model in self._models.values() for v in model.variables}
-        learning = {id(v) for m in self._models.values() for v in m.trainable_variables}
+        learning = self._learning_now()
         return [v for v in each.owned if id(v) in learning or id(v) not in known]
 
     def build(self) -> None:
-        """Give every optimizer its slots, before anything is traced."""
+        """Give every optimizer its slots, before anything is traced.
+
+        Raises:
+            UserError: One has slots already, for other weights.
+        """
         for each in self:
             each.optimizer.build(list(each.owned))
+            if not knows(each.optimizer, each.owned):
+                raise UserError(
+                    f"the {type(each.optimizer).__name__} was built for the weights of another "
+                    "model",
+                    where=self._where,
+                    fix="Give each task an optimizer of its own: Task(optimizer=lambda: "
+                    "keras.optimizers.Adam(1e-3)).",
+                )
 
     def made(self) -> dict[str, Any]:
         """Return what the optimizers were made with, by `<name>.<argument>`, as JSON has it.
@@ -149,6 +187,9 @@ class Optimizers:
                 fix="Return a Keras optimizer, keras.optimizers.Adam(1e-3), or a dict of them by "
                 "name.",
             )
+        optimizer, scale = unwrapped(optimizer)
+        self.loss_scale = self.loss_scale or scale
+        check_protocol(optimizer)
         if id(optimizer) in self._seen:
             raise UserError(
                 f"one optimizer is given twice, the second time{label}",

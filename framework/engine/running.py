@@ -39,6 +39,7 @@ class Running:
         if name in self.logged:
             former, so_far = self.logged[name]
             total = so_far + weight
-            value = tf.math.divide_no_nan(former * so_far + value * weight, total)
+            parts = tf.math.multiply_no_nan(former, so_far) + tf.math.multiply_no_nan(value, weight)
+            value = tf.math.divide_no_nan(parts, total)
             weight = total
         self.logged[name] = value, weight

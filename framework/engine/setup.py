@@ -296,6 +296,26 @@ class Setup:
 
     def _make_update(self) -> Update:
         task, config = self.task, self.config
+        optimizers = self._optimizers()
+        if task._loss_scale is None:
+            half = config.precision == "mixed_float16"
+            task._loss_scale = optimizers.loss_scale or (LossScale() if half else None)
+        return Update(
+            optimizers,
+            replicas=self.replicas,
+            loss_scale=task._loss_scale,
+            clip_norm=config.clip_norm,
+            clip_value=config.clip_value,
+        )
+
+    def _optimizers(self) -> Optimizers:
+        """Return the task's optimizers: those of its last fit, as `Model.fit` has it."""
+        task = self.task
+        kept = task._optimizers
+        if kept is not None and kept.suit(task.optimizer):
+            kept.prepare(self.replicas.own)
+            self.made_optimizers = kept.made()
+            return kept
         where = f"{type(task).__name__}.configure_optimizers"
         with user_code(where):
             configured = task.configure_optimizers()
@@ -305,18 +325,13 @@ class Setup:
             extra=[v for v in task.state_variables.values() if v.trainable],
             exclusive=task.automatic_optimization,
             prepare=self.replicas.own,
+            given=task.optimizer,
             where=where,
         )
         self.made_optimizers = optimizers.made()
         optimizers.build()
-        half = config.precision == "mixed_float16"
-        return Update(
-            optimizers,
-            replicas=self.replicas,
-            loss_scale=LossScale() if half else None,
-            clip_norm=config.clip_norm,
-            clip_value=config.clip_value,
-        )
+        task._optimizers = optimizers
+        return optimizers
 
     def _data(self, data: Any) -> Data:
         if data is None:

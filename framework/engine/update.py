@@ -13,6 +13,7 @@ from framework.engine.averaging import Average
 from framework.engine.logged import as_dtype
 from framework.engine.optimizers import NamedOptimizer, Optimizers
 from framework.engine.precision import LossScale, map_values
+from framework.engine.protocol import overwrites, scaled
 from framework.engine.replicas import Replicas
 
 
@@ -27,6 +28,11 @@ class Part:
 
     optimizers: Sequence[tuple[NamedOptimizer, Sequence[keras.Variable]]]
     gradients: Sequence[Any]
+
+    def pairs(self) -> list[tuple[keras.Variable, Any]]:
+        """Return each weight with its gradient."""
+        variables = [v for _, own in self.optimizers for v in own]
+        return list(zip(variables, self.gradients, strict=True))
 
     @property
     def name(self) -> str:
@@ -105,17 +111,22 @@ class Update:
         if all(g is None for part in parts for g in part.gradients):
             return [tf.constant(0.0) for _ in parts], True
         counts = [sum(g is not None for g in part.gradients) for part in parts]
-        flat = [g for part in parts for g in part.gradients if g is not None]
-        flat = self.replicas.sum(flat)
+        pairs = [pair for part in parts for pair in part.pairs() if pair[1] is not None]
+        values = [overwrites(variable) for variable, _ in pairs]
+        flat = self.replicas.sum([g for _, g in pairs])
         finite: Any = True
         if self.loss_scale is not None:
-            flat = self.loss_scale.unscale(flat)
+            unscaled = self.loss_scale.unscale(flat)
+            flat = [g if new else u for g, u, new in zip(flat, unscaled, values, strict=True)]
             finite = self.loss_scale.finite(flat)
         norms, clipped = [], []
         for count in counts:
             gradients, flat = flat[:count], flat[count:]
-            norms.append(tf.linalg.global_norm(gradients))
-            clipped += self._clipped(gradients, norms[-1])
+            new, values = values[:count], values[count:]
+            slopes = [g for g, is_value in zip(gradients, new, strict=True) if not is_value]
+            norms.append(tf.linalg.global_norm(slopes) if slopes else tf.constant(0.0))
+            rest = iter(self._clipped(slopes, norms[-1]))
+            clipped += [g if v else next(rest) for g, v in zip(gradients, new, strict=True)]
         self.replicas.together(lambda *args: self._apply_together(parts, *args), clipped, finite)
         return norms, finite
 
@@ -138,7 +149,7 @@ class Update:
             rest = list(gradients)
             for optimizer, variables in updates:
                 own, rest = rest[: len(variables)], rest[len(variables) :]
-                optimizer.apply(own, variables)
+                optimizer.apply(scaled(optimizer, own), variables)
 
         def good() -> tf.Tensor:
             self.replicas.each(apply, gradients)

@@ -89,7 +89,10 @@ def held_variables(task: Task, known: Iterable[Any], updated: Iterable[Any]) -> 
     return found
 
 
-_NOT_SEARCHED = ("trainer", "model", "_engine", "_averages", "_followers", "_state_variables")
+_NOT_SEARCHED = (
+    "trainer", "model", "_engine", "_optimizers", "_loss_scale", "_averages", "_followers",
+    "_state_variables",
+)  # fmt: skip
 
 
 def _variables_of(value: Any) -> Sequence[Any]:
