@@ -56,8 +56,28 @@ def _screen(what: str, where: str | None, fix: str | None) -> str:
     return plain("\n".join(lines))
 
 
+def choice(word: str, choices: Iterable[str]) -> str:
+    """Return a hint for a choice that is not one: the nearest, and all that there are.
+
+    Example:
+        >>> choice("adm", ["adam", "sgd"])
+        "Did you mean 'adam'? Choose one of: adam, sgd."
+
+    Args:
+        word: What was typed.
+        choices: What would have been right, in the order to show.
+
+    Returns:
+        One or two sentences.
+    """
+    names = list(choices)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    meant = f"Did you mean '{near[0]}'? " if near else ""
+    return f"{meant}Choose one of: {', '.join(names)}."
+
+
 def closest(word: str, choices: Iterable[str]) -> str:
-    """Return a hint that names the choice nearest to a mistyped word.
+    """Return a hint that names what is nearest to a mistyped name, of which there may be many.
 
     Example:
         >>> closest("adm", ["adam", "sgd"])

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from framework.errors import UserError, closest
+from framework.errors import UserError, choice
 
 _WHERE = "schedule"
 _BY = ("step", "epoch")
@@ -67,7 +67,7 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
         if not _is_number(end) or not 0 <= end <= peak:
             _refuse("end", end, f"a number from 0 to the peak, {peak}")
         if by not in _BY:
-            raise UserError(f"by is {by!r}", where=f"{_WHERE}.by", fix=closest(str(by), _BY))
+            raise UserError(f"by is {by!r}", where=f"{_WHERE}.by", fix=choice(str(by), _BY))
         if total is not None and (not _is_number(total) or total != int(total) or total < 1):
             _refuse("total", total, "a number of steps, or null: as many as the run has")
         self.peak, self.warmup, self.end, self.by, self.total = peak, warmup, end, by, total

@@ -10,7 +10,7 @@ import keras
 
 from framework.callbacks.base import Callback
 from framework.engine.models import models_of
-from framework.errors import UserError, closest
+from framework.errors import UserError, choice, closest
 
 if TYPE_CHECKING:
     from framework.trainer import Trainer
@@ -120,7 +120,7 @@ class Freeze(Callback):
                 raise UserError(
                     f"there is no model {self.model!r}",
                     where=f"{_WHERE}.model",
-                    fix=closest(self.model, models),
+                    fix=choice(self.model, models),
                 )
             models, several = {self.model: models[self.model]}, False
         known = [

@@ -7,7 +7,7 @@ import numbers
 import re
 from typing import TYPE_CHECKING, Any
 
-from framework.errors import UserError, closest
+from framework.errors import UserError, choice, closest
 
 if TYPE_CHECKING:
     from framework.trainer import Trainer
@@ -47,7 +47,7 @@ class Monitor:
             raise UserError(
                 f"mode is {mode!r}",
                 where=f"{where}.mode",
-                fix=closest(str(mode), ("auto", "min", "max")),
+                fix=choice(str(mode), ("auto", "min", "max")),
             )
         delta: Any = min_delta
         number = isinstance(delta, numbers.Real) and not isinstance(delta, bool)

@@ -11,7 +11,7 @@ import keras
 
 from framework.callbacks.base import Callback
 from framework.callbacks.monitor import Monitor
-from framework.errors import UserError, closest
+from framework.errors import UserError, choice
 from framework.schedules import current_rate, is_scheduled
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class ReduceOnPlateau(Callback):
             raise UserError(
                 f"there is no optimizer {self.optimizer!r}",
                 where=f"{_WHERE}.optimizer",
-                fix=closest(self.optimizer, found),
+                fix=choice(self.optimizer, found),
             )
         return {self.optimizer: found[self.optimizer]}
 

@@ -24,7 +24,7 @@ from framework.cli.usage import (
     place,
     short,
 )
-from framework.errors import TrainingFailed, UserError, closest
+from framework.errors import TrainingFailed, UserError, choice, closest
 from framework.groups.optimizers import in_range
 from framework.groups.root import GROUPS
 from framework.task import Task
@@ -64,7 +64,8 @@ def build_task(config: Mapping[str, Any], chosen: Collection[str]) -> Task:
     if schedule:
         _check_node("schedule", schedule)
         check_scheduled(cls, config.get("optimizer"), own, accepted, anything)
-    check_used(cls, chosen, accepted, anything)
+    # To choose nothing has an effect on any task.
+    check_used(cls, [name for name in chosen if config.get(name)], accepted, anything)
     parts = {}
     for name in PARTS:
         node = config.get(name)
@@ -185,7 +186,7 @@ def build_named(group: str, node: Any) -> dict[str, Any]:
             raise UserError(
                 f"{group}.{name} names no class: nothing of that name is chosen",
                 where=f"{group}.{name}",
-                fix=closest(name, GROUPS[group]),
+                fix=f"{choice(name, GROUPS[group])} To choose it: {group}=[{name}].",
             )
     return {name: build(value, f"{group}.{name}") for name, value in node.items()}
 

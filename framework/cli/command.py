@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from framework.cli.console import show_error, show_log
+from framework.cli.guesses import meant, written
 from framework.cli.help import help_text, usage
 from framework.cli.streams import lasting_streams
 from framework.cli.words import value_of, with_quoted_tildes
-from framework.errors import UserError, closest
+from framework.errors import UserError, choice, closest
+from framework.groups.root import GROUPS
 from framework.paths import local_path, working_directory
 from framework.text import hiding, one_line, plain
 
@@ -81,11 +83,15 @@ class Arguments:
                 found.verbose = True
             elif name not in _FLAGS:
                 known = [f for f in (*_FLAGS, *_OWN_FLAGS) if len(f) > 2]
-                raise UserError(f"There is no flag {name}", where=word, fix=closest(name, known))
+                following = words[0] if words else ""
+                fix = _flag_fix(name, value if equals else following, known)
+                raise UserError(f"There is no flag {name}", where=word, fix=fix)
             elif not _FLAGS[name]:
                 found.flags.append(name)
             elif not equals and not words:
-                raise UserError(f"{name} needs a value", where=word)
+                raise UserError(
+                    f"{name} needs a value", where=word, fix=f"Give it: {name} <value>."
+                )
             else:
                 value = value if equals else words.pop(0)
                 if name in ("--config-dir", "-cd"):
@@ -96,14 +102,31 @@ class Arguments:
         if found.config_dir is None and Path("conf").is_dir():
             found.config_dir = Path("conf")
         elif found.config_dir is not None and not found.config_dir.is_dir():
-            raise UserError("There is no such directory", where=f"--config-dir {found.config_dir}")
+            raise UserError(
+                "There is no such directory",
+                where=f"--config-dir {found.config_dir}",
+                fix="Give one that holds task/<name>.yaml, or leave it out for ./conf.",
+            )
         return found
+
+
+def _flag_fix(name: str, value: str, known: Sequence[str]) -> str:
+    """Return the way out for a flag that does not exist; `value` is what follows it."""
+    near = closest(name, known)
+    key = name.lstrip("-").replace("-", "_")
+    if near.startswith("Did"):
+        return near
+    right = key if key == "task" or key in GROUPS else meant(key)
+    if right:
+        value = "<value>" if not value or value[0] == "-" or "=" in value else value
+        return f"Options have no dashes: {written(right, value)}"
+    return f"The flags are: {', '.join(known)}. Options have no dashes: key=value."
 
 
 def _check_flag(name: str, value: str) -> None:
     if name in ("--cfg", "-c") and value not in _SECTIONS:
         raise UserError(
-            f"--cfg cannot show {value!r}", where=f"{name} {value}", fix=closest(value, _SECTIONS)
+            f"--cfg cannot show {value!r}", where=f"{name} {value}", fix=choice(value, _SECTIONS)
         )
 
 
@@ -167,7 +190,7 @@ def _main(arguments: Arguments) -> int:
         _check_sweep_dir(arguments.overrides)
         arguments.overrides = with_earlier(arguments.overrides)
     if arguments.only_shows:
-        _with_hydra(arguments, lambda config: None)
+        _show(arguments)
         return 0
     show_log()
     if arguments.multirun:
@@ -181,6 +204,30 @@ def _main(arguments: Arguments) -> int:
 
     _with_hydra(arguments, job)
     return codes[0]
+
+
+def _show(arguments: Arguments) -> None:
+    """Print what is asked for; the configuration of a run as the run would have it."""
+    flags = arguments.flags
+    if (
+        not {"--cfg", "-c"} & set(flags)
+        or "job" not in flags
+        or len(flags) > 2 + ("--resolve" in flags)
+    ):
+        _with_hydra(arguments, lambda config: None)
+        return
+    resolve = "--resolve" in flags
+    arguments.flags = []
+
+    def show(config: Any) -> None:
+        from omegaconf import OmegaConf
+
+        from framework.cli.choices import fitted
+
+        shown = fitted(config, _overrides_of_job(), arguments.config_dir)
+        print(plain(OmegaConf.to_yaml(shown, resolve=resolve)), end="")
+
+    _with_hydra(arguments, show)
 
 
 def _sweep(arguments: Arguments) -> int:
@@ -267,6 +314,7 @@ def _job(arguments: Arguments, config: Any, run_dir: Path | None = None) -> Job:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    from framework.cli.choices import fitted
     from framework.cli.diagnose import check_added, no_such_task
     from framework.cli.earlier import laid_over_run
     from framework.cli.references import References, find_references, recorded
@@ -276,6 +324,8 @@ def _job(arguments: Arguments, config: Any, run_dir: Path | None = None) -> Job:
     task = str(hydra.runtime.choices["task"])
     if task.startswith("_"):
         raise no_such_task(task, arguments.config_dir)
+    overrides = _overrides_of_job()
+    config = fitted(config, overrides, arguments.config_dir)
     read: dict[str, str] = {}
     try:
         with recorded(read):
@@ -283,9 +333,11 @@ def _job(arguments: Arguments, config: Any, run_dir: Path | None = None) -> Job:
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
         with hiding(References(variables=read).hidden({})):
-            raise UserError(str(error).splitlines()[0], where=key and str(key)) from None
+            what = str(error).splitlines()[0]
+            name = key and str(key)
+            fix = f"Give it: {name}=<value>." if name else "Correct it; --cfg job shows it."
+            raise UserError(what, where=name, fix=fix) from None
     references = find_references(config) if read else References()
-    overrides = _overrides_of_job()
     check_added(overrides, values, arguments.config_dir)
     if values["mode"] != "fit" and (place := values["run_dir"] or run_dir):
         values = laid_over_run(values, overrides, local_path(place, "run_dir"), references)
@@ -316,10 +368,11 @@ def _with_hydra(arguments: Arguments, job: Callable[[Any], None]) -> None:
     import hydra
     from hydra.errors import HydraException
 
+    from framework.cli.choices import chosen_groups
     from framework.groups.root import ROOT, register
 
     overrides, sweep = _split_sweep(arguments)
-    register(sweep)
+    register(sweep, chosen_groups(arguments.overrides))
     # Hydra then raises what it would otherwise print with advice of its own.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # A project's conf/optimizer/adam.yaml is merged over the library's schema, as it should be.

@@ -19,11 +19,12 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ValidationError
 
+from framework.cli.guesses import guess, key_fix, meant
 from framework.cli.help import list_choices, list_tasks
 from framework.cli.run_dir import flat
 from framework.config import TrainerConfig
-from framework.errors import UserError, closest
-from framework.groups.root import GROUPS, LISTS, ROOT, RunConfig
+from framework.errors import UserError, choice, closest
+from framework.groups.root import GROUPS, LISTS, MODES, ROOT, RunConfig
 from framework.paths import local_path
 
 _TRAINER = {f.name for f in fields(TrainerConfig)}
@@ -31,7 +32,9 @@ _WANTED = {
     **dict.fromkeys(("Integer", "int"), "a whole number"),
     **dict.fromkeys(("Float", "float"), "a number"),
     **dict.fromkeys(("Boolean", "bool"), "true or false"),
+    **dict.fromkeys(("String", "str"), "text"),
 }
+_CORRECT = "Correct it; --cfg job shows the configuration, --help its groups and options."
 
 
 def diagnose(
@@ -64,7 +67,7 @@ def diagnose(
             _try_one_by_one(parsed, config_dir)
     except UserError as found:
         return found
-    return UserError(_plain(error), where="the configuration")
+    return UserError(_plain(error), where="the configuration", fix=_CORRECT)
 
 
 def _parse(text: str, config_dir: Path | None) -> Override:
@@ -91,7 +94,21 @@ def _parse(text: str, config_dir: Path | None) -> Override:
 
 def _check_task(parsed: Sequence[Override], config_dir: Path | None) -> None:
     """Raise if no task is chosen."""
+    for override in parsed:
+        key, value = str(override.key_or_group), str(override.input_line).partition("=")[2]
+        if key == "mode" and not override.is_sweep_override() and value not in MODES:
+            raise UserError(
+                f"There is no mode {value!r}", where=override.input_line, fix=choice(value, MODES)
+            )
     if not any(o.key_or_group == "task" for o in parsed):
+        for override in parsed:
+            key, value = str(override.key_or_group), str(override.input_line).partition("=")[2]
+            if meant(key) == "task":
+                raise UserError(
+                    f"There is no option {key!r}",
+                    where=override.input_line,
+                    fix=f"Write task={value}" + _list_tasks(config_dir),
+                )
         given = {str(o.key_or_group): str(o.value()) for o in parsed if o.key_or_group}
         run_dir = given.get("run_dir")
         if (
@@ -136,8 +153,8 @@ def _check_choices(parsed: Sequence[Override], config_dir: Path | None) -> None:
         group = override.key_or_group
         if group not in groups or override.is_delete():
             continue
-        for choice in _choices(override):
-            if choice is None:
+        for name in _choices(override):
+            if name is None:
                 nothing = "[]" if group in LISTS else "none"
                 right = {"task": "task=<name>", "trainer": "trainer=default"}
                 raise UserError(
@@ -145,14 +162,16 @@ def _check_choices(parsed: Sequence[Override], config_dir: Path | None) -> None:
                     where=override.input_line,
                     fix=f"Write {right.get(group, f'{group}={nothing}')}.",
                 )
-            if choice in groups[group]:
+            if name in groups[group]:
                 continue
             if group == "task":
-                raise no_such_task(str(choice), config_dir)
+                raise no_such_task(str(name), config_dir)
             raise UserError(
-                f"There is no {group} {str(choice)!r}",
+                f"There is no {group} {str(name)!r}",
                 where=override.input_line,
-                fix=closest(str(choice), groups[group]) if groups[group] else None,
+                fix=choice(str(name), groups[group])
+                if groups[group]
+                else f"Write conf/{group}/{name}.yaml.",
             )
 
 
@@ -188,7 +207,8 @@ def check_added(
                 continue  # a node of the project's own
             near = closest(first, known)
             right = near.split("'")[1] + dot + rest if near.startswith("Did") else ""
-            fix = f"Did you mean {right!r}?" if right else near
+            fix = f"Did you mean {right!r}?" if right else guess(key, line.partition("=")[2])
+            fix = fix or near
         elif first == "trainer" and rest not in _TRAINER:
             near = closest(rest, _TRAINER)
             fix = f"Did you mean 'trainer.{near.split(chr(39))[1]}'?" if "Did" in near else near
@@ -245,46 +265,25 @@ def _check_key(override: Override, config: DictConfig, config_dir: Path | None) 
         return
     node: Any = config
     steps = str(override.key_or_group).split(".")
-    for depth, step in enumerate(steps):
+    for step in steps:
         if OmegaConf.is_list(node):
             return
         if OmegaConf.is_dict(node) and step in node:
             node = node._get_node(step)
             continue
-        parent = ".".join(steps[:depth])
-        known = [str(k) for k in node if str(k)[0] != "_"] if OmegaConf.is_dict(node) else None
+        value = str(override.input_line).partition("=")[2]
         raise UserError(
             f"There is no option {override.key_or_group!r}",
             where=str(override.input_line),
-            fix=_key_fix(parent, step, steps, known, config_dir),
+            fix=key_fix(steps, config, config_dir, value),
         )
 
 
-def _key_fix(
-    parent: str, step: str, steps: list[str], known: list[str] | None, config_dir: Path | None
-) -> str:
-    choices = list_choices(config_dir).get(parent, [])
-    if parent in LISTS and step in choices:
-        return f"Choose it first: {parent}={step}"
-    if known is None:
-        return f"{parent} is a value; it has no options."
-    if parent and not known:
-        real = [name for name in choices if name != "none"]
-        if real:
-            return f"Nothing is chosen in {parent}. Choose first: {parent}=<{'|'.join(real)}>"
-        return f"{parent} has no options. Give it some in conf/{parent}/<name>.yaml."
-    others = [name for name, node in GROUPS.get(parent, {}).items() if hasattr(node, step)]
-    if others:
-        return f"It is an option of {parent}={', '.join(others)}."
-    near = closest(step, known)
-    if near.startswith("Did"):
-        right = near.split("'")[1]
-        full = f"{parent}.{right}" if parent else ".".join([right, *steps[1:]])
-        return f"Did you mean {full!r}?"
-    return f"{parent or 'The configuration'} has: {', '.join(known)}."
-
-
 def _refused_removal(line: str, key: str, config: DictConfig) -> UserError:
+    if key in GROUPS:
+        nothing = "[]" if key in LISTS else "none"
+        fix = f"To choose nothing in it: {key}={nothing}"
+        return UserError(f"{key} cannot be removed", where=line, fix=fix)
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(config, parent) if parent else config
     if OmegaConf.is_dict(node) and name in node:
@@ -307,27 +306,36 @@ def _explain(error: Exception, override: Override, config_dir: Path | None) -> U
             where = re.search(r"full_key: (\S+)", str(link))
             if key in ("task", *list_choices(config_dir)) and where:
                 file = config_dir and config_dir / key / f"{override.value()}.yaml"
-                return UserError(f"{where[1]}: {_wanted(link)}", where=f"{file}")
-            return UserError(f"{key}: {_wanted(link)}", where=line)
+                what, fix = wanted(link)
+                return UserError(f"{where[1]}: {what}", where=f"{file}", fix=fix)
+            what, fix = wanted(link)
+            return UserError(f"{key}: {what}", where=line, fix=fix)
     if key in ("task", *list_choices(config_dir)):
         file = config_dir and config_dir / key / f"{override.value()}.yaml"
-        return UserError(_plain(chain[-1]), where=str(file or line))
-    return UserError(_plain(error), where=line)
+        what = _plain(chain[-1])
+        unknown = re.match(r"Key '(\w+)' not in", what)
+        fix = f"Take {unknown[1]} out of it, or correct its name." if unknown else _CORRECT
+        return UserError(what, where=str(file or line), fix=fix)
+    return UserError(_plain(error), where=line, fix=_CORRECT)
 
 
-def _wanted(error: BaseException) -> str:
+def wanted(error: BaseException) -> tuple[str, str]:
+    """Return what is wrong with a value of another type, and the way out."""
     text = str(error).splitlines()[0]
     given = re.match(r"Value '(.*)' of type '\w+' ", text)
+    kinds: list[str] = []
     if given and (match := re.search(r"could not be converted to (\w+)", text)):
-        return f"{given[1]!r} is not {_WANTED.get(match[1], match[1])}"
-    if given and (match := re.search(r"incompatible with type hint '(.*)'", text)):
-        kinds = re.findall(r"int|float|bool|str", match[1])
-        return f"{given[1]!r} is not {' or '.join(_WANTED.get(k, k) for k in kinds) or match[1]}"
-    if match := re.match(r"Value '(.*)' is not a valid (\w+)", text):
-        return f"{match[1]!r} is not {_WANTED.get(match[2], match[2])}"
+        kinds = [match[1]]
+    elif given and (match := re.search(r"incompatible with type hint '(.*)'", text)):
+        kinds = re.findall(r"int|float|bool|str", match[1]) or [match[1]]
+    elif given := re.match(r"Value '(.*)' is not a valid (\w+)", text):
+        kinds = [given[2]]
+    if given and kinds:
+        names = " or ".join(dict.fromkeys(_WANTED.get(kind, kind) for kind in kinds))
+        return f"{given[1]!r} is not {names}", f"Give {names}."
     if "None" in text or "not Optional" in text:
-        return "null is not allowed here"
-    return text
+        return "null is not allowed here", "Give a value, or leave it out for the default."
+    return text, _CORRECT
 
 
 def _plain(error: BaseException) -> str:

@@ -18,7 +18,7 @@ from framework.cli.references import FILE as REFERENCES
 from framework.cli.references import References, check_references
 from framework.cli.run_dir import RunDir, check_run, to_yaml
 from framework.config import TrainerConfig
-from framework.errors import UserError, closest
+from framework.errors import UserError, choice
 from framework.groups.root import MODES
 from framework.paths import local_path
 from framework.text import hiding
@@ -152,7 +152,7 @@ def _run(job: Job) -> Outcome:
 def _check(config: Mapping[str, Any]) -> tuple[str, TrainerConfig]:
     mode = str(config["mode"])
     if mode not in MODES:
-        raise UserError(f"There is no mode {mode!r}", where="mode", fix=closest(mode, MODES))
+        raise UserError(f"There is no mode {mode!r}", where="mode", fix=choice(mode, MODES))
     return mode, TrainerConfig.of(dict(config["trainer"]))
 
 

@@ -14,7 +14,7 @@ from framework.data.download import Unavailable
 from framework.data.npz import read_npz
 from framework.data.originals import IMAGE_SETS, load_original
 from framework.data.synthetic import synthetic_images
-from framework.errors import UserError, closest
+from framework.errors import UserError, choice
 from framework.paths import local_path
 
 if TYPE_CHECKING:
@@ -76,14 +76,14 @@ def load_dataset(
         UserError: There is no such set, its file is faulty, or `source="real"` cannot be had.
     """
     if source not in SOURCES:
-        raise UserError(f"source is {source!r}", where="data.source", fix=closest(source, SOURCES))
+        raise UserError(f"source is {source!r}", where="data.source", fix=choice(source, SOURCES))
     if dir is not None and source != "synthetic":
         return _from_dir(name, dir)
     if name not in IMAGE_SETS:
         raise UserError(
             f"there is no image set {name!r}",
             where="data.name",
-            fix=f"{closest(name, IMAGE_SETS)}\n"
+            fix=f"{choice(name, sorted(IMAGE_SETS))}\n"
             f"For images of your own give data.dir, the directory of {name}.npz.",
         )
     if source == "synthetic":
@@ -203,7 +203,7 @@ def _from_dir(name: str, dir: str | Path) -> DatasetArrays:
         if not folder.is_dir():
             fix = f"{folder.absolute()} is no directory."
         elif there:
-            fix = f"data.name={name} is not among the .npz files there. {closest(name, there)}"
+            fix = f"data.name={name} is not among the .npz files there. {choice(name, there)}"
         else:
             fix = f"Put {name}.npz there, with x_train, y_train, x_test and y_test."
         raise UserError(f"there is no {path.absolute()}", where="data.dir", fix=fix)

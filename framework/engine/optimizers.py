@@ -12,7 +12,7 @@ import keras
 from framework.checkpoint.state import State, load_variables, variables_state
 from framework.engine.precision import LossScale
 from framework.engine.protocol import check_protocol, knows, unwrapped
-from framework.errors import UserError, closest
+from framework.errors import UserError, choice
 
 ONLY = "optimizer"
 """The name of an optimizer that was given without one."""
@@ -101,7 +101,7 @@ class Optimizers:
             raise UserError(
                 f"there is no optimizer {name!r}" if name else "which optimizer is meant?",
                 where=self._where,
-                fix=closest(name, self._all) if name else f"Give its name, one of: {names}.",
+                fix=choice(name, self._all) if name else f"Give its name, one of: {names}.",
             )
         return self._all[name]
 

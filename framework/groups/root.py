@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Any, Optional
 
@@ -109,7 +109,7 @@ class RunConfig:
     task: Any = None
 
 
-def register(sweep: Mapping[str, str] | None = None) -> None:
+def register(sweep: Mapping[str, str] | None = None, open_groups: Collection[str] = ()) -> None:
     """Make the root and the groups known to Hydra; calling it again changes nothing else.
 
     Args:
@@ -117,8 +117,11 @@ def register(sweep: Mapping[str, str] | None = None) -> None:
             this, and not as overrides, it holds for each job alone: Hydra also applies overrides
             to a configuration without the groups that are swept over, which has no place for
             the options that only those groups bring (`task=a,b task.batching=lesson`).
+        open_groups: Groups whose choices are to take any key, without a type, from the task's
+            file, which may mean another choice; see `framework.cli.choices`.
     """
     from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
 
     hydra = _hydra()
     if sweep is not None:
@@ -130,4 +133,6 @@ def register(sweep: Mapping[str, str] | None = None) -> None:
     for group, choices in GROUPS.items():
         for name, node in choices.items():
             package = f"{group}.{name}" if group in LISTS else group
+            if group in open_groups:
+                node = OmegaConf.to_container(OmegaConf.structured(node))
             store.store(group=group, name=name, node=node, package=package)

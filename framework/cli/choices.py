@@ -1,0 +1,158 @@
+"""A choice on the command line, where the task's file has options for another."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from framework.errors import UserError
+from framework.groups.root import GROUPS, LISTS
+
+_log = logging.getLogger("framework")
+
+
+def chosen_groups(overrides: Sequence[str]) -> set[str]:
+    """Return the groups in which a command line chooses.
+
+    Example:
+        >>> chosen_groups(["task=mine", "optimizer=sgd", "data.batch_size=8"])
+        {'optimizer'}
+    """
+    keys = {o.partition("=")[0].lstrip("+~") for o in overrides}
+    return keys & (GROUPS.keys() - {"trainer"})
+
+
+def fitted(config: Any, overrides: Sequence[str], config_dir: Path | None) -> Any:
+    """Return a composed configuration without what the task's file sets for other choices.
+
+    A file that sets `callbacks.early_stopping.patience` for its own default says nothing about
+    `callbacks=[]`, nor `optimizer.beta_1` about `optimizer=sgd`.
+
+    Args:
+        config: As Hydra composes it, with the groups of `chosen_groups` open to any key.
+        overrides: Those of the job.
+        config_dir: The project's `conf`, or None.
+
+    Raises:
+        UserError: The command line itself sets an option that the choice does not have, or one of
+            another type.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    found = copy.deepcopy(config)
+    OmegaConf.set_struct(found, False)
+    left: list[str] = []
+    choices = HydraConfig.get().runtime.choices
+    for group in sorted(chosen_groups(overrides)):
+        if group in LISTS:
+            names = _listed(overrides, group)
+            for name in list(found[group] or ()):
+                place = f"{group}.{name}"
+                if name not in names:
+                    left += _dropped(found[group], name, place)
+                elif OmegaConf.is_dict(found[group][name]):
+                    left += _pruned(found[group][name], _base(group, name), place)
+                    found[group][name] = _checked(found[group][name], group, name, overrides)
+        elif OmegaConf.is_dict(found[group]):
+            name = str(choices.get(group) or "none")
+            left += _pruned(found[group], _base(group, name), group)
+            found[group] = _checked(found[group], group, name, overrides)
+    for group in LISTS:
+        for name in [n for n in found[group] or () if found[group]._get_node(n)._is_none()]:
+            del found[group][name]  # switched off: callbacks.early_stopping=null
+    _refuse_explicit(left, overrides, found, config_dir)
+    if left:
+        _log.info("left out, as options of another choice: %s", ", ".join(left))
+    OmegaConf.set_struct(found, True)
+    return found
+
+
+def _listed(overrides: Sequence[str], group: str) -> list[str]:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    given = [o for o in overrides if o.lstrip("+").partition("=")[0] == group]
+    value = OverridesParser.create().parse_override(given[-1]).value()
+    return [str(name) for name in (value if isinstance(value, list) else [value])]
+
+
+def _base(group: str, name: str) -> Any:
+    """Return what a choice alone has."""
+    from hydra import compose
+    from omegaconf import OmegaConf
+
+    composed = compose(config_name=f"{group}/{name}")
+    inside = f"{group}.{name}" if group in LISTS else group
+    return OmegaConf.select(composed, inside.replace("/", ".")) or {}
+
+
+def _pruned(node: Any, base: Any, place: str) -> list[str]:
+    """Take what a choice does not have out of its node; return the full keys."""
+    from omegaconf import OmegaConf
+
+    left, names = [], set(base)  # those without a value as well
+    for key in list(node):
+        if key not in names:
+            left += _dropped(node, key, f"{place}.{key}")
+        elif OmegaConf.is_dict(node._get_node(key)) and _has_keys(base._get_node(key)):
+            left += _pruned(node[key], base[key], f"{place}.{key}")
+    return left
+
+
+def _has_keys(node: Any) -> bool:
+    from omegaconf import OmegaConf
+
+    # An empty one takes anything.
+    return bool(OmegaConf.is_dict(node) and not node._is_none() and len(node))
+
+
+def _dropped(parent: Any, key: str, place: str) -> list[str]:
+    from omegaconf import OmegaConf
+
+    child = parent._get_node(key)
+    keys = [place]
+    if OmegaConf.is_dict(child) and not child._is_none() and not child._is_interpolation():
+        keys = [f"{place}.{name}" for name in child]
+    del parent[key]
+    return keys
+
+
+def _checked(node: Any, group: str, name: str, overrides: Sequence[str]) -> Any:
+    """Return a node with the types of its schema, if the library has one."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from framework.cli.diagnose import wanted
+
+    schema = GROUPS[group].get(name)
+    if not schema:
+        return node
+    typed = OmegaConf.structured(schema)
+    OmegaConf.set_struct(typed, False)
+    known = {key: node._get_node(key) for key in node if key in set(typed)}
+    try:
+        return OmegaConf.merge(node, OmegaConf.merge(typed, known))
+    except OmegaConfBaseException as error:
+        inside = f"{group}.{name}" if group in LISTS else group
+        key = f"{inside}.{getattr(error, 'full_key', '')}".rstrip(".")
+        line = next((o for o in overrides if o.partition("=")[0] == key), "the task's file")
+        what, fix = wanted(error)
+        raise UserError(f"{key}: {what}", where=line, fix=fix) from None
+
+
+def _refuse_explicit(
+    left: Sequence[str], overrides: Sequence[str], config: Mapping[str, Any], where: Path | None
+) -> None:
+    from framework.cli.guesses import key_fix
+
+    for override in overrides:
+        key = override.lstrip("+").partition("=")[0]
+        if key in left and not override.startswith("+"):
+            raise UserError(
+                f"There is no option {key!r}",
+                where=override,
+                fix=key_fix(key.split("."), config, where, override.partition("=")[2]),
+            )
