@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -15,7 +16,7 @@ from functools import lru_cache
 from typing import Any, Optional, Union
 
 from framework.engine.every import Every
-from framework.errors import UserError, closest
+from framework.errors import UserError, choice, closest
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
 ENGINES = ("auto", "graph", "step_xla", "loop_xla", "eager")
@@ -25,6 +26,13 @@ RESUMES = ("auto", "must", "never")
 RESUME_DATA = ("exact", "restart")
 
 
+# What others call a precision.
+_SAME = {
+    **dict.fromkeys(("fp16", "16", "16-mixed", "float16", "half", "f16"), "mixed_float16"),
+    **dict.fromkeys(("bf16", "bfloat16", "bf16-mixed"), "mixed_bfloat16"),
+    **dict.fromkeys(("fp32", "32", "32-true", "single", "full"), "float32"),
+    **dict.fromkeys(("fp64", "64", "64-true", "double"), "float64"),
+}
 _MOMENTS = ("max_time", "val_every", "log_every")
 # A whole number counts, a fraction is a share: 1 is one batch, 1.0 is all.
 COUNT_OR_FRACTION = (
@@ -155,9 +163,10 @@ class TrainerConfig:
         ):
             value = getattr(self, name)
             if value not in choices:
-                half = f"mixed_{value}"
-                near = f"Did you mean '{half}'?" if half in choices else closest(value, choices)
-                raise UserError(f"{name} is {value!r}", where=f"trainer.{name}", fix=near)
+                fix = choice(_SAME.get(value, value), choices)
+                raise UserError(f"{name} is {value!r}", where=f"trainer.{name}", fix=fix)
+        if not re.fullmatch(r"auto|(cpu|gpu)(:\d+)?", self.device):
+            _refuse_device(self.device)
 
     @property
     def accumulate_by_epoch(self) -> dict[int, int]:
@@ -214,6 +223,16 @@ class TrainerConfig:
         return cls(**options)
 
 
+def _refuse_device(device: str) -> None:
+    right = re.fullmatch(r"cuda(:\d+)?", device)
+    meant = f"Did you mean 'gpu{right[1] or ''}'? " if right else ""
+    raise UserError(
+        f"device is {device!r}",
+        where="trainer.device",
+        fix=f"{meant}Give auto, cpu, gpu, or one by number: gpu:1.",
+    )
+
+
 @lru_cache(maxsize=1)
 def _option_types() -> dict[str, tuple[type, ...]]:
     """Return the types that each option may have, as its annotation says; none for `Any`."""
@@ -248,6 +267,8 @@ def _typed(name: str, value: Any, kinds: tuple[type, ...]) -> Any:
     if type(None) in kinds:
         wanted.append("null")
     fix = f"Give {' or '.join(wanted)}."
+    if name == "precision":
+        fix = choice(_SAME.get(str(value), str(value)), PRECISIONS)
     raise UserError(f"{name} is {value!r}", where=f"trainer.{name}", fix=fix)
 
 

@@ -89,7 +89,11 @@ class Epochs:
         progress.batch += steps
         progress.examples += examples
         if ended and not progress.batch:
-            raise UserError("the train set has no batches", where="data.train")
+            raise UserError(
+                "the train set has no batches",
+                where="data.train",
+                fix="Give at least one; look at what selects them, such as a filter.",
+            )
         if ended:
             self.length = progress.batch
             self._learnt[self._config.accumulate_in(progress.epoch)] = progress.batch

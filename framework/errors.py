@@ -7,6 +7,9 @@ from collections.abc import Iterable
 
 from framework.text import plain
 
+SEE_TRACEBACK = "Correct it there. -v shows the whole traceback."
+"""The way out of an error in code that is not ours."""
+
 
 class UserError(Exception):
     """A mistake in the configuration, the data, or the task's code.
@@ -26,7 +29,7 @@ class UserError(Exception):
         fix: The way out.
     """
 
-    def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
+    def __init__(self, what: str, *, fix: str, where: str | None = None) -> None:
         self.what, self.where, self.fix = what, where, fix
         super().__init__(_screen(what, where, fix))
 
@@ -42,17 +45,16 @@ class TrainingFailed(Exception):
         fix: What to try.
     """
 
-    def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
+    def __init__(self, what: str, *, fix: str, where: str | None = None) -> None:
         self.what, self.where, self.fix = what, where, fix
         super().__init__(_screen(what, where, fix))
 
 
-def _screen(what: str, where: str | None, fix: str | None) -> str:
+def _screen(what: str, where: str | None, fix: str) -> str:
     lines = [what]
     if where:
         lines.append(f"  where: {where}")
-    if fix:
-        lines.append("  fix:   " + fix.replace("\n", "\n         "))
+    lines.append("  fix:   " + fix.replace("\n", "\n         "))
     return plain("\n".join(lines))
 
 

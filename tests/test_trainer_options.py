@@ -244,7 +244,7 @@ def test_a_value_out_of_range_is_refused_by_name(option: dict[str, Any]) -> None
         ({"val_every": 5}, "500st"),
         ({"log_every": None}, "500st"),
         ({"clip_norm": "1"}, "a number or null"),
-        ({"precision": 32}, "text"),
+        ({"precision": 32}, "float32, mixed_bfloat16"),
         ({"precision": "bfloat16"}, "'mixed_bfloat16'"),
     ],
 )

@@ -24,7 +24,7 @@ from framework.cli.usage import (
     place,
     short,
 )
-from framework.errors import TrainingFailed, UserError, choice, closest
+from framework.errors import SEE_TRACEBACK, TrainingFailed, UserError, choice, closest
 from framework.groups.optimizers import in_range
 from framework.groups.root import GROUPS
 from framework.task import Task
@@ -93,7 +93,11 @@ def find_task(path: str) -> type[Task]:
     """Import the class that a dotted path names, and check that it is a whole `Task`."""
     module_name, _, name = path.rpartition(".")
     if not module_name:
-        raise UserError(f"{path!r} is no class in a module", where="task._target_")
+        raise UserError(
+            f"{path!r} is no class in a module",
+            where="task._target_",
+            fix="Give the module and the class: tasks.mine.Mine.",
+        )
     module = _import(module_name)
     tasks = [
         n
@@ -206,7 +210,8 @@ def build(node: Any, where: str) -> Any:
             cause = cause.__cause__
         if isinstance(cause, UserError):
             raise cause from None
-        raise UserError(str(cause).splitlines()[0], where=where) from error
+        fix = "Correct its _target_ and arguments; --cfg job shows them."
+        raise UserError(str(cause).splitlines()[0], where=where, fix=fix) from error
 
 
 class ConfigText(Callback):
@@ -233,7 +238,7 @@ def blaming(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         text = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(f"{what}: {text}", where=own_line(error)) from error
+        raise UserError(f"{what}: {text}", where=own_line(error), fix=SEE_TRACEBACK) from error
 
 
 def own_line(error: BaseException) -> str | None:
@@ -329,9 +334,12 @@ def _import(name: str) -> ModuleType:
         raise UserError(
             f"{name} has a syntax error: {error.msg}",
             where=short(f"{error.filename}:{error.lineno}"),
+            fix="Correct that line.",
         ) from error
     except UserError:
         raise
     except Exception as error:
         text = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(f"{name} cannot be imported: {text}", where=own_line(error)) from error
+        raise UserError(
+            f"{name} cannot be imported: {text}", where=own_line(error), fix=SEE_TRACEBACK
+        ) from error

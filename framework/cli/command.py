@@ -112,14 +112,14 @@ class Arguments:
 
 def _flag_fix(name: str, value: str, known: Sequence[str]) -> str:
     """Return the way out for a flag that does not exist; `value` is what follows it."""
-    near = closest(name, known)
     key = name.lstrip("-").replace("-", "_")
-    if near.startswith("Did"):
-        return near
     right = key if key == "task" or key in GROUPS else meant(key)
     if right:
         value = "<value>" if not value or value[0] == "-" or "=" in value else value
         return f"Options have no dashes: {written(right, value)}"
+    near = closest(name, known)
+    if near.startswith("Did"):
+        return near
     return f"The flags are: {', '.join(known)}. Options have no dashes: key=value."
 
 

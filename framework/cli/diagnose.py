@@ -10,12 +10,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import IntervalSweep, Override, ValueType
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ValidationError
 
@@ -53,6 +53,8 @@ def diagnose(
     """
     try:
         parsed = [_parse(text, config_dir) for text in overrides]
+        if multirun and not any(text.startswith("hydra/sweeper=") for text in overrides):
+            _check_intervals(parsed)
         _check_task(parsed, config_dir)
         _check_choices(parsed, config_dir)
         GlobalHydra.instance().clear()
@@ -122,6 +124,19 @@ def _check_task(parsed: Sequence[Override], config_dir: Path | None) -> None:
                 fix="Give the directory of a run, or add task=<name>.",
             )
         raise UserError("No task is given", fix="Add task=<name>." + _list_tasks(config_dir))
+
+
+def _check_intervals(parsed: Sequence[Override]) -> None:
+    for override in parsed:
+        if override.value_type is ValueType.INTERVAL_SWEEP:
+            ends = cast("IntervalSweep", override.value())
+            raise UserError(
+                f"{override.key_or_group} is an interval, of which Hydra's basic sweeper takes no "
+                "values",
+                where=override.input_line,
+                fix=f"Give values: {override.key_or_group}={ends.start:g},{ends.end:g}; or a "
+                "sweeper that draws them: hydra/sweeper=<name>.",
+            )
 
 
 def _check_sweeps(parsed: Sequence[Override]) -> None:
@@ -229,6 +244,8 @@ def _alternatives(override: Override) -> Iterator[Override]:
     if not override.is_sweep_override():
         yield override
         return
+    if not override.is_discrete_sweep() or override.value_type is ValueType.GLOB_CHOICE_SWEEP:
+        return  # only its sweeper knows the values
     parser = OverridesParser.create()
     for value in override.sweep_string_iterator():
         yield parser.parse_override(f"{override.get_key_element()}={value}")

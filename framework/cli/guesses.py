@@ -125,6 +125,8 @@ def key_fix(steps: Sequence[str], config: Any, config_dir: Path | None, value: s
     """
     from omegaconf import OmegaConf
 
+    if _last(steps[-1]) in _UNNEEDED:
+        return _UNNEEDED[_last(steps[-1])]
     node, depth = config, 0
     while depth < len(steps) and OmegaConf.is_dict(node) and steps[depth] in node:
         node, depth = node._get_node(steps[depth]), depth + 1

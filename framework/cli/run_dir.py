@@ -250,11 +250,14 @@ def check_run(path: Path, config: Mapping[str, Any], evaluating: bool) -> Mappin
     from omegaconf import OmegaConf
 
     if path.exists() and not path.is_dir():
-        raise UserError("The run directory is a file", where=str(path))
+        raise UserError(
+            "The run directory is a file", where=str(path), fix="Give another run_dir=."
+        )
     try:
         names = [p.name for p in path.iterdir()] if path.exists() else []
     except OSError as error:
-        raise UserError(f"Cannot read it: {error.strerror}", where=str(path)) from error
+        fix = "Make it readable, or give another run_dir=."
+        raise UserError(f"Cannot read it: {error.strerror}", where=str(path), fix=fix) from error
     there = {name for name in names if not name.startswith(".")}  # what a kill may leave aside
     if there <= {LOG}:
         return None  # Empty, or another run is just beginning; the lock will tell.

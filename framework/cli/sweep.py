@@ -81,7 +81,7 @@ def planned_jobs(overrides: Sequence[str]) -> list[tuple[str, ...]]:
     varied = [
         [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
         for o in parsed
-        if o.is_sweep_override()
+        if o.is_sweep_override() and o.is_discrete_sweep()
     ]
     return list(itertools.product(*varied))
 

@@ -57,7 +57,11 @@ class ArraySource(Source):
         self._tensors = tf.nest.map_structure(lambda a: self._hold(a, found), arrays)
         self._first, self.count = part if part else (0, self.rows)
         if self.count == 0:
-            raise UserError(f"the {name} set has no rows", where=f"data.{name}")
+            raise UserError(
+                f"the {name} set has no rows",
+                where=f"data.{name}",
+                fix="Give at least one; look at what selects them, such as a slice or a filter.",
+            )
         size = min(batch_size, self.count)
         if large:
             size = _large(size, self.count, tf.nest.flatten(self._tensors))
@@ -177,7 +181,8 @@ def check_rows(arrays: Any, name: str) -> int:
     flat = keras.tree.flatten_with_path(arrays) if arrays is not None else []
     leaves = [("/".join(map(str, path)), leaf) for path, leaf in flat]
     if not leaves:
-        raise UserError(f"the {name} set holds no arrays", where=where)
+        fix = "Give arrays of one length: (x, y), or a dict of them."
+        raise UserError(f"the {name} set holds no arrays", where=where, fix=fix)
     for path, leaf in leaves:
         _refuse_kind(leaf, path or "it", name)
         if not np.ndim(leaf):

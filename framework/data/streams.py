@@ -16,6 +16,7 @@ from framework.data.source import Source, batch_rows, limited
 from framework.engine.build import describe, user_code
 from framework.errors import UserError
 
+_NO_BATCHES = "Give at least one; look at what selects them, such as a filter or drop_remainder."
 _HEED = 0.25  # seconds of reading after which to look at signals
 
 
@@ -46,7 +47,7 @@ class Guard:
             if error.__cause__ is None:
                 raise  # the user's own, or ours
             what = f"{self.what} failed: {error.what}"
-            raise UserError(what, where=error.where) from error.__cause__
+            raise UserError(what, where=error.where, fix=error.fix) from error.__cause__
 
     @contextmanager
     def noting(self) -> Iterator[None]:
@@ -139,7 +140,7 @@ class StreamSource(Source):
         dataset = dataset.prefetch(tf.data.AUTOTUNE)  # whoever made it may have forgotten to
         self.steps = _length(dataset)
         if self.steps == 0:
-            raise UserError(f"the {name} set has no batches", where=f"data.{name}")
+            raise UserError(f"the {name} set has no batches", where=f"data.{name}", fix=_NO_BATCHES)
         self._dataset, self._before_epoch, self._restart = dataset, before_epoch, restart
         self.obstacle = obstacle
         self._map, self._augment, self._seed = map, augment, seed
@@ -261,7 +262,7 @@ def _refuse_leaves_without_rows(dataset: tf.data.Dataset, name: str) -> None:
 def _rows_of_a_batch(dataset: tf.data.Dataset, name: str) -> int:
     for batch in dataset.take(1):
         return int(batch_rows(batch))
-    raise UserError(f"the {name} set has no batches", where=f"data.{name}")
+    raise UserError(f"the {name} set has no batches", where=f"data.{name}", fix=_NO_BATCHES)
 
 
 def _length(dataset: tf.data.Dataset) -> int | None:
@@ -280,7 +281,7 @@ def from_pydataset(source: keras.utils.PyDataset, guard: Guard) -> tf.data.Datas
             fix="Give it a __len__: the number of batches in an epoch.",
         )
     if batches < 1:
-        raise UserError(f"{guard.what} has no batches", where=guard.where)
+        raise UserError(f"{guard.what} has no batches", where=guard.where, fix=_NO_BATCHES)
     with guard.blaming():
         first = source[0]
         specs = [_spec_of(leaf) for leaf in tf.nest.flatten(first)]
@@ -312,7 +313,7 @@ def from_generator(make: Callable[[], Iterable[Any]], guard: Guard) -> tf.data.D
     with guard.blaming():
         first = next(_iterator(make, guard), _END)
         if first is _END:
-            raise UserError(f"{guard.what} yields no batch", where=guard.where)
+            raise UserError(f"{guard.what} yields no batch", where=guard.where, fix=_NO_BATCHES)
         spec = tf.nest.map_structure(_spec_of, first)
     specs = tf.nest.flatten(spec)
 

@@ -54,7 +54,11 @@ class Accumulator:
     def add_metric(self, name: str, metric: keras.Metric) -> None:
         """Remember a Keras metric that a step has updated."""
         if any(name in names for names, _ in self._chunks):
-            raise UserError(f"{name!r} is logged as a value and as a keras.Metric")
+            raise UserError(
+                f"{name!r} is logged as a value and as a keras.Metric",
+                where=f"self.log({name!r}, ...)",
+                fix="Give one of the two another name.",
+            )
         self.keras_metrics[name] = metric
 
     def has(self, name: str, values: Mapping[str, Any]) -> bool:
@@ -118,7 +122,11 @@ class Accumulator:
     def _make_room(self, names: Iterable[str]) -> None:
         for name in names:
             if name in self.keras_metrics:
-                raise UserError(f"{name!r} is logged as a value and as a keras.Metric")
+                raise UserError(
+                    f"{name!r} is logged as a value and as a keras.Metric",
+                    where=f"self.log({name!r}, ...)",
+                    fix="Give one of the two another name.",
+                )
         known = {name for chunk, _ in self._chunks for name in chunk}
         for name in names:
             if name not in known:

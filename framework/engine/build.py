@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from framework.data.source import Source
 from framework.engine.models import models_of
-from framework.errors import UserError
+from framework.errors import SEE_TRACEBACK, UserError
 
 if TYPE_CHECKING:
     from framework.task import Task
@@ -41,7 +41,8 @@ def build_model(task: Task) -> Any:
                 fix="Return the model, or a dict of models by name.",
             )
     if not models:
-        raise UserError("build_model returned no model", where=where)
+        fix = "Return a keras.Model, or a dict of them by name."
+        raise UserError("build_model returned no model", where=where, fix=fix)
     return model
 
 
@@ -91,7 +92,7 @@ def user_code(where: str, spec: Any = None) -> Iterator[None]:
     except Exception as error:
         if str(error).startswith("in user code:") and isinstance(error.__context__, UserError):
             raise error.__context__ from None  # AutoGraph has wrapped what we said ourselves
-        fix, what = None, _message(error)
+        fix, what = SEE_TRACEBACK, _message(error)
         if "out of scope" in str(error) or "InaccessibleTensor" in type(error).__name__:
             what = "a value was logged, returned or kept inside a branch or loop of the step"
             fix = (

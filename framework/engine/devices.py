@@ -60,6 +60,12 @@ def prepare_devices(config: TrainerConfig) -> WorkerReplicas | None:
             tf.config.experimental.set_memory_growth(gpu, True)
         except RuntimeError:  # a device that is in use keeps the setting that it has
             break
+    if config.device.startswith("gpu") and not tf.config.list_physical_devices("GPU"):
+        raise UserError(
+            f"this machine has no device {config.device!r}",
+            where="trainer.device",
+            fix="It has cpu:0, and no GPU that TensorFlow sees. Leave it out, or give cpu.",
+        )
     if config.threads is not None:
         _set_threads(config.threads)
     if config.strategy == "multi_worker":

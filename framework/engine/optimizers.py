@@ -81,7 +81,11 @@ class Optimizers:
         for name, given in configured.items():
             self._add(str(name), given)
         if not self._all:
-            raise UserError("configure_optimizers returned no optimizer", where=where)
+            raise UserError(
+                "configure_optimizers returned no optimizer",
+                where=where,
+                fix="Return one, or a dict of them by name.",
+            )
         if exclusive:
             self._refuse_shared()
 

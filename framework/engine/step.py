@@ -216,7 +216,11 @@ class Engine:
         """Put back afterwards whatever the body changes; see `Task.snapshot`."""
         running = self._running
         if running is None:
-            raise UserError("snapshot works only in a step", where=type(self.task).__name__)
+            raise UserError(
+                "snapshot works only in a step",
+                where=type(self.task).__name__,
+                fix="Call it in train_step or eval_step.",
+            )
         variables = [] if self._building else self._changing_variables()
         values = [tf.identity(v) for v in variables]
         running.snapshots += 1
@@ -252,6 +256,7 @@ class Engine:
                 "there is no optimizer here: only fit, and tasks with automatic_optimization = "
                 "False, have them",
                 where=type(self.task).__name__,
+                fix="Update weights in train_step, or set automatic_optimization = False.",
             )
         return self.update
 
