@@ -60,7 +60,7 @@ def _base() -> None:
     from benchmarks.workloads import NETWORK_B
     from tasks.cifar100_subclass import Network
 
-    Network(NETWORK_B)(tf.zeros((32, 32, 32, 3)))
+    Network(**vars(NETWORK_B))(tf.zeros((32, 32, 32, 3)))
 
 
 def _run(steps: int) -> None:

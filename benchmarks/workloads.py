@@ -160,7 +160,7 @@ def mnist_lesson(data_dir: str | None = None, rows: int = 60_000) -> Workload:
     network = SimpleNamespace(**{**NETWORK_A, "classes": 10})
 
     def build() -> keras.Model:
-        model = MnistNetwork(network)
+        model = MnistNetwork(**vars(network))
         model(tf.zeros((BATCH, 28, 28, 1)))
         return model
 
@@ -211,7 +211,7 @@ def cifar100(data_dir: str | None = None, rows: int = 50_000) -> Workload:
     x, y, about = _images(data_dir, "cifar100", (32, 32, 3), rows, 100)
 
     def build() -> keras.Model:
-        model = Network(NETWORK_B)
+        model = Network(**vars(NETWORK_B))
         model(tf.zeros((BATCH, 32, 32, 3)))
         return model
 

@@ -164,6 +164,27 @@ class Task(abc.ABC):
         """Return callbacks that belong to this task. Default: none."""
         return ()
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what else of the task changes and must survive a restart. Default: nothing.
+
+        For what lives on the host: a replay buffer, a curriculum, a generator of NumPy. Variables
+        need no mention: what a step can assign is saved by itself.
+
+        Example:
+            >>> def state_dict(self):
+            ...     return {"level": self.level, "random": self.random.bit_generator.state}
+            >>> def load_state_dict(self, state):
+            ...     self.level = state["level"]
+            ...     self.random.bit_generator.state = state["random"]
+
+        Returns:
+            Numbers, text, None, NumPy arrays, and lists, tuples, sets, deques and dicts of these.
+        """
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` returned: before `on_fit_start`, or before an evaluation."""
+
     def on_setup(self) -> None:
         """Run once in every stage, with models and optimizers built, before a step is compiled."""
 

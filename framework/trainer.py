@@ -186,6 +186,7 @@ class Trainer:
                 self._tuner.finish()
             if self._continues:
                 warn_of_chance(self._loops.values())
+                self._check_written()
             resume(self, earlier)
             del earlier  # it holds the arrays of a whole checkpoint
             with self._fitting():
@@ -372,6 +373,22 @@ class Trainer:
         if not self.task.automatic_optimization:  # its evaluation may train as well
             self._evaluator.forget()
 
+    def _check_written(self) -> None:
+        internal = [*self._logbook.train.variables, *self._evaluator.internal]
+        self._setup.check_written(internal)
+
+    def _written(self) -> dict[int, str]:
+        """Return what the compiled steps write, by handle."""
+        found: dict[int, str] = dict(self._evaluator.written)
+        for loop in self._loops.values():
+            found |= loop.written
+        return found
+
+    def _forget_compiled(self) -> None:
+        for loop in self._loops.values():
+            loop.forget()
+        self._evaluator.forget()
+
     @property
     def optimizers(self) -> dict[str, keras.Optimizer]:
         """The optimizers by name; a single one is called `optimizer`. Empty outside `fit`."""
@@ -437,6 +454,8 @@ class Trainer:
     def load_state(self, state: State) -> None:
         """Take back what `state` returned."""
         self._setup.load_state(state)
+        if self._setup.has_layer_state:
+            self._forget_compiled()
         for name, part in self._parts.items():
             part.load_state(state[name])
         self._wakes.closing = dict(state["closing"])
@@ -445,6 +464,8 @@ class Trainer:
     def load_fitting(self, state: State) -> list[tuple[str, str]]:
         """Take over the weights that fit; see `Setup.load_fitting`."""
         report: list[tuple[str, str]] = self._setup.load_fitting(state)
+        if self._setup.has_layer_state:
+            self._forget_compiled()
         return report
 
     @property
@@ -564,6 +585,11 @@ class Trainer:
         self._call("on_setup")
         with self.profile("compiling"):
             self._evaluator.trace()
+        self._setup.written = self._written
+        if self._continues:
+            for loop in self._loops.values():
+                loop.on_first_step = self._check_written
+            self._evaluator.on_first_step(self._check_written)
         self._tuner = Tuner(config, engine, self._loops, planned=self.total_steps)
         every: dict[str, Every | None] = {"log": Every(config.log_every)}
         every["val"] = Every(config.val_every) if config.val_every and val_sources else None

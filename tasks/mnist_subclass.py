@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,18 +12,34 @@ from keras import layers
 from tasks.classifier import Classifier
 
 
+@keras.saving.register_keras_serializable("mnist_subclass")
 class Network(keras.Model):
     """Network A: layers made in `__init__`, applied in `call`."""
 
-    def __init__(self, net: Any) -> None:
-        super().__init__(name="mnist_subclass")
+    def __init__(
+        self,
+        classes: int = 10,
+        conv_filters: Sequence[int] = (32, 64),
+        kernel_size: int = 3,
+        dense_units: int = 128,
+        activation: str = "relu",
+        name: str = "mnist_subclass",
+        **options: Any,
+    ) -> None:
+        super().__init__(name=name, **options)
+        self.arguments = {
+            "classes": classes,
+            "conv_filters": list(conv_filters),
+            "kernel_size": kernel_size,
+            "dense_units": dense_units,
+            "activation": activation,
+        }
         self.features = []
-        for filters in net.conv_filters:
-            conv = layers.Conv2D(filters, net.kernel_size, activation=net.activation)
-            self.features.append(conv)
+        for filters in conv_filters:
+            self.features.append(layers.Conv2D(filters, kernel_size, activation=activation))
         self.flatten = layers.Flatten()
-        self.hidden = layers.Dense(net.dense_units, activation=net.activation)
-        self.classify = layers.Dense(net.classes, activation="softmax")
+        self.hidden = layers.Dense(dense_units, activation=activation)
+        self.classify = layers.Dense(classes, activation="softmax")
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Return class probabilities of shape [batch, classes]."""
@@ -31,10 +48,21 @@ class Network(keras.Model):
             x = layer(x)
         return self.classify(self.hidden(self.flatten(x)))
 
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of `__init__`, by which Keras saves and loads the network."""
+        return {**super().get_config(), **self.arguments}
+
 
 class MnistSubclass(Classifier):
     """Network A as a class of its own."""
 
     def build_model(self) -> keras.Model:
         """Return the network, not built yet."""
-        return Network(self.network)
+        net = self.network
+        return Network(
+            classes=net.classes,
+            conv_filters=net.conv_filters,
+            kernel_size=net.kernel_size,
+            dense_units=net.dense_units,
+            activation=net.activation,
+        )

@@ -91,6 +91,7 @@ class KerasCallback(Callback):
         self._reset()
         self._calls.model = models[0]
         keras_known.refuse_fixed_rates(self.callback, trainer)
+        keras_known.refuse_unsaved(self.callback, models[0])
         if overrides(self.callback, "on_test_batch_begin", "on_test_batch_end"):
             _log.warning("%s: on_test_batch_begin and _end are never called", self._name)
         self._call(trainer, "set_model", models[0])

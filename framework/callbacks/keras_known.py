@@ -72,6 +72,27 @@ def refuse_unfit(callback: Any) -> None:
             )
 
 
+def refuse_unsaved(callback: Any, model: keras.Model) -> None:
+    """Refuse to save a model that Keras cannot, before a file of nothing is left.
+
+    Raises:
+        UserError: It has no `get_config`, or one that fails.
+    """
+    saves = isinstance(callback, keras.callbacks.ModelCheckpoint)
+    if not saves or callback.save_weights_only:
+        return
+    try:
+        keras.saving.serialize_keras_object(model)
+    except Exception as error:
+        name = type(model).__name__
+        raise UserError(
+            f"Keras cannot save a {name}: {str(error).strip().splitlines()[0]}",
+            where=_where(callback),
+            fix=f"Give {name} a get_config that returns the arguments of its __init__, or "
+            "ModelCheckpoint save_weights_only=True.",
+        ) from error
+
+
 def refuse_fixed_rates(callback: Any, trainer: Trainer) -> None:
     """Refuse to set the learning rate where that is not one number, before training begins.
 

@@ -51,6 +51,12 @@ class Accumulator:
         """All names logged so far."""
         return [*(name for names, _ in self._chunks for name in names), *self.keras_metrics]
 
+    @property
+    def variables(self) -> list[Any]:
+        """The variables in which values add up, those of Keras metrics included."""
+        own = [sums for _, sums in self._chunks]
+        return [*own, *(v for metric in self.keras_metrics.values() for v in metric.variables)]
+
     def add_metric(self, name: str, metric: keras.Metric) -> None:
         """Remember a Keras metric that a step has updated."""
         if any(name in names for names, _ in self._chunks):

@@ -62,10 +62,12 @@ def build_by_tracing(step: Callable[[Any], Any], spec: Any, task: Task, name: st
         task: Whose model it is.
         name: The step's name, for messages.
     """
-    # Not tf.function, which traces twice what makes variables.
-    graph = tf.__internal__.FuncGraph("build")
-    with user_code(f"{type(task).__name__}.{name}", spec), graph.as_default():
-        step(tf.nest.map_structure(lambda s: tf.compat.v1.placeholder(s.dtype, s.shape), spec))
+    where = f"{type(task).__name__}.{name}"
+    try:
+        _trace(step, tf.nest.map_structure(_of_any_length, spec))
+    except Exception:  # a step may want to know the number of rows
+        with user_code(where, spec):
+            _trace(step, spec)
     if not is_built(task.model):
         missing = [n for n, m in models_of(task.model).items() if not m.built]
         raise UserError(
@@ -75,6 +77,17 @@ def build_by_tracing(step: Callable[[Any], Any], spec: Any, task: Task, name: st
             fix="Call self.model(x) in it, or return a built model: "
             "keras.Sequential([keras.Input(shape), ...]).",
         )
+
+
+def _trace(step: Callable[[Any], Any], spec: Any) -> None:
+    # Not tf.function, which traces twice what makes variables.
+    with tf.__internal__.FuncGraph("build").as_default():
+        step(tf.nest.map_structure(lambda s: tf.compat.v1.placeholder(s.dtype, s.shape), spec))
+
+
+def _of_any_length(spec: tf.TensorSpec) -> tf.TensorSpec:
+    """Return a spec with its rows left open, as models that Keras saves have it."""
+    return tf.TensorSpec([None, *spec.shape[1:]] if spec.shape.rank else spec.shape, spec.dtype)
 
 
 @contextmanager

@@ -80,6 +80,21 @@ class Evaluator:
         sets = self._means.items()
         return {f"{self._prefix(name)}/{each}" for name, means in sets for each in means.names}
 
+    @property
+    def written(self) -> dict[int, str]:
+        """What the compiled steps write, by handle; see `written.written`."""
+        return {k: name for loop in self._loops.values() for k, name in loop.written.items()}
+
+    def on_first_step(self, function: Callable[[], None]) -> None:
+        """Have a function called once a step has run in Python; see `Loop.on_first_step`."""
+        for loop in self._loops.values():
+            loop.on_first_step = function
+
+    @property
+    def internal(self) -> list[Any]:
+        """The variables in which values add up, which each evaluation starts anew."""
+        return [v for means in self._means.values() for v in means.variables]
+
     def run(self, global_step: int = 0, most: int | None = None) -> dict[str, float]:
         """Evaluate on every set.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from framework.engine.variants import (
     draws_by_itself,
     operations,
 )
+from framework.engine.written import recorded, written
 
 _log = logging.getLogger("framework")
 
@@ -66,6 +68,10 @@ class Loop:
         self.step = self._replicas.spread(step)
         # One for each shape of batch: called without tf.function's search for the right one.
         self._runs: dict[int | None, Callable[[Any, tf.Tensor], tf.Tensor]] = {}
+        self._written: dict[int | None, dict[int, str]] = {}
+        self._unseen = True
+        # Called where steps run in Python, which tells only then what they write.
+        self.on_first_step: Callable[[], None] = lambda: None
 
     def run(self, epoch: int, start: int, stop: int, global_step: int = 0) -> tuple[int, int]:
         """Run batches [start, stop) of an epoch.
@@ -108,6 +114,8 @@ class Loop:
                     with cannot_compile():  # XLA compiles at the first call: of no step
                         run(cursor, tf.zeros([3], tf.int64))
                 self._runs[size] = run
+                if self.variant != "eager":
+                    self._written[size] = written(run)
         except CannotCompile as reason:
             if self.strict:
                 raise
@@ -120,6 +128,11 @@ class Loop:
         """Every variable that the compiled steps read or write."""
         compiled = [run for run in self._runs.values() if hasattr(run, "variables")]
         return list({id(v): v for run in compiled for v in run.variables}.values())
+
+    @property
+    def written(self) -> dict[int, str]:
+        """What the compiled steps write, by handle; see `written.written`."""
+        return {key: name for each in self._written.values() for key, name in each.items()}
 
     def check_repeatable(self) -> None:
         """Refuse compiled steps that change more than variables.
@@ -145,6 +158,7 @@ class Loop:
     def forget(self) -> None:
         """Compile anew at the next run."""
         self._runs.clear()
+        self._written.clear()
 
     def _uncompiled(self, size: int | None) -> Any:
         """Return what is to be compiled for batches of `size` rows."""
@@ -192,7 +206,11 @@ class Loop:
         state: Any = start, tf.zeros((), tf.int64), tf.constant(True)
         if self.variant == "eager":
             while state[2] and state[0] < stop:
-                state = body(*state)
+                with recorded(self._written) if self._unseen else nullcontext():
+                    state = body(*state)
+                if self._unseen:
+                    self._unseen = False
+                    self.on_first_step()
         else:
             state = tf.while_loop(
                 lambda index, _, more: tf.logical_and(more, index < stop), body, state

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from framework.checkpoint.held import NotHeld, hold, release
 from framework.checkpoint.state import (
     LOADED,
     State,
@@ -24,13 +25,23 @@ from framework.data.source import Data, Source, batch_rows
 from framework.engine.accumulator import Accumulator
 from framework.engine.averaging import Average
 from framework.engine.build import build_by_tracing, build_model, is_built, user_code
+from framework.engine.layer_state import (
+    flat_layers,
+    keep_state,
+    layer_state,
+    load_fitting_layers,
+    load_layer_state,
+    values_of,
+)
 from framework.engine.models import models_of
 from framework.engine.optimizers import Optimizers
 from framework.engine.precision import LossScale
+from framework.engine.reachable import handles
 from framework.engine.replicas import Replicas
 from framework.engine.step import Engine
 from framework.engine.update import Update
 from framework.engine.variables import global_seed, held_variables, task_followers
+from framework.engine.written import named
 from framework.errors import UserError
 from framework.tables import table
 
@@ -63,6 +74,8 @@ class Setup:
         self.made_optimizers: dict[str, Any] = {}  # see `Optimizers.made`
         self.averages: dict[str, Average] = {}
         self.data_info = data_info
+        # What compiled steps write, by handle; see `written`. The trainer sets it when they are.
+        self.written: Callable[[], Mapping[int, str]] = dict
 
     def open_fit(self, data: Any) -> tuple[dict[int, Source], dict[str, Source]]:
         """Open the training set, once for each number of batches to accumulate, and validation."""
@@ -193,6 +206,10 @@ class Setup:
             value = state["held"].get(name)
             if value is not None and np.shape(value) == tuple(variable.shape):
                 variable.assign(value)
+        load_layer_state(self._layers(), state.get("layers", {}))
+        if state.get("host") is not None:
+            with user_code(f"{type(self.task).__name__}.load_state_dict"):
+                self.task.load_state_dict(release(state["host"]))
         for name, average in self.averages.items():
             if name in state["averages"]:
                 average.load_state(state["averages"][name])
@@ -214,6 +231,8 @@ class Setup:
             "optimizers": self.update.optimizers.state() if self.update else {},
             "loss_scale": self.loss_scale.state() if self.loss_scale else {},
             "held": {k: np.asarray(v.numpy()) for k, v in self._held().items()},
+            "layers": layer_state(self._layers()),
+            "host": self._host_state(),
             "seed": {} if global_seed() is None else {"state": global_seed().numpy()},
         }
 
@@ -242,6 +261,7 @@ class Setup:
                 where="weights_only=true",
                 fix="Give the layers the names that they had, or another checkpoint=.",
             )
+        load_fitting_layers(self._layers(), state.get("layers", {}))
         self._diversify()
         return report
 
@@ -249,8 +269,36 @@ class Setup:
         seeds = [v for model in models_of(self.task.model).values() for v in model.variables]
         self.replicas.diversify([*seeds, *self._held().values()])
 
-    def _held(self) -> dict[str, Any]:
-        """Return the variables of what the task holds beside its models."""
+    @property
+    def has_layer_state(self) -> bool:
+        """Whether layers keep what compiled functions take for constant."""
+        return keep_state(self._layers())
+
+    def check_written(self, internal: Iterable[Any]) -> None:
+        """Refuse steps that assign what no checkpoint would hold.
+
+        Args:
+            internal: Variables of the trainer's own, which it saves in other ways or starts anew.
+
+        Raises:
+            UserError: There is one; its name.
+        """
+        saved = [*self._known(), *self._held().values(), *internal]
+        if global_seed() is not None:
+            saved.append(global_seed())
+        known = {handle for variable in saved for handle in handles(variable)}
+        others = [pair for pair in self.written().items() if pair[0] not in known]
+        lost = sorted(named(*pair) for pair in others)
+        if lost:
+            raise UserError(
+                f"a step assigns {', '.join(lost)}, which no checkpoint would hold",
+                where=type(self.task).__name__,
+                fix='Make it in build_model by self.state("name", 0.0), or keep it as an attribute '
+                "of the task; enable_checkpointing=false does without checkpoints.",
+            )
+
+    def _known(self) -> list[Any]:
+        """Return the variables that have a place of their own in a state."""
         models = [
             *models_of(self.task.model).values(),
             *(copy for _, copy, _ in self.task.followers),
@@ -258,9 +306,33 @@ class Setup:
         optimizers = [] if self.update is None else list(self.update.optimizers)
         known = [v for model in models for v in model.variables]
         known += [v for each in optimizers for v in each.optimizer.variables]
-        known += self.task.state_variables.values()
+        known += [copy for average in self.averages.values() for copy in average.copies]
+        known += self.loss_scale.variables.values() if self.loss_scale else []
+        return [*known, *self.task.state_variables.values()]
+
+    def _held(self) -> dict[str, Any]:
+        """Return the variables of what the task holds beside its models."""
+        optimizers = [] if self.update is None else list(self.update.optimizers)
         updated = [v for each in optimizers for v in each.owned]
-        return held_variables(self.task, known, updated)
+        written = None if self.config.engine == "eager" else set(self.written())
+        return held_variables(self.task, self._known(), updated, written)
+
+    def _layers(self) -> list[keras.Layer]:
+        return flat_layers([*models_of(self.task.model).values(), *values_of(vars(self.task))])
+
+    def _host_state(self) -> Any:
+        where = f"{type(self.task).__name__}.state_dict"
+        with user_code(where):
+            state = self.task.state_dict()
+        try:
+            return hold(state) if state else None
+        except NotHeld as error:
+            raise UserError(
+                f"state_dict returned {error}, which no checkpoint can hold",
+                where=where,
+                fix="Return numbers, text, None, NumPy arrays, and lists, tuples, sets, deques and "
+                "dicts of these; of a NumPy generator its bit_generator.state.",
+            ) from error
 
     def _on_all_devices(self, metrics: Any) -> Any:
         """Make the configured Keras metrics again where each device needs variables of its own."""

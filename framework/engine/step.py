@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from framework.engine.models import models_of
 from framework.engine.replicas import Replicas, take_rows
 from framework.engine.running import Running
 from framework.engine.update import Part, Update
+from framework.engine.variables import unowned
 from framework.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 # batch index -> batch, its number of examples, that of the whole step on all devices
 Read = Callable[[Any], tuple[Any, Any, Any]]
 
+
+_log = logging.getLogger("framework")
 
 _MOST_IN_FLOAT16 = 2.0**15  # the next power of two is infinite
 
@@ -77,6 +81,7 @@ class Engine:
             step if eager else autograph(step, self._autograph) for step in steps
         )
         self.train = train
+        self._looked, self._warned_of = False, list[str]()
         # Devices take turns in one step, each in a thread of its own.
         self._local = threading.local()
 
@@ -285,8 +290,12 @@ class Engine:
         update, running = self._update, self._running
         chosen = [(each, update.optimizers.trainable(each)) for each in optimizers]
         variables = [v for _, own in chosen for v in own]
+        others = self._unowned_weights(tape)
         share = None if running is None else running.share
-        part = Part(chosen, update.gradients(tape, loss, variables, share))
+        found = update.gradients(tape, loss, [*variables, *others.values()], share)
+        part = Part(chosen, found[: len(variables)])
+        slopes = zip(others, found[len(variables) :], strict=True)
+        self._warn_of_unowned([name for name, slope in slopes if slope is not None])
         if variables and all(g is None for g in part.gradients):
             of = f" of {part.name}" if len(list(update.optimizers)) > 1 else ""
             raise UserError(
@@ -296,6 +305,23 @@ class Engine:
                 "under the tape.",
             )
         return part
+
+    def _unowned_weights(self, tape: tf.GradientTape) -> dict[str, Any]:
+        """Return the weights that a step uses and nobody updates, when it is seen for once."""
+        if self._eager and self._looked:
+            return {}
+        self._looked = True
+        return unowned(self.task, tape, [v for each in self._update.optimizers for v in each.owned])
+
+    def _warn_of_unowned(self, names: list[str]) -> None:
+        if names and names != self._warned_of:
+            self._warned_of = names
+            _log.warning(
+                "the loss depends on weights that are not trained: %s. Return what they are of "
+                'from build_model ({"model": ..., "head": self.head}; a lone variable from '
+                "self.state(name, value, trainable=True)), or set trainable = False to keep them.",
+                ", ".join(names),
+            )
 
     def _apply(self, parts: Sequence[Part]) -> None:
         running = self._running

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Set
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -13,6 +13,9 @@ from keras.src.backend.common import global_state
 from keras.src.random.seed_generator import global_seed_generator
 
 from framework.engine.averaging import Average, averaged_variables
+from framework.engine.layer_state import flat_layers, layer_state, load_layer_state
+from framework.engine.models import models_of
+from framework.engine.reachable import handles, reachable
 from framework.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,57 +55,60 @@ def state_variable(task: str, name: str, initial: Any, *, trainable: bool) -> ke
         )
 
 
-def held_variables(task: Task, known: Iterable[Any], updated: Iterable[Any]) -> dict[str, Any]:
-    """Return the variables of what a task holds beside its models: seeds, statistics, metrics.
+def held_variables(
+    task: Task, known: Iterable[Any], updated: Iterable[Any], written: Set[int] | None
+) -> dict[str, Any]:
+    """Return the variables that neither models nor optimizers own, and that may change.
 
-    A layer's weight that no optimizer updates does not change, and is left out: a teacher's, say.
+    Seeds, statistics, metrics, and whatever a step assigns. A layer's weight that no optimizer
+    updates and no step assigns does not change, and is left out: a teacher's, say.
 
     Args:
-        task: Its attributes are searched, lists and dicts in them too.
+        task: Its attributes are searched, and those of its models' layers.
         known: Variables that are accounted for elsewhere.
         updated: Weights that optimizers update.
+        written: The handles of what the compiled steps write; see `reachable.handles`. None:
+            that cannot be told.
 
     Returns:
-        By the attribute's name and the variable's number in it.
+        By the way to each from the task.
     """
     seen, changing = {id(v) for v in known}, {id(v) for v in updated}
+    attributes = {k: v for k, v in vars(task).items() if k not in _NOT_SEARCHED}
     found: dict[str, Any] = {}
-
-    def search(value: Any, name: str) -> None:
-        if isinstance(value, (list, tuple)):
-            for i, each in enumerate(value):
-                search(each, f"{name}/{i}")
-        elif isinstance(value, dict):
-            for key, each in value.items():
-                search(each, f"{name}/{key}")
-        else:
-            for i, variable in enumerate(_variables_of(value)):
-                of_layer = isinstance(value, keras.Layer) and variable.trainable
-                fixed = of_layer and id(variable) not in changing
-                if id(variable) not in seen and not fixed:
-                    seen.add(id(variable))
-                    found[f"{name}/{i}"] = variable
-
-    for name, value in vars(task).items():
-        if name not in _NOT_SEARCHED:
-            search(value, name)
+    for name, variable, of_layer in reachable({**attributes, "model": models_of(task.model)}):
+        fixed = of_layer and id(variable) not in changing and written is not None
+        fixed = fixed and not handles(variable) & (written or set())
+        if id(variable) not in seen and not fixed:
+            seen.add(id(variable))
+            found[name] = variable
     return found
 
 
 _NOT_SEARCHED = (
-    "trainer", "model", "_engine", "_optimizers", "_loss_scale", "_averages", "_followers",
+    "trainer", "model", "data", "_engine", "_optimizers", "_loss_scale", "_averages", "_followers",
     "_state_variables",
 )  # fmt: skip
 
 
-def _variables_of(value: Any) -> Sequence[Any]:
-    if isinstance(value, (keras.Variable, tf.Variable)):
-        return [value]
-    if isinstance(value, (keras.random.SeedGenerator, tf.random.Generator)):
-        return [value.state]
-    if isinstance(value, (keras.Layer, keras.Metric, keras.Optimizer, tf.Module)):
-        return list(value.variables)
-    return ()
+def unowned(task: Task, tape: tf.GradientTape, owned: Iterable[Any]) -> dict[str, Any]:
+    """Return the weights that a tape has recorded, but no model holds and no optimizer updates.
+
+    Args:
+        task: Its attributes are searched for their names.
+        tape: The tape of a training step.
+        owned: What optimizers update.
+    """
+    models = [v for model in models_of(task.model).values() for v in model.variables]
+    known = {h for v in (*models, *owned) for h in handles(v)}
+    used = {h: v for v in tape.watched_variables() for h in handles(v) if h not in known}
+    if not used:
+        return {}
+    attributes = {k: v for k, v in vars(task).items() if k not in _NOT_SEARCHED}
+    search = reachable({**attributes, "model": models_of(task.model)})
+    ways = {h: (name, each.trainable) for name, each, _ in search for h in handles(each)}
+    named = {h: ways.get(h, (v.name, True)) for h, v in used.items()}
+    return {name: used[h] for h, (name, trainable) in named.items() if trainable}
 
 
 def clone(model: Any, decay: float, copy: Any, where: str) -> keras.Model:
@@ -143,7 +149,12 @@ def follow(model: keras.Model, copy: keras.Model, decay: float) -> Average:
             where="ema_of",
             fix="Give a copy of the same architecture.",
         )
-    return Average(sources, copies=[copy.variables[i] for i in places], decay=decay)
+    average = Average(sources, copies=[copy.variables[i] for i in places], decay=decay)
+    # Names differ, places do not.
+    states = layer_state(flat_layers([model])).values()
+    keys = layer_state(flat_layers([copy]))
+    load_layer_state(flat_layers([copy]), dict(zip(keys, states, strict=True)))
+    return average
 
 
 def task_followers(task: Task) -> dict[str, Average]:

@@ -1,0 +1,106 @@
+"""Which variables a compiled step writes."""
+
+from __future__ import annotations
+
+import gc
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.framework import op_callbacks
+
+_WRITES = re.compile(
+    r"Assign\w*VariableOp|Resource(Apply|Sparse|Scatter|Strided|Accumulator)\w+|Rng\w+|"
+    r"Stateful(?!PartitionedCall)\w+|LookupTable(Insert|Import|Remove)\w*"
+)
+_ANY = "a variable or a table"
+# How many inputs of an operation come before those that it hands to the functions it calls.
+_BEFORE = {"If": 1, "StatelessIf": 1, "Case": 1, "StatelessCase": 1}
+
+
+def written(function: Any) -> dict[int, str]:
+    """Return what a concrete function writes of what it has not been given.
+
+    Args:
+        function: A concrete function.
+
+    Returns:
+        The name of each variable or table, by its handle's id; see `reachable.handles`.
+    """
+    graph = function.graph
+    changed = _written_inputs(graph, {})
+    places = {_key(tensor): number for number, tensor in enumerate(graph.inputs)}
+    found = {
+        id(outside): outside
+        for outside, inside in graph.captures
+        if places.get(_key(inside)) in changed
+    }
+    names = {id(variable.handle): variable.name for variable in graph.variables}
+    return {key: names.get(key, _ANY) for key in found}
+
+
+def named(handle: int, name: str) -> str:
+    """Return the name of what is written; in Python a handle alone does not tell."""
+    if name != _ANY:
+        return name
+    variables = (v for v in gc.get_objects() if issubclass(type(v), tf.Variable))
+    return next((v.name for v in variables if id(v.handle) == handle), _ANY)
+
+
+@contextmanager
+def recorded(found: dict[int | None, dict[int, str]]) -> Iterator[None]:
+    """Note what operations that run in Python write during the body, as `written` does."""
+    noted = found.setdefault(None, {})
+
+    def note(kind: str | bytes, inputs: Any, *_: Any, **__: Any) -> None:
+        text = kind if isinstance(kind, str) else kind.decode()
+        if _WRITES.fullmatch(text) and inputs and inputs[0].dtype == tf.resource:
+            noted[id(inputs[0])] = _ANY
+
+    op_callbacks.add_op_callback(note)
+    try:
+        yield
+    finally:
+        op_callbacks.remove_op_callback(note)
+
+
+def _written_inputs(graph: Any, known: dict[str, set[int]]) -> set[int]:
+    """Return which inputs of a function's graph it writes to, by their number."""
+    places = {_key(tensor): number for number, tensor in enumerate(graph.inputs)}
+    found: set[int] = set()
+    for operation in graph.get_operations():
+        resources = [(i, t) for i, t in enumerate(operation.inputs) if t.dtype == tf.resource]
+        if not resources:
+            continue
+        if _WRITES.fullmatch(operation.type):
+            changed = {i for i, _ in resources}
+        else:
+            before = _BEFORE.get(operation.type, 0)
+            called = [_of_function(graph, name, known) for name in _called(graph, operation)]
+            changed = {i for i, _ in resources for inputs in called if i - before in inputs}
+        for i, tensor in resources:
+            number = places.get(_key(tensor))
+            if i in changed and number is not None:
+                found.add(number)
+    return found
+
+
+def _of_function(graph: Any, name: str, known: dict[str, set[int]]) -> set[int]:
+    if name not in known:
+        known[name] = set()
+        known[name] = _written_inputs(graph._get_function(name).graph, known)
+    return known[name]
+
+
+def _called(graph: Any, operation: tf.Operation) -> list[str]:
+    values = operation.node_def.attr.values()
+    names = [n for v in values for n in (v.func.name, *(f.name for f in v.list.func))]
+    return [name for name in names if name and graph._is_function(name)]
+
+
+def _key(tensor: Any) -> tuple[str, int]:
+    while tensor.op.type == "Identity":
+        tensor = tensor.op.inputs[0]
+    return tensor.op.name, tensor.value_index

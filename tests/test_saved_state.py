@@ -1,0 +1,405 @@
+"""Nothing that training changes is missing from a checkpoint, or it is refused by its name."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections import deque
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import make_trainer
+
+from framework import Data, Task
+from framework.errors import UserError
+from tasks.cifar100_subclass import Cifar100Subclass
+from tasks.mnist_sequential import MnistSequential
+from tasks.mnist_subclass import MnistSubclass
+
+X = np.random.default_rng(0).normal(size=(40, 3)).astype("f4") * 10 + 5
+Y = X @ np.array([[0.1], [0.2], [0.3]], "f4")
+WORDS = np.array([["red"], ["green"], ["blue"], ["red"]] * 10)
+
+
+class Regression(Task):
+    """Learns Y from X; `layers` go before the network, if there are any."""
+
+    layers: Any = staticmethod(lambda adapted: [])
+
+    def __init__(self, adapted: bool = True) -> None:
+        super().__init__(optimizer="sgd")
+        self.adapted = adapted
+
+    def build_model(self) -> Any:
+        dense = keras.layers.Dense(1, kernel_initializer=keras.initializers.GlorotUniform(seed=1))
+        return keras.Sequential([keras.Input((3,)), *self.layers(self.adapted), dense])
+
+    def train_step(self, batch: Any) -> Any:
+        return tf.reduce_mean((self.model(batch[0], training=True) - batch[1]) ** 2)
+
+    def eval_step(self, batch: Any) -> None:
+        self.log("loss", (self.model(batch[0]) - batch[1]) ** 2)
+
+
+def data(x: Any = X) -> Data:
+    return Data(train=(x, Y), test=(x, Y), batch_size=8, shuffle=False)
+
+
+def adapted(layer: keras.Layer, x: Any, shape: Any = (None, 3)) -> Any:
+    """A function that makes the layer, adapted or not."""
+
+    def make(wanted: bool) -> keras.Layer:
+        made = type(layer).from_config(layer.get_config())
+        if wanted:
+            made.adapt(x)
+        else:
+            made.build(shape)
+        return made
+
+    return make
+
+
+class Shift(keras.layers.Layer):
+    """Keeps an array of its own that is no variable."""
+
+    def __init__(self, by: float = 0.0, **options: Any) -> None:
+        super().__init__(**options)
+        self.by = np.float32(by)
+
+    def call(self, x: Any) -> Any:
+        return x + self.by
+
+    def save_own_variables(self, store: Any) -> None:
+        store["by"] = self.by
+
+    def load_own_variables(self, store: Any) -> None:
+        self.by = np.asarray(store["by"])[()]
+
+
+class Inside(keras.Model):
+    """A model that holds another layer, as users write them."""
+
+    def __init__(self, layer: keras.Layer) -> None:
+        super().__init__()
+        self.parts = [layer]
+
+    def build(self, shape: Any) -> None:
+        self.built = True
+
+    def call(self, x: Any) -> Any:
+        return self.parts[0](x)
+
+
+NORMAL = adapted(keras.layers.Normalization(), X)
+LAYERS: dict[str, Any] = {
+    "normalization": lambda wanted: [NORMAL(wanted)],
+    "inside a model": lambda wanted: [Inside(NORMAL(wanted))],
+    "bins": lambda wanted: [
+        keras.layers.Discretization(num_bins=4)
+        if not wanted
+        else _with_bins(keras.layers.Discretization(num_bins=4))
+    ],
+    "a layer's own": lambda wanted: [Shift(4.0 if wanted else 0.0)],
+}
+
+
+def _with_bins(layer: keras.layers.Discretization) -> keras.layers.Discretization:
+    layer.adapt(X)
+    return layer
+
+
+def kind_of(name: str) -> type[Regression]:
+    return type("Kind", (Regression,), {"layers": staticmethod(LAYERS[name])})
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layers_state_that_is_no_variable_is_in_checkpoints(name: str, tmp_path: Path) -> None:
+    kind = kind_of(name)
+    whole = kind()
+    make_trainer(max_steps=8, run_dir=tmp_path / "whole").fit(whole, data())
+    make_trainer(max_steps=4, run_dir=tmp_path / "run").fit(kind(), data())
+    # The continued run has what the checkpoint holds, not what it was made with.
+    part = kind(adapted=name == "bins")  # without bins it cannot be traced
+    make_trainer(max_steps=8, run_dir=tmp_path / "run").fit(part, data())
+    for left, right in zip(whole.model.get_weights(), part.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(left, right)
+    want = whole.model.predict(X, verbose=0)  # Keras's own
+    judge = make_trainer(run_dir=tmp_path / "run")
+    got = judge.predict(kind(name == "bins"), Data(predict=X), checkpoint="last")
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_weights_only_take_in_what_was_adapted(tmp_path: Path) -> None:
+    kind = kind_of("normalization")
+    first = kind()
+    make_trainer(max_steps=4, run_dir=tmp_path / "a").fit(first, data())
+    task = kind(False)
+    make_trainer(max_steps=1, run_dir=tmp_path / "b").fit(
+        task, data(), checkpoint=str(tmp_path / "a"), weights_only=True
+    )
+    mean = task.model.layers[0].mean
+    np.testing.assert_allclose(np.ravel(mean), X.mean(0), rtol=1e-5)
+
+
+class Text(Regression):
+    """A vocabulary, which layers keep in tables."""
+
+    make: Any = staticmethod(lambda: keras.layers.StringLookup())
+
+    def build_model(self) -> Any:
+        lookup = self.make()
+        if self.adapted:
+            lookup.adapt(WORDS)
+        embedding = keras.layers.Embedding(8, 1, embeddings_initializer="ones")
+        inputs = keras.Input((1,), dtype="string")
+        return keras.Model(inputs, keras.layers.Flatten()(embedding(lookup(inputs))))
+
+
+MAKE_LOOKUP: dict[str, Any] = {
+    "StringLookup": lambda: keras.layers.StringLookup(),
+    "TextVectorization": lambda: keras.layers.TextVectorization(output_sequence_length=1),
+}
+
+
+@pytest.mark.parametrize("name", MAKE_LOOKUP)
+def test_a_vocabulary_is_in_checkpoints(name: str, tmp_path: Path) -> None:
+    kind = type("Kind", (Text,), {"make": staticmethod(MAKE_LOOKUP[name])})
+    whole = kind()
+    make_trainer(max_steps=8, run_dir=tmp_path / "whole").fit(whole, data(WORDS))
+    make_trainer(max_steps=4, run_dir=tmp_path / "run").fit(kind(), data(WORDS))
+    part = kind(adapted=False)
+    make_trainer(max_steps=8, run_dir=tmp_path / "run").fit(part, data(WORDS))
+    for left, right in zip(whole.model.get_weights(), part.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+class Holder:
+    def __init__(self, variable: Any) -> None:
+        self.inner = {"deep": [variable]}
+
+
+class Raw(keras.Model):
+    """A plain variable on a model, which Keras does not track."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.probability = tf.Variable(0.0, trainable=False)
+        self.dense = keras.layers.Dense(1)
+
+    def call(self, x: Any) -> Any:
+        return self.dense(x)
+
+
+def _built(layer: keras.Layer) -> keras.Layer:
+    layer.build((None, 3))
+    return layer
+
+
+PLACES: dict[str, tuple[Any, Any]] = {
+    "variable": (lambda: tf.Variable(0.0), lambda p: p),
+    "keras variable": (lambda: keras.Variable(0.0), lambda p: p),
+    "object": (lambda: Holder(tf.Variable(0.0)), lambda p: p.inner["deep"][0]),
+    "layer": (lambda: _built(keras.layers.Dense(1)), lambda p: p.bias),
+    "layers": (lambda: {"a": [_built(keras.layers.Dense(1))]}, lambda p: p["a"][0].bias),
+    "model": (lambda: Raw(), lambda p: p.probability),
+}
+
+
+IN_GRAPH = [(place, "graph") for place in PLACES]
+ELSEWHERE = [(p, e) for p in ("object", "layer") for e in ("step_xla", "loop_xla", "eager")]
+
+
+@pytest.mark.parametrize(("place", "engine"), IN_GRAPH + ELSEWHERE)
+def test_what_a_step_assigns_survives_wherever_it_is_kept(
+    place: str, engine: str, tmp_path: Path
+) -> None:
+    make, get = PLACES[place]
+
+    class Counting(Regression):
+        def build_model(self) -> Any:
+            self.place = make()
+            return super().build_model()
+
+        def train_step(self, batch: Any) -> Any:
+            variable = get(self.place)
+            variable.assign_add(tf.ones(variable.shape))
+            return super().train_step(batch)
+
+    for steps in (3, 5):
+        task = Counting()
+        make_trainer(max_steps=steps, engine=engine, run_dir=tmp_path).fit(task, data())
+        assert np.ravel(get(task.place).numpy()) == steps
+
+
+def test_a_plain_variable_on_a_model_of_build_model_survives(tmp_path: Path) -> None:
+    class Augmented(Regression):
+        def build_model(self) -> Any:
+            return Raw()
+
+        def train_step(self, batch: Any) -> Any:
+            self.model.probability.assign_add(1.0)
+            return super().train_step(batch)
+
+    for steps in (3, 5):
+        task = Augmented()
+        make_trainer(max_steps=steps, run_dir=tmp_path).fit(task, data())
+        assert float(task.model.probability) == steps
+
+
+@pytest.mark.parametrize("engine", ["graph", "eager"])
+@pytest.mark.parametrize("step", ["train_step", "eval_step"])
+def test_what_cannot_be_found_is_refused_by_its_name(
+    step: str, engine: str, tmp_path: Path
+) -> None:
+    hidden = tf.Variable(0.0, name="hidden_counter")
+
+    def assigning(task: Any, batch: Any) -> Any:
+        hidden.assign_add(1.0)
+        return getattr(Regression, step)(task, batch)
+
+    kind = type("Hiding", (Regression,), {step: assigning})
+    sets = Data(train=(X, Y), val=(X, Y), batch_size=8)
+    with pytest.raises(UserError, match="hidden_counter"):
+        make_trainer(max_steps=2, engine=engine, run_dir=tmp_path / "run").fit(kind(), sets)
+    if engine == "graph":  # where steps run in Python, only the first one tells
+        assert not (tmp_path / "run").exists()
+    make_trainer(max_steps=2, engine=engine).fit(
+        kind(), sets
+    )  # nothing is lost where nothing is kept
+
+
+def test_weights_that_the_loss_depends_on_but_nobody_trains_are_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Headed(Regression):
+        frozen = False
+
+        def build_model(self) -> Any:
+            self.head = keras.layers.Dense(1)
+            self.head.build((None, 1))
+            self.head.trainable = not self.frozen
+            self.counter = tf.Variable(0.0)  # assigned, not learned
+            return super().build_model()
+
+        def train_step(self, batch: Any) -> Any:
+            self.counter.assign_add(1.0)
+            return tf.reduce_mean((self.head(self.model(batch[0])) - batch[1]) ** 2)
+
+    with caplog.at_level(logging.WARNING, "framework"):
+        make_trainer(max_steps=2).fit(Headed(), data())
+    (told,) = [r.getMessage() for r in caplog.records if "not trained" in r.getMessage()]
+    assert "head/0, head/1" in told
+    assert "counter" not in told
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "framework"):
+        make_trainer(max_steps=2).fit(type("Frozen", (Headed,), {"frozen": True})(), data())
+    assert not [r for r in caplog.records if "not trained" in r.getMessage()]
+
+
+class Buffered(Regression):
+    """Has state of its own on the host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.buffer: deque[int] = deque(maxlen=3)
+        self.random = np.random.default_rng(0)
+
+    def on_epoch_end(self) -> None:
+        self.buffer.append(int(self.random.integers(1000)))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"buffer": self.buffer, "random": self.random.bit_generator.state}
+
+    def load_state_dict(self, state: Any) -> None:
+        self.buffer = state["buffer"]
+        self.random.bit_generator.state = state["random"]
+
+
+def test_a_tasks_host_state_is_in_checkpoints(tmp_path: Path) -> None:
+    whole, first, second = Buffered(), Buffered(), Buffered()
+    make_trainer(max_epochs=5, run_dir=tmp_path / "whole").fit(whole, data())
+    make_trainer(max_epochs=2, run_dir=tmp_path / "run").fit(first, data())
+    make_trainer(max_epochs=5, run_dir=tmp_path / "run").fit(second, data())
+    assert second.buffer == whole.buffer == deque(_integers(5)[-3:], maxlen=3)
+    judged = Buffered()
+    make_trainer(run_dir=tmp_path / "run").test(judged, data(), checkpoint="last")
+    assert judged.buffer == whole.buffer
+
+
+def _integers(count: int) -> list[int]:
+    draw = np.random.default_rng(0)
+    return [int(draw.integers(1000)) for _ in range(count)]
+
+
+def test_host_state_that_no_checkpoint_can_hold_is_refused(tmp_path: Path) -> None:
+    kind = type("Bad", (Regression,), {"state_dict": lambda self: {"thing": object()}})
+    with pytest.raises(UserError, match="state_dict returned a object"):
+        make_trainer(max_epochs=1, run_dir=tmp_path / "run").fit(kind(), data())
+
+
+NETWORK = SimpleNamespace(
+    conv_filters=[4, 8], kernel_size=3, pool_size=2, dense_units=8, activation="relu", classes=10
+)
+LESSON = {
+    MnistSubclass: (28, 28, 1),
+    Cifar100Subclass: (32, 32, 3),
+    MnistSequential: (28, 28, 1),
+}
+
+
+def test_the_lessons_networks_are_saved_by_keras_for_any_batch(tmp_path: Path) -> None:
+    x = {}
+    for kind, shape in LESSON.items():
+        images = np.random.RandomState(0).rand(20, *shape).astype("float32")
+        labels = np.zeros(20, "int64")
+        loss = keras.losses.SparseCategoricalCrossentropy()
+        task = kind(model=NETWORK, loss=loss, optimizer="sgd")
+        saving = keras.callbacks.ModelCheckpoint(str(tmp_path / f"{kind.__name__}.keras"))
+        run = make_trainer(max_epochs=1, callbacks=[saving])
+        run.fit(task, Data(train=(images, labels), batch_size=8))
+        assert not any(8 in each for each in _build_shapes(task.model))
+        x[f"{kind.__name__}_x"] = images[:3]
+        x[f"{kind.__name__}_y"] = task.model(images[:3]).numpy()
+    np.savez(tmp_path / "pairs.npz", **x)
+    loading = """
+import sys, keras, numpy as np
+import tasks.cifar100_subclass, tasks.mnist_subclass
+pairs = np.load(sys.argv[1] + "/pairs.npz")
+for name in sys.argv[2:]:
+    model = keras.saving.load_model(f"{sys.argv[1]}/{name}.keras")
+    np.testing.assert_allclose(model(pairs[name + "_x"]), pairs[name + "_y"], atol=1e-6)
+"""
+    names = [kind.__name__ for kind in LESSON]
+    root = Path(__file__).parents[1]
+    subprocess.run([sys.executable, "-c", loading, str(tmp_path), *names], cwd=root, check=True)
+
+
+def _build_shapes(model: keras.Model) -> list[tuple[Any, ...]]:
+    found = []
+    for layer in model._flatten_layers():
+        config = layer.get_build_config() or {}
+        found += [tuple(config.get("input_shape") or ())[:1]]
+    return found
+
+
+def test_a_model_that_keras_cannot_save_is_refused_before_a_file_is_made(tmp_path: Path) -> None:
+    class Own(keras.Model):
+        def __init__(self, units: int) -> None:
+            super().__init__()
+            self.dense = keras.layers.Dense(units)
+
+        def call(self, x: Any) -> Any:
+            return self.dense(x)
+
+    kind = type("Unsaved", (Regression,), {"build_model": lambda self: Own(1)})
+    saving = keras.callbacks.ModelCheckpoint(str(tmp_path / "model.keras"))
+    with pytest.raises(UserError, match="Keras cannot save a Own") as caught:
+        make_trainer(max_epochs=1, callbacks=[saving]).fit(kind(), data())
+    assert "get_config" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
