@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -48,19 +49,20 @@ def open_train(
             where="Data(train=...)",
             fix="Give Data(train=(x, y)) to Trainer.fit, or return it from Task.build_data.",
         )
-    return _open(
-        data.train,
-        data,
-        "train",
-        batch_size=data.batch_size,
-        shuffle=data.shuffle and not overfit,
-        seed=seed,
-        limit=overfit or limit,
-        accumulate=accumulate,
-        train=True,
-        restart=restart,
-        held=held,
-    )
+    with _naming("overfit_batches" if overfit else "limit_train_batches"):
+        return _open(
+            data.train,
+            data,
+            "train",
+            batch_size=data.batch_size,
+            shuffle=data.shuffle and not overfit,
+            seed=seed,
+            limit=overfit or limit,
+            accumulate=accumulate,
+            train=True,
+            restart=restart,
+            held=held,
+        )
 
 
 def open_eval(
@@ -88,7 +90,9 @@ def open_eval(
     size = data.eval_batch_size or data.batch_size
     options: dict[str, Any] = {"batch_size": size, "seed": seed, "limit": limit, "held": held}
     if stage == "overfit":
-        return {"": _open(data.train, data, "train", **(options | {"batch_size": data.batch_size}))}
+        with _naming("overfit_batches"):
+            options["batch_size"] = data.batch_size
+            return {"": _open(data.train, data, "train", **options)}
     # A limit counts batches, so their size must not be a surprise.
     options["large"] = data.eval_batch_size is None and limit == 1.0
     if stage == "val" and data.val_fraction:
@@ -101,6 +105,20 @@ def open_eval(
     if not _is_several(sets, data.train):
         return {"": _open(sets, data, stage, **options)}
     return {name: _open(each, data, stage, **options) for name, each in sets.items()}
+
+
+@contextmanager
+def _naming(option: str) -> Iterator[None]:
+    """Have errors blame the option that the limit of a training set was given by."""
+    try:
+        yield
+    except UserError as error:
+        if "limit_train_batches" not in str(error) or option == "limit_train_batches":
+            raise
+        texts = {"where": error.where or "", "fix": error.fix}
+        texts = {k: v.replace("limit_train_batches", option) for k, v in texts.items()}
+        what = error.what.replace("limit_train_batches", option)
+        raise UserError(what, **texts) from error.__cause__
 
 
 def _open(

@@ -235,7 +235,9 @@ def _limit(dataset: tf.data.Dataset, limit: int | float, name: str) -> tf.data.D
         raise UserError(
             f"the {name} set never ends",
             where=f"data.{name}",
-            fix=f"Say how many batches make an epoch: limit_{name}_batches=1000.",
+            fix="Give a part of it: dataset.take(100)."
+            if name == "predict"
+            else f"Say how many batches make an epoch: limit_{name}_batches=1000.",
         )
     if limit == 1.0:
         return dataset

@@ -163,7 +163,14 @@ def _refuse_on_several_devices(room: int) -> None:
 
 def metric_result(name: str, metric: keras.Metric) -> float:
     """Return a Keras metric's result as a number."""
-    result = np.asarray(metric.result())
+    given = metric.result()
+    if isinstance(given, Mapping):
+        raise UserError(
+            f"the metric {name!r} has a dict of results, not a number: {', '.join(map(str, given))}",
+            where=type(metric).__name__,
+            fix="Log one metric for each of them, whose result() is a number.",
+        )
+    result = np.asarray(given)
     if result.size != 1:
         raise UserError(
             f"the metric {name!r} has a result of shape {result.shape}, not a number",
