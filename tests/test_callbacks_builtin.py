@@ -204,7 +204,7 @@ def test_a_run_that_fails_before_it_begins_says_nothing(plain):
     bar, _, out = plain
     trainer = FakeTrainer()
     trainer.progress = Progress(epoch=1, step=100)
-    bar.on_exception(trainer, UserError("no"))
+    bar.on_exception(trainer, UserError("no", fix="yes"))
     bar.on_fit_end(trainer)
     assert out.getvalue() == ""
 
@@ -461,7 +461,9 @@ def test_a_subclass_model_tells_what_its_layers_know(keras):
     model(keras.KerasTensor((None, 3)))
     rows = {row[0]: row[1:] for row in cells(summary(model))}
     assert rows["dense"] == ["Dense", "(None, 5)", "20"]
-    assert rows["drop"][:2] == ["Dropout", "?"]
+    assert rows["drop"][:2] == ["Dropout", "(None, 5)"]
+    assert rows["unused"][:2] == ["Dense", "?"]
+    assert not any("call" in vars(layer) for layer in model.layers)
     assert rows["unused"] == ["Dense", "?", "0"]
 
 

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -123,6 +123,17 @@ class Display:
         except OSError:
             self._lose()
 
+    def print_parts(self, parts: Sequence[str]) -> None:
+        """Print parts as a line that stays; on a terminal too narrow for it, as several."""
+        width = self._console.width if self._console.is_terminal else 0
+        lines: list[str] = []
+        for part in parts:
+            if lines and (not width or len(f"{lines[-1]}  {part}") <= width):
+                lines[-1] += f"  {part}"
+            else:
+                lines.append(f"  {part}" if lines else part)
+        self.print("\n".join(lines))
+
     def stop(self) -> None:
         """Take the line away and give the terminal back."""
         live, self._live = self._live, None
@@ -160,6 +171,26 @@ class Display:
                 self._handlers.append((handler, handler.stream))
                 handler.setStream(getattr(sys, name))
         return live
+
+
+def in_order(metrics: Mapping[str, float], known: Iterable[str]) -> dict[str, float]:
+    """Return metrics in one order for all stages: the loss, then as training or validation has it.
+
+    Example:
+        >>> in_order({"train/accuracy": 0.5, "train/loss": 2.0}, [])
+        {'train/loss': 2.0, 'train/accuracy': 0.5}
+
+    Args:
+        metrics: By full name, of one stage.
+        known: The full names that there are, training's first.
+    """
+    names = dict.fromkeys(map(_bare, known))
+    places = {name: place for place, name in enumerate(dict.fromkeys(["loss", *names]))}
+    return dict(sorted(metrics.items(), key=lambda pair: places.get(_bare(pair[0]), len(places))))
+
+
+def _bare(name: str) -> str:
+    return name.partition("/")[2].removesuffix("_epoch")
 
 
 class Screen(Console):

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from framework.callbacks.base import Callback
 from framework.callbacks.display import Screen
+from framework.callbacks.shapes import output_shapes
 from framework.tables import cell
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class ModelSummary(Callback):
         for heading in ("layer", "type", "output shape"):
             table.add_column(heading, no_wrap=True)
         table.add_column("parameters", justify="right", no_wrap=True)
-        for row in _cut(list(_rows(model)), self.max_rows):
+        for row in _cut(list(_rows(model, output_shapes(model))), self.max_rows):
             table.add_row(*map(cell, (row.name, row.type, row.shape, f"{row.count:,}")))
         return table
 
@@ -84,14 +85,16 @@ def _kind(model: Any) -> str:
     return "functional model" if type(model) is keras.Model or kind == "Functional" else kind
 
 
-def _rows(model: Any, nested: bool = False) -> Iterable[_Row]:
+def _rows(model: Any, shapes: Mapping[int, str], nested: bool = False) -> Iterable[_Row]:
     import keras
 
     for layer in getattr(model, "layers", []):
         name = ("  " if nested else "") + layer.name
-        yield _Row(name, type(layer).__name__, _output_shape(layer), _count(layer.weights), nested)
+        yield _Row(
+            name, type(layer).__name__, shapes.get(id(layer), "?"), _count(layer.weights), nested
+        )
         if isinstance(layer, keras.Model) and not nested:
-            yield from _rows(layer, nested=True)
+            yield from _rows(layer, shapes, nested=True)
 
 
 def _cut(rows: list[_Row], limit: int) -> list[_Row]:
@@ -104,34 +107,6 @@ def _cut(rows: list[_Row], limit: int) -> list[_Row]:
     # A nested layer is counted in its model's own row.
     count = sum(row.count for row in missing if not row.nested)
     return [*rows[:head], _Row(f"... {len(missing)} more", "", "", count), *rows[-tail:]]
-
-
-def _output_shape(layer: Any) -> str:
-    """Return the shape of what a layer gives out, as far as Keras knows it."""
-    import keras
-
-    try:
-        # Of a layer that was called on symbolic inputs, in a functional or Sequential model.
-        shapes = keras.tree.map_structure(lambda tensor: tuple(tensor.shape), layer.output)
-    except (AttributeError, ValueError):
-        config = layer.get_build_config() if layer.built else None
-        if not config or config.get("input_shape") is None:
-            return "?"
-        try:
-            shapes = layer.compute_output_shape(config["input_shape"])
-        except Exception:  # A layer's own code: whatever it raises, the summary can do without.
-            return "?"
-    return _shape_text(shapes)
-
-
-def _shape_text(shapes: Any) -> str:
-    if isinstance(shapes, Mapping):
-        return ", ".join(f"{name} {_shape_text(shape)}" for name, shape in shapes.items())
-    if not isinstance(shapes, (tuple, list)):
-        return "?"
-    if all(size is None or isinstance(size, int) for size in shapes):
-        return f"({', '.join(map(str, shapes))})"
-    return ", ".join(_shape_text(shape) for shape in shapes)
 
 
 def _totals(models: list[Any]) -> Iterable[str]:

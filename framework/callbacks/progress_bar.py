@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from framework.callbacks.base import Callback
-from framework.callbacks.display import Display, Line, Screen
+from framework.callbacks.display import Display, Line, Screen, in_order
 from framework.engine.every import Every
 from framework.text import one_line
 
@@ -138,7 +138,11 @@ class ProgressBar(Callback):
             self._print_pending(trainer)
             validated = {}
         self._pending = None
-        parts = [self._epoch_name(trainer), *_epoch_metrics(trainer.metrics), *_pairs(validated)]
+        parts = [
+            self._epoch_name(trainer),
+            *_epoch_metrics(trainer.metrics),
+            *_pairs(in_order(validated, trainer.metrics)),
+        ]
         if trainer.progress.epoch < self._epoch:
             parts.insert(1, f"ended after {trainer.progress.batch} steps")
         parts.append(_duration(now - self._started))
@@ -146,7 +150,7 @@ class ProgressBar(Callback):
         examples = trainer.progress.examples - self._examples
         if examples > 0 and training > 0:
             parts.append(f"{examples / training:,.0f} examples/s")
-        self._display.print("  ".join(parts))
+        self._display.print_parts(parts)
         self._line_at, self._line_step = now, trainer.progress.step
 
     def on_exception(self, trainer: Trainer, error: BaseException) -> None:
@@ -179,14 +183,18 @@ class ProgressBar(Callback):
             return
         (step, metrics), self._pending = self._pending, None
         if step > 0:
-            parts = [self._epoch_name(trainer), f"step {step:,}", *_pairs(metrics)]
-            self._display.print("  ".join(parts))
+            parts = [
+                self._epoch_name(trainer),
+                f"step {step:,}",
+                *_pairs(in_order(metrics, trainer.metrics)),
+            ]
+            self._display.print_parts(parts)
 
     def _finish(self, trainer: Trainer, metrics: Mapping[str, float], started: float) -> None:
         self._status = ""
         self._display.stop()
         seconds = _duration(self._clock() - started)
-        self._display.print("  ".join([*_pairs(metrics), seconds]))
+        self._display.print_parts([*_pairs(metrics), seconds])
 
     def _show(self, trainer: Trainer, urgent: bool = False) -> None:
         self._display.draw(lambda: self._line(trainer), urgent)
@@ -214,7 +222,12 @@ class ProgressBar(Callback):
             count += f" {speed:.0f} it/s" if speed >= 10 else f" {speed:.2f} it/s"
             if length:
                 count += f" {_clock_time((length - done) / speed)} left"
-        return Line(left, done / length if length else None, count, _pairs(self._train))
+        return Line(
+            left,
+            done / length if length else None,
+            count,
+            _pairs(in_order(self._train, trainer.metrics)),
+        )
 
 
 class _Rate:
@@ -247,7 +260,7 @@ def _epoch_metrics(metrics: Mapping[str, float]) -> list[str]:
                 chosen[name.removesuffix("_epoch")] = value
             else:
                 chosen.setdefault(name, value)
-    return _pairs(chosen)
+    return _pairs(in_order(chosen, metrics))
 
 
 def _pairs(metrics: Mapping[str, float]) -> list[str]:

@@ -22,7 +22,7 @@ from framework.cli.console import show_error, show_log
 from framework.cli.guesses import meant, written
 from framework.cli.help import help_text, usage
 from framework.cli.streams import lasting_streams
-from framework.cli.words import value_of, with_quoted_tildes
+from framework.cli.words import again, value_of, with_quoted_tildes
 from framework.errors import UserError, choice, closest
 from framework.groups.root import GROUPS
 from framework.paths import local_path, working_directory
@@ -52,6 +52,7 @@ class Arguments:
     overrides: list[str] = field(default_factory=list)
     help: bool = False
     verbose: bool = False
+    words: Sequence[str] = ()
     config_dir: Path | None = None
 
     @property
@@ -71,7 +72,7 @@ class Arguments:
         Raises:
             UserError: An unknown flag, or one without its value.
         """
-        found, words = cls(), list(argv)
+        found, words = cls(words=tuple(argv)), list(argv)
         while words:
             word = words.pop(0)
             name, equals, value = word.partition("=")
@@ -280,6 +281,8 @@ def _sweep(arguments: Arguments) -> int:
                 (sweep_dir / "multirun.yaml").unlink(missing_ok=True)
             remove_empty(made)
     print_table(jobs, sweep_dir)
+    if any(job.outcome.status == "interrupted" for job in jobs):
+        print(plain(f"To continue: {again(arguments.words, sweep_dir=sweep_dir)}"))
     return next((j.outcome.code for j in jobs if j.outcome.code), 0)
 
 
@@ -341,7 +344,8 @@ def _job(arguments: Arguments, config: Any, run_dir: Path | None = None) -> Job:
     check_added(overrides, values, arguments.config_dir)
     if values["mode"] != "fit" and (place := values["run_dir"] or run_dir):
         values = laid_over_run(values, overrides, local_path(place, "run_dir"), references)
-    return Job(values, task, overrides, run_dir, references)
+    command = () if arguments.multirun else arguments.words
+    return Job(values, task, overrides, run_dir, references, command)
 
 
 def _overrides_of_job() -> list[str]:

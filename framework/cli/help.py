@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 
 from framework.groups.root import GROUPS, RunConfig
-
-EXAMPLES = """\
-examples:
-  python -m framework task=cifar100_subclass
-  python -m framework task=cifar100_subclass trainer.max_epochs=10 optimizer=sgd \\
-         optimizer.learning_rate=0.1 data.batch_size=64
-  python -m framework -m task=mnist_sequential,mnist_functional seed=1,2,3
-  python -m framework task=cifar100_subclass run_dir=runs/a      # again: continues
-  python -m framework task=cifar100_subclass run_dir=runs/a mode=test checkpoint=best
-"""
 
 FLAGS = """\
 flags:
@@ -94,7 +85,7 @@ def help_text(config_dir: Path | None) -> str:
         if field.name in _TRAINER:
             name = f"trainer.{field.name}={_show(field.default)}"
             lines += _hanging(name, field.metadata["help"], 32)
-    lines += ["  --cfg job shows the others.", "", EXAMPLES, FLAGS]
+    lines += ["  --cfg job shows the others.", "", *_examples(list_tasks(config_dir)), "", FLAGS]
     return "\n".join(lines).rstrip()
 
 
@@ -104,6 +95,20 @@ def _task_lines(config_dir: Path | None) -> list[str]:
         return ["tasks: none here. Write conf/task/<name>.yaml with a line `_target_: tasks.x.X`."]
     width = max(map(len, tasks)) + 2
     return ["tasks:", *(f"  {name:<{width}}{text}".rstrip() for name, text in tasks.items())]
+
+
+def _examples(tasks: Iterable[str]) -> list[str]:
+    """Return commands that run here as they stand."""
+    names = sorted(tasks, key=len) or ["<task>"]
+    run, several = f"  python -m framework task={names[0]}", ",".join(names[:2])
+    return [
+        "examples:",
+        run,
+        f"{run} trainer.max_epochs=10 callbacks=[ema]",
+        f"  python -m framework -m task={several} seed=1,2,3",
+        f"{run} run_dir=runs/a      # again: continues",
+        f"{run} run_dir=runs/a mode=test checkpoint=best",
+    ]
 
 
 def _hanging(name: str, text: str, width: int = 12) -> list[str]:

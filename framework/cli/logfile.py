@@ -8,6 +8,7 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from framework.callbacks.base import Callback
+from framework.callbacks.display import in_order
 
 if TYPE_CHECKING:
     from framework.trainer import Trainer
@@ -45,4 +46,5 @@ class RunLog(Callback):
 
 def _note(what: str, metrics: Mapping[str, float]) -> None:
     shown = {k: v for k, v in metrics.items() if not k.endswith("_epoch")}
+    shown = in_order(shown, shown)
     _log.debug("%s:  %s", what, "  ".join(f"{name} {value:.4f}" for name, value in shown.items()))

@@ -17,6 +17,7 @@ from framework.cli.predictions import save_predictions
 from framework.cli.references import FILE as REFERENCES
 from framework.cli.references import References, check_references
 from framework.cli.run_dir import RunDir, check_run, to_yaml
+from framework.cli.words import again
 from framework.config import TrainerConfig
 from framework.errors import UserError, choice
 from framework.groups.root import MODES
@@ -46,6 +47,7 @@ class Job:
         overrides: The command line's overrides.
         run_dir: Where to, unless the configuration says so. None: `runs/<task>/<time>-<random>`.
         references: What of the configuration refers to the environment.
+        command: The words of the command line, to be shown again; none in a sweep.
     """
 
     config: Mapping[str, Any]
@@ -53,6 +55,7 @@ class Job:
     overrides: Sequence[str] = ()
     run_dir: Path | None = None
     references: References = field(default_factory=References)
+    command: Sequence[str] = ()
 
     @property
     def written(self) -> dict[str, Any]:
@@ -146,6 +149,8 @@ def _run(job: Job) -> Outcome:
     made_up = trainer is not None and trainer.data_info.get("source") == "synthetic"
     swept, curves = job.run_dir is not None, job.config["mode"] != "predict"
     _say_end(outcome, debug, swept=swept, shown=shown, made_up=made_up, curves=curves)
+    if outcome.status == "interrupted" and job.command:
+        _log.info("%s", continuing(job, outcome.run_dir))
     return outcome
 
 
@@ -344,6 +349,13 @@ def _was_tested(directory: RunDir | None) -> bool:
 
     metrics = read_metrics(directory.path / "result.json") if directory else {}
     return any(name.startswith("test/") for name in metrics)
+
+
+def continuing(job: Job, run_dir: Path | None) -> str:
+    """Return what to say of an interrupted run: the command that continues it, if any does."""
+    if run_dir is None or not _store(run_dir).steps():
+        return "Interrupted before there was anything to keep."
+    return f"To continue: {again(job.command, run_dir=run_dir)}"
 
 
 def _say_end(

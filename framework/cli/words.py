@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 # What is quoted already; or a word with a tilde in it, interpolations and escapes included.
 _INNER = r"\\.|\$\{(?:[^{}]|\$\{[^{}]*\})*\}"
@@ -45,6 +49,27 @@ def _quoted(match: re.Match[str]) -> str:
     if inside.endswith("\\"):
         inside += "\\"
     return f"'{inside}'"
+
+
+def again(command: Sequence[str], **places: Path) -> str:
+    """Return a command line to be typed again, with the places that it was run in.
+
+    Example:
+        >>> again(["task=mine", "seed=1"], run_dir=Path("runs/a b"))
+        "python -m framework task=mine seed=1 'run_dir='\"'\"'runs/a b'\"'\"''"
+
+    Args:
+        command: Its words, from the first flag or override on.
+        **places: Options that take a path, which take the place of those in the command.
+    """
+    words = [word for word in command if word.partition("=")[0] not in places]
+    for key, path in places.items():
+        text = str(path)
+        simple = re.fullmatch(r"[\w./+-]+", text)
+        inner = text.replace("'", "\\'")
+        words.append(f"{key}={text}" if simple else f"{key}='{inner}'")
+    program = "keras-task" if Path(sys.argv[0]).name == "keras-task" else "python -m framework"
+    return f"{program} {shlex.join(words)}"
 
 
 def value_of(override: str) -> str:

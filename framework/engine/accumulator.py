@@ -166,7 +166,7 @@ def metric_result(name: str, metric: keras.Metric) -> float:
     given = metric.result()
     if isinstance(given, Mapping):
         raise UserError(
-            f"the metric {name!r} has a dict of results, not a number: {', '.join(map(str, given))}",
+            f"metric {name!r} gives several results, not a number: {', '.join(map(str, given))}",
             where=type(metric).__name__,
             fix="Log one metric for each of them, whose result() is a number.",
         )
