@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-import os
 import sys
-import tempfile
 import traceback
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -253,29 +251,6 @@ def own_line(error: BaseException) -> str | None:
     ]
     chosen = own or frames
     return short(f"{chosen[-1].filename}:{chosen[-1].lineno}") if chosen else None
-
-
-@contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Keep TensorFlow's C++ chatter of the first import off the screen; show it on failure."""
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as aside:
-        try:
-            saved = os.dup(2)
-        except OSError:
-            yield
-            return
-        os.dup2(aside.fileno(), 2)
-        try:
-            yield
-        except Exception:
-            os.dup2(saved, 2)
-            aside.seek(0)
-            os.write(2, aside.read())
-            raise
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
 
 
 def _check_node(name: str, node: Any) -> None:

@@ -286,10 +286,10 @@ def _full_disk(failure: BaseException, directory: RunDir | None) -> UserError | 
 
 
 def _assemble(job: Job, directory: RunDir | None) -> tuple[Trainer, Task]:
-    from framework.cli.assemble import quiet_stderr
+    from framework.cli.streams import quiet_stderr, uninterrupted
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with quiet_stderr():
+    with quiet_stderr(), uninterrupted():
         from framework.cli import assemble
         from framework.cli.logfile import RunLog
         from framework.trainer import Trainer

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
@@ -64,6 +67,52 @@ def lasting_streams() -> Iterator[None]:
         sys.stdout.flush()
         sys.stderr.flush()
         sys.stdout, sys.stderr = former
+
+
+@contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Keep TensorFlow's C++ chatter of the first import off the screen; show it on failure."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as aside:
+        try:
+            saved = os.dup(2)
+        except OSError:
+            yield
+            return
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        except Exception:
+            os.dup2(saved, 2)
+            aside.seek(0)
+            os.write(2, aside.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold back a first Ctrl-C: in the midst of an import, some library would swallow it."""
+    received: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield
+        return
+    former = signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+    if received:
+        raise KeyboardInterrupt
 
 
 def _lasting(stream: TextIO | None) -> TextIO:
