@@ -115,10 +115,12 @@ def _naming(option: str) -> Iterator[None]:
     except UserError as error:
         if "limit_train_batches" not in str(error) or option == "limit_train_batches":
             raise
-        texts = {"where": error.where or "", "fix": error.fix}
-        texts = {k: v.replace("limit_train_batches", option) for k, v in texts.items()}
-        what = error.what.replace("limit_train_batches", option)
-        raise UserError(what, **texts) from error.__cause__
+
+        def named(text: str) -> str:
+            return text.replace("limit_train_batches", option)
+
+        where = error.where and named(error.where)
+        raise UserError(named(error.what), where=where, fix=named(error.fix)) from error.__cause__
 
 
 def _open(
