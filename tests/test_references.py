@@ -109,7 +109,10 @@ def test_a_sweep_and_overrides_hold_references(run: Run, tokens: Path) -> None:
     assert leaks(tokens, out, err) == []
     (text,) = [p.read_text() for p in tokens.glob("s/0_seed=1/overrides.yaml")]
     assert "task.url='x${oc.env:MY_TOKEN}'" in text
-    assert run("mode=test", "run_dir='s/0_seed=1'")[0] == 0
+    code, _, err = run("mode=test", "run_dir='s/0_seed=1'")
+    assert code == 2
+    assert "trust=[oc.env]" in err
+    assert run("mode=test", "run_dir='s/0_seed=1'", "trust=[oc.env]")[0] == 0
     code, out, err = run(*words[:-2], "run_dir=single", *QUICK)
     assert code == 0, err
     assert "task.more=${oc.env:MY_TOKEN}" in (tokens / "single/overrides.yaml").read_text()

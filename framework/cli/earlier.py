@@ -9,13 +9,15 @@ from typing import Any
 
 from framework.cli.references import References, taken_over
 from framework.cli.run_dir import CONFIG, OVERRIDES, flat
+from framework.cli.run_yaml import read_yaml
+from framework.cli.trust import check_config, check_override, named_by, vouched
 from framework.cli.words import value_of
 from framework.groups.root import GROUPS, MODES
 from framework.paths import local_path
 from framework.same import same
 
 # What belongs to one command, not to the run.
-_OF_A_COMMAND = ("mode", "checkpoint", "run_dir", "sweep_dir", "debug")
+_OF_A_COMMAND = ("mode", "checkpoint", "run_dir", "sweep_dir", "debug", "trust")
 # What decides which rows are held back for validation, besides the seed.
 _NOT_THE_SPLIT = ("dir", "batch_size", "eval_batch_size", "shuffle", "augment")
 
@@ -50,11 +52,14 @@ def with_earlier(overrides: Sequence[str]) -> list[str]:
     if "task" in others:
         return list(overrides)  # about to be refused, by what it really is
     kept = []
+    where = local_path(values["run_dir"], "run_dir") / OVERRIDES
+    (typed,) = named_by([given["trust"]]) if "trust" in given else ({},)
     for override in began:
         key = key_of(override)
         again = key in given and not (override.startswith("+") and given[key][0] not in "+~")
-        mine = key in _OF_A_COMMAND or key.startswith("hydra") or key.split(".")[0] in others
-        if not (again or mine):
+        first = key.split(".")[0].split("@")[0].split("/")[0]
+        if not (again or first in (*_OF_A_COMMAND, "hydra", *others)):
+            check_override(override, where, vouched(typed))
             kept.append(override)
     return [*kept, *overrides]
 
@@ -70,10 +75,10 @@ def laid_over_run(
         run_dir: Where the run may be. Without its configuration, `config` holds.
         references: What of `config` refers to the environment.
     """
-    began = read_config(run_dir)
+    check_config(nodes_of(run_dir, overrides), run_dir, vouched(config))
+    began, known = read_config(run_dir), set(_overrides(run_dir))
     if not began:
         return config
-    known = set(_overrides(run_dir))
     explicit = [key_of(o) for o in overrides if o not in known]
     if "seed" in explicit:
         explicit.append("trainer.seed")
@@ -85,6 +90,20 @@ def laid_over_run(
     if config["mode"] == "validate":
         _announce_another_split(began, merged)
     return merged
+
+
+def nodes_of(run_dir: Path, overrides: Sequence[str]) -> list[Any]:
+    """Return what of the configuration to evaluate a run with comes from its directory.
+
+    Args:
+        run_dir: The run's directory.
+        overrides: Those that the configuration was composed with.
+    """
+    began, known = read_config(run_dir), set(_overrides(run_dir))
+    for override in overrides:
+        if override not in known:
+            _take_out(began, key_of(override).split("."))
+    return [began, *named_by([o for o in overrides if o in known])]
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
@@ -99,10 +118,8 @@ def _overrides(run_dir: Path) -> list[str]:
 
 
 def _read(path: Path) -> Any:
-    from omegaconf import OmegaConf
-
     try:
-        return OmegaConf.to_container(OmegaConf.load(path))
+        return read_yaml(path)
     except Exception:  # RunDir says what is wrong with it, if it matters
         return None
 
@@ -115,6 +132,15 @@ def _put(into: dict[str, Any], config: Mapping[str, Any], path: Sequence[str]) -
         _put(into[first], config[first], rest)
     else:
         into[first] = config[first]
+
+
+def _take_out(node: Any, path: Sequence[str]) -> None:
+    first, *rest = path
+    if isinstance(node, dict) and first in node:
+        if rest:
+            _take_out(node[first], rest)
+        else:
+            del node[first]
 
 
 def _announce_another_split(began: Mapping[str, Any], now: Mapping[str, Any]) -> None:

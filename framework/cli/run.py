@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from framework.cli.console import show_error, show_log
+from framework.cli.earlier import nodes_of
 from framework.cli.predictions import save_predictions
 from framework.cli.references import FILE as REFERENCES
 from framework.cli.references import References, check_references
 from framework.cli.run_dir import RunDir, check_run, to_yaml
+from framework.cli.trust import check_defined, vouched
 from framework.cli.words import again
 from framework.config import TrainerConfig
 from framework.errors import UserError, choice
@@ -294,6 +296,8 @@ def _assemble(job: Job, directory: RunDir | None) -> tuple[Trainer, Task]:
         from framework.cli.logfile import RunLog
         from framework.trainer import Trainer
     config = job.config
+    if config["mode"] != "fit" and (place := job.place()):
+        check_defined(nodes_of(place, job.overrides), place, vouched(config))
     callbacks = assemble.build_named("callbacks", config.get("callbacks") or {})
     loggers = assemble.build_named("loggers", config.get("loggers") or {})
     trainer = Trainer(

@@ -13,6 +13,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
+from framework.cli.run_yaml import read_yaml
 from framework.config import COUNT_OR_FRACTION, TrainerConfig
 from framework.errors import UserError
 from framework.same import same
@@ -24,7 +25,7 @@ CONFIG, OVERRIDES, LOG = "config.yaml", "overrides.yaml", "log.txt"
 # What may differ when a run is continued: how long, what is shown, where the data lies.
 _MAY_DIFFER = {
     "mode", "checkpoint", "weights_only", "resume", "resume_data", "run_dir", "sweep_dir", "debug",
-    "loggers", "callbacks.checkpoint", "data.dir", "data.eval_batch_size", "data.resident",
+    "trust", "loggers", "callbacks.checkpoint", "data.dir", "data.eval_batch_size", "data.resident",
     *(
         f"trainer.{name}"
         for name in (
@@ -247,8 +248,6 @@ def check_run(path: Path, config: Mapping[str, Any], evaluating: bool) -> Mappin
     Raises:
         UserError: It holds something else, or a run that was begun with another configuration.
     """
-    from omegaconf import OmegaConf
-
     if path.exists() and not path.is_dir():
         raise UserError(
             "The run directory is a file", where=str(path), fix="Give another run_dir=."
@@ -270,10 +269,10 @@ def check_run(path: Path, config: Mapping[str, Any], evaluating: bool) -> Mappin
             fix="Give run_dir= a new directory, or one that a run was begun in.",
         )
     try:
-        loaded = OmegaConf.to_container(OmegaConf.load(path / CONFIG))
+        loaded = read_yaml(path / CONFIG)
         if not (isinstance(loaded, dict) and loaded):
             raise ValueError("it is empty")
-        old: dict[str, Any] = loaded  # type: ignore[assignment]
+        old: dict[str, Any] = loaded
     except Exception as error:
         raise UserError(
             f"The run's configuration cannot be read: {str(error).splitlines()[0]}",

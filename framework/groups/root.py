@@ -92,6 +92,7 @@ class RunConfig:
     resume: str = option("auto", "What of a run in run_dir: auto (continue), must, or never.")
     resume_data: str = option("exact", "exact, or restart: accept data that begin anew.")
     seed: int = option(0, "Seed of weights, shuffling, dropout and augmentation.")
+    trust: Any = None  # names that a run that is evaluated may use; docs/trust.md
     debug: bool = option(False, "Show tracebacks; -v for short.")
     trainer: TrainerOptions = field(  # type: ignore[valid-type]
         default_factory=lambda: TrainerOptions(

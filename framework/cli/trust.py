@@ -1,0 +1,238 @@
+"""What a run directory may name: classes of the framework, of Keras and of the user's project.
+
+A configuration that the user composes may name anything: the files and the command line are the
+user's own. What a run directory says was perhaps written by somebody else, and a `_target_` in it
+is a request to call something. It is granted only where the call can do no harm by itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+from framework.errors import UserError
+from framework.groups.root import GROUPS
+
+# Of Keras: kinds of classes by module, and functions of numbers. No loaders, nothing with a path.
+_KERAS = re.compile(
+    r"keras\.(optimizers(\.schedules)?|losses|metrics|layers|regularizers|initializers|constraints)"
+    r"\.[A-Z]\w*"
+    r"|keras\.(activations|losses|metrics)\.(?!(get|serialize|deserialize)$)[a-z]\w*"
+    r"|keras\.callbacks\.(EarlyStopping|ReduceLROnPlateau|TerminateOnNaN|SwapEMAWeights)"
+)
+# They call or load what they are given.
+_NOT_OF_KERAS = {
+    f"keras.layers.{name}"
+    for name in ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
+}
+_FRAMEWORK = re.compile(r"framework\.(callbacks|loggers)\.[a-z_]+\.[A-Z]\w*")
+_CALL = re.compile(r"\$\{([^:}]*):")
+
+
+def vouched(config: Mapping[str, Any]) -> list[str]:
+    """Return the names that a configuration's `trust` vouches for."""
+    given = config.get("trust") or []
+    return [str(name) for name in ([given] if isinstance(given, str) else given)]
+
+
+def check_override(text: str, where: Path, trusted: Collection[str] = ()) -> None:
+    """Refuse an override of a run that is not an option of a run, or refers to the environment.
+
+    Args:
+        text: A line of the run's `overrides.yaml` that the command line does not give itself.
+        where: That file.
+        trusted: Names that the command line vouches for, of resolvers such as `oc.env` too.
+    """
+    if text[:1] == "-" or "hydra" in re.split(r"[.@/:]", text.lstrip("+~").partition("=")[0]):
+        raise UserError(
+            f"the run says {text!r}, which is not an option of a run",
+            where=str(where),
+            fix="Take that line out of the file, if you know the run.",
+        )
+    calls = _CALL.findall(text)
+    if calls and not all(_is_vouched_for(name.strip(), trusted) for name in calls):
+        raise UserError(
+            f"the run says {text!r}: no reference is followed only because a run says so",
+            where=str(where),
+            fix="If it is meant, give the same on the command line, in quotes, or allow all "
+            f"such references: 'trust=[{calls[0].strip()}]'.",
+        )
+
+
+def named_by(overrides: Sequence[str]) -> list[dict[str, Any]]:
+    """Return overrides as nodes of a configuration, by their full keys."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    nodes = []
+    for text in overrides:
+        try:
+            parsed = OverridesParser.create().parse_override(text)
+            value: Any = None if parsed.is_delete() else parsed.value()
+        except HydraException:
+            continue  # composing has said what is wrong with it
+        node: Any = value
+        for part in reversed(parsed.key_or_group.split(".")):
+            node = {part: node}
+        nodes.append(node)
+    return nodes
+
+
+def check_config(nodes: Sequence[Any], run_dir: Path, trusted: Collection[str]) -> None:
+    """Refuse a configuration of a run that names what a run may not name.
+
+    Args:
+        nodes: What comes from the run, as plain values.
+        run_dir: The run's directory.
+        trusted: Names that the user vouches for: of a class or function, or of a module.
+
+    Raises:
+        UserError: It does; the message says which, and the option that allows it.
+    """
+    importlib.invalidate_caches()
+    for place, name in _named(nodes):
+        if not _is_vouched_for(name, trusted) and not _is_allowed(name, run_dir):
+            raise _refused(name, place, run_dir)
+    for node in nodes:
+        _check_logs(node.get("loggers"), run_dir)
+
+
+def check_defined(nodes: Sequence[Any], run_dir: Path, trusted: Collection[str]) -> None:
+    """Import what a run names, and refuse what is only reached through a module that may be named.
+
+    `tasks.mine.os.system` lies in a module of the project, but is not of it. For afterwards:
+    `check_config` has been passed.
+
+    Raises:
+        UserError: It is not.
+    """
+    for place, name in _named(nodes):
+        if name.startswith("keras.") or _is_vouched_for(name, trusted):
+            continue  # by its pattern
+        found: Any = None
+        for part in (parts := name.split("."))[1:]:
+            try:
+                found = getattr(found or importlib.import_module(parts[0]), part)
+            except AttributeError:
+                try:
+                    found = importlib.import_module(".".join(parts[: parts.index(part) + 1]))
+                except ImportError:
+                    break  # building it says what is missing
+        else:
+            home = str(getattr(found, "__module__", ""))
+            whole = f"{home}.{getattr(found, '__qualname__', '')}"
+            kept = home.startswith("framework.") and name.startswith("framework.")
+            if not kept and not (_is_of_project(whole, run_dir) or _is_allowed(whole, run_dir)):
+                raise _refused(name, place, run_dir)
+
+
+def _refused(name: str, place: str, run_dir: Path) -> UserError:
+    return UserError(
+        f"the run names {name!r}, which is not of the framework, of a kind that is safe in Keras, "
+        "or of a module of this project",
+        where=f"{place} in {run_dir}",
+        fix=f"If you know who wrote the run, and what that does, allow it: 'trust=[{name}]'.",
+    )
+
+
+def _check_logs(loggers: Any, run_dir: Path) -> None:
+    """Refuse logs that a run would have written elsewhere than below itself."""
+    if not isinstance(loggers, dict):
+        return
+    for name, node in loggers.items():
+        for option, value in node.items() if isinstance(node, dict) else ():
+            path = Path(str(value))
+            if path.is_absolute() or ".." in path.parts or str(value)[:1] == "~":
+                raise UserError(
+                    f"the run's log goes to {str(value)!r}, which is not below the run",
+                    where=f"loggers.{name}.{option} in {run_dir}",
+                    fix=f"If that is meant, say so: 'loggers.{name}.{option}={value}'.",
+                )
+
+
+def _named(nodes: Sequence[Any]) -> list[tuple[str, str]]:
+    return [named for node in nodes for named in _targets(node, "")]
+
+
+def _targets(node: Any, at: str) -> Iterator[tuple[str, str]]:
+    if isinstance(node, dict):
+        if "class_name" in node and node.keys() & {"config", "module", "registered_name"}:
+            yield at, f"{node.get('module')}.{node['class_name']}"  # Keras would make it
+        for key, value in node.items():
+            place = f"{at}.{key}" if at else str(key)
+            if str(key).strip() == "_target_":
+                yield place, str(value)
+            yield from _targets(value, place)
+    elif isinstance(node, (list, tuple)):
+        for number, value in enumerate(node):
+            yield from _targets(value, f"{at}.{number}")
+
+
+def _is_vouched_for(name: str, trusted: Collection[str]) -> bool:
+    return any(name == each or name.startswith(f"{each}.") for each in trusted)
+
+
+def _is_allowed(name: str, run_dir: Path) -> bool:
+    if name.partition(".")[0] == "keras":
+        return _KERAS.fullmatch(name) is not None and name not in _NOT_OF_KERAS
+    if name.partition(".")[0] == "framework":
+        return name in _of_groups() or _FRAMEWORK.fullmatch(name) is not None
+    return _is_of_project(name, run_dir)
+
+
+def _of_groups() -> set[str]:
+    """Return what the framework's own choices name."""
+    from omegaconf import OmegaConf
+
+    nodes = [node for group in GROUPS.values() for node in group.values()]
+    plain = [
+        OmegaConf.to_container(OmegaConf.structured(n) if n else OmegaConf.create()) for n in nodes
+    ]
+    return {name for node in plain for _, name in _targets(node, "")}
+
+
+def _is_of_project(name: str, run_dir: Path) -> bool:
+    """Tell, without importing anything, whether a name lies in a module of the user's own.
+
+    That is one below the working directory, or below what PYTHONPATH names, but not below what
+    Python or a package manager installs, nor in the folder of the project that the run lies in:
+    whoever sent the run may have sent what lies beside it.
+    """
+    paths: Sequence[str] | None = None
+    file: Path | None = None
+    for part in name.split(".")[:-1]:
+        spec = PathFinder.find_spec(part, paths)
+        if spec is None:
+            break
+        found = spec.origin if spec.has_location else None
+        file = Path(os.path.realpath(found)) if found else None
+        paths = list(spec.submodule_search_locations or ())
+        if not paths:
+            break
+    if file is None or name.partition(".")[0] in sys.builtin_module_names:
+        return False
+    run = Path(os.path.realpath(run_dir))
+    if file.is_relative_to(run) or {"site-packages", "dist-packages"} & set(file.parts):
+        return False
+    stdlib = Path(os.path.realpath(os.__file__)).parent
+    return not file.is_relative_to(stdlib) and any(_holds(root, file, run) for root in _roots())
+
+
+def _holds(root: Path, file: Path, run: Path) -> bool:
+    if not file.is_relative_to(root):
+        return False
+    if not run.is_relative_to(root):
+        return True
+    inside = run.relative_to(root).parts
+    return bool(inside) and file.relative_to(root).parts[0] != inside[0]
+
+
+def _roots() -> list[Path]:
+    given = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
+    return [Path(os.path.realpath(path)) for path in (".", *given)]

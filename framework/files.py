@@ -1,0 +1,107 @@
+"""The files of a run: opened as what they are, never through a link."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+
+class NotAFile(OSError):
+    """Something else is where a file of a run should be: a link, a directory, a pipe, a device."""
+
+
+def ours(path: str | os.PathLike[str], flags: int) -> int:
+    """Open a file of a run; to be given to `open` as `opener`.
+
+    Whoever may put a link into a run directory could otherwise have any file of the user's
+    read, written over or cut; a pipe or a device could hold the run up for ever.
+
+    Example:
+        >>> with open("runs/a/log.txt", "a", opener=ours) as file:
+        ...     file.write("begun")
+
+    Args:
+        path: The file.
+        flags: As `open` passes them.
+
+    Returns:
+        Its descriptor.
+
+    Raises:
+        NotAFile: It is no regular file, or one to be written that has another name elsewhere.
+        OSError: It cannot be opened.
+    """
+    cut = flags & os.O_TRUNC  # only once it is known what it is
+    careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    _check_no_link(path)
+    handle = os.open(path, (flags & ~os.O_TRUNC) | careful, 0o666)
+    try:
+        about = os.fstat(handle)
+        if not stat.S_ISREG(about.st_mode):
+            raise _not_a_file(path, about.st_mode)
+        writes = flags & (os.O_WRONLY | os.O_RDWR)
+        if writes and about.st_nlink > 1:
+            raise NotAFile(errno.EMLINK, "It has another name elsewhere (a hard link)", str(path))
+        if cut:
+            os.ftruncate(handle, 0)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """Return what a file of a run holds.
+
+    Args:
+        path: The file.
+        most: Bytes that it may have at most.
+
+    Raises:
+        OSError: It is larger, is no file, or cannot be read.
+    """
+    with open(path, "rb", opener=ours) as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise OSError(errno.EFBIG, f"It has more than {most:,} bytes", str(path))
+        return file.read(most)
+
+
+def check_directory(path: Path) -> None:
+    """Refuse a directory of a run that is a link, or something else; one that is missing is fine.
+
+    Raises:
+        NotAFile: It is.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISLNK(mode):
+        raise NotAFile(errno.ELOOP, "It is a symbolic link", str(path))
+    if not stat.S_ISDIR(mode):
+        raise NotAFile(errno.ENOTDIR, "It is not a directory", str(path))
+
+
+def _check_no_link(path: str | os.PathLike[str]) -> None:
+    # O_NOFOLLOW is what holds against a race; this says it in words, and before a pipe is opened.
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        raise _not_a_file(path, mode)
+
+
+def _not_a_file(path: str | os.PathLike[str], mode: int) -> NotAFile:
+    kinds = {
+        stat.S_IFLNK: (errno.ELOOP, "a symbolic link"),
+        stat.S_IFDIR: (errno.EISDIR, "a directory"),
+        stat.S_IFIFO: (errno.EINVAL, "a pipe"),
+        stat.S_IFCHR: (errno.EINVAL, "a device"),
+        stat.S_IFBLK: (errno.EINVAL, "a device"),
+        stat.S_IFSOCK: (errno.EINVAL, "a socket"),
+    }
+    number, kind = kinds.get(stat.S_IFMT(mode), (errno.EINVAL, "something else"))
+    return NotAFile(number, f"It is {kind}, not a file", str(path))
