@@ -30,7 +30,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._deferred = False
+        self._deferred = self._raised = False
 
     @contextmanager
     def noted(self) -> Iterator[None]:
@@ -39,14 +39,21 @@ class Signals:
             yield
             return
         former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        self.received = None
+        self.received, self._raised = None, False
         try:
             for number in former:
                 signal.signal(number, self._note)
             yield
+        except BaseException:
+            if not self._raised:
+                raise
         finally:
             for number, handler in former.items():
                 signal.signal(number, handler)
+        if self._raised:
+            # Anew: a library that was met in its midst may have made another error of it, and its
+            # frames tell nobody anything.
+            self.raise_received()
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -65,12 +72,13 @@ class Signals:
         """
         received = self.received or elsewhere
         if received == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt from None
         if received is not None:
-            raise SystemExit(128 + received)
+            raise SystemExit(128 + received) from None
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         again = self.received is not None and number == signal.SIGINT
         self.received = number
         if again or not self._deferred:
+            self._raised = True
             self.raise_received()

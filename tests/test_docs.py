@@ -51,8 +51,8 @@ def test_the_readmes_example_is_15_lines_and_runs(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     metrics = eval(done.stdout.splitlines()[-1])
-    # Noise-free: after 20 epochs Adam is on its way from |w| = (1, 2, 3) down.
-    assert 0 < metrics["val/error"] < 3
+    # Noise-free: the line is learnt.
+    assert metrics["val/error"] < 1e-3
     assert {p.name for p in tmp_path.iterdir()} == {"line.py"}
 
 

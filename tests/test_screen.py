@@ -163,6 +163,24 @@ def test_ctrl_c_while_engines_are_tried_is_one_line(project: Path) -> None:
     time.sleep(1.0)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == 130, out
     assert "Traceback" not in out
     assert "Interrupted before there was anything to keep." in out or "To continue" in out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_a_library_makes_another_error_of(number: int) -> None:
+    class Swallows(Net):
+        def build_model(self) -> keras.Model:
+            try:
+                os.kill(os.getpid(), number)
+                time.sleep(5)
+            except BaseException as error:
+                raise RuntimeError("in user code") from error
+            return super().build_model()
+
+    expected = KeyboardInterrupt if number == signal.SIGINT else SystemExit
+    with pytest.raises(expected) as caught:
+        make_trainer().fit(Swallows(optimizer="sgd"), Data(train=blobs(8)))
+    assert caught.value.__suppress_context__
+    assert "build_model" not in [entry.name for entry in caught.traceback]

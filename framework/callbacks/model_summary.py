@@ -62,10 +62,14 @@ class ModelSummary(Callback):
     def _table(self, model: Any) -> Table:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
         for heading in ("layer", "type", "output shape"):
-            table.add_column(heading, no_wrap=True)
+            table.add_column(heading)
+        rows = _cut(list(_rows(model, output_shapes(model))), self.max_rows)
         table.add_column("parameters", justify="right", no_wrap=True)
-        for row in _cut(list(_rows(model, output_shapes(model))), self.max_rows):
-            table.add_row(*map(cell, (row.name, row.type, row.shape, f"{row.count:,}")))
+        for row in rows:
+            words = [cell(word) for word in (row.name, row.type, row.shape)]
+            for word in words:  # on a narrow terminal these are cut, never a number
+                word.no_wrap, word.overflow = True, "ellipsis"
+            table.add_row(*words, f"{row.count:,}")
         return table
 
 

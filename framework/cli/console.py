@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import logging
+import re
+import shutil
 import sys
+import textwrap
 import traceback
 
 from framework.errors import TrainingFailed, UserError
 from framework.text import plain
+
+# Not the tables in them, nor commands, which are to be copied.
+_ERROR = re.compile(r"(error: |  where: |  fix:   )(?!.*(python -m|keras-task))")
 
 
 class ConsoleHandler(logging.Handler):
@@ -19,9 +25,34 @@ class ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record, without its traceback."""
         if record.levelno >= logging.WARNING:
-            print(f"{record.levelname.lower()}: {record.getMessage()}", file=sys.stderr, flush=True)
+            text = f"{record.levelname.lower()}: {record.getMessage()}"
+            print(_wrapped(text) if sys.stderr.isatty() else text, file=sys.stderr, flush=True)
         else:
             print(record.getMessage(), flush=True)
+
+
+def _wrapped(text: str, only: re.Pattern[str] | None = None) -> str:
+    """Break long lines between words, where the terminal would within them.
+
+    Args:
+        text: What to show.
+        only: Leave alone the lines that this does not match, and take its length as the indent.
+    """
+    width = shutil.get_terminal_size().columns
+    lines = []
+    for line in text.splitlines():
+        match = only.match(line) if only else None
+        if len(line) > width and (match or only is None):
+            indent = " " * (match.end() if match else 0)
+            line = textwrap.fill(
+                line,
+                width,
+                subsequent_indent=indent,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def show_log() -> logging.Handler:
@@ -42,7 +73,8 @@ def show_error(error: BaseException, debug: bool) -> None:
     if debug:
         print(plain("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     elif isinstance(error, (UserError, TrainingFailed)):
-        print(f"error: {error}", file=sys.stderr)
+        text = f"error: {error}"
+        print(_wrapped(text, _ERROR) if sys.stderr.isatty() else text, file=sys.stderr)
     else:
         text = plain(f"{type(error).__name__}: {error}")
         lines = text.splitlines()
