@@ -588,8 +588,8 @@ class Trainer:
         self._setup.written = self._written
         if self._continues:
             for loop in self._loops.values():
-                loop.on_first_step = self._check_written
-            self._evaluator.on_first_step(self._check_written)
+                loop.on_write = self._check_written
+            self._evaluator.on_write(self._check_written)
         self._tuner = Tuner(config, engine, self._loops, planned=self.total_steps)
         every: dict[str, Every | None] = {"log": Every(config.log_every)}
         every["val"] = Every(config.val_every) if config.val_every and val_sources else None

@@ -24,7 +24,6 @@ from tasks.mnist_subclass import MnistSubclass
 
 X = np.random.default_rng(0).normal(size=(40, 3)).astype("f4") * 10 + 5
 Y = X @ np.array([[0.1], [0.2], [0.3]], "f4")
-WORDS = np.array([["red"], ["green"], ["blue"], ["red"]] * 10)
 
 
 class Regression(Task):
@@ -51,132 +50,11 @@ def data(x: Any = X) -> Data:
     return Data(train=(x, Y), test=(x, Y), batch_size=8, shuffle=False)
 
 
-def adapted(layer: keras.Layer, x: Any, shape: Any = (None, 3)) -> Any:
-    """A function that makes the layer, adapted or not."""
+class Slotted:
+    __slots__ = ("inner",)
 
-    def make(wanted: bool) -> keras.Layer:
-        made = type(layer).from_config(layer.get_config())
-        if wanted:
-            made.adapt(x)
-        else:
-            made.build(shape)
-        return made
-
-    return make
-
-
-class Shift(keras.layers.Layer):
-    """Keeps an array of its own that is no variable."""
-
-    def __init__(self, by: float = 0.0, **options: Any) -> None:
-        super().__init__(**options)
-        self.by = np.float32(by)
-
-    def call(self, x: Any) -> Any:
-        return x + self.by
-
-    def save_own_variables(self, store: Any) -> None:
-        store["by"] = self.by
-
-    def load_own_variables(self, store: Any) -> None:
-        self.by = np.asarray(store["by"])[()]
-
-
-class Inside(keras.Model):
-    """A model that holds another layer, as users write them."""
-
-    def __init__(self, layer: keras.Layer) -> None:
-        super().__init__()
-        self.parts = [layer]
-
-    def build(self, shape: Any) -> None:
-        self.built = True
-
-    def call(self, x: Any) -> Any:
-        return self.parts[0](x)
-
-
-NORMAL = adapted(keras.layers.Normalization(), X)
-LAYERS: dict[str, Any] = {
-    "normalization": lambda wanted: [NORMAL(wanted)],
-    "inside a model": lambda wanted: [Inside(NORMAL(wanted))],
-    "bins": lambda wanted: [
-        keras.layers.Discretization(num_bins=4)
-        if not wanted
-        else _with_bins(keras.layers.Discretization(num_bins=4))
-    ],
-    "a layer's own": lambda wanted: [Shift(4.0 if wanted else 0.0)],
-}
-
-
-def _with_bins(layer: keras.layers.Discretization) -> keras.layers.Discretization:
-    layer.adapt(X)
-    return layer
-
-
-def kind_of(name: str) -> type[Regression]:
-    return type("Kind", (Regression,), {"layers": staticmethod(LAYERS[name])})
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_a_layers_state_that_is_no_variable_is_in_checkpoints(name: str, tmp_path: Path) -> None:
-    kind = kind_of(name)
-    whole = kind()
-    make_trainer(max_steps=8, run_dir=tmp_path / "whole").fit(whole, data())
-    make_trainer(max_steps=4, run_dir=tmp_path / "run").fit(kind(), data())
-    # The continued run has what the checkpoint holds, not what it was made with.
-    part = kind(adapted=name == "bins")  # without bins it cannot be traced
-    make_trainer(max_steps=8, run_dir=tmp_path / "run").fit(part, data())
-    for left, right in zip(whole.model.get_weights(), part.model.get_weights(), strict=True):
-        np.testing.assert_array_equal(left, right)
-    want = whole.model.predict(X, verbose=0)  # Keras's own
-    judge = make_trainer(run_dir=tmp_path / "run")
-    got = judge.predict(kind(name == "bins"), Data(predict=X), checkpoint="last")
-    np.testing.assert_allclose(got, want, rtol=1e-6)
-
-
-def test_weights_only_take_in_what_was_adapted(tmp_path: Path) -> None:
-    kind = kind_of("normalization")
-    first = kind()
-    make_trainer(max_steps=4, run_dir=tmp_path / "a").fit(first, data())
-    task = kind(False)
-    make_trainer(max_steps=1, run_dir=tmp_path / "b").fit(
-        task, data(), checkpoint=str(tmp_path / "a"), weights_only=True
-    )
-    mean = task.model.layers[0].mean
-    np.testing.assert_allclose(np.ravel(mean), X.mean(0), rtol=1e-5)
-
-
-class Text(Regression):
-    """A vocabulary, which layers keep in tables."""
-
-    make: Any = staticmethod(lambda: keras.layers.StringLookup())
-
-    def build_model(self) -> Any:
-        lookup = self.make()
-        if self.adapted:
-            lookup.adapt(WORDS)
-        embedding = keras.layers.Embedding(8, 1, embeddings_initializer="ones")
-        inputs = keras.Input((1,), dtype="string")
-        return keras.Model(inputs, keras.layers.Flatten()(embedding(lookup(inputs))))
-
-
-MAKE_LOOKUP: dict[str, Any] = {
-    "StringLookup": lambda: keras.layers.StringLookup(),
-    "TextVectorization": lambda: keras.layers.TextVectorization(output_sequence_length=1),
-}
-
-
-@pytest.mark.parametrize("name", MAKE_LOOKUP)
-def test_a_vocabulary_is_in_checkpoints(name: str, tmp_path: Path) -> None:
-    kind = type("Kind", (Text,), {"make": staticmethod(MAKE_LOOKUP[name])})
-    whole = kind()
-    make_trainer(max_steps=8, run_dir=tmp_path / "whole").fit(whole, data(WORDS))
-    make_trainer(max_steps=4, run_dir=tmp_path / "run").fit(kind(), data(WORDS))
-    part = kind(adapted=False)
-    make_trainer(max_steps=8, run_dir=tmp_path / "run").fit(part, data(WORDS))
-    for left, right in zip(whole.model.get_weights(), part.model.get_weights(), strict=True):
-        np.testing.assert_array_equal(left, right)
+    def __init__(self, variable: Any) -> None:
+        self.inner = deque([variable])
 
 
 class Holder:
@@ -205,6 +83,7 @@ PLACES: dict[str, tuple[Any, Any]] = {
     "variable": (lambda: tf.Variable(0.0), lambda p: p),
     "keras variable": (lambda: keras.Variable(0.0), lambda p: p),
     "object": (lambda: Holder(tf.Variable(0.0)), lambda p: p.inner["deep"][0]),
+    "slots": (lambda: Slotted(tf.Variable(0.0)), lambda p: p.inner[0]),
     "layer": (lambda: _built(keras.layers.Dense(1)), lambda p: p.bias),
     "layers": (lambda: {"a": [_built(keras.layers.Dense(1))]}, lambda p: p["a"][0].bias),
     "model": (lambda: Raw(), lambda p: p.probability),
@@ -272,6 +151,51 @@ def test_what_cannot_be_found_is_refused_by_its_name(
     make_trainer(max_steps=2, engine=engine).fit(
         kind(), sets
     )  # nothing is lost where nothing is kept
+
+
+def test_what_a_later_step_in_python_assigns_is_refused_too(tmp_path: Path) -> None:
+    hidden = tf.Variable(0.0, name="late_counter")
+
+    class Late(Regression):
+        def train_step(self, batch: Any) -> Any:
+            tf.Variable(0.0).assign(1.0)  # gone after the step, so that nothing is lost
+            if int(self.global_step) == 2:
+                hidden.assign_add(1.0)
+            return super().train_step(batch)
+
+    make_trainer(max_steps=2, engine="eager", run_dir=tmp_path / "a").fit(Late(), data())
+    with pytest.raises(UserError, match="late_counter"):
+        make_trainer(max_steps=4, engine="eager", run_dir=tmp_path / "b").fit(Late(), data())
+
+
+def test_a_table_that_a_step_writes_is_refused_by_its_name(tmp_path: Path) -> None:
+    class Table(Regression):
+        def build_model(self) -> Any:
+            self.seen = tf.lookup.experimental.MutableHashTable(
+                tf.int64, tf.float32, 0.0, name="seen_rows"
+            )
+            return super().build_model()
+
+        def train_step(self, batch: Any) -> Any:
+            self.seen.insert(tf.constant([1], tf.int64), [1.0])
+            return super().train_step(batch)
+
+    with pytest.raises(UserError, match="MutableHashTable seen_rows"):
+        make_trainer(max_steps=2, run_dir=tmp_path / "run").fit(Table(), data())
+
+
+def test_a_variable_that_cannot_be_put_back_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Late(Regression):
+        def on_fit_start(self) -> None:
+            self.late = tf.Variable(0.0)
+
+    for steps in (1, 2):
+        with caplog.at_level(logging.WARNING, "framework"):
+            make_trainer(max_steps=steps, run_dir=tmp_path).fit(Late(), data())
+    (told,) = [r.getMessage() for r in caplog.records if "start again" in r.getMessage()]
+    assert "late/0" in told
 
 
 def test_weights_that_the_loss_depends_on_but_nobody_trains_are_named(

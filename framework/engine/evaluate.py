@@ -85,10 +85,10 @@ class Evaluator:
         """What the compiled steps write, by handle; see `written.written`."""
         return {k: name for loop in self._loops.values() for k, name in loop.written.items()}
 
-    def on_first_step(self, function: Callable[[], None]) -> None:
-        """Have a function called once a step has run in Python; see `Loop.on_first_step`."""
+    def on_write(self, function: Callable[[], None]) -> None:
+        """Have a function called where steps run in Python; see `Loop.on_write`."""
         for loop in self._loops.values():
-            loop.on_first_step = function
+            loop.on_write = function
 
     @property
     def internal(self) -> list[Any]:

@@ -3,58 +3,68 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from framework.checkpoint.held import hold, release, same
 from framework.checkpoint.state import State
 from framework.errors import UserError
 
 _VARIABLES = ("save_own_variables", "load_own_variables")
 _ASSETS = ("save_assets", "load_assets")
+_BUILD = ("get_build_config", "build_from_config")
+_SHAPES = ("input_shape", "shapes_dict")  # of whatever batch a layer was built with
+Saved = Mapping[str, Any]  # layers, and whatever else Keras saves in that way, by the way to each
 
 
-def layer_state(layers: Iterable[keras.Layer]) -> State:
-    """Return what layers save in ways of their own, by their place and name.
+def layer_state(layers: Saved) -> State:
+    """Return what layers save in ways of their own, by the way to each.
 
     Example:
-        >>> layer_state([keras.layers.Dense(1)])   # variables are all that it has
+        >>> layer_state({"head": keras.layers.Dense(1)})   # variables are all that it has
         {}
 
     Args:
-        layers: All layers of a task, in an order that does not change.
+        layers: All of a task's; see `saved_by_keras`.
     """
     return {key: _state(layer) for key, layer in _with_state(layers).items()}
 
 
-def load_layer_state(layers: Iterable[keras.Layer], state: Mapping[str, Any]) -> None:
+def load_layer_state(layers: Saved, state: Mapping[str, Any]) -> None:
     """Have layers take back what `layer_state` returned, after their variables were assigned.
 
     Functions that were traced before have to be traced again: tables and statistics are constants
     to them.
 
     Raises:
-        UserError: A layer does not take what is there.
+        UserError: There is nothing of a layer, or it does not take what is there.
     """
     for key, layer in _with_state(layers).items():
         if key not in state:
-            continue
+            raise UserError(
+                f"the checkpoint holds nothing of {key}, a {type(layer).__name__} that keeps more "
+                "than variables",
+                where=type(layer).__name__,
+                fix="Use the task that the checkpoint was saved from.",
+            )
         try:
             _load(layer, state[key])
         except Exception as error:
             raise UserError(
-                f"the layer {layer.name} does not take its state from the checkpoint: {error}",
+                f"{key}, a {type(layer).__name__}, does not take its state from the checkpoint: "
+                f"{error}",
                 where=f"{type(layer).__name__}.load_own_variables",
-                fix="Use the model that the checkpoint was saved from.",
+                fix="Use the task that the checkpoint was saved from.",
             ) from error
 
 
-def load_fitting_layers(layers: Iterable[keras.Layer], state: Mapping[str, Any]) -> None:
+def load_fitting_layers(layers: Saved, state: Mapping[str, Any]) -> None:
     """Have layers take what fits of another model's state, by name, and take in their variables."""
-    by_name = {key.partition(":")[2]: value for key, value in state.items()}
+    by_name = {value["name"]: value for value in state.values()}
     for layer in _with_state(layers).values():
         own = _state(layer)
         try:
@@ -63,46 +73,30 @@ def load_fitting_layers(layers: Iterable[keras.Layer], state: Mapping[str, Any])
             _load(layer, own)
 
 
-def keep_state(layers: Iterable[keras.Layer]) -> bool:
-    """Tell whether any of these layers keeps more than variables."""
+def keep_state(layers: Saved) -> bool:
+    """Tell whether any of these keeps more than variables."""
     return bool(_with_state(layers))
 
 
-def flat_layers(roots: Iterable[Any]) -> list[keras.Layer]:
-    """Return the layers among values, and all layers in them, each once."""
-    found: dict[int, keras.Layer] = {}
-    for root in roots:
-        if isinstance(root, keras.Layer):
-            found |= {id(each): each for each in root._flatten_layers()}
-    return list(found.values())
-
-
-def values_of(value: Any) -> list[Any]:
-    """Return the values in a nest of lists, tuples and dicts."""
-    if isinstance(value, Mapping):
-        return [each for inner in value.values() for each in values_of(inner)]
-    if isinstance(value, (list, tuple)):
-        return [each for inner in value for each in values_of(inner)]
-    return [value]
-
-
-def _with_state(layers: Iterable[keras.Layer]) -> dict[str, keras.Layer]:
+def _with_state(layers: Saved) -> dict[str, Any]:
+    kept = (*_VARIABLES, *_ASSETS, *_BUILD, "finalize_state")
     return {
-        f"{number:04d}:{layer.name}": layer
-        for number, layer in enumerate(layers)
-        if isinstance(layer, keras.layers.Discretization)
-        or any(_own(layer, name) for name in (*_VARIABLES, *_ASSETS))
+        key: layer
+        for key, layer in layers.items()
+        if isinstance(layer, keras.layers.Discretization) or any(_own(layer, n) for n in kept)
     }
 
 
-def _own(layer: keras.Layer, method: str) -> bool:
+def _own(layer: Any, method: str) -> bool:
     """Tell whether a layer saves more than variables; Keras's common layers only rename those."""
     module = getattr(getattr(type(layer), method, None), "__module__", "keras.")
     return module.startswith("keras.src.layers.preprocessing") or not module.startswith("keras.")
 
 
-def _state(layer: keras.Layer) -> State:
-    state: State = {}
+def _state(layer: Any) -> State:
+    state: State = {"name": layer.name}
+    if any(_own(layer, name) for name in _BUILD):
+        state["build"] = _build_config(layer)
     if any(_own(layer, name) for name in _VARIABLES):
         store: dict[str, Any] = {}
         layer.save_own_variables(store)
@@ -122,20 +116,40 @@ def _state(layer: keras.Layer) -> State:
     return state
 
 
-def _load(layer: keras.Layer, state: Mapping[str, Any]) -> None:
+def _build_config(layer: Any) -> Any:
+    config = layer.get_build_config() or {}
+    return hold({key: value for key, value in config.items() if key not in _SHAPES})
+
+
+def _load(layer: Any, state: Mapping[str, Any]) -> None:
+    if not same(state.get("build"), _state_of_build(layer)):
+        before = [id(variable) for variable in layer.variables]
+        layer.build_from_config({**(layer.get_build_config() or {}), **release(state["build"])})
+        if [id(variable) for variable in layer.variables] != before:
+            raise ValueError("its build_from_config makes other variables")
     if "own" in state:
         layer.load_own_variables(dict(state["own"]))
     if state.get("assets"):
-        with tempfile.TemporaryDirectory() as name:
-            for file, content in state["assets"].items():
-                path = Path(name, file)
-                if not path.resolve().is_relative_to(Path(name).resolve()):
-                    raise ValueError(f"{file} is not a file's name")
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(np.asarray(content, np.uint8).tobytes())
-            layer.load_assets(name)
+        _load_assets(layer, state["assets"])
     if "bins" in state:
         layer.bin_boundaries, layer.summary = state["bins"], state["summary"]
+    if _own(layer, "finalize_state"):
+        layer.finalize_state()
+
+
+def _state_of_build(layer: Any) -> Any:
+    return _build_config(layer) if any(_own(layer, name) for name in _BUILD) else None
+
+
+def _load_assets(layer: Any, assets: Mapping[str, Any]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        for file, content in assets.items():
+            path = Path(name, file)
+            if not path.resolve().is_relative_to(Path(name).resolve()):
+                raise ValueError(f"{file} is not a file's name")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(np.asarray(content, np.uint8).tobytes())
+        layer.load_assets(name)
 
 
 def _array(value: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -69,9 +68,8 @@ class Loop:
         # One for each shape of batch: called without tf.function's search for the right one.
         self._runs: dict[int | None, Callable[[Any, tf.Tensor], tf.Tensor]] = {}
         self._written: dict[int | None, dict[int, str]] = {}
-        self._unseen = True
-        # Called where steps run in Python, which tells only then what they write.
-        self.on_first_step: Callable[[], None] = lambda: None
+        # Called where steps run in Python, once one has written what none has before.
+        self.on_write: Callable[[], None] = lambda: None
 
     def run(self, epoch: int, start: int, stop: int, global_step: int = 0) -> tuple[int, int]:
         """Run batches [start, stop) of an epoch.
@@ -157,8 +155,7 @@ class Loop:
 
     def forget(self) -> None:
         """Compile anew at the next run."""
-        self._runs.clear()
-        self._written.clear()
+        self._runs.clear()  # and not what they write, which counts until they are compiled
 
     def _uncompiled(self, size: int | None) -> Any:
         """Return what is to be compiled for batches of `size` rows."""
@@ -205,12 +202,13 @@ class Loop:
             body = partial(self._step_if_any, step, cursor, before)
         state: Any = start, tf.zeros((), tf.int64), tf.constant(True)
         if self.variant == "eager":
+            noted = self._written.setdefault(None, {})
             while state[2] and state[0] < stop:
-                with recorded(self._written) if self._unseen else nullcontext():
+                before_it = len(noted)
+                with recorded(noted):
                     state = body(*state)
-                if self._unseen:
-                    self._unseen = False
-                    self.on_first_step()
+                if len(noted) > before_it:
+                    self.on_write()
         else:
             state = tf.while_loop(
                 lambda index, _, more: tf.logical_and(more, index < stop), body, state

@@ -1,7 +1,8 @@
-"""The variables that can be reached from a task and its models, by the way to each."""
+"""What can be reached from a task and its models, by the way to each."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Set
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-_DEEPEST = 12
+_DEEPEST, _LONGEST = 12, 1000  # longer lists hold data
+_CONTAINERS = (list, tuple, set, frozenset, deque, Mapping)
 _TRACKING = ("_self_", "_tracked", "_obj_reference")  # TensorFlow's book-keeping of attributes
 # Objects of these are no place where a user keeps a variable, and may be large.
 _LIBRARIES = ("framework", "keras", "tensorflow", "numpy", "builtins", "weakref", "threading")
@@ -30,23 +32,55 @@ def reachable(root: Mapping[str, Any]) -> Iterator[tuple[str, Any, bool]]:
         an optimizer alone unless a step assigns it.
     """
     met: set[int] = set()
+    for name, value in _walk(root):
+        own = isinstance(value, keras.Layer)
+        for i, variable in enumerate(_variables_of(value)):
+            if id(variable) not in met:
+                met.add(id(variable))
+                yield f"{name}/{i}", variable, own and bool(variable.trainable)
 
-    def search(value: Any, name: str, depth: int) -> Iterator[tuple[str, Any, bool]]:
+
+def saved_by_keras(root: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the layers, optimizers and metrics in values, with the layers in these, each once.
+
+    Their names do not tell them apart: Keras numbers them by what else was made in a process.
+
+    Example:
+        >>> list(saved_by_keras({"parts": [keras.Sequential([keras.layers.Dense(1)])]}))
+        ['parts/0/0', 'parts/0/1']
+
+    Args:
+        root: What to search, by name.
+
+    Returns:
+        By the way to each.
+    """
+    found: dict[int, tuple[str, Any]] = {}
+    for name, value in _walk(root):
+        if isinstance(value, keras.Layer):
+            for i, layer in enumerate(value._flatten_layers()):
+                found.setdefault(id(layer), (f"{name}/{i}", layer))
+        elif isinstance(value, (keras.Optimizer, keras.Metric)):
+            found.setdefault(id(value), (name, value))
+    return dict(found.values())
+
+
+def _walk(root: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the way to each object in values, in their attributes, and in containers of them."""
+    met: set[int] = set()
+
+    def search(value: Any, name: str, depth: int) -> Iterator[tuple[str, Any]]:
         if id(value) in met or depth > _DEEPEST:
             return
         met.add(id(value))
-        if isinstance(value, (list, tuple, set, frozenset)):
-            for i, each in enumerate(value):
-                yield from search(each, f"{name}/{i}", depth + 1)
+        if isinstance(value, _CONTAINERS) and len(value) > _LONGEST:
             return
-        if isinstance(value, Mapping):
-            for key, each in value.items():
+        if isinstance(value, _CONTAINERS):
+            items = value.items() if isinstance(value, Mapping) else enumerate(value)
+            for key, each in items:
                 yield from search(each, f"{name}/{key}", depth + 1)
             return
-        own = isinstance(value, keras.Layer)
-        for i, variable in enumerate(_variables_of(value)):
-            met.add(id(variable))
-            yield f"{name}/{i}", variable, own and bool(variable.trainable)
+        yield name, value
         for attribute, each in _attributes(value):
             yield from search(each, f"{name}/{attribute}", depth + 1)
 
@@ -73,18 +107,23 @@ def _variables_of(value: Any) -> list[Any]:
 def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
     """Return where else an object may keep variables, which Keras does not know of."""
     if isinstance(value, keras.Layer):
-        for layer in value._flatten_layers():
+        for i, layer in enumerate(value._flatten_layers()):
             if layer is not value and type(layer).__module__.startswith("keras."):
                 continue  # Keras's own have none
             for name, each in vars(layer).items():
                 if not name.startswith(_TRACKING) and _may_hold(each):
-                    yield name if layer is value else f"{layer.name}.{name}", each
-    elif _may_hold(value) and hasattr(value, "__dict__"):
-        yield from vars(value).items()
+                    yield name if layer is value else f"{i}.{name}", each
+    elif _may_hold(value):
+        yield from getattr(value, "__dict__", {}).items()
+        for kind in type(value).__mro__:
+            slots = vars(kind).get("__slots__", ())
+            for name in (slots,) if isinstance(slots, str) else slots:
+                if name != "__dict__" and hasattr(value, name):
+                    yield name, getattr(value, name)
 
 
 def _may_hold(value: Any) -> bool:
-    if isinstance(value, (tf.Variable, list, tuple, dict)):
+    if isinstance(value, (tf.Variable, list, tuple, dict, set, deque)):
         return True
     if isinstance(value, (type, ModuleType, FunctionType, MethodType, keras.Layer)):
         return False

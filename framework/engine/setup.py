@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -26,21 +27,19 @@ from framework.engine.accumulator import Accumulator
 from framework.engine.averaging import Average
 from framework.engine.build import build_by_tracing, build_model, is_built, user_code
 from framework.engine.layer_state import (
-    flat_layers,
     keep_state,
     layer_state,
     load_fitting_layers,
     load_layer_state,
-    values_of,
 )
 from framework.engine.models import models_of
 from framework.engine.optimizers import Optimizers
 from framework.engine.precision import LossScale
-from framework.engine.reachable import handles
+from framework.engine.reachable import handles, saved_by_keras
 from framework.engine.replicas import Replicas
 from framework.engine.step import Engine
 from framework.engine.update import Update
-from framework.engine.variables import global_seed, held_variables, task_followers
+from framework.engine.variables import global_seed, held_variables, searched, task_followers
 from framework.engine.written import named
 from framework.errors import UserError
 from framework.tables import table
@@ -48,6 +47,8 @@ from framework.tables import table
 if TYPE_CHECKING:
     from framework.task import Task
 
+
+_log = logging.getLogger("framework")
 
 _FITTING = ("variable", "outcome")
 
@@ -239,8 +240,19 @@ class Setup:
     def load_state(self, state: State) -> None:
         """Take back what `state` returned."""
         self.load_weights(state)
+        self._warn_of_lost(state["held"])
         if state["seed"]:
             global_seed(make=True).assign(state["seed"]["state"])
+
+    def _warn_of_lost(self, held: Mapping[str, Any]) -> None:
+        own = {name: tuple(variable.shape) for name, variable in self._held().items()}
+        lost = [name for name, value in held.items() if own.get(name) != np.shape(value)]
+        if lost:
+            _log.warning(
+                "the checkpoint holds variables that the task has not, or in another shape, and "
+                "that start again: %s. Make them in build_model or on_setup.",
+                ", ".join(lost),
+            )
 
     def load_fitting(self, state: State) -> list[tuple[str, str]]:
         """Take over the weights of models whose name and shape are the same, and nothing else.
@@ -288,13 +300,14 @@ class Setup:
             saved.append(global_seed())
         known = {handle for variable in saved for handle in handles(variable)}
         others = [pair for pair in self.written().items() if pair[0] not in known]
-        lost = sorted(named(*pair) for pair in others)
+        lost = sorted(name for name in (named(*pair) for pair in others) if name)
         if lost:
             raise UserError(
                 f"a step assigns {', '.join(lost)}, which no checkpoint would hold",
                 where=type(self.task).__name__,
                 fix='Make it in build_model by self.state("name", 0.0), or keep it as an attribute '
-                "of the task; enable_checkpointing=false does without checkpoints.",
+                "of the task, and what tables hold in variables; "
+                "enable_checkpointing=false does without checkpoints.",
             )
 
     def _known(self) -> list[Any]:
@@ -317,15 +330,20 @@ class Setup:
         written = None if self.config.engine == "eager" else set(self.written())
         return held_variables(self.task, self._known(), updated, written)
 
-    def _layers(self) -> list[keras.Layer]:
-        return flat_layers([*models_of(self.task.model).values(), *values_of(vars(self.task))])
+    def _layers(self) -> dict[str, Any]:
+        """Return what Keras would save of the task in ways of its own, by the way to each."""
+        copies = [copy for _, copy, _ in self.task.followers]
+        made = [] if self.update is None else [each.optimizer for each in self.update.optimizers]
+        return saved_by_keras({**searched(self.task), "ema_of": copies, "optimizers": made})
 
     def _host_state(self) -> Any:
-        where = f"{type(self.task).__name__}.state_dict"
+        from framework.task import Task  # which imports this
+
+        default, where = Task.state_dict, f"{type(self.task).__name__}.state_dict"
         with user_code(where):
             state = self.task.state_dict()
         try:
-            return hold(state) if state else None
+            return hold(state) if type(self.task).state_dict is not default else None
         except NotHeld as error:
             raise UserError(
                 f"state_dict returned {error}, which no checkpoint can hold",

@@ -13,9 +13,9 @@ from keras.src.backend.common import global_state
 from keras.src.random.seed_generator import global_seed_generator
 
 from framework.engine.averaging import Average, averaged_variables
-from framework.engine.layer_state import flat_layers, layer_state, load_layer_state
+from framework.engine.layer_state import layer_state, load_layer_state
 from framework.engine.models import models_of
-from framework.engine.reachable import handles, reachable
+from framework.engine.reachable import handles, reachable, saved_by_keras
 from framework.errors import UserError
 
 if TYPE_CHECKING:
@@ -74,15 +74,20 @@ def held_variables(
         By the way to each from the task.
     """
     seen, changing = {id(v) for v in known}, {id(v) for v in updated}
-    attributes = {k: v for k, v in vars(task).items() if k not in _NOT_SEARCHED}
     found: dict[str, Any] = {}
-    for name, variable, of_layer in reachable({**attributes, "model": models_of(task.model)}):
+    for name, variable, of_layer in reachable(searched(task)):
         fixed = of_layer and id(variable) not in changing and written is not None
         fixed = fixed and not handles(variable) & (written or set())
         if id(variable) not in seen and not fixed:
             seen.add(id(variable))
             found[name] = variable
     return found
+
+
+def searched(task: Task) -> dict[str, Any]:
+    """Return what of a task may hold state: its attributes and its models, by name."""
+    own = {name: value for name, value in vars(task).items() if name not in _NOT_SEARCHED}
+    return {"model": models_of(task.model), **own}
 
 
 _NOT_SEARCHED = (
@@ -104,8 +109,7 @@ def unowned(task: Task, tape: tf.GradientTape, owned: Iterable[Any]) -> dict[str
     used = {h: v for v in tape.watched_variables() for h in handles(v) if h not in known}
     if not used:
         return {}
-    attributes = {k: v for k, v in vars(task).items() if k not in _NOT_SEARCHED}
-    search = reachable({**attributes, "model": models_of(task.model)})
+    search = reachable(searched(task))
     ways = {h: (name, each.trainable) for name, each, _ in search for h in handles(each)}
     named = {h: ways.get(h, (v.name, True)) for h, v in used.items()}
     return {name: used[h] for h, (name, trainable) in named.items() if trainable}
@@ -150,10 +154,7 @@ def follow(model: keras.Model, copy: keras.Model, decay: float) -> Average:
             fix="Give a copy of the same architecture.",
         )
     average = Average(sources, copies=[copy.variables[i] for i in places], decay=decay)
-    # Names differ, places do not.
-    states = layer_state(flat_layers([model])).values()
-    keys = layer_state(flat_layers([copy]))
-    load_layer_state(flat_layers([copy]), dict(zip(keys, states, strict=True)))
+    load_layer_state(saved_by_keras({"": copy}), layer_state(saved_by_keras({"": model})))
     return average
 
 

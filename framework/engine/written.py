@@ -10,12 +10,13 @@ from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.framework import op_callbacks
+from tensorflow.python.trackable.resource import TrackableResource
 
 _WRITES = re.compile(
     r"Assign\w*VariableOp|Resource(Apply|Sparse|Scatter|Strided|Accumulator)\w+|Rng\w+|"
     r"Stateful(?!PartitionedCall)\w+|LookupTable(Insert|Import|Remove)\w*"
 )
-_ANY = "a variable or a table"
+_ANY, _NOT_KNOWN = "a variable or a table", ""
 # How many inputs of an operation come before those that it hands to the functions it calls.
 _BEFORE = {"If": 1, "StatelessIf": 1, "Case": 1, "StatelessCase": 1}
 
@@ -41,23 +42,31 @@ def written(function: Any) -> dict[int, str]:
     return {key: names.get(key, _ANY) for key in found}
 
 
-def named(handle: int, name: str) -> str:
-    """Return the name of what is written; in Python a handle alone does not tell."""
-    if name != _ANY:
+def named(handle: int, name: str) -> str | None:
+    """Return the name of what is written, which its handle alone does not tell.
+
+    Returns:
+        None for what was made in a step and is gone already, where steps run in Python.
+    """
+    if name not in (_ANY, _NOT_KNOWN):
         return name
-    variables = (v for v in gc.get_objects() if issubclass(type(v), tf.Variable))
-    return next((v.name for v in variables if id(v.handle) == handle), _ANY)
+    for each in gc.get_objects():
+        kind = type(each)
+        if issubclass(kind, tf.Variable) and id(each.handle) == handle:
+            return str(each.name)
+        if issubclass(kind, TrackableResource) and id(each.resource_handle) == handle:
+            return f"the {kind.__name__} {getattr(each, '_name', None) or ''}".strip()
+    return name or None
 
 
 @contextmanager
-def recorded(found: dict[int | None, dict[int, str]]) -> Iterator[None]:
+def recorded(noted: dict[int, str]) -> Iterator[None]:
     """Note what operations that run in Python write during the body, as `written` does."""
-    noted = found.setdefault(None, {})
 
     def note(kind: str | bytes, inputs: Any, *_: Any, **__: Any) -> None:
         text = kind if isinstance(kind, str) else kind.decode()
         if _WRITES.fullmatch(text) and inputs and inputs[0].dtype == tf.resource:
-            noted[id(inputs[0])] = _ANY
+            noted.setdefault(id(inputs[0]), _NOT_KNOWN)
 
     op_callbacks.add_op_callback(note)
     try:
