@@ -29,8 +29,12 @@ class Epochs:
 
     Attributes:
         loop: That of the present epoch.
-        length: Steps of the present epoch, or None while that is unknown.
+        length: Steps of the present epoch, or None while that is unknown: before its end, where
+            only reading the data tells.
         over: Whether the present epoch has ended.
+        handled: The step whose log, validation and callbacks are done; that its epoch ends there
+            may be found out only afterwards.
+        validated: The step of the last validation.
     """
 
     def __init__(
@@ -38,6 +42,8 @@ class Epochs:
     ) -> None:
         self._config, self._progress, self._loops = config, progress, loops
         self._learnt: dict[int, int] = {}
+        self._ended: tuple[int, int] | None = None  # an epoch and its length, once it was read
+        self.handled = self.validated = -1
         self.over = False
         self.begin()
 
@@ -46,11 +52,23 @@ class Epochs:
         self.over = False
         self.loop = self._loops[self._config.accumulate_in(self._progress.epoch)]
         self.length = self.steps_in(self._progress.epoch)
+        if self._ended is not None and self._ended[0] == self._progress.epoch:
+            self.length = self._ended[1]
+        elif self._config.resume_data == "restart" and self._progress.batch:
+            # The data begin anew within the epoch, which stays as long as the others.
+            self.length = self.expected
 
     def steps_in(self, epoch: int) -> int | None:
         """Return the steps of an epoch, or None while that is unknown."""
         batches = self._config.accumulate_in(epoch)
-        return self._loops[batches].source.steps or self._learnt.get(batches)
+        return self._loops[batches].source.steps
+
+    @property
+    def expected(self) -> int | None:
+        """Steps of the present epoch as far as they can be told: as many as the last one had."""
+        if self.length is not None:
+            return self.length
+        return self._learnt.get(self._config.accumulate_in(self._progress.epoch))
 
     def end(self) -> int | None:
         """Return the step at which this epoch or the run ends, whichever is first."""
@@ -96,8 +114,10 @@ class Epochs:
             )
         if ended:
             self.length = progress.batch
+            self._ended = (progress.epoch, progress.batch)
             self._learnt[self._config.accumulate_in(progress.epoch)] = progress.batch
         if self.length is not None and progress.batch >= self.length:
+            self.loop.source.finished(progress.epoch)
             self._close()
 
     @property
@@ -112,7 +132,7 @@ class Epochs:
         Args:
             pending: See `Progress.pending`.
         """
-        self._progress.pending = pending
+        self._progress.pending, self.handled = pending, -1
         if self.over:
             self._progress.epoch -= 1
             self._progress.batch = self.length or 0
@@ -121,12 +141,12 @@ class Epochs:
     @contextmanager
     def left_open(self, pending: str) -> Iterator[None]:
         """Do so for the body alone."""
-        over = self.over
+        over, handled = self.over, self.handled
         self.leave_open(pending)
         try:
             yield
         finally:
-            self._progress.pending = ""
+            self._progress.pending, self.handled = "", handled
             if over:
                 self._close()
 
@@ -138,25 +158,40 @@ class Epochs:
         return pending
 
     def state(self) -> dict[str, Any]:
-        """Return the lengths of epochs that only running them has told."""
-        return {"learnt": {str(batches): steps for batches, steps in self._learnt.items()}}
+        """Return the lengths of epochs that only running them has told, and what was handled."""
+        learnt = {str(batches): steps for batches, steps in self._learnt.items()}
+        ended = None if self._ended is None else list(self._ended)
+        return {"learnt": learnt, "ended": ended, "handled": self.handled} | {
+            "validated": self.validated
+        }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` returned."""
         self._learnt = {int(batches): steps for batches, steps in state["learnt"].items()}
+        epoch, length = state.get("ended") or (-1, 0)
+        self._ended = (epoch, length) if length else None
+        self.handled = int(state.get("handled", -1))
+        self.validated = int(state.get("validated", -1))
+        self.begin()
 
     def next_stop(self, schedule: Schedule) -> int:
         """Return the step to run to."""
-        return schedule.next_stop(self._progress.step, self.end(), self.length, self._start())
+        return schedule.next_stop(
+            self._progress.step, self.end(), self.length, self._start(), self.expected
+        )
 
     def due(self, timer: Timer) -> bool:
         """Tell whether a listener's moment has come at the present step."""
+        again = self.handled == self._progress.step
+        if again and timer.every is not None and timer.every.unit != "ep":
+            return False
         return timer.due(
             self._progress.step,
             self.length,
             epoch_ends=self.over,
             epochs=self._progress.epoch,
             epoch=self._start(),
+            expected=self.expected,
         )
 
     def _close(self) -> None:

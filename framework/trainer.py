@@ -418,7 +418,7 @@ class Trainer:
     @property
     def steps_per_epoch(self) -> int | None:
         """Steps of the present epoch, or None while that is unknown."""
-        return None if self._epochs is None else self._epochs.length
+        return None if self._epochs is None else self._epochs.expected
 
     @property
     def total_steps(self) -> int | None:

@@ -75,7 +75,8 @@ class Wakes:
             return
         trainer = self._trainer
         log, validate = self._due("log"), trainer.has_validation and self._due("val")
-        last_validation = at_end and trainer.has_validation and not validate
+        was = self._epochs.validated == trainer.progress.step
+        last_validation = at_end and trainer.has_validation and not (validate or was)
         if at_end and (last_validation or not over):
             self._save_before_the_end()
         if not logged and (log or over or at_end):
@@ -88,6 +89,7 @@ class Wakes:
             self._leave_open("validation")
             return
         due = [callback for name, callback in self._call.named.items() if self._due(name)]
+        self._epochs.handled = trainer.progress.step
         with trainer.profile("callbacks"):
             for callback in due:
                 callback.on_wake(trainer)
@@ -133,6 +135,7 @@ class Wakes:
         trainer.validating = False
         if self._pulse.interrupted():
             return False
+        self._epochs.validated = trainer.progress.step
         trainer.log_metrics(metrics)
         self._call("on_validation_end", metrics)
         return True

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from framework.callbacks.ema import WeightAverage
+from framework.data.source import exact
 from framework.engine.averaging import Average
 from framework.errors import UserError
 
@@ -102,5 +103,4 @@ class SWA(WeightAverage):
                 where=_WHERE,
                 fix="Give trainer.max_epochs, or the number of an epoch as start.",
             )
-        # Rounded first: 0.55 * 20 is a little above 11. The last epoch counts in any case.
-        return min(math.ceil(round(self.start * max_epochs, 9)), max_epochs - 1)
+        return min(math.ceil(exact(self.start) * max_epochs), max_epochs - 1)  # the last counts

@@ -50,8 +50,7 @@ class Earlier:
     @property
     def engine(self) -> str | None:
         """The engine variant that goes on, since others round differently. None: any."""
-        variant = str(self.state.get("engine", "graph"))
-        return None if self.weights_only else "graph" if variant == "eager" else variant
+        return None if self.weights_only else str(self.state.get("engine", "graph"))
 
 
 def find_earlier(

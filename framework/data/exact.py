@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
+import keras
 import tensorflow as tf
 from tensorflow.python.framework import op_def_registry
+
+from framework.errors import UserError
 
 # What a source does before it reads an epoch: it is given the epoch's number, the iterator of the
 # one before if that was never read, what an epoch reads, and what to call now and then meanwhile.
@@ -56,23 +60,60 @@ def _read_all(iterator: Any, check: Callable[[], None]) -> None:
         check()
 
 
-def ending(on_epoch_end: Callable[[], None], blaming: Callable[[], Any]) -> BeforeEpoch:
-    """Return what calls a `PyDataset`'s `on_epoch_end` once for each epoch that has ended.
+class EpochHooks:
+    """Calls a `PyDataset`'s `on_epoch_begin` and `on_epoch_end` as `Model.fit` does.
+
+    In a new process it is told of the epochs that another one has had.
 
     Args:
-        on_epoch_end: The dataset's.
-        blaming: Makes the context that names it, should it fail.
+        dataset: Whose hooks to call.
+        blaming: Makes the context that names it, should one fail.
+        repeated: Every reading is an evaluation, and its epoch always 0.
     """
-    ended = 0
 
-    def before_epoch(epoch: int, *_: Any) -> None:
-        nonlocal ended
-        while ended < epoch:
-            with blaming():
-                on_epoch_end()
-            ended += 1
+    def __init__(
+        self,
+        dataset: keras.utils.PyDataset,
+        blaming: Callable[[], AbstractContextManager[None]],
+        *,
+        repeated: bool = False,
+    ) -> None:
+        self._dataset, self._blaming, self._repeated = dataset, blaming, repeated
+        self._begun = self._ended = 0
+        self._length: int | None = dataset.num_batches
 
-    return before_epoch
+    def before_epoch(self, epoch: int, *_: Any) -> None:
+        """Call what is due before an epoch is read."""
+        if self._repeated:
+            epoch = self._begun
+        while self._ended < epoch:
+            self._begin(self._ended)
+            self.after_epoch(self._ended)
+        self._begin(epoch)
+
+    def after_epoch(self, epoch: int) -> None:
+        """Call `on_epoch_end`, once for each epoch."""
+        if self._repeated:
+            epoch = self._begun - 1
+        if self._ended == epoch and self._begun > epoch:
+            with self._blaming():
+                self._dataset.on_epoch_end()
+            self._ended += 1
+
+    def _begin(self, epoch: int) -> None:
+        if self._begun > epoch:
+            return
+        with self._blaming():
+            self._dataset.on_epoch_begin()
+            length = self._dataset.num_batches
+        self._begun += 1
+        if length != self._length:
+            raise UserError(
+                f"the PyDataset had {self._length} batches in an epoch, and now has {length}",
+                where=type(self._dataset).__name__,
+                fix="Keep the number, or give a generator function that takes the epoch: "
+                "def batches(epoch).",
+            )
 
 
 def obstacle(dataset: tf.data.Dataset) -> str | None:
@@ -84,9 +125,6 @@ def obstacle(dataset: tf.data.Dataset) -> str | None:
     """
     if dataset.options().deterministic is False:
         return "its option `deterministic` is off, so that its order is a matter of chance"
-    endless = int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY
-    if endless and _shuffles_within(dataset):
-        return "it shuffles and never ends, so that epochs are not told apart: leave out repeat()"
     for each in _pipeline(dataset):
         kind = type(each).__name__.strip("_")
         if getattr(each, "_deterministic", None) == "false":

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from framework.config import TrainerConfig
 from framework.data.arrays import ArraySource, check_rows
-from framework.data.exact import ending, obstacle, passing
+from framework.data.exact import EpochHooks, obstacle, passing
 from framework.data.host import HostArraySource, fits_on_device
-from framework.data.source import Data, Source
-from framework.data.streams import Guard, StreamSource, from_generator, from_pydataset
+from framework.data.source import Data, Source, exact
+from framework.data.streams import Guard, StreamSource, from_generator, from_pydataset, never_ends
 from framework.errors import UserError
 
 
@@ -49,20 +49,20 @@ def open_train(
             where="Data(train=...)",
             fix="Give Data(train=(x, y)) to Trainer.fit, or return it from Task.build_data.",
         )
-    with _naming("overfit_batches" if overfit else "limit_train_batches"):
-        return _open(
-            data.train,
-            data,
-            "train",
-            batch_size=data.batch_size,
-            shuffle=data.shuffle and not overfit,
-            seed=seed,
-            limit=overfit or limit,
-            accumulate=accumulate,
-            train=True,
-            restart=restart,
-            held=held,
-        )
+    return _open(
+        data.train,
+        data,
+        "train",
+        batch_size=data.batch_size,
+        shuffle=data.shuffle and not overfit,
+        seed=seed,
+        limit=overfit or limit,
+        accumulate=accumulate,
+        train=True,
+        restart=restart,
+        overfit=bool(overfit),
+        held=held,
+    )
 
 
 def open_eval(
@@ -90,9 +90,8 @@ def open_eval(
     size = data.eval_batch_size or data.batch_size
     options: dict[str, Any] = {"batch_size": size, "seed": seed, "limit": limit, "held": held}
     if stage == "overfit":
-        with _naming("overfit_batches"):
-            options["batch_size"] = data.batch_size
-            return {"": _open(data.train, data, "train", **options)}
+        options |= {"batch_size": data.batch_size, "overfit": True}
+        return {"": _open(data.train, data, "train", **options)}
     # A limit counts batches, so their size must not be a surprise.
     options["large"] = data.eval_batch_size is None and limit == 1.0
     if stage == "val" and data.val_fraction:
@@ -105,22 +104,6 @@ def open_eval(
     if not _is_several(sets, data.train):
         return {"": _open(sets, data, stage, **options)}
     return {name: _open(each, data, stage, **options) for name, each in sets.items()}
-
-
-@contextmanager
-def _naming(option: str) -> Iterator[None]:
-    """Have errors blame the option that the limit of a training set was given by."""
-    try:
-        yield
-    except UserError as error:
-        if "limit_train_batches" not in str(error) or option == "limit_train_batches":
-            raise
-
-        def named(text: str) -> str:
-            return text.replace("limit_train_batches", option)
-
-        where = error.where and named(error.where)
-        raise UserError(named(error.what), where=where, fix=named(error.fix)) from error.__cause__
 
 
 def _open(
@@ -136,6 +119,7 @@ def _open(
     shuffle: bool = False,
     train: bool = False,
     restart: bool = False,
+    overfit: bool = False,
     held: dict[int, Any] | None = None,
 ) -> Source:
     common: dict[str, Any] = {
@@ -155,16 +139,25 @@ def _open(
     if isinstance(given, Source):
         return given
     held = {} if held is None else held
+    option = "overfit_batches" if overfit else _LIMITS.get(name, "")
+    streamed: dict[str, Any] = {"restart": restart, "limit_name": option, **common}
+    counted = train and isinstance(limit, int)
     if isinstance(given, tf.data.Dataset):
+        streamed["endless"] = counted and never_ends(given)
         if train:
-            before_epoch = held.setdefault(id(given), passing(given))
-            common |= {"before_epoch": before_epoch, "obstacle": obstacle(given)}
-        return StreamSource(given, restart=restart, **common)
+            streamed["obstacle"] = obstacle(given)
+        if train and not streamed["endless"]:
+            streamed["before_epoch"] = held.setdefault(id(given), passing(given))
+        return StreamSource(given, **streamed)
     if isinstance(given, keras.utils.PyDataset):
         guard = Guard(f"the {name} PyDataset", name)
-        before_epoch = held.setdefault(id(given), ending(given.on_epoch_end, guard.blaming))
-        common |= {"before_epoch": before_epoch, "restart": restart, "guard": guard}
-        return StreamSource(from_pydataset(given, guard), **common)
+        with guard.blaming():
+            made = EpochHooks(given, guard.blaming, repeated=not train)
+        hooks = held.setdefault(id(given), made) if train else made
+        streamed |= {"before_epoch": hooks.before_epoch, "after_epoch": hooks.after_epoch}
+        dataset = from_pydataset(given, guard, data.signature)
+        endless = counted and never_ends(dataset)
+        return StreamSource(dataset, guard=guard, endless=endless, **streamed)
     if isinstance(given, Iterator):
         raise UserError(
             f"the {name} set is an iterator, which can be read only once",
@@ -173,9 +166,13 @@ def _open(
         )
     if callable(given):
         guard = Guard(f"the {name} generator", name)
-        made = _Generator(given)
-        common |= {"before_epoch": made.before_epoch, "obstacle": made.obstacle, "guard": guard}
-        return StreamSource(from_generator(made, guard), restart=restart, **common)
+        generator = _Generator(given)
+        streamed |= {"before_epoch": generator.before_epoch, "obstacle": generator.obstacle}
+        dataset = from_generator(generator, guard, data.signature)
+        # One that knows no epochs may have no end; where it has one, it is called again.
+        endless = counted and not overfit and not generator.takes_epoch
+        dataset = dataset.repeat() if endless else dataset
+        return StreamSource(dataset, guard=guard, endless=endless, **streamed)
     part = None
     if data.val_fraction and name in ("train", "val"):
         part = _split(check_rows(given, "train"), data.val_fraction, name)
@@ -184,8 +181,20 @@ def _open(
     return kind(given, batch_size, large=large, shuffle=shuffle, part=part, held=held, **common)
 
 
+_LIMITS = {name: f"limit_{name}_batches" for name in ("train", "val", "test")}
+
+
+def larger_batches(data: Data, config: TrainerConfig) -> str:
+    """Return how to ask for a batch as large as those that would be accumulated."""
+    times = max(config.accumulate_by_epoch.values())
+    if not _is_arrays(data.train):
+        return f"give batches {times} times as large"
+    size = data.batch_size * times
+    return f"give larger batches: data.batch_size={size}, from Python Data(batch_size={size})"
+
+
 def _split(rows: int, fraction: float, name: str) -> tuple[int, int]:
-    held_back = max(1, round(rows * fraction))
+    held_back = max(1, round(exact(fraction) * rows))
     if held_back >= rows:
         raise UserError(
             f"val_fraction={fraction} of {rows} rows leaves nothing to train on",
@@ -220,17 +229,17 @@ class _Generator:
             parameters = {}.values()
         in_place = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         self._by_name = any(p.name == "epoch" and p.kind != p.POSITIONAL_ONLY for p in parameters)
-        self._takes_epoch = self._by_name or any(p.default is p.empty for p in in_place)
+        self.takes_epoch = self._by_name or any(p.default is p.empty for p in in_place)
         self.obstacle = (
             None
-            if self._takes_epoch
+            if self.takes_epoch
             else "it is a generator function without an argument, whose state is out of reach"
         )
 
     def __call__(self) -> Any:
         if self._by_name:
             return self._make(epoch=self._epoch)
-        return self._make(self._epoch) if self._takes_epoch else self._make()
+        return self._make(self._epoch) if self.takes_epoch else self._make()
 
     def before_epoch(self, epoch: int, *_: Any) -> None:
         self._epoch = epoch

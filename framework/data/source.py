@@ -8,6 +8,7 @@ import numbers
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import tensorflow as tf
@@ -53,6 +54,9 @@ class Data:
         augment: A function of a batch and a seed (int64 tensor of shape [2], another one for
             every step), run after `map` on training batches. With TensorFlow's stateless random
             operations it gives the same batches in every run.
+        signature: The batches of generators and `PyDataset`s whose shapes differ: a nest of
+            `tf.TensorSpec`s, with None for each dimension that varies. Default: every batch has the
+            shapes of the first, but for its rows.
         info: What is recorded of the data in `result.json`, such as where they came from.
 
     Raises:
@@ -70,6 +74,7 @@ class Data:
     val_fraction: float = 0.0
     map: Callable[[Any], Any] | None = None
     augment: Callable[[Any, tf.Tensor], Any] | None = None
+    signature: Any = None
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -174,6 +179,9 @@ class Source(abc.ABC):
     def moved(self, stop: int) -> None:
         """Note that the batches before `stop` have been read."""
 
+    def finished(self, epoch: int) -> None:
+        """Note that an epoch is over, or an evaluation."""
+
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Say what the user's own code raised, if it fails while the body reads batches."""
@@ -187,7 +195,12 @@ def limited(total: int, limit: int | float) -> int:
         >>> limited(1563, 100), limited(1563, 0.1), limited(1563, 1.0)
         (100, 157, 1563)
     """
-    return min(total, limit) if isinstance(limit, int) else math.ceil(total * limit)
+    return min(total, limit) if isinstance(limit, int) else math.ceil(exact(limit) * total)
+
+
+def exact(fraction: float) -> Fraction:
+    """Return a fraction as it is written: 0.07 of 100 is 7, though 100 * 0.07 is a little more."""
+    return Fraction(repr(float(fraction)))
 
 
 def batch_rows(batch: Any) -> Any:

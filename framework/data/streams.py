@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from framework.data.exact import BeforeEpoch
-from framework.data.source import Source, batch_rows, limited
+from framework.data.source import Source, limited
 from framework.engine.build import describe, user_code
 from framework.errors import UserError
 
@@ -83,13 +84,55 @@ class Guard:
             same = False
         if not same:
             wanted = describe(tf.nest.pack_sequence_as(first, specs))
-            found = tf.nest.map_structure(lambda leaf: _spec_of(leaf, whole=True), batch)
+            found = tf.nest.map_structure(lambda leaf: self.spec_of(leaf, whole=True), batch)
             raise UserError(
                 f"{self.what} gives a batch of {describe(found)}, after one of {wanted}",
                 where=self.where,
-                fix="Give every batch the structure and shapes of the first; its rows may differ.",
+                fix=_way_out(first, specs, found),
             )
         return leaves
+
+    def spec_of(self, leaf: Any, whole: bool = False) -> tf.TensorSpec:
+        """Return the spec of a batch's leaf, any number of rows unless it is to be `whole`.
+
+        Raises:
+            UserError: It is no tensor.
+        """
+        if leaf is None or isinstance(leaf, (tf.RaggedTensor, tf.SparseTensor)):
+            fix = "Leave it out: give x, or (x,)."
+            if leaf is not None:
+                fix = "Make it dense: batch.to_tensor(), tf.sparse.to_dense(batch)."
+            what = "None" if leaf is None else f"a {type(leaf).__name__}"
+            raise UserError(f"{self.what} gives {what} in a batch", where=self.where, fix=fix)
+        tensor = tf.convert_to_tensor(leaf)
+        shape = [None, *tensor.shape[1:]] if tensor.shape.rank and not whole else tensor.shape
+        return tf.TensorSpec(shape, tensor.dtype)
+
+    def specs(self, first: Any, signature: Any) -> list[tf.TensorSpec]:
+        """Return the specs of a set's batches: as they are given, else those of the first batch.
+
+        Raises:
+            UserError: The first batch is not what the signature says.
+        """
+        found = tf.nest.map_structure(self.spec_of, first)
+        if signature is None:
+            return list(tf.nest.flatten(found))
+        try:
+            tf.nest.assert_same_structure(found, signature)
+            specs = [tf.TensorSpec(s.shape, s.dtype) for s in tf.nest.flatten(signature)]
+            fits = all(
+                spec.dtype == leaf.dtype and spec.shape.is_compatible_with(leaf.shape)
+                for spec, leaf in zip(specs, tf.nest.flatten(found), strict=True)
+            )
+        except (AttributeError, TypeError, ValueError):
+            fits = False
+        if not fits:
+            raise UserError(
+                f"{self.what} gives batches of {describe(found)}, not of Data's signature",
+                where="data.signature",
+                fix="Give the structure and types of a batch, as tf.TensorSpec(shape, dtype).",
+            )
+        return specs
 
 
 class StreamSource(Source):
@@ -107,11 +150,15 @@ class StreamSource(Source):
         augment: See `Data`.
         seed: Seed of augmentation.
         limit: Batches of an epoch: a count or a fraction. Default: all.
+        limit_name: The trainer's option that says so, for messages.
         accumulate: Put so many batches into one, whose gradient is taken a batch at a time.
         name: What to call it in messages: `train`, `val`, …
         before_epoch: Called with the number of an epoch before it is read.
+        after_epoch: Called with the number of an epoch that is over.
         obstacle: Why it cannot be continued exactly, if so.
         restart: Begin anew where it would have to be continued in mid-epoch.
+        endless: The dataset has no end: `limit` cuts it into epochs, each of which goes on where
+            the one before ended.
         guard: Of the user's code that the dataset calls.
     """
 
@@ -123,45 +170,59 @@ class StreamSource(Source):
         augment: Callable[[Any, tf.Tensor], Any] | None = None,
         seed: int = 0,
         limit: int | float = 1.0,
+        limit_name: str = "",
         accumulate: int = 1,
         name: str = "data",
         before_epoch: BeforeEpoch = lambda *_: None,
+        after_epoch: Callable[[int], None] = lambda _: None,
         obstacle: str | None = None,
         restart: bool = False,
+        endless: bool = False,
         guard: Guard | None = None,
     ) -> None:
         self._guard = guard or Guard(f"the {name} set", name)
-        dataset = _limit(dataset, limit, name)
-        if accumulate > 1:
-            with self.reading():
-                _refuse_leaves_without_rows(dataset, name)
-            self.micro_rows = _rows_of_a_batch(dataset, name)
-            dataset = dataset.rebatch(self.micro_rows * accumulate)
-        dataset = dataset.prefetch(tf.data.AUTOTUNE)  # whoever made it may have forgotten to
-        self.steps = _length(dataset)
-        if self.steps == 0:
-            raise UserError(f"the {name} set has no batches", where=f"data.{name}", fix=_NO_BATCHES)
-        self._dataset, self._before_epoch, self._restart = dataset, before_epoch, restart
-        self.obstacle = obstacle
+        self._endless = endless
         self._map, self._augment, self._seed = map, augment, seed
-        self._epoch, self._next, self._iterator = -1, 0, None
         # What the compiled loop reads of it, so that every epoch augments with draws of its own.
         self._epoch_in_graph = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")
+        if not endless:
+            dataset = _limit(dataset, limit, limit_name, name)
+        if accumulate > 1:
+            with self.reading():
+                self.micro_rows = _rows_of_a_batch(dataset, name)
+            dataset = _together(dataset, self.micro_rows, accumulate, limit if endless else None)
+        dataset = dataset.prefetch(tf.data.AUTOTUNE)  # whoever made it may have forgotten to
+        self.steps = math.ceil(limit / accumulate) if endless else _length(dataset)
+        if self.steps == 0:
+            raise UserError(f"the {name} set has no batches", where=f"data.{name}", fix=_NO_BATCHES)
+        self._dataset, self._restart = dataset, restart
+        self._before_epoch, self._after_epoch = before_epoch, after_epoch
+        self.obstacle = obstacle
+        self._epoch, self._next = -1, 0
+        self._iterator: Any = None
+        self._refuse_composites()
 
     def cursor(self, epoch: int, start: int) -> Any:
         """Return an iterator that stands at `start`: the running one, where that is possible."""
-        if epoch != self._epoch or start < self._next:
+        place = epoch * self.steps + start if self._endless and self.steps else start
+        again = self._iterator is None or place < self._next
+        if epoch != self._epoch or again:
             # One that was made only to trace the loop counts as a reading all the same.
             unread = None if self._next else self._iterator
             with self.reading():
                 self._before_epoch(epoch, unread, self._dataset, self.check)
-            self._iterator = iter(self._dataset)
-            self._epoch, self._next = epoch, 0
+            if again or not self._endless:
+                self._iterator, self._next = iter(self._dataset), 0
+            self._epoch = epoch
             self._epoch_in_graph.assign(epoch)
-        if self._next < start and not self._restart:
-            self._read_past(start - self._next)
-        self._next = start
+        if self._next < place and not self._restart:
+            self._read_past(place - self._next)
+        self._next = place
         return self._iterator
+
+    def finished(self, epoch: int) -> None:
+        """Tell whoever makes the batches that an epoch is over, or an evaluation."""
+        self._after_epoch(epoch)
 
     def _read_past(self, batches: int) -> None:
         def read(iterator: Any, count: tf.Tensor) -> Any:
@@ -191,7 +252,8 @@ class StreamSource(Source):
 
     def moved(self, stop: int) -> None:
         """Note where the iterator stands after a stretch."""
-        self._next = stop
+        first = self._epoch * self.steps if self._endless and self.steps else 0
+        self._next = first + stop
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -224,46 +286,83 @@ class StreamSource(Source):
         outputs = finish.get_concrete_function(self._dataset.element_spec).structured_outputs
         return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), outputs)
 
+    def _refuse_composites(self) -> None:
+        spec, kinds = self._dataset.element_spec, (tf.RaggedTensorSpec, tf.SparseTensorSpec)
+        found = next((leaf for leaf in tf.nest.flatten(spec) if isinstance(leaf, kinds)), None)
+        if found is None:
+            return
+        if self._map is not None:
+            with user_code("Data.map"):
+                mapped = tf.function(lambda *batch: self._map(batch[0]), autograph=False)
+                leaves = tf.nest.flatten(mapped.get_concrete_function(spec).structured_outputs)
+            if not any(isinstance(leaf, (tf.RaggedTensor, tf.SparseTensor)) for leaf in leaves):
+                return
+        raise UserError(
+            f"{self._guard.what} gives a {type(found).__name__.removesuffix('Spec')} in a batch",
+            where=self._guard.where,
+            fix="Make it dense in dataset.map or Data(map=...): x.to_tensor(), "
+            "tf.sparse.to_dense(x).",
+        )
 
-def _limit(dataset: tf.data.Dataset, limit: int | float, name: str) -> tf.data.Dataset:
+
+def never_ends(dataset: tf.data.Dataset) -> bool:
+    """Tell whether a dataset is known to have no end."""
+    return bool(int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY)
+
+
+def _limit(dataset: tf.data.Dataset, limit: int | float, option: str, name: str) -> tf.data.Dataset:
     if isinstance(limit, int):
         return dataset.take(limit)
-    length = (
-        _length(dataset) if int(dataset.cardinality()) != tf.data.INFINITE_CARDINALITY else None
-    )
-    if int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY:
+    if never_ends(dataset):
         raise UserError(
             f"the {name} set never ends",
             where=f"data.{name}",
-            fix="Give a part of it: dataset.take(100)."
-            if name == "predict"
-            else f"Say how many batches make an epoch: limit_{name}_batches=1000.",
+            fix=f"Say how many batches to take: {option}=1000."
+            if option
+            else "Give one that does: dataset.take(1000).",
         )
     if limit == 1.0:
         return dataset
+    length = _length(dataset)
     if length is None:
         raise UserError(
-            f"limit_{name}_batches={limit} is a fraction of a set of unknown length",
-            where=f"trainer.limit_{name}_batches",
+            f"{option}={limit} is a fraction of a set of unknown length",
+            where=f"trainer.{option}",
             fix="Give a count of batches.",
         )
     return dataset.take(limited(length, limit))
 
 
-def _refuse_leaves_without_rows(dataset: tf.data.Dataset, name: str) -> None:
-    shapes = [spec.shape for spec in tf.nest.flatten(dataset.element_spec)]
-    lengths = {shape[0] if shape.rank else 0 for shape in shapes if shape.rank is not None}
-    if 0 in lengths or len(lengths) > 1:
-        raise UserError(
-            f"batches of the {name} set cannot be put together: not all of their tensors have rows",
-            where="trainer.accumulate",
-            fix="Add what has none in Data(map=...), which sees the larger batch.",
-        )
+def _together(
+    dataset: tf.data.Dataset, rows: int, batches: int, limit: int | float | None
+) -> tf.data.Dataset:
+    """Put batches of so many rows together, never those of two epochs of an endless set."""
+    if limit is None or int(limit) % batches == 0:
+        return dataset.rebatch(rows * batches)
+
+    def together(*epoch: Any) -> tf.data.Dataset:
+        parts = epoch if len(epoch) > 1 else epoch[0]
+        whole = parts if isinstance(parts, tf.data.Dataset) else tf.data.Dataset.zip(parts)
+        return whole.rebatch(rows * batches)
+
+    return dataset.window(int(limit), drop_remainder=True).flat_map(together)
 
 
 def _rows_of_a_batch(dataset: tf.data.Dataset, name: str) -> int:
+    """Return the rows of a set's batches, of which several are to be put together."""
     for batch in dataset.take(1):
-        return int(batch_rows(batch))
+        leaves = [tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(batch)]
+        lengths = {int(leaf.shape[0]) if leaf.shape.rank else 0 for leaf in leaves}
+        if 0 not in lengths and len(lengths) == 1:
+            return lengths.pop()
+        shapes = ", ".join(str(tuple(leaf.shape)) for leaf in leaves)
+        raise UserError(
+            f"batches of the {name} set cannot be put together: their tensors, {shapes}, have "
+            "different numbers of rows",
+            where="trainer.accumulate",
+            fix="Give every tensor of a batch as many rows, adding what has none in Data(map=...), "
+            "which sees the larger batch; or leave accumulate out and give larger batches.",
+        )
     raise UserError(f"the {name} set has no batches", where=f"data.{name}", fix=_NO_BATCHES)
 
 
@@ -272,21 +371,17 @@ def _length(dataset: tf.data.Dataset) -> int | None:
     return length if length >= 0 else None
 
 
-def from_pydataset(source: keras.utils.PyDataset, guard: Guard) -> tf.data.Dataset:
+def from_pydataset(
+    source: keras.utils.PyDataset, guard: Guard, signature: Any = None
+) -> tf.data.Dataset:
     """Read a `PyDataset` in its own order, with as many threads as it has workers."""
     with guard.blaming():
         batches = source.num_batches
-    if batches is None:
-        raise UserError(
-            f"{guard.what} never ends",
-            where=guard.where,
-            fix="Give it a __len__: the number of batches in an epoch.",
-        )
-    if batches < 1:
+    if batches is not None and batches < 1:
         raise UserError(f"{guard.what} has no batches", where=guard.where, fix=_NO_BATCHES)
     with guard.blaming():
         first = source[0]
-        specs = [_spec_of(leaf) for leaf in tf.nest.flatten(first)]
+        specs = guard.specs(first, signature)
 
     def load(index: tf.Tensor) -> Any:
         def item(i: Any) -> list[Any]:
@@ -301,23 +396,30 @@ def from_pydataset(source: keras.utils.PyDataset, guard: Guard) -> tf.data.Datas
             leaf.set_shape(spec.shape)
         return tf.nest.pack_sequence_as(first, leaves)
 
-    dataset = tf.data.Dataset.range(batches)
+    dataset = tf.data.Dataset.range(2**62 if batches is None else batches)
+    if batches is None:
+        dataset = dataset.apply(
+            tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+        )
     return dataset.map(load, num_parallel_calls=max(1, source.workers)).prefetch(2)
 
 
-def from_generator(make: Callable[[], Iterable[Any]], guard: Guard) -> tf.data.Dataset:
+def from_generator(
+    make: Callable[[], Iterable[Any]], guard: Guard, signature: Any = None
+) -> tf.data.Dataset:
     """Read what a generator function yields, calling it anew for every epoch.
 
     Args:
         make: It takes nothing; what it does with the epoch is the caller's concern.
         guard: Names it, should it fail.
+        signature: See `Data`.
     """
     with guard.blaming():
         first = next(_iterator(make, guard), _END)
         if first is _END:
             raise UserError(f"{guard.what} yields no batch", where=guard.where, fix=_NO_BATCHES)
-        spec = tf.nest.map_structure(_spec_of, first)
-    specs = tf.nest.flatten(spec)
+        specs = guard.specs(first, signature)
+    spec = tf.nest.pack_sequence_as(first, specs)
 
     def batches() -> Iterator[Any]:
         with guard.noting():
@@ -347,7 +449,23 @@ def _iterator(make: Callable[[], Iterable[Any]], guard: Guard) -> Iterator[Any]:
     return iter(made)
 
 
-def _spec_of(leaf: Any, whole: bool = False) -> tf.TensorSpec:
-    tensor = tf.convert_to_tensor(leaf)
-    shape = [None, *tensor.shape[1:]] if tensor.shape.rank and not whole else tensor.shape
-    return tf.TensorSpec(shape, tensor.dtype)
+def _way_out(first: Any, specs: list[tf.TensorSpec], found: Any) -> str:
+    """Return what to do where a batch differs from the first: the signature of both, if any."""
+    try:
+        tf.nest.assert_same_structure(first, found)
+        pairs = list(zip(specs, tf.nest.flatten(found), strict=True))
+        if any(s.dtype != f.dtype or s.shape.rank != f.shape.rank for s, f in pairs):
+            raise ValueError
+    except (TypeError, ValueError):
+        return "Give every batch the structure and types of the first."
+    common = [
+        f"tf.TensorSpec({_common(spec.shape, leaf.shape)}, tf.{spec.dtype.name})"
+        for spec, leaf in pairs
+    ]
+    signature = str(tf.nest.map_structure(str, tf.nest.pack_sequence_as(first, common)))
+    signature = signature.replace('"', "").replace("'", "") if len(common) > 1 else common[0]
+    return f"Say which dimensions vary: Data(signature={signature})."
+
+
+def _common(left: tf.TensorShape, right: tf.TensorShape) -> list[int | None]:
+    return [a if a == b else None for a, b in zip(left, right, strict=True)]

@@ -116,6 +116,7 @@ class Evaluator:
                 self._run(loop, global_step, most)
                 metrics |= {f"{self._prefix(name)}/{k}": v for k, v in accumulator.read().items()}
             finally:
+                loop.source.finished(0)
                 aside.restore(accumulator.keras_metrics.values())
         return metrics
 
@@ -182,7 +183,21 @@ def predict(
                 )
             if interrupted():
                 break
+    source.finished(0)
+    _check_widths(parts)
     return tf.nest.map_structure(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def _check_widths(parts: list[Any]) -> None:
+    """Refuse predictions that are not rows of one table."""
+    shapes = {tuple(np.shape(leaf)[1:] for leaf in tf.nest.flatten(part)) for part in parts}
+    if len(shapes) > 1:
+        first, other = (", ".join(map(str, each)) for each in sorted(shapes)[:2])
+        raise UserError(
+            f"predictions differ in width from batch to batch: {first} and {other}",
+            where="predict_step",
+            fix="Pad them to one width there, or predict batches of one width at a time.",
+        )
 
 
 def _step_of(

@@ -38,10 +38,31 @@ class Timer:
         self._last = self._clock() - seconds
 
     def next_step(
-        self, step: int, steps_per_epoch: int | None, epoch: tuple[int, int] | None = None
+        self,
+        step: int,
+        steps_per_epoch: int | None,
+        epoch: tuple[int, int] | None = None,
+        expected: int | None = None,
     ) -> int | None:
-        """Return the next step at which the host is needed, if that can be told."""
-        return self.every.next_step(step, steps_per_epoch, epoch) if self.every else None
+        """Return the next step at which the host is needed, if that can be told.
+
+        Args:
+            step: Optimizer steps done.
+            steps_per_epoch: Steps in the present epoch, or None while that is unknown.
+            epoch: As in `Every.next_step`.
+            expected: As many as it may have, for the parts of an epoch of unknown length; only its
+                end itself tells when it is over.
+        """
+        if self.every is None:
+            return None
+        if not self._guesses(steps_per_epoch, expected):
+            return self.every.next_step(step, steps_per_epoch, epoch)
+        found, end = self.every.next_step(step, expected, epoch), (epoch or (0, 0))[1]
+        return found if found is not None and found < end + (expected or 0) else None
+
+    def _guesses(self, steps_per_epoch: int | None, expected: int | None) -> bool:
+        parts = self.every is not None and self.every.count.denominator != 1
+        return parts and steps_per_epoch is None and expected is not None
 
     def due(
         self,
@@ -51,6 +72,7 @@ class Timer:
         epoch_ends: bool,
         epochs: int = 0,
         epoch: tuple[int, int] | None = None,
+        expected: int | None = None,
     ) -> bool:
         """Tell whether the moment has come at `step`; one in time starts anew.
 
@@ -60,6 +82,7 @@ class Timer:
             epoch_ends: Whether `step` is the last of an epoch.
             epochs: Epochs finished, this one included if it ends.
             epoch: As in `Every.next_step`, of the epoch that `step` belongs to.
+            expected: As in `next_step`.
         """
         if self.every is None:
             return False
@@ -69,9 +92,10 @@ class Timer:
                 return False
             self._last = self._clock()
             return True
-        if self.every.unit == "ep" and steps_per_epoch is None:
+        whole = self.every.count.denominator == 1
+        if self.every.unit == "ep" and steps_per_epoch is None and whole:
             return epoch_ends and epochs % int(self.every.count) == 0
-        return self.next_step(step - 1, steps_per_epoch, epoch) == step
+        return self.next_step(step - 1, steps_per_epoch, epoch, expected) == step
 
 
 class Timers:
@@ -140,6 +164,7 @@ class Schedule:
         end: int | None,
         steps_per_epoch: int | None,
         epoch: tuple[int, int] | None = None,
+        expected: int | None = None,
     ) -> int:
         """Return the step to run to: above `step`, but at most `end`.
 
@@ -148,9 +173,10 @@ class Schedule:
             end: The last step of this epoch or of the run, or None while that is unknown.
             steps_per_epoch: Steps in an epoch, or None while that is unknown.
             epoch: As in `Every.next_step`.
+            expected: As in `Timer.next_step`.
         """
         longest = 1 if self._every_batch else self._longest
-        stops = [timer.next_step(step, steps_per_epoch, epoch) for timer in self._timers]
+        stops = [timer.next_step(step, steps_per_epoch, epoch, expected) for timer in self._timers]
         return min(s for s in [*stops, end, step + longest] if s is not None)
 
     def measured(self, steps: int, seconds: float) -> None:

@@ -21,7 +21,7 @@ from framework.checkpoint.state import (
 )
 from framework.config import TrainerConfig
 from framework.data.arrays import ArraySource
-from framework.data.open import open_eval, open_train
+from framework.data.open import larger_batches, open_eval, open_train
 from framework.data.source import Data, Source, batch_rows
 from framework.engine.accumulator import Accumulator
 from framework.engine.averaging import Average
@@ -85,7 +85,8 @@ class Setup:
             raise UserError(
                 "the trainer cannot accumulate gradients for a task that optimises by hand",
                 where="trainer.accumulate",
-                fix="Add up losses in train_step, or give larger batches: data.batch_size=128.",
+                fix=f"Leave it out, and {larger_batches(data, config)}; or add up losses in "
+                "train_step.",
             )
         held: dict[int, Any] = {}
         train = {

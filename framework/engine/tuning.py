@@ -91,7 +91,8 @@ class Tuner:
         if self._config.detect_anomaly and variant != "eager":
             variant = "graph"  # XLA has no checks
         elif variant == "auto":
-            variant = self._recall() if kept is None else kept
+            # A step that ran in Python is compiled now, unless that is asked for again.
+            variant = self._recall() if kept is None else "graph" if kept == "eager" else kept
         for loop in self._loops.values():
             loop.variant = variant
         self._began = time.perf_counter()
