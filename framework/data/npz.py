@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from pathlib import Path
@@ -58,21 +59,60 @@ def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
+        if path.exists() and not path.is_file():
+            raise UserError(
+                f"{path.name} cannot be read: it is not a file",
+                where=str(path),
+                fix="Give a .npz as np.savez writes it.",
+            )
         with zipfile.ZipFile(path) as archive:
             there = {n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")}
-        missing = [key for key in KEYS if key not in there]
-        if missing:
-            raise UserError(
-                f"{path.name} has no {' and no '.join(missing)}",
-                where=str(path),
-                fix=f"It has {', '.join(sorted(there)) or 'no arrays'}; "
-                f"it needs {', '.join(KEYS)}.",
-            )
+            missing = [key for key in KEYS if key not in there]
+            if missing:
+                raise UserError(
+                    f"{path.name} has no {' and no '.join(missing)}",
+                    where=str(path),
+                    fix=f"It has {', '.join(sorted(there)) or 'no arrays'}; "
+                    f"it needs {', '.join(KEYS)}.",
+                )
+            for key in KEYS:
+                _check_size(path, archive, key)
         # Each array is read from the archive straight into its own memory.
         with np.load(path, allow_pickle=False) as file:
             return {key: _member(path, file, key) for key in KEYS}
     except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
         raise _unreadable(path, "", error) from None
+
+
+def _check_size(path: Path, archive: zipfile.ZipFile, key: str) -> None:
+    """Refuse an array whose header does not say what the file holds, before it is allocated."""
+    entry = archive.getinfo(f"{key}.npy")
+    if entry.file_size > _LARGE and entry.file_size > _MOST_RATIO * max(entry.compress_size, 1):
+        raise UserError(
+            f"{key} would grow from {entry.compress_size:,} bytes to {entry.file_size:,}",
+            where=f"{path}, {key}",
+            fix="If the file is to be trusted, store it without compression, by np.savez.",
+        )
+    try:
+        with archive.open(entry) as stream:
+            version = np.lib.format.read_magic(stream)
+            read = _HEADERS.get(version, np.lib.format.read_array_header_2_0)
+            shape, _, dtype = read(stream)
+            needed = math.prod(shape) * dtype.itemsize + stream.tell()
+    except (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        return  # said where it is read
+    except (RecursionError, MemoryError, SyntaxError, TypeError) as error:
+        raise _unreadable(path, key, ValueError(f"{type(error).__name__} in its header")) from None
+    if needed != entry.file_size and not dtype.hasobject:
+        raise _unreadable(
+            path,
+            key,
+            ValueError(f"its header tells of {needed:,} bytes, it has {entry.file_size:,}"),
+        )
+
+
+_LARGE, _MOST_RATIO = 2**26, 200
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0}
 
 
 def _member(path: Path, file: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
@@ -84,7 +124,10 @@ def _member(path: Path, file: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
             where=f"{path}, {key}",
             fix="Store fewer or smaller images, as uint8; or the file is damaged: make it again.",
         ) from None
-    except (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        ValueError, EOFError, OSError, RuntimeError, SyntaxError, TypeError,
+        zipfile.BadZipFile, zlib.error,
+    ) as error:  # fmt: skip
         if "Object arrays" in str(error):
             raise UserError(
                 f"{key} holds Python objects, which are never loaded from a file",
@@ -105,7 +148,7 @@ def _unreadable(path: Path, key: str, error: Exception) -> UserError:
     if size == 0:
         what = f"{path.name} is empty"
     else:
-        what = f"{key + ' in ' if key else ''}{path.name} cannot be read: {error}"
+        what = f"{key + ' in ' if key else ''}{path.name} cannot be read: {str(error)[:200]}"
     return UserError(
         what,
         where=f"{path}, {key}" if key else str(path),
