@@ -65,8 +65,9 @@ def fitted(config: Any, overrides: Sequence[str], config_dir: Path | None) -> An
         for name in [n for n in found[group] or () if found[group]._get_node(n)._is_none()]:
             del found[group][name]  # switched off: callbacks.early_stopping=null
     _refuse_explicit(left, overrides, found, config_dir)
-    if left:
-        _log.info("left out, as options of another choice: %s", ", ".join(left))
+    told = [key for key in left if found[key.partition(".")[0]]]  # not where nothing is chosen
+    if told:
+        _log.info("left out, as options of another choice: %s", ", ".join(told))
     OmegaConf.set_struct(found, True)
     return found
 

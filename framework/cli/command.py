@@ -114,7 +114,7 @@ class Arguments:
 def _flag_fix(name: str, value: str, known: Sequence[str]) -> str:
     """Return the way out for a flag that does not exist; `value` is what follows it."""
     key = name.lstrip("-").replace("-", "_")
-    right = key if key == "task" or key in GROUPS else meant(key)
+    right = key if key == "task" or key in GROUPS else meant(f"--.{key}")
     if right:
         value = "<value>" if not value or value[0] == "-" or "=" in value else value
         return f"Options have no dashes: {written(right, value)}"
@@ -185,6 +185,7 @@ def _main(arguments: Arguments) -> int:
         sys.path.insert(0, here)
     if arguments.verbose:
         arguments.overrides.append("debug=true")
+    _check_hydra_dirs(arguments.overrides)
     if not arguments.multirun:
         from framework.cli.earlier import with_earlier
 
@@ -288,6 +289,18 @@ def _sweep(arguments: Arguments) -> int:
 
 def _swept(overrides: Sequence[str]) -> list[str]:
     return [o for o in overrides if not o.startswith(("hydra.", "hydra/"))]
+
+
+def _check_hydra_dirs(overrides: Sequence[str]) -> None:
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        if key in ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir"):
+            right = "run_dir" if key == "hydra.run.dir" else "sweep_dir"
+            raise UserError(
+                f"{key} has no effect: a run has a directory of its own",
+                where=override,
+                fix=f"Write {right}={value}",
+            )
 
 
 def _check_sweep_dir(overrides: Sequence[str]) -> None:

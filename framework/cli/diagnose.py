@@ -19,7 +19,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, ValueType
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ValidationError
 
-from framework.cli.guesses import guess, key_fix, meant
+from framework.cli.guesses import guess, key_fix, meant, mode_fix
 from framework.cli.help import list_choices, list_tasks
 from framework.cli.run_dir import flat
 from framework.config import TrainerConfig
@@ -75,6 +75,9 @@ def diagnose(
 def _parse(text: str, config_dir: Path | None) -> Override:
     key, equals, value = text.partition("=")
     if not equals and not text.startswith("~"):
+        if match := re.match(r"([\w.]+)[ :](\S.*)", text):
+            fix = f"Write {match[1]}={match[2]}"
+            raise UserError(f"{text!r} gives no value", where=text, fix=fix)
         if text in list_tasks(config_dir):
             raise UserError(f"{text!r} gives no key", where=text, fix=f"Write task={text}.")
         raise UserError(f"{text!r} gives no value", where=text, fix=f"Write {text}=<value>.")
@@ -100,7 +103,7 @@ def _check_task(parsed: Sequence[Override], config_dir: Path | None) -> None:
         key, value = str(override.key_or_group), str(override.input_line).partition("=")[2]
         if key == "mode" and not override.is_sweep_override() and value not in MODES:
             raise UserError(
-                f"There is no mode {value!r}", where=override.input_line, fix=choice(value, MODES)
+                f"There is no mode {value!r}", where=override.input_line, fix=mode_fix(value)
             )
     if not any(o.key_or_group == "task" for o in parsed):
         for override in parsed:
@@ -182,7 +185,7 @@ def _check_choices(parsed: Sequence[Override], config_dir: Path | None) -> None:
             if group == "task":
                 raise no_such_task(str(name), config_dir)
             raise UserError(
-                f"There is no {group} {str(name)!r}",
+                f"There is no {group.removesuffix('s') if group in LISTS else group} {str(name)!r}",
                 where=override.input_line,
                 fix=choice(str(name), groups[group])
                 if groups[group]

@@ -9,9 +9,9 @@ from typing import Any
 
 from framework.cli.help import list_choices
 from framework.config import TrainerConfig
-from framework.errors import closest
+from framework.errors import choice, closest
 from framework.groups.data import DataConfig
-from framework.groups.root import GROUPS, LISTS, RunConfig
+from framework.groups.root import GROUPS, LISTS, MODES, RunConfig
 
 # By the option that is meant: the last part of its key, as other trainers call it.
 _CALLED = {
@@ -63,6 +63,11 @@ _CALLED = {
     "mode": "stage phase action command",
 }
 _MEANT = {word: key for key, words in _CALLED.items() for word in words.split()}
+_MODES = {
+    **dict.fromkeys(("train", "training", "run"), "fit"),
+    **dict.fromkeys(("eval", "evaluate", "val", "valid", "validation"), "validate"),
+    **dict.fromkeys(("infer", "inference", "pred", "prediction"), "predict"),
+}
 _UNNEEDED = {
     **dict.fromkeys(
         ("num_workers", "workers", "n_workers", "dataloader_num_workers", "pin_memory", "prefetch"),
@@ -96,6 +101,11 @@ def guess(key: str, value: str = "<value>", *, anywhere: bool = True) -> str:
         return _UNNEEDED[name]
     right = meant(key) if anywhere or name in _MEANT else ""
     return right and f"Write {written(right, value)}"
+
+
+def mode_fix(word: str) -> str:
+    """Return the way out for a mode that does not exist."""
+    return choice(_MODES.get(word.lower(), word), MODES)
 
 
 def written(right: str, value: str) -> str:

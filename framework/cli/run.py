@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from framework.cli.console import show_error, show_log
 from framework.cli.earlier import nodes_of
+from framework.cli.guesses import mode_fix
 from framework.cli.predictions import save_predictions
 from framework.cli.references import FILE as REFERENCES
 from framework.cli.references import References, check_references
@@ -21,7 +22,7 @@ from framework.cli.run_dir import RunDir, check_run, to_yaml
 from framework.cli.trust import check_defined, vouched
 from framework.cli.words import again
 from framework.config import TrainerConfig
-from framework.errors import UserError, choice
+from framework.errors import UserError
 from framework.groups.root import MODES
 from framework.paths import local_path
 from framework.text import hiding
@@ -159,7 +160,7 @@ def _run(job: Job) -> Outcome:
 def _check(config: Mapping[str, Any]) -> tuple[str, TrainerConfig]:
     mode = str(config["mode"])
     if mode not in MODES:
-        raise UserError(f"There is no mode {mode!r}", where="mode", fix=choice(mode, MODES))
+        raise UserError(f"There is no mode {mode!r}", where="mode", fix=mode_fix(mode))
     return mode, TrainerConfig.of(dict(config["trainer"]))
 
 
