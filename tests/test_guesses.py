@@ -170,3 +170,10 @@ def test_all_choices_are_listed_and_keys_are_known() -> None:
     assert choice("zzz", ["sgd", "adam"]) == "Choose one of: sgd, adam."
     assert meant("trainer.max_epochs") == ""
     assert meant("nothing_like_it") == ""
+
+
+@pytest.mark.parametrize("group", ["early_stopping", "reduce_on_plateau"])
+def test_names_of_metrics_as_keras_has_them(run: Run, project: Path, group: str) -> None:
+    code, _, err = run("task=mine", f"callbacks={group}", f"callbacks.{group}.monitor=val_mae")
+    assert code == 2
+    assert "val/mae or train/mae" in err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ class EarlyStopping(Callback):
             _refuse("monitor", given, "a full name: val/loss or train/loss")
         self._stage, _, name = monitor.partition("/")
         if self._stage not in ("train", "val") or not name:
-            name = monitor.rpartition("/")[2] or "loss"
+            name = re.sub("^(val|train)_", "", monitor.rpartition("/")[2]) or "loss"
             _refuse("monitor", monitor, f"a full name: val/{name} or train/{name}")
         if not _is_whole(patience) or patience < 1:
             _refuse("patience", patience, "a whole number of at least 1")

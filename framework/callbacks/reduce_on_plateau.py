@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,7 @@ class ReduceOnPlateau(Callback):
     ) -> None:
         self._stage, _, name = monitor.partition("/")
         if self._stage not in ("train", "val") or not name:
-            name = monitor.rpartition("/")[2] or "loss"
+            name = re.sub("^(val|train)_", "", monitor.rpartition("/")[2]) or "loss"
             _refuse("monitor", monitor, f"a full name: val/{name} or train/{name}")
         if not 0 < factor < 1:
             _refuse("factor", factor, "a number between 0 and 1")
