@@ -11,6 +11,7 @@ from keras import Input, layers, ops
 from tasks.gallery import Gallery, alternating, digit_decoder, sheet
 
 
+@keras.saving.register_keras_serializable("mnist_vae")
 class Latent(layers.Layer):
     """Draws codes from the encoder's distribution; adds its divergence, by `beta`, to the loss."""
 
@@ -23,6 +24,10 @@ class Latent(layers.Layer):
         terms = 1 + log_variance - mean**2 - ops.exp(log_variance)
         self.add_loss(-0.5 * self.beta * ops.mean(ops.sum(terms, axis=-1)))
         return mean + ops.exp(log_variance / 2) * noise
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of `__init__`, by which Keras saves and loads the layer."""
+        return {**super().get_config(), "beta": self.beta}
 
 
 class MnistVae(Gallery):

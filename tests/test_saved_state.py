@@ -21,6 +21,7 @@ from framework.errors import UserError
 from tasks.cifar100_subclass import Cifar100Subclass
 from tasks.mnist_sequential import MnistSequential
 from tasks.mnist_subclass import MnistSubclass
+from tasks.mnist_vae import MnistVae
 
 X = np.random.default_rng(0).normal(size=(40, 3)).astype("f4") * 10 + 5
 Y = X @ np.array([[0.1], [0.2], [0.3]], "f4")
@@ -290,16 +291,22 @@ def test_the_lessons_networks_are_saved_by_keras_for_any_batch(tmp_path: Path) -
         assert not any(8 in each for each in _build_shapes(task.model))
         x[f"{kind.__name__}_x"] = images[:3]
         x[f"{kind.__name__}_y"] = task.model(images[:3]).numpy()
+    vae = MnistVae(model=SimpleNamespace(**vars(NETWORK), filters=[2, 4], latent=3)).build_model()
+    vae.save(tmp_path / "Vae.keras")
+    given = np.random.RandomState(1).rand(3, 28, 28, 1), np.random.RandomState(2).rand(3, 3)
+    x |= {"Vae_x": given[0], "Vae_n": given[1], "Vae_y": vae(list(given)).numpy()}
     np.savez(tmp_path / "pairs.npz", **x)
     loading = """
 import sys, keras, numpy as np
-import tasks.cifar100_subclass, tasks.mnist_subclass
+import tasks.cifar100_subclass, tasks.mnist_subclass, tasks.mnist_vae
 pairs = np.load(sys.argv[1] + "/pairs.npz")
 for name in sys.argv[2:]:
     model = keras.saving.load_model(f"{sys.argv[1]}/{name}.keras")
-    np.testing.assert_allclose(model(pairs[name + "_x"]), pairs[name + "_y"], atol=1e-6)
+    x = pairs[name + "_x"]
+    x = [x, pairs["Vae_n"]] if name == "Vae" else x
+    np.testing.assert_allclose(model(x), pairs[name + "_y"], atol=1e-6)
 """
-    names = [kind.__name__ for kind in LESSON]
+    names = [*(kind.__name__ for kind in LESSON), "Vae"]
     root = Path(__file__).parents[1]
     subprocess.run([sys.executable, "-c", loading, str(tmp_path), *names], cwd=root, check=True)
 
@@ -310,6 +317,30 @@ def _build_shapes(model: keras.Model) -> list[tuple[Any, ...]]:
         config = layer.get_build_config() or {}
         found += [tuple(config.get("input_shape") or ())[:1]]
     return found
+
+
+def test_a_step_that_wants_to_know_its_rows_leaves_the_model_open_to_any(tmp_path: Path) -> None:
+    class Fixed(Regression):
+        def build_model(self) -> Any:
+            inner = keras.Sequential([keras.layers.Dense(2), keras.layers.BatchNormalization()])
+            return keras.Sequential([inner, keras.layers.Dense(1)])
+
+        def train_step(self, batch: Any) -> Any:
+            x = tf.reshape(batch[0], (batch[0].shape[0], -1))  # two unknown sizes if that is
+            return tf.reduce_mean((self.model(x, training=True) - batch[1]) ** 2)
+
+    task = Fixed()
+    make_trainer(max_steps=3).fit(task, data())
+    assert task.model.input_shape == task.model.layers[0].input_shape == (None, 3)
+    assert not any(8 in each for each in _build_shapes(task.model))
+    task.model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    kernel, bias, *norm, last, shift = [w.numpy() for w in task.model.weights]
+    gamma, beta, mean, variance = norm
+    hidden = (X @ kernel + bias - mean) / np.sqrt(variance + 1e-3) * gamma + beta
+    np.testing.assert_allclose(
+        loaded.predict(X, batch_size=7, verbose=0), hidden @ last + shift, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_a_model_that_keras_cannot_save_is_refused_before_a_file_is_made(tmp_path: Path) -> None:

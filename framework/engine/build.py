@@ -14,6 +14,7 @@ import keras
 import tensorflow as tf
 
 from framework.data.source import Source
+from framework.engine.any_rows import built_layers, leave_rows_open
 from framework.engine.models import models_of
 from framework.errors import SEE_TRACEBACK, UserError
 
@@ -62,12 +63,14 @@ def build_by_tracing(step: Callable[[Any], Any], spec: Any, task: Task, name: st
         task: Whose model it is.
         name: The step's name, for messages.
     """
-    where = f"{type(task).__name__}.{name}"
+    where, models = f"{type(task).__name__}.{name}", list(models_of(task.model).values())
+    before = built_layers(models)
     try:
         _trace(step, tf.nest.map_structure(_of_any_length, spec))
     except Exception:  # a step may want to know the number of rows
         with user_code(where, spec):
             _trace(step, spec)
+        leave_rows_open(models, before)
     if not is_built(task.model):
         missing = [n for n, m in models_of(task.model).items() if not m.built]
         raise UserError(
