@@ -126,7 +126,7 @@ def _checked(node: Any, group: str, name: str, overrides: Sequence[str]) -> Any:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from framework.cli.diagnose import wanted
+    from framework.cli.refused import wanted
 
     schema = GROUPS[group].get(name)
     if not schema:

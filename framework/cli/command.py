@@ -13,122 +13,21 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from framework.cli.arguments import Arguments
 from framework.cli.console import show_error, show_log
-from framework.cli.guesses import meant, written
 from framework.cli.help import help_text, usage
 from framework.cli.streams import lasting_streams
-from framework.cli.words import again, value_of, with_quoted_tildes
-from framework.errors import UserError, choice, closest
-from framework.groups.root import GROUPS
+from framework.cli.words import again, value_of
+from framework.errors import UserError
 from framework.paths import local_path, working_directory
 from framework.text import hiding, one_line, plain
 
 if TYPE_CHECKING:
     from framework.cli.run import Job
-
-# The flags of Hydra that make sense here, by whether a value follows.
-_FLAGS = {
-    "--multirun": False, "-m": False, "--run": False, "-r": False, "--resolve": False,
-    "--hydra-help": False, "--version": False, "--shell-completion": False, "-sc": False,
-    "--cfg": True, "-c": True, "--package": True, "-p": True, "--config-dir": True, "-cd": True,
-    "--config-name": True, "-cn": True, "--config-path": True, "-cp": True, "--info": True,
-    "-i": True,
-}  # fmt: skip
-_SHOWING = {"--hydra-help", "--version", "--shell-completion", "-sc", "--cfg", "-c", "--info", "-i"}
-_SECTIONS = ("job", "hydra", "all")
-_OWN_FLAGS = ("--help", "-h", "-v", "--verbose")
-
-
-@dataclass
-class Arguments:
-    """A command line, taken apart."""
-
-    flags: list[str] = field(default_factory=list)
-    overrides: list[str] = field(default_factory=list)
-    help: bool = False
-    verbose: bool = False
-    words: Sequence[str] = ()
-    config_dir: Path | None = None
-
-    @property
-    def multirun(self) -> bool:
-        """Whether a sweep is asked for."""
-        return "-m" in self.flags or "--multirun" in self.flags
-
-    @property
-    def only_shows(self) -> bool:
-        """Whether nothing is to be run."""
-        return not _SHOWING.isdisjoint(self.flags)
-
-    @classmethod
-    def parse(cls, argv: Sequence[str]) -> Arguments:
-        """Take a command line apart; flags and overrides may come in any order.
-
-        Raises:
-            UserError: An unknown flag, or one without its value.
-        """
-        found, words = cls(words=tuple(argv)), list(argv)
-        while words:
-            word = words.pop(0)
-            name, equals, value = word.partition("=")
-            if not word.startswith("-"):
-                found.overrides.append(with_quoted_tildes(word))
-            elif word in ("--help", "-h"):
-                found.help = True
-            elif word in ("-v", "--verbose"):
-                found.verbose = True
-            elif name not in _FLAGS:
-                known = [f for f in (*_FLAGS, *_OWN_FLAGS) if len(f) > 2]
-                following = words[0] if words else ""
-                fix = _flag_fix(name, value if equals else following, known)
-                raise UserError(f"There is no flag {name}", where=word, fix=fix)
-            elif not _FLAGS[name]:
-                found.flags.append(name)
-            elif not equals and not words:
-                raise UserError(
-                    f"{name} needs a value", where=word, fix=f"Give it: {name} <value>."
-                )
-            else:
-                value = value if equals else words.pop(0)
-                if name in ("--config-dir", "-cd"):
-                    found.config_dir = local_path(value, name)
-                else:
-                    _check_flag(name, value)
-                    found.flags += [name, value]
-        if found.config_dir is None and Path("conf").is_dir():
-            found.config_dir = Path("conf")
-        elif found.config_dir is not None and not found.config_dir.is_dir():
-            raise UserError(
-                "There is no such directory",
-                where=f"--config-dir {found.config_dir}",
-                fix="Give one that holds task/<name>.yaml, or leave it out for ./conf.",
-            )
-        return found
-
-
-def _flag_fix(name: str, value: str, known: Sequence[str]) -> str:
-    """Return the way out for a flag that does not exist; `value` is what follows it."""
-    key = name.lstrip("-").replace("-", "_")
-    right = key if key == "task" or key in GROUPS else meant(f"--.{key}")
-    if right:
-        value = "<value>" if not value or value[0] == "-" or "=" in value else value
-        return f"Options have no dashes: {written(right, value)}"
-    near = closest(name, known)
-    if near.startswith("Did"):
-        return near
-    return f"The flags are: {', '.join(known)}. Options have no dashes: key=value."
-
-
-def _check_flag(name: str, value: str) -> None:
-    if name in ("--cfg", "-c") and value not in _SECTIONS:
-        raise UserError(
-            f"--cfg cannot show {value!r}", where=f"{name} {value}", fix=choice(value, _SECTIONS)
-        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

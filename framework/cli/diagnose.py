@@ -17,10 +17,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, ValueType
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ValidationError
 
 from framework.cli.guesses import guess, key_fix, meant, mode_fix
 from framework.cli.help import list_choices, list_tasks
+from framework.cli.refused import CORRECT, bare, explain, refused_removal
 from framework.cli.run_dir import flat
 from framework.config import TrainerConfig
 from framework.errors import UserError, choice, closest
@@ -28,13 +28,6 @@ from framework.groups.root import GROUPS, LISTS, MODES, ROOT, RunConfig
 from framework.paths import local_path
 
 _TRAINER = {f.name for f in fields(TrainerConfig)}
-_WANTED = {
-    **dict.fromkeys(("Integer", "int"), "a whole number"),
-    **dict.fromkeys(("Float", "float"), "a number"),
-    **dict.fromkeys(("Boolean", "bool"), "true or false"),
-    **dict.fromkeys(("String", "str"), "text"),
-}
-_CORRECT = "Correct it; --cfg job shows the configuration, --help its groups and options."
 
 
 def diagnose(
@@ -69,7 +62,7 @@ def diagnose(
             _try_one_by_one(parsed, config_dir)
     except UserError as found:
         return found
-    return UserError(_plain(error), where="the configuration", fix=_CORRECT)
+    return UserError(bare(error), where="the configuration", fix=CORRECT)
 
 
 def _parse(text: str, config_dir: Path | None) -> Override:
@@ -273,8 +266,8 @@ def _try_one_by_one(parsed: Sequence[Override], config_dir: Path | None) -> None
                 # Until the task is chosen nothing composes; that is not this override's fault.
                 if any(str(a).startswith("task=") for a in [*accepted, line]):
                     if override.is_delete():
-                        raise _refused_removal(line, str(override.key_or_group), config) from None
-                    raise _explain(refused, alternative, config_dir) from None
+                        raise refused_removal(line, str(override.key_or_group), config) from None
+                    raise explain(refused, alternative, config_dir) from None
             else:
                 config = composed
         accepted.append(line)
@@ -297,79 +290,6 @@ def _check_key(override: Override, config: DictConfig, config_dir: Path | None) 
             where=str(override.input_line),
             fix=key_fix(steps, config, config_dir, value),
         )
-
-
-def _refused_removal(line: str, key: str, config: DictConfig) -> UserError:
-    if key in GROUPS:
-        nothing = "[]" if key in LISTS else "none"
-        fix = f"To choose nothing in it: {key}={nothing}"
-        return UserError(f"{key} cannot be removed", where=line, fix=fix)
-    parent, _, name = key.rpartition(".")
-    node = OmegaConf.select(config, parent) if parent else config
-    if OmegaConf.is_dict(node) and name in node:
-        fix = f"Give it a value: {key}=<value>, or null."
-        return UserError(f"{key} cannot be removed", where=line, fix=fix)
-    return UserError(f"There is no {key!r} to remove", where=line, fix=f"Leave {line} out.")
-
-
-def _explain(error: Exception, override: Override, config_dir: Path | None) -> UserError:
-    chain: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None:
-        chain.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    line, key = str(override.input_line), override.key_or_group
-    if "already at" in str(error) or "Multiple values for" in str(error):
-        return UserError(f"{key} is there already", where=line, fix=f"Write {line.lstrip('+')}.")
-    for link in chain:
-        if isinstance(link, ValidationError):
-            where = re.search(r"full_key: (\S+)", str(link))
-            if key in ("task", *list_choices(config_dir)) and where:
-                file = config_dir and config_dir / key / f"{override.value()}.yaml"
-                what, fix = wanted(link)
-                return UserError(f"{where[1]}: {what}", where=f"{file}", fix=fix)
-            what, fix = wanted(link)
-            return UserError(f"{key}: {what}", where=line, fix=fix)
-    if key in ("task", *list_choices(config_dir)):
-        file = config_dir and config_dir / key / f"{override.value()}.yaml"
-        what = _plain(chain[-1])
-        unknown = re.match(r"Key '(\w+)' not in", what)
-        fix = f"Take {unknown[1]} out of it, or correct its name." if unknown else _CORRECT
-        return UserError(what, where=str(file or line), fix=fix)
-    return UserError(_plain(error), where=line, fix=_CORRECT)
-
-
-def wanted(error: BaseException) -> tuple[str, str]:
-    """Return what is wrong with a value of another type, and the way out."""
-    text = str(error).splitlines()[0]
-    given = re.match(r"Value '(.*)' of type '\w+' ", text)
-    kinds: list[str] = []
-    if given and (match := re.search(r"could not be converted to (\w+)", text)):
-        kinds = [match[1]]
-    elif given and (match := re.search(r"incompatible with type hint '(.*)'", text)):
-        kinds = re.findall(r"int|float|bool|str", match[1]) or [match[1]]
-    elif given := re.match(r"Value '(.*)' is not a valid (\w+)", text):
-        kinds = [given[2]]
-    if given and kinds:
-        names = " or ".join(dict.fromkeys(_WANTED.get(kind, kind) for kind in kinds))
-        return f"{given[1]!r} is not {names}", f"Give {names}."
-    if "None" in text or "not Optional" in text:
-        return "null is not allowed here", "Give a value, or leave it out for the default."
-    return text, _CORRECT
-
-
-def _plain(error: BaseException) -> str:
-    """Return an error's text without Hydra's advice to add a mistyped key with a plus sign."""
-    lines = [
-        line.strip()
-        for line in str(error).splitlines()
-        if line.strip()
-        and not re.match(
-            r"\s*(To append|Set the env|See http|full_key|object_type|provider=)", line
-        )
-        and not line.startswith("Config search path")
-    ]
-    return " ".join(lines[:6]) or type(error).__name__
 
 
 def _list_tasks(config_dir: Path | None) -> str:

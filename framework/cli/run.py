@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import shlex
 import signal
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +17,9 @@ from framework.cli.guesses import mode_fix
 from framework.cli.predictions import save_predictions
 from framework.cli.references import FILE as REFERENCES
 from framework.cli.references import References, check_references
+from framework.cli.report import continuing, say_end
 from framework.cli.run_dir import RunDir, check_run, to_yaml
 from framework.cli.trust import check_defined, vouched
-from framework.cli.words import again
 from framework.config import TrainerConfig
 from framework.errors import UserError
 from framework.groups.root import MODES
@@ -151,7 +150,7 @@ def _run(job: Job) -> Outcome:
     shown = bool(job.config["trainer"]["enable_progress_bar"])
     made_up = trainer is not None and trainer.data_info.get("source") == "synthetic"
     swept, curves = job.run_dir is not None, job.config["mode"] != "predict"
-    _say_end(outcome, debug, swept=swept, shown=shown, made_up=made_up, curves=curves)
+    say_end(outcome, debug, swept=swept, shown=shown, made_up=made_up, curves=curves)
     if outcome.status == "interrupted" and job.command:
         _log.info("%s", continuing(job, outcome.run_dir))
     return outcome
@@ -354,32 +353,3 @@ def _was_tested(directory: RunDir | None) -> bool:
 
     metrics = read_metrics(directory.path / "result.json") if directory else {}
     return any(name.startswith("test/") for name in metrics)
-
-
-def continuing(job: Job, run_dir: Path | None) -> str:
-    """Return what to say of an interrupted run: the command that continues it, if any does."""
-    if run_dir is None or not _store(run_dir).steps():
-        return "Interrupted before there was anything to keep."
-    return f"To continue: {again(job.command, run_dir=run_dir)}"
-
-
-def _say_end(
-    outcome: Outcome, debug: bool, *, swept: bool, shown: bool, made_up: bool, curves: bool
-) -> None:
-    wanted = {k: v for k, v in outcome.metrics.items() if k.startswith("test/")} or outcome.metrics
-    if wanted and outcome.code == 0 and not shown:
-        _log.info("%s", "  ".join(f"{name} {value:.4f}" for name, value in wanted.items()))
-    if made_up and outcome.metrics and outcome.code == 0:
-        _log.info("These numbers are of SYNTHETIC DATA.")
-    if not outcome.run_dir:
-        return
-    _log.info("Run directory: %s", outcome.run_dir)
-    if outcome.code == 1 and not debug:
-        _log.info("The traceback is in %s; -v shows it here.", outcome.run_dir / "log.txt")
-    curves = curves and (outcome.run_dir / "tensorboard").is_dir()
-    if outcome.code == 0 and curves and not swept:
-        inside = outcome.run_dir.parts[:1] == ("runs",)
-        _log.info(
-            "To see the curves: tensorboard --logdir %s",
-            "runs" if inside else shlex.quote(str(outcome.run_dir)),
-        )

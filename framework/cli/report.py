@@ -1,0 +1,47 @@
+"""What is said of a run at its end."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from framework.cli.words import again
+
+if TYPE_CHECKING:
+    from framework.cli.run import Job, Outcome
+
+_log = logging.getLogger("framework")
+
+
+def continuing(job: Job, run_dir: Path | None) -> str:
+    """Return what to say of an interrupted run: the command that continues it, if any does."""
+    from framework.checkpoint.store import CheckpointStore
+
+    if run_dir is None or not CheckpointStore(run_dir / "checkpoints").steps():
+        return "Interrupted before there was anything to keep."
+    return f"To continue: {again(job.command, run_dir=run_dir)}"
+
+
+def say_end(
+    outcome: Outcome, debug: bool, *, swept: bool, shown: bool, made_up: bool, curves: bool
+) -> None:
+    """Say where a run's files are and how to see them, as far as nothing has said so yet."""
+    wanted = {k: v for k, v in outcome.metrics.items() if k.startswith("test/")} or outcome.metrics
+    if wanted and outcome.code == 0 and not shown:
+        _log.info("%s", "  ".join(f"{name} {value:.4f}" for name, value in wanted.items()))
+    if made_up and outcome.metrics and outcome.code == 0:
+        _log.info("These numbers are of SYNTHETIC DATA.")
+    if not outcome.run_dir:
+        return
+    _log.info("Run directory: %s", outcome.run_dir)
+    if outcome.code == 1 and not debug:
+        _log.info("The traceback is in %s; -v shows it here.", outcome.run_dir / "log.txt")
+    curves = curves and (outcome.run_dir / "tensorboard").is_dir()
+    if outcome.code == 0 and curves and not swept:
+        inside = outcome.run_dir.parts[:1] == ("runs",)
+        _log.info(
+            "To see the curves: tensorboard --logdir %s",
+            "runs" if inside else shlex.quote(str(outcome.run_dir)),
+        )
