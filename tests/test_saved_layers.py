@@ -229,6 +229,41 @@ def test_a_layer_of_which_the_checkpoint_holds_nothing_is_refused(tmp_path: Path
         make_trainer(run_dir=tmp_path).predict(task, Data(predict=X), checkpoint="last")
 
 
+def test_a_layer_that_cannot_save_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    class Odd(keras.layers.Layer):
+        def call(self, x: Any) -> Any:
+            return x
+
+        def get_build_config(self) -> Any:
+            return {"thing": object()}
+
+    kind = type("Odd", (Regression,), {"layers": staticmethod(lambda adapted: [Odd()])})
+    with pytest.raises(UserError, match="a Odd, cannot save what it keeps: a object"):
+        make_trainer(max_steps=1, run_dir=tmp_path / "run").fit(kind(), data())
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_only_take_nothing_of_an_optimizer(tmp_path: Path) -> None:
+    class Own(keras.optimizers.SGD):
+        host = 1.0
+
+        def save_own_variables(self, store: Any) -> None:
+            store["host"] = np.float32(self.host)
+
+        def load_own_variables(self, store: Any) -> None:
+            self.host = float(store["host"])
+
+    for name, begin in (
+        ("a", {}),
+        ("b", {"checkpoint": str(tmp_path / "a"), "weights_only": True}),
+    ):
+        own = Own(1e-4)
+        own.host = 5.0 if name == "a" else 2.0
+        kind = type("Kind", (Regression,), {"configure_optimizers": lambda self, own=own: own})
+        make_trainer(max_steps=1, run_dir=tmp_path / name).fit(kind(), data(), **begin)
+    assert own.host == 2.0
+
+
 def test_an_optimizers_own_is_in_checkpoints(tmp_path: Path) -> None:
     class Counting(keras.optimizers.SGD):
         host = 0.0

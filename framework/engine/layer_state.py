@@ -30,8 +30,23 @@ def layer_state(layers: Saved) -> State:
 
     Args:
         layers: All of a task's; see `saved_by_keras`.
+
+    Raises:
+        UserError: One cannot say what it keeps, or it is nothing that a checkpoint can hold.
     """
-    return {key: _state(layer) for key, layer in _with_state(layers).items()}
+    state: State = {}
+    for key, layer in _with_state(layers).items():
+        try:
+            state[key] = _state(layer)
+        except Exception as error:
+            kind = type(layer).__name__
+            raise UserError(
+                f"{key}, a {kind}, cannot save what it keeps: {error}",
+                where=f"{kind}.save_own_variables, save_assets or get_build_config",
+                fix="Have it save arrays, files, and of a configuration numbers, text and lists; "
+                "trainer.enable_checkpointing=false does without checkpoints.",
+            ) from error
+    return state
 
 
 def load_layer_state(layers: Saved, state: Mapping[str, Any]) -> None:
@@ -64,7 +79,8 @@ def load_layer_state(layers: Saved, state: Mapping[str, Any]) -> None:
 
 def load_fitting_layers(layers: Saved, state: Mapping[str, Any]) -> None:
     """Have layers take what fits of another model's state, by name, and take in their variables."""
-    by_name = {value["name"]: value for value in state.values()}
+    of_models = [value for key, value in state.items() if key.startswith("model/")]
+    by_name = {value["name"]: value for value in of_models}
     for layer in _with_state(layers).values():
         own = _state(layer)
         try:

@@ -274,7 +274,8 @@ class Setup:
                 where="weights_only=true",
                 fix="Give the layers the names that they had, or another checkpoint=.",
             )
-        load_fitting_layers(self._layers(), state.get("layers", {}))
+        layers = saved_by_keras({"model": models_of(self.task.model)})
+        load_fitting_layers(layers, state.get("layers", {}))
         self._diversify()
         return report
 
@@ -296,6 +297,7 @@ class Setup:
         Raises:
             UserError: There is one; its name.
         """
+        layer_state(self._layers())  # so that a layer that cannot save is refused here, too
         saved = [*self._known(), *self._held().values(), *internal]
         if global_seed() is not None:
             saved.append(global_seed())
