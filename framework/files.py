@@ -7,9 +7,19 @@ import os
 import stat
 from pathlib import Path
 
+from framework.errors import UserError
+
 
 class NotAFile(OSError):
     """Something else is where a file of a run should be: a link, a directory, a pipe, a device."""
+
+    def refused(self) -> UserError:
+        """Return it as what the user is told."""
+        return UserError(
+            f"{self.strerror}: what a run writes is opened as what it is",
+            where=str(self.filename),
+            fix="Move it away, or give another run_dir=.",
+        )
 
 
 def ours(path: str | os.PathLike[str], flags: int) -> int:

@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from framework.config import TrainerConfig
+from framework.files import ours, read_bytes
 from framework.progress import Progress
 from framework.text import hidden
 
 _PACKAGES = ("keras-task-framework", "tensorflow", "keras", "numpy", "hydra-core")
+
+
+_MOST = 2**24  # bytes
 
 
 def versions() -> dict[str, str]:
@@ -50,7 +54,8 @@ def write_result(path: Path, result: dict[str, Any]) -> None:
     """
     aside = path.with_name(f".{path.name}-{os.getpid()}")
     try:
-        aside.write_text(json.dumps(_strict(result), indent=2, allow_nan=False) + "\n")
+        with open(aside, "w", opener=ours) as file:
+            file.write(json.dumps(_strict(result), indent=2, allow_nan=False) + "\n")
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
@@ -59,9 +64,9 @@ def write_result(path: Path, result: dict[str, Any]) -> None:
 def read_metrics(path: Path) -> dict[str, float]:
     """Return the metrics that a result holds; none if there is no such file."""
     try:
-        metrics = json.loads(path.read_text())["metrics"]
+        metrics = json.loads(read_bytes(path, _MOST))["metrics"]
         return {name: value for name, value in metrics.items() if value is not None}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
 
@@ -75,11 +80,14 @@ def laid_over(path: Path, result: dict[str, Any], *, whole: bool) -> dict[str, A
             the training stays: only metrics, and the rows that they are of, are added.
     """
     try:
-        earlier = json.loads(path.read_text())
-    except (OSError, ValueError):
+        earlier = json.loads(read_bytes(path, _MOST))
+    except (OSError, ValueError, RecursionError):
         return result
     if not isinstance(earlier, dict):
         return result
+    for key in ("metrics", "data"):
+        if not isinstance(earlier.get(key, {}), dict):
+            del earlier[key]
     metrics = {**earlier.get("metrics", {}), **result["metrics"]}
     if whole:
         # A run that was over already has measured no speed, nor one that goes on its engine.

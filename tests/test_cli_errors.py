@@ -230,11 +230,11 @@ def test_a_full_disk_is_reported_before_tensorflow_starts(
 ) -> None:
     import errno
 
-    def full(self: Path, *args: object, **options: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+    def full(path: Path, flags: int) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     before = files(project)
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("framework.cli.run_dir.ours", full)
     monkeypatch.setattr("framework.cli.run._assemble", None)
     code, _, err = run("task=mine", "run_dir=out/a")
     assert code == 2

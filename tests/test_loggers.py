@@ -192,10 +192,11 @@ def test_an_empty_log_is_begun_anew(tmp_path, content):
     assert lines(tmp_path) == ["step,epoch,loss", "11,1,1.0"]
 
 
-def test_rows_after_damage_are_dropped(tmp_path):
+def test_rows_after_damage_are_kept(tmp_path):
     (tmp_path / "metrics.csv").write_bytes(b"step,epoch,a\n1,1,0.5\n\0\0\0\0\n3,1,0.5\n")
     opened(tmp_path, step=10).close()
-    assert lines(tmp_path) == ["step,epoch,a", "1,1,0.5"]
+    assert lines(tmp_path) == ["step,epoch,a", "1,1,0.5", "3,1,0.5"]
+    assert b"\0\0\0\0" in (tmp_path / "damaged-1-metrics.csv").read_bytes()
 
 
 def test_another_file_of_that_name_is_left_alone(tmp_path):

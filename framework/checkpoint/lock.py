@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from framework.errors import UserError
+from framework.files import ours
 
 LOCK = ".lock"
 
@@ -38,12 +39,12 @@ class RunLock:
         except ImportError:  # Windows
             return
         try:
-            handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            handle = ours(self._path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise UserError(
                 f"cannot write there: {error.strerror}",
-                where=str(self._path.parent),
-                fix="Make it writable, or give another run_dir=.",
+                where=str(error.filename or self._path),
+                fix="Move away what is there, make it writable, or give another run_dir=.",
             ) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -12,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from framework.checkpoint.formats import FORMAT, manifest_of_format_1, upgraded
+from framework.checkpoint.manifest import MANIFEST, reason, signed, well_formed
 from framework.checkpoint.retention import Retention
 from framework.checkpoint.state import State
-from framework.checkpoint.tree import read_tree, sha256_of, sync, write_tree
+from framework.checkpoint.tree import ARRAYS, TREE, read_tree, sha256_of, sync, write_tree
 from framework.errors import UserError
+from framework.files import NotAFile, check_directory, ours, read_bytes
 from framework.paths import local_path
 
-MANIFEST = "manifest.json"
-
-# What reading a file can raise that somebody, or a disk, has changed.
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+_MOST = 2**20  # bytes of a manifest
 
 _log = logging.getLogger("framework")
 
@@ -79,13 +77,13 @@ class CheckpointStore:
             aside.mkdir()
             files = write_tree(aside, state)
             manifest = {"format": FORMAT, "step": step, "judged": judged, "permanent": permanent}
-            (aside / MANIFEST).write_text(signed(manifest | {"files": files}))
+            with open(aside / MANIFEST, "w", opener=ours) as file:
+                file.write(signed(manifest | {"files": files}))
             sync(aside / MANIFEST)
             sync(aside)
             if target.exists():
                 # From here on `recover` finds it aside, however far this comes.
-                (target / MANIFEST).unlink(missing_ok=True)
-                shutil.rmtree(target, ignore_errors=True)
+                _delete(target)
             os.replace(aside, target)
             sync(self.directory)
         except BaseException:
@@ -102,9 +100,11 @@ class CheckpointStore:
         try:
             manifest = self._check(path)
             return upgraded(read_tree(path), manifest)
-        except _DAMAGE as error:
+        except UserError:
+            raise
+        except Exception as error:  # whatever somebody, or a disk, has made of it
             raise UserError(
-                f"the checkpoint cannot be read: {_reason(error)}",
+                f"the checkpoint cannot be read: {reason(error)}",
                 where=str(path),
                 fix="Choose another one: checkpoint=last, or the path of a step-… directory.",
             ) from error
@@ -125,8 +125,10 @@ class CheckpointStore:
                 written = self._check(path)["step"]
                 if written != step:
                     raise ValueError(f"it is that of step {written}, under another name")
-            except _DAMAGE as error:
-                damaged.append(_reason(error))
+            except UserError:
+                raise
+            except Exception as error:
+                damaged.append(reason(error))
                 _log.warning("%s is not whole: %s", path, damaged[-1])
                 continue
             if damaged:
@@ -211,25 +213,24 @@ class CheckpointStore:
         manifests = {m["step"]: m for m in self._manifests()}
         kept = retention.kept([m for m in manifests.values() if m["step"] <= step])
         for other in manifests.keys() - kept:  # not what is damaged or of a later version
-            # Without its manifest it is no checkpoint any more, however far deleting comes.
-            (self.path(other) / MANIFEST).unlink(missing_ok=True)
-            shutil.rmtree(self.path(other), ignore_errors=True)
+            _delete(self.path(other))
 
     def take_back(self, step: int) -> None:
         """Delete the checkpoints of a past that is taken back: those beyond a step."""
         for other in self._numbered("step-*"):
             if other > step:
-                (self.path(other) / MANIFEST).unlink(missing_ok=True)
-                shutil.rmtree(self.path(other), ignore_errors=True)
+                _delete(self.path(other))
 
     def check_directory(self) -> None:
         """Make the directory if it is missing; the run's own must be there."""
-        if self.directory.exists() and not self.directory.is_dir():
+        try:
+            check_directory(self.directory)
+        except NotAFile as error:
             raise UserError(
-                "a file is where checkpoints go",
+                f"{error.strerror}: this is where checkpoints go",
                 where=str(self.directory),
                 fix="Move it away, or give another run_dir=.",
-            )
+            ) from None
         try:
             self.directory.mkdir(exist_ok=True)
         except FileNotFoundError:
@@ -248,12 +249,14 @@ class CheckpointStore:
         """
         for step, asides in self._numbered(".step-*-*").items():
             for aside in asides:
-                with suppress(*_DAMAGE, UserError):
+                with suppress(Exception):
                     self._check(aside)
                     if step not in self.steps():
                         shutil.rmtree(self.path(step), ignore_errors=True)
                         os.replace(aside, self.path(step))
                 shutil.rmtree(aside, ignore_errors=True)
+        for left in self.directory.glob(".deleted-*"):
+            _remove(left)
 
     def _numbered(self, pattern: str) -> dict[int, list[Path]]:
         """Return the directories that are named by a step, by it."""
@@ -267,27 +270,30 @@ class CheckpointStore:
 
     def _check(self, path: Path) -> dict[str, Any]:
         """Return a checkpoint's manifest, having compared every byte with it."""
+        check_directory(path)
         manifest = self._manifest(path)
-        for name, expected in manifest["files"].items():
-            if sha256_of(path / name) != expected:
+        if not {ARRAYS, TREE} <= manifest["files"].keys():
+            raise ValueError(f"{MANIFEST} does not name its files")
+        for name in (ARRAYS, TREE):  # nothing else is read
+            if sha256_of(path / name) != manifest["files"][name]:
                 raise ValueError(f"{name} does not match its checksum")
         return manifest
 
     def _manifests(self) -> list[dict[str, Any]]:
         found = []
         for step in self.steps():
-            with suppress(*_DAMAGE, UserError):  # loading it says what is wrong
+            with suppress(Exception):  # loading it says what is wrong
                 found.append(self._manifest(self.path(step)))
         return found
 
     def _manifest(self, path: Path) -> dict[str, Any]:
         """Return a manifest that is as it was written."""
-        text = (path / MANIFEST).read_text()
+        text = read_bytes(path / MANIFEST, _MOST).decode()
         manifest = json.loads(text)
         if not isinstance(manifest, dict) or "format" not in manifest:
             raise ValueError(f"{MANIFEST} is damaged")
         if manifest["format"] == 1:  # had no checksum of its own
-            return manifest_of_format_1(manifest, path)
+            return well_formed(manifest_of_format_1(manifest, path))
         manifest.pop("sha256", None)
         if text != signed(manifest):
             raise ValueError(f"{MANIFEST} does not match its checksum")
@@ -297,18 +303,21 @@ class CheckpointStore:
                 where=str(path),
                 fix=f"Use the version that wrote it; this one reads formats 1 to {FORMAT}.",
             )
-        return manifest
+        return well_formed(manifest)
 
 
-def signed(manifest: dict[str, Any]) -> str:
-    """Return a manifest as text, with a checksum of its own; every format's are signed so."""
-    text = json.dumps(manifest, sort_keys=True)
-    return json.dumps(manifest | {"sha256": hashlib.sha256(text.encode()).hexdigest()}, indent=1)
+def _delete(path: Path) -> None:
+    # Out of sight first: however far deleting comes, it is no checkpoint, and `recover` finds it.
+    gone = path.with_name(f".deleted-{path.name}-{os.getpid()}")
+    try:
+        os.rename(path, gone)
+    except OSError:
+        gone = path
+        (path / MANIFEST).unlink(missing_ok=True)
+    _remove(gone)
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return f"{Path(str(error.filename)).name} is missing"
-    if isinstance(error, (UnicodeDecodeError, json.JSONDecodeError)):
-        return "its JSON is damaged"
-    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+def _remove(path: Path) -> None:
+    if path.is_symlink():
+        path.unlink()
+    shutil.rmtree(path, ignore_errors=True)

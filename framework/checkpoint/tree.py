@@ -12,11 +12,14 @@ from typing import IO, Any
 import ml_dtypes
 import numpy as np
 
+from framework.checkpoint.arrays import Arrays
 from framework.checkpoint.state import State
 from framework.errors import UserError
+from framework.files import ours, read_bytes
 
 _MARK = "$array"  # stands for an array in the JSON
 ARRAYS, TREE = "arrays.npz", "state.json"
+_MOST = 2**26  # bytes of what is no array
 
 
 def write_tree(directory: Path, state: State) -> dict[str, str]:
@@ -52,8 +55,10 @@ def write_tree(directory: Path, state: State) -> dict[str, str]:
 
 def read_tree(directory: Path) -> State:
     """Read what `write_tree` has written; the caller has checked the files."""
-    tree = json.loads((directory / TREE).read_text())
-    with np.load(directory / ARRAYS, allow_pickle=False) as arrays:
+    tree = json.loads(read_bytes(directory / TREE, _MOST))
+    if not isinstance(tree, dict):
+        raise ValueError(f"{TREE} holds no state")
+    with Arrays(directory / ARRAYS) as arrays:
         state: State = _join(tree, arrays)
     return state
 
@@ -61,7 +66,7 @@ def read_tree(directory: Path) -> State:
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file."""
     found = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=ours) as file:
         while piece := file.read(2**20):
             found.update(piece)
     return found.hexdigest()
@@ -80,7 +85,7 @@ class _Hashed:
     """A file that is only appended to, hashed on the way, and synced at its end."""
 
     def __init__(self, path: Path) -> None:
-        self._file: IO[bytes] = open(path, "wb")  # noqa: SIM115 - closed by __exit__
+        self._file: IO[bytes] = open(path, "wb", opener=ours)  # noqa: SIM115 - closed by __exit__
         self._sum = hashlib.sha256()
 
     def write(self, data: Any) -> int:
@@ -141,6 +146,8 @@ def _join(tree: Any, arrays: Any) -> Any:
         if _MARK in tree:
             array, name = arrays[tree[_MARK]], tree["dtype"]
             own = getattr(ml_dtypes, name, None)
+            if own is None and array.dtype.name != name:
+                raise ValueError(f"an array of {array.dtype} is said to be of {name}")
             return array if own is None else array.view(np.dtype(own))
         return {key: _join(value, arrays) for key, value in tree.items()}
     return [_join(value, arrays) for value in tree] if isinstance(tree, list) else tree

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from framework.cli.run_dir import writing
+from framework.files import ours
 
 _log = logging.getLogger("framework")
 
@@ -27,7 +28,7 @@ def save_predictions(path: Path, predictions: Any) -> None:
     arrays = {name: _storable(np.asarray(array)) for name, array in _leaves(predictions, "")}
     aside = path.with_name(f".{path.name}-{os.getpid()}")
     try:
-        with writing(path.parent), open(aside, "wb") as file:
+        with writing(path.parent), open(aside, "wb", opener=ours) as file:
             np.savez(file, **arrays)
         os.replace(aside, path)
     finally:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from framework.errors import UserError
+from framework.files import read_bytes
 
 FILE = "references.json"
 
@@ -225,7 +226,7 @@ def _decides(value: Any) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
+        found = json.loads(read_bytes(path, 2**20))
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) and isinstance(found.get("values"), dict) else {}

@@ -11,16 +11,19 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from framework.cli.run_yaml import read_yaml
 from framework.config import COUNT_OR_FRACTION, TrainerConfig
 from framework.errors import UserError
+from framework.files import NotAFile, check_directory, ours, read_bytes
 from framework.same import same
 from framework.tables import table
 from framework.text import PlainFormatter
 
 CONFIG, OVERRIDES, LOG = "config.yaml", "overrides.yaml", "log.txt"
+FOLDERS = ("checkpoints", "tensorboard")
+_MOST = 2**24  # bytes of a file that is kept in memory, to be put back
 
 # What may differ when a run is continued: how long, what is shown, where the data lies.
 _MAY_DIFFER = {
@@ -91,6 +94,8 @@ class writing:
         pass
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, NotAFile):
+            raise error.refused() from error
         if isinstance(error, OSError):
             raise UserError(
                 f"Cannot write there: {error.strerror or error}",
@@ -101,6 +106,11 @@ class writing:
 
 class _LogFile(logging.FileHandler):
     """The run's log. That it cannot be written, on a full disk, is not worth a traceback each."""
+
+    def _open(self) -> TextIOWrapper:
+        return cast(
+            TextIOWrapper, open(self.baseFilename, self.mode, encoding=self.encoding, opener=ours)
+        )
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Leave it to whoever writes what matters."""
@@ -152,6 +162,8 @@ class RunDir:
             with writing(path):
                 self._made = make_unique(path) if unique else make_dirs(path)
                 self.path = self._made[-1] if unique else path
+                for name in FOLDERS:
+                    check_directory(self.path / name)
                 self._lock()
                 for name in (CONFIG, OVERRIDES, "result.json", "predictions.npz"):
                     for left in self.path.glob(f".{name}-*"):  # by a process that was killed
@@ -224,7 +236,7 @@ class RunDir:
 
     def _read(self, name: str) -> bytes | None:
         try:
-            return (self.path / name).read_bytes()
+            return read_bytes(self.path / name, _MOST)
         except FileNotFoundError:
             return None
 
@@ -236,7 +248,8 @@ class RunDir:
     def _put(self, name: str, text: bytes) -> None:
         aside = self.path / f".{name}-{os.getpid()}"
         try:
-            aside.write_bytes(text)
+            with open(aside, "wb", opener=ours) as file:
+                file.write(text)
             os.replace(aside, self.path / name)
         finally:
             aside.unlink(missing_ok=True)

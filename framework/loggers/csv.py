@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from framework.errors import UserError
+from framework.files import ours
 from framework.loggers.base import Logger
+from framework.loggers.damaged import keep_aside
 from framework.paths import local_path
 
 _KEYS = ["step", "epoch"]
+_WITH_KEYS = b"step,epoch,"
+_LONGEST = 2**20  # bytes of a line
 
 
 class CSVLogger(Logger):
@@ -66,8 +70,11 @@ class CSVLogger(Logger):
         self.close()
         self._path = Path(run_dir) / self.filename
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._columns, rows = _read(self._path)
-        logged = list(rows)
+        broken: list[int] = []
+        self._columns, rows = _read(self._path, broken)
+        logged = in_order(rows, broken)
+        if broken:
+            keep_aside(self._path, f"the {len(logged)} rows that can be read")
         kept = [row for row in logged if step is None or int(row["step"]) <= step]
         if len(kept) < len(logged):  # what was only seen past `step` was never seen
             seen = {name for row in kept for name in row} | set(_KEYS)
@@ -146,7 +153,7 @@ class CSVLogger(Logger):
         aside = self._path.with_name(self._path.name + ".tmp")
         self._row, self._written = {}, b""
         try:
-            with aside.open("wb") as out:
+            with open(aside, "wb", opener=ours) as out:
                 out.write((_csv_line(self._columns) + "\n").encode())
                 for row in rows:
                     line = ",".join(row.get(name, "") for name in self._columns) + "\n"
@@ -158,7 +165,7 @@ class CSVLogger(Logger):
         except BaseException:
             aside.unlink(missing_ok=True)
             raise
-        self._file = self._path.open("r+b")
+        self._file = open(self._path, "r+b", opener=ours)  # noqa: SIM115 - closed by close
 
 
 def _csv_line(cells: list[str]) -> str:
@@ -167,37 +174,94 @@ def _csv_line(cells: list[str]) -> str:
     return text.getvalue()
 
 
-def _read(path: Path) -> tuple[list[str], Iterator[dict[str, str]]]:
-    """Return the columns of a log, and its rows as text by column, empty cells left out."""
+def _read(
+    path: Path, broken: list[int] | None = None
+) -> tuple[list[str], Iterator[dict[str, str]]]:
+    """Return the columns of a log, and its rows as text by column, empty cells left out.
+
+    Args:
+        path: The log.
+        broken: Takes the places of lines that cannot be read; the rows before and after can.
+    """
     try:
-        with path.open("rb") as file:
-            header = file.readline()
+        with open(path, "rb", opener=ours) as file:
+            header = file.readline(_LONGEST)
             start = file.tell()
     except FileNotFoundError:
         return list(_KEYS), iter(())
     if not header.endswith(b"\n"):
+        if not header.startswith(_WITH_KEYS[: len(header)]) and broken is not None:
+            broken.append(0)
         return list(_KEYS), iter(())
-    columns = next(csv.reader([header.decode(errors="replace").rstrip("\r\n")]), [])
-    if columns[:2] != _KEYS or len(set(columns)) != len(columns):
+    columns = _columns(header)
+    if columns is None:
+        if broken is not None:
+            broken.append(0)
+        return list(_KEYS), iter(())
+    if set(columns[:2]).isdisjoint(_KEYS):
         raise UserError(
             f"{path.name} is not a log of this framework: its columns are not step, epoch, …",
             where=str(path),
             fix="Move it away, or choose another run_dir.",
         )
-    return columns, _rows(path, start, columns)
+    if (columns[:2] != _KEYS or len(set(columns)) != len(columns)) and broken is not None:
+        broken.append(0)
+    columns = _KEYS + [name for name in dict.fromkeys(columns[2:]) if name not in _KEYS]
+    return columns, _rows(path, start, columns, broken)
 
 
-def _rows(path: Path, start: int, columns: list[str]) -> Iterator[dict[str, str]]:
-    with path.open("rb") as file:
+def _columns(header: bytes) -> list[str] | None:
+    """Return the columns that a first line names, or None of one that is no text."""
+    try:
+        text = header.decode().rstrip("\r\n")
+        return next(csv.reader([text]), []) if text.isprintable() else None
+    except (UnicodeDecodeError, csv.Error):
+        return None
+
+
+def _rows(
+    path: Path, start: int, columns: list[str], broken: list[int] | None
+) -> Iterator[dict[str, str]]:
+    with open(path, "rb", opener=ours) as file:
         file.seek(start)
-        for line in file:
+        place = start
+        while line := file.readline(_LONGEST):
             # What follows the last comma of an unfinished line may be half a number.
             whole = line if line.endswith(b"\n") else line.rpartition(b",")[0]
             cells = whole.decode(errors="replace").rstrip("\r\n").split(",")
             row = {name: cell for name, cell in zip(columns, cells, strict=False) if cell}
-            if not (row.get("step", "").isdecimal() and row.get("epoch", "").isdecimal()):
-                return
-            yield row
+            read = len(cells) <= len(columns) and row.keys() >= set(_KEYS)
+            if read and all(map(_is_number, row.items())):
+                yield row
+            elif line.endswith(b"\n") and broken is not None:
+                broken.append(place)
+            place = file.tell()
+
+
+def _is_number(cell: tuple[str, str]) -> bool:
+    name, text = cell
+    if name in _KEYS:
+        return text.isascii() and text.isdecimal() and len(text) < 20
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def in_order(rows: Iterable[dict[str, str]], broken: list[int]) -> list[dict[str, str]]:
+    """Return rows without those whose step cannot be right, since the next ones are before it."""
+    kept: list[dict[str, str]] = []
+    for row in rows:
+        step = int(row["step"])
+        if kept and int(kept[-1]["step"]) > step:
+            broken.append(-1)
+            before = int(kept[-2]["step"]) if len(kept) > 1 else 0
+            if before > step:
+                continue
+            kept.pop()
+        kept.append(row)
+    return kept
 
 
 def _merged(

@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from framework.errors import UserError
+from framework.files import check_directory, ours
 from framework.loggers.base import Logger
+from framework.loggers.damaged import keep_aside
+from framework.loggers.records import read_records
 from framework.paths import local_path
 
 if TYPE_CHECKING:
@@ -64,6 +67,8 @@ class TensorBoardLogger(Logger):
         self.close()
         self._dir, self._step = Path(run_dir) / self.dirname, step
         self._last.clear()
+        for folder in (self._dir, *(self._dir / stage for stage in STAGES)):
+            check_directory(folder)
         for left in self._dir.glob("*/events.out.kept.*.tmp"):  # by a process that was killed
             left.unlink()
         for stage in STAGES:
@@ -171,7 +176,7 @@ class _EventFile:
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         directory.mkdir(parents=True, exist_ok=True)
-        self._file: BinaryIO = _new_event_file(directory).open("xb")
+        self._file: BinaryIO = open(_new_event_file(directory), "xb", opener=ours)  # noqa: SIM115
         self._records = RecordWriter(self._file)
         now = time.time()
         self.write(event_pb2.Event(wall_time=now, file_version="brain.Event:2"))
@@ -246,21 +251,28 @@ def _drop_later_events(path: Path, step: int | None) -> list[Event]:
 
     It is left alone if there is nothing to drop, and removed if nothing is left.
     """
-    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from tensorboard.compat.proto import event_pb2
     from tensorboard.summary.writer.record_writer import RecordWriter
 
+    found, damaged = read_records(path)
     aside = path.with_name(f"{path.name.replace('tfevents', 'kept')}.tmp")
     kept: list[Event] = []
-    with aside.open("wb") as file:
+    with open(aside, "wb", opener=ours) as file:
         records = RecordWriter(file)
-        for record in RawEventFileLoader(str(path)).Load():
-            event = event_pb2.Event.FromString(record)
+        for record in found:
+            try:
+                event = event_pb2.Event.FromString(record)
+            except DecodeError:
+                damaged = True
+                continue
             if step is None or event.step <= step:
                 kept.append(event)
                 records.write(record)
         file.flush()
         os.fsync(file.fileno())
+    if damaged:
+        keep_aside(path, f"the {len(kept)} events that can be read")
     if not any(event.HasField("summary") for event in kept):
         path.unlink()
         aside.unlink()

@@ -1,0 +1,44 @@
+"""`manifest.json`: what a checkpoint says of itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from framework.files import NotAFile
+
+MANIFEST = "manifest.json"
+
+
+def signed(manifest: dict[str, Any]) -> str:
+    """Return a manifest as text, with a checksum of its own; every format's are signed so."""
+    text = json.dumps(manifest, sort_keys=True)
+    return json.dumps(manifest | {"sha256": hashlib.sha256(text.encode()).hexdigest()}, indent=1)
+
+
+def well_formed(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return a manifest all of whose entries are of the types that are used."""
+    judged = manifest["judged"]
+    good = type(manifest["step"]) is int and isinstance(manifest["files"], dict)
+    if judged is not None:
+        good = good and isinstance(judged["metric"], str) and judged["mode"] in ("min", "max")
+        good = good and type(judged["value"]) in (int, float) and abs(judged["value"]) < math.inf
+    if not good or type(manifest["permanent"]) is not bool:
+        raise ValueError(f"{MANIFEST} is damaged")
+    return manifest
+
+
+def reason(error: Exception) -> str:
+    """Return in a few words why a checkpoint cannot be read."""
+    if isinstance(error, FileNotFoundError):
+        return f"{Path(str(error.filename)).name} is missing"
+    if isinstance(error, (UnicodeDecodeError, json.JSONDecodeError, RecursionError)):
+        return "its JSON is damaged"
+    if isinstance(error, KeyError):
+        return f"{error} is missing in it"
+    if isinstance(error, NotAFile):
+        return f"{Path(str(error.filename)).name}: {error.strerror}"
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
