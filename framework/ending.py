@@ -11,6 +11,8 @@ from framework.engine.every import Every
 from framework.progress import Progress
 
 _SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+if hasattr(signal, "SIGHUP"):
+    _SIGNALS[signal.SIGHUP] = "SIGHUP (the terminal was closed)"
 
 
 class Ending:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, answered at the end of a stretch."""
+"""Ctrl-C, SIGTERM and a closed terminal, answered at the end of a stretch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+
+def ending_signals() -> list[signal.Signals]:
+    """Return the signals that ask a run to end: not SIGHUP where nohup has it ignored."""
+    found = [signal.SIGINT, signal.SIGTERM]
+    closed = getattr(signal, "SIGHUP", None)  # of a terminal; there is none on Windows
+    if closed is not None and signal.getsignal(closed) != signal.SIG_IGN:
+        found.append(closed)
+    return found
 
 
 class Signals:
@@ -34,11 +43,11 @@ class Signals:
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Catch SIGINT and SIGTERM in the body, and put the former handlers back."""
+        """Catch SIGINT, SIGTERM and SIGHUP in the body, and put the former handlers back."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        former = {number: signal.getsignal(number) for number in ending_signals()}
         self.received, self._raised = None, False
         try:
             for number in former:

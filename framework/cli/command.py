@@ -3,7 +3,7 @@
     keras-task task=<name> [key=value ...]          the same as python -m framework ...
 
 Exit codes: 0 completed or stopped on purpose; 1 failed; 2 the configuration or the task's code is
-at fault; 130 Ctrl-C; 143 SIGTERM.
+at fault; 130 Ctrl-C; 143 SIGTERM; 129 a closed terminal.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from framework.cli.streams import lasting_streams
 from framework.cli.words import again, value_of
 from framework.errors import UserError
 from framework.paths import local_path, working_directory
+from framework.signals import ending_signals
 from framework.text import hiding, one_line, plain
 
 if TYPE_CHECKING:
@@ -45,8 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _guarded(words: list[str]) -> int:
     debug = bool({"-v", "--verbose", "debug=true", "debug=True"}.intersection(words))
-    # Until the trainer listens to it itself, SIGTERM ends the process in good order.
-    former = signal.signal(signal.SIGTERM, _leave)
+    # Until the trainer listens to them itself, these end the process in good order.
+    asking = [number for number in ending_signals() if number != signal.SIGINT]
+    former = {number: signal.signal(number, _leave) for number in asking}
     try:
         return _main(Arguments.parse(words))
     except UserError as error:
@@ -61,7 +63,8 @@ def _guarded(words: list[str]) -> int:
             print("-v shows the traceback.", file=sys.stderr)
         return 1
     finally:
-        signal.signal(signal.SIGTERM, former)
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def _leave(number: int, frame: object) -> NoReturn:

@@ -22,6 +22,7 @@ from framework.cli.run_dir import RunDir, check_run, to_yaml
 from framework.cli.trust import check_defined, vouched
 from framework.config import TrainerConfig
 from framework.errors import UserError
+from framework.files import NotAFile
 from framework.groups.root import MODES
 from framework.paths import local_path
 from framework.text import hiding
@@ -33,7 +34,11 @@ if TYPE_CHECKING:
 
 # A full disk, a quota, a read-only one, a place that may not be written to.
 _NO_WRITING = {
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM,
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
+}  # fmt: skip
+# Something else is where a file or a directory of the run should be.
+_IN_THE_WAY = {
+    errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP,
 }  # fmt: skip
 
 _log = logging.getLogger("framework")
@@ -201,6 +206,10 @@ def _open_directory(job: Job, mode: str, options: TrainerConfig) -> RunDir | Non
             where=str(path),
             fix="Give the run_dir= of a run, or checkpoint=<path>.",
         )
+    if given and mode in ("validate", "test") and path.is_dir() and not os.access(path, os.W_OK):
+        check_run(path, job.written, evaluating)
+        _log.warning("%s cannot be written to: the results are shown here alone", path)
+        return None
     directory = RunDir(
         path, job.written, job.overrides, evaluating=evaluating, unique=given is None
     )
@@ -273,6 +282,15 @@ def _full_disk(failure: BaseException, directory: RunDir | None) -> UserError | 
             "the run directory is gone",
             where=str(directory.path),
             fix="It was deleted or moved while the run wrote to it.",
+        )
+    if isinstance(failure, NotAFile):
+        return failure.refused()
+    place = str(failure.filename2 or failure.filename or "")
+    if failure.errno in _IN_THE_WAY and place.startswith(str(directory.path)):
+        return UserError(
+            f"Cannot write there: {failure.strerror}",
+            where=place,
+            fix="Move away what is there, or give another run_dir=.",
         )
     if failure.errno not in _NO_WRITING:
         return None

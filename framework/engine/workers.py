@@ -18,6 +18,7 @@ import tensorflow as tf
 from framework.cluster import Member
 from framework.engine.mirrored import MirroredReplicas
 from framework.errors import TrainingFailed, UserError
+from framework.signals import ending_signals
 
 _log = logging.getLogger("framework")
 
@@ -109,7 +110,7 @@ def _ended_by_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    former = {number: signal.getsignal(number) for number in ending_signals()}
     try:
         for number in former:
             signal.signal(number, signal.SIG_DFL)
