@@ -318,3 +318,26 @@ def test_a_vocabulary_is_in_checkpoints(name: str, tmp_path: Path) -> None:
     make_trainer(max_steps=8, run_dir=tmp_path / "run").fit(part, data(WORDS))
     for left, right in zip(whole.model.get_weights(), part.model.get_weights(), strict=True):
         np.testing.assert_array_equal(left, right)
+
+
+def test_weights_of_rare_words_are_in_checkpoints(tmp_path: Path) -> None:
+    class Rare(Regression):
+        def build_model(self) -> Any:
+            words = keras.layers.TextVectorization(
+                max_tokens=9, output_mode="tf_idf", pad_to_max_tokens=True
+            )
+            if self.adapted:
+                words.adapt(WORDS)
+            inputs = keras.Input((1,), dtype="string")
+            return keras.Model(inputs, keras.layers.Dense(1)(words(inputs)))
+
+    whole, part = Rare(), Rare()
+    make_trainer(max_steps=8, run_dir=tmp_path / "whole").fit(whole, data(WORDS))
+    make_trainer(max_steps=4, run_dir=tmp_path / "run").fit(Rare(), data(WORDS))
+    make_trainer(max_steps=8, run_dir=tmp_path / "run").fit(part, data(WORDS))
+    for left, right in zip(whole.model.get_weights(), part.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(left, right)
+    want = whole.model(tf.constant(WORDS)).numpy()
+    judge = make_trainer(run_dir=tmp_path / "run")
+    got = judge.predict(Rare(False), Data(predict=WORDS), checkpoint="last")
+    np.testing.assert_allclose(got, want, rtol=1e-6)

@@ -165,6 +165,11 @@ def _load_assets(layer: Any, assets: Mapping[str, Any]) -> None:
                 raise ValueError(f"{file} is not a file's name")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(np.asarray(content, np.uint8).tobytes())
+        lookup = getattr(layer, "_lookup_layer", layer)
+        if getattr(lookup, "output_mode", None) == "tf_idf":
+            # Keras saves weights that it has padded, and does not take these with the vocabulary.
+            words = Path(name, "vocabulary.txt").read_text().rstrip("\n").split("\n")
+            lookup.idf_weights_const = lookup.idf_weights_const[: len(words)]
         layer.load_assets(name)
 
 
