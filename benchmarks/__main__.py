@@ -19,7 +19,10 @@ WORKLOADS = (
     *("mnist_lesson", "cifar100", "cifar100_stream", "devices"),
 )
 # Only if they are named: they take long, and measure no speed.
-ALONE = ("faults",)
+ALONE = (
+    "faults",
+    "hostile",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,11 +48,15 @@ def main(arguments: list[str] | None = None) -> int:
     report = Report(console, options.write, shlex.join(["python", "-m", "benchmarks", *given]))
     report.head()
     missed: list[str] = []
+    refused = False  # whether something fails without --check, too
     for name in sorted(names, key=(*WORKLOADS, *ALONE).index):
         if name == "startup":
             missed += _startup(report, errors, rounds)
         elif name == "faults":
             missed += _faults(report, errors, options.quick)
+        elif name == "hostile":
+            wrong = _hostile(report, errors)
+            missed, refused = missed + wrong, refused or bool(wrong)
         elif name == "evaluation":
             missed += _evaluation(report, errors, options.data_dir, rounds)
         elif name == "steady":
@@ -66,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(f"missed: {line}")
     if not missed and not options.quick:
         console.print("every bar is met")
-    return 1 if missed and options.check else 0
+    return 1 if refused or (missed and options.check) else 0
 
 
 def _mistake(options: argparse.Namespace) -> str | None:
@@ -160,6 +167,15 @@ def _faults(report: Report, errors: Console, quick: bool) -> list[str]:
     shown = [[what, counts, "yes" if good else "NO"] for what, counts, good in rows]
     report.table("faults: what is promised of runs that are killed", COLUMNS, shown)
     return [f"faults: {what}" for what, _, good in rows if not good]
+
+
+def _hostile(report: Report, errors: Console) -> list[str]:
+    from benchmarks.hostile.report import COLUMNS, measure
+
+    rows = measure(errors.print)
+    title = "hostile: what somebody may send, answered on one screen or read rightly"
+    report.table(title, COLUMNS, [cells for cells, _ in rows])
+    return [f"hostile: {cells[0]}: {wrong}" for cells, wrong in rows if wrong]
 
 
 def _evaluation(report: Report, errors: Console, data_dir: str | None, rounds: int) -> list[str]:

@@ -21,6 +21,7 @@ from framework.checkpoint.resume import (
     find_earlier,
     identity,
     resume,
+    understood,
     warn_of_chance,
 )
 from framework.checkpoint.retention import Retention
@@ -715,6 +716,8 @@ class Trainer:
 
     def _load_weights(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
-            state = self._store.load(self._store.find(checkpoint))
-            self._setup.load_weights(state)
-            self.progress.load_state(state["progress"])
+            path = self._store.find(checkpoint)
+            state = self._store.load(path)
+            with understood(path):
+                self._setup.load_weights(state)
+                self.progress.load_state(state["progress"])

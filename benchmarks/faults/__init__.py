@@ -84,6 +84,41 @@ def _killed(task: tuple[int, Path, float, tuple[str, ...]]) -> Run:
     return run
 
 
+def vae_killed(count: int, directory: Path) -> list[str]:
+    """Kill runs of the gallery's convolutional VAE, and compare as `killed` does.
+
+    Args:
+        count: How many runs.
+        directory: Where they go.
+
+    Returns:
+        What went wrong, a line for each run that did not end as the unbroken one.
+    """
+    import_all()
+    directory.mkdir(exist_ok=True)
+    options = (
+        *("data.source=synthetic", "trainer.engine=graph", "trainer.max_epochs=2"),
+        *("trainer.limit_train_batches=40", "trainer.limit_test_batches=2"),
+        *("callbacks=checkpoint", "callbacks.checkpoint.save_every=10st"),
+    )
+    runs = [Run(directory / name, options, "mnist_vae", Path(__file__).parents[2])
+            for name in ("whole", *(f"killed-{i}" for i in range(count)))]  # fmt: skip
+    whole, *others = runs
+    began = time.monotonic()
+    whole.finish()
+    longest = time.monotonic() - began
+    if whole.code != 0:
+        raise RuntimeError(Path(f"{whole.run_dir}.out").read_text())
+    wrong = []
+    for number, run in enumerate(others):
+        run.kill_once(("save", "any")[number % 2], random.Random(number), longest)
+        run.finish()
+        found = differences(whole.run_dir, run.run_dir) if run.code == 0 else ["no end"]
+        if found:
+            wrong.append(f"{run.run_dir.name}: {found}")
+    return wrong
+
+
 def another_seed(directory: Path) -> bool:
     """Tell whether a run with another seed differs: whether the comparison can fail at all."""
     import_all()

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def differences(left: Path, right: Path) -> list[str]:
-    """Return in what two complete runs differ: state, metrics.csv, TensorBoard's scalars.
+    """Return in what two complete runs differ: state, logs, and what killed processes have left.
 
     Args:
         left: A run directory.
@@ -22,7 +22,28 @@ def differences(left: Path, right: Path) -> list[str]:
         found.append("metrics.csv")
     if scalars(left) != scalars(right):
         found.append("tensorboard")
-    return sorted(found)
+    if not epochs(right) <= epochs(left):
+        found.append("log.txt")
+    return sorted(found + leftovers(right))
+
+
+def epochs(run_dir: Path) -> set[str]:
+    """Return what `log.txt` says of each epoch; of a run that was killed some may be missing."""
+    lines = (run_dir / "log.txt").read_text().splitlines()
+    return {line.partition(" epoch ")[2] for line in lines if " epoch " in line}
+
+
+def leftovers(run_dir: Path) -> list[str]:
+    """Return the files that a run should not have left: half-written, half-deleted, set aside."""
+    names = {path.name: path for path in run_dir.rglob("*")}
+    return sorted(
+        f"left: {name}"
+        for name, path in names.items()
+        if (name.startswith(".") and name != ".lock")
+        or name.endswith(".tmp")
+        or name.startswith("damaged-")
+        or (name.startswith("step-") and not (path / "manifest.json").exists())
+    )
 
 
 def state(run_dir: Path) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def measure(quick: bool, say: Callable[[str], None]) -> list[tuple[str, str, boo
         rows.append((what, counts, good))
 
     _kills(directory / "one", 100 // (20 if quick else 1), note, say)
+    _vae(directory / "vae", note, say, 2 if quick else 10)
     _damage(directory, note, quick)
     _devices(directory, note, say, quick)
     _disks(directory, note)
@@ -55,6 +56,13 @@ def _kills(directory: Path, count: int, note: Note, say: Callable[[str], None]) 
     wrong = faults.signalled(signals, directory)
     counts = f"{signals - len(wrong)} of {signals}"
     note("SIGTERM and SIGINT: exit code, 5 s, no step lost", counts, not wrong)
+    for line in wrong:
+        say(line)
+
+
+def _vae(directory: Path, note: Note, say: Callable[[str], None], count: int) -> None:
+    wrong = faults.vae_killed(count, directory)
+    note("the gallery's convolutional VAE, the same", f"{count - len(wrong)} of {count}", not wrong)
     for line in wrong:
         say(line)
 

@@ -24,6 +24,8 @@ class Run:
     Args:
         run_dir: Where it is.
         options: Overrides of the command line.
+        task: Its name in the project.
+        project: The working directory.
 
     Attributes:
         saves: Kills that hit while a checkpoint was half-written.
@@ -33,6 +35,8 @@ class Run:
 
     run_dir: Path
     options: tuple[str, ...] = ()
+    task: str = "everything"
+    project: Path = PROJECT
     saves: int = 0
     validations: int = 0
     kills: int = 0
@@ -41,7 +45,7 @@ class Run:
     @property
     def arguments(self) -> list[str]:
         """The command line, the same every time."""
-        return ["task=everything", f"run_dir={self.run_dir}", *self.options]
+        return [f"task={self.task}", f"run_dir={self.run_dir}", *self.options]
 
     @property
     def half_written(self) -> list[Path]:
@@ -69,8 +73,8 @@ class Run:
                 os.dup2(out.fileno(), 1)
                 os.dup2(out.fileno(), 2)
             os.environ.update(environ)
-            os.chdir(PROJECT)
-            sys.path.insert(0, str(PROJECT))
+            os.chdir(self.project)
+            sys.path.insert(0, str(self.project))
             from framework.cli import main
 
             code = main(self.arguments)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,10 +89,9 @@ def find_earlier(
             )
         path = store.find(which)
         return Earlier(path, store.load(path), weights_only=True)
-    newest = store.newest() if there else None
+    newest, state = (store.load_newest() if there else None) or (None, None)
     if newest is None and which is None:
         return None
-    state = None if newest is None else store.load(newest)
     # What a run was begun from is not begun from again.
     mine = which is None or weights_only or (there and not _is_of(which, store))
     begun_from: str | None = state.get("begun_from") if state else None
@@ -101,8 +101,30 @@ def find_earlier(
         newest = store.find(str(which))
         state = store.load(newest)
     if mine:
-        _check_same_run(state.get("config", {}), identity, store)
+        with understood(newest):
+            _check_same_run(state.get("config", {}), identity, store)
     return Earlier(newest, state, mine=mine)
+
+
+@contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """Turn what a state of missing or strange parts leads to into a `UserError`.
+
+    Args:
+        path: The checkpoint that the body takes its state from.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        about = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise UserError(
+            f"the checkpoint does not hold what this run needs: {about}",
+            where=str(path),
+            fix="Choose another one: checkpoint=<step>, or begin anew in another run_dir=. "
+            "-v shows the traceback.",
+        ) from error
 
 
 def resume(trainer: Trainer, earlier: Earlier | None) -> None:
@@ -119,12 +141,14 @@ def resume(trainer: Trainer, earlier: Earlier | None) -> None:
         return
     state = earlier.state
     if earlier.weights_only:
-        _load_weights(trainer, earlier)
+        with understood(earlier.path):
+            _load_weights(trainer, earlier)
         return
-    epoch, batch = int(state["progress"]["epoch"]), int(state["progress"]["batch"])
-    then = state.get("data", {})
-    check_same_data(then, trainer.data_state(epoch), batch=batch, own=earlier.mine)
-    trainer.load_state(state)
+    with understood(earlier.path):
+        epoch, batch = int(state["progress"]["epoch"]), int(state["progress"]["batch"])
+        then = state.get("data", {})
+        check_same_data(then, trainer.data_state(epoch), batch=batch, own=earlier.mine)
+        trainer.load_state(state)
     if trainer.checkpoints is not None and not earlier.mine:
         trainer.checkpoints.take_back(trainer.progress.step)
     _log.info("continuing from %s, at step %s", earlier.path, f"{trainer.progress.step:,}")

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,7 @@ class CheckpointStore:
             UserError: It is not there, is damaged, or is of a format that this version cannot read.
         """
         try:
-            manifest = self._check(path)
-            return upgraded(read_tree(path), manifest)
+            return self._load(path, self._check(path))
         except UserError:
             raise
         except Exception as error:  # whatever somebody, or a disk, has made of it
@@ -110,21 +110,30 @@ class CheckpointStore:
             ) from error
 
     def newest(self) -> Path | None:
-        """Return the newest checkpoint that is whole, saying which newer ones are not.
+        """Return the newest checkpoint that is whole; see `load_newest`."""
+        found = self._newest(lambda path, manifest: {})
+        return None if found is None else found[0]
+
+    def load_newest(self) -> tuple[Path, State] | None:
+        """Read the newest checkpoint that is whole, saying which newer ones are not.
 
         Returns:
-            None if there are no checkpoints at all.
+            Where it is, and what it holds; None if there are no checkpoints at all.
 
         Raises:
             UserError: There are some, and none is whole; or the newest is of an unknown format.
         """
+        return self._newest(self._load)
+
+    def _newest(self, read: Callable[[Path, dict[str, Any]], State]) -> tuple[Path, State] | None:
         damaged = []
         for step in sorted(self._numbered("step-*"), reverse=True):
             path = self.path(step)
             try:
-                written = self._check(path)["step"]
-                if written != step:
-                    raise ValueError(f"it is that of step {written}, under another name")
+                manifest = self._check(path)
+                if manifest["step"] != step:
+                    raise ValueError(f"it is that of step {manifest['step']}, under another name")
+                state = read(path, manifest)
             except UserError:
                 raise
             except Exception as error:
@@ -133,7 +142,7 @@ class CheckpointStore:
                 continue
             if damaged:
                 _log.warning("falling back to the newest whole checkpoint, %s", path)
-            return path
+            return path, state
         if damaged:
             raise UserError(
                 f"none of the run's checkpoints is whole; of the newest, {damaged[0]}",
@@ -267,6 +276,9 @@ class CheckpointStore:
             if whole and step[0].isdecimal():
                 found.setdefault(int(step[0]), []).append(path)
         return found
+
+    def _load(self, path: Path, manifest: dict[str, Any]) -> State:
+        return upgraded(read_tree(path), manifest)
 
     def _check(self, path: Path) -> dict[str, Any]:
         """Return a checkpoint's manifest, having compared every byte with it."""

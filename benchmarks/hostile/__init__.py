@@ -1,0 +1,1 @@
+"""`python -m benchmarks hostile`: what somebody may send, and how it is answered."""
