@@ -9,6 +9,7 @@ from typing import Any
 from framework.checkpoint.state import State, load_variables, variables_state
 from framework.engine.accumulator import Accumulator, Sums, add_sums, means
 from framework.errors import UserError
+from framework.files import NotAFile
 from framework.loggers.base import Logger
 from framework.progress import Progress
 
@@ -52,7 +53,7 @@ class Logbook:
             for logger in self.loggers:
                 try:
                     logger.open(run_dir, step)
-                except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+                except (FileExistsError, NotADirectoryError, NotAFile) as error:
                     raise UserError(
                         f"{type(logger).__name__} cannot write its log: {error.strerror}",
                         where=str(error.filename),
