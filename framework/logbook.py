@@ -8,6 +8,7 @@ from typing import Any
 
 from framework.checkpoint.state import State, load_variables, variables_state
 from framework.engine.accumulator import Accumulator, Sums, add_sums, means
+from framework.engine.logged import checked_name, number_of
 from framework.errors import UserError
 from framework.files import NotAFile
 from framework.loggers.base import Logger
@@ -66,11 +67,19 @@ class Logbook:
             logger.close()
 
     def log(self, metrics: Mapping[str, float]) -> None:
-        """Record values, by full name, at the present step."""
-        self.latest.update(metrics)
-        self.measured.update(dict.fromkeys(metrics, self.progress.step))
+        """Record values, by full name, at the present step.
+
+        Raises:
+            UserError: A name is none, or a value is no number.
+        """
+        values = {checked_name(name): number_of(name, value) for name, value in metrics.items()}
+        self.latest.update(values)
+        self.measured.update(dict.fromkeys(values, self.progress.step))
+        self._give(values)
+
+    def _give(self, values: Mapping[str, float]) -> None:
         for logger in self.loggers:
-            logger.log_metrics(metrics, self.progress.step, self.progress.current_epoch)
+            logger.log_metrics(values, self.progress.step, self.progress.current_epoch)
 
     def forget(self, stage: str) -> None:
         """Have the loggers drop what an earlier run has logged of a stage, such as `test`."""
@@ -95,7 +104,9 @@ class Logbook:
         row = {f"train/{name}": value for name, value in {**means(sums), **results}.items()}
         row.update(extra or {})
         if not epoch_over:
-            self.log(row)
+            # Of a part of the epoch only: shown while there is no epoch's mean, but not measured.
+            self.latest |= {k: v for k, v in row.items() if k not in self.measured}
+            self._give(row)
             return row
         epoch = {**means(self._epoch), **results}
         row |= {f"train/{name}_epoch": value for name, value in epoch.items()}

@@ -89,14 +89,15 @@ def laid_over(path: Path, result: dict[str, Any], *, whole: bool) -> dict[str, A
         if not isinstance(earlier.get(key, {}), dict):
             del earlier[key]
     metrics = {**earlier.get("metrics", {}), **result["metrics"]}
+    weights = {**earlier.get("weights", {}), **result["weights"]}
     if whole:
         # A run that was over already has measured no speed, nor one that goes on its engine.
         measured = ("examples_per_second", "time_in_steps", "tuning")
         kept = {key: result.get(key) or earlier.get(key) for key in measured}
-        return {**result, "metrics": metrics, **kept}
+        return {**result, "metrics": metrics, "weights": weights, **kept}
     rows = {key: count for key, count in result["data"].items() if key.endswith("_rows")}
     data = {**result["data"], **earlier.get("data", {}), **(rows if result["metrics"] else {})}
-    return {**result, **earlier, "metrics": metrics, "data": data}
+    return {**result, **earlier, "metrics": metrics, "weights": weights, "data": data}
 
 
 def _strict(value: Any) -> Any:

@@ -74,6 +74,7 @@ class Task(abc.ABC):
     _engine: Engine | None = None
     _optimizers: Optimizers | None = None  # from the first fit on, with the loss scale
     _loss_scale: LossScale | None = None
+    _whose: dict[str, Any] | None = None  # whose weights the model has; see `framework.weights`
 
     def __init__(
         self,

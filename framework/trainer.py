@@ -52,6 +52,7 @@ from framework.session import Session
 from framework.signals import Signals
 from framework.task import Task
 from framework.wakes import Wakes
+from framework.weights import INITIAL, averaged, in_words, of_checkpoint
 
 _log = logging.getLogger("framework")
 
@@ -84,6 +85,8 @@ class Trainer:
         has_validation: Whether `fit` has anything to validate on.
         data_info: Where the data came from, and their rows.
         best: The best checkpoint: step, metric, value.
+        weights: Whose weights each evaluation has judged, by `val`, `test` or `predict`: `last`,
+            `best` of which metric, or `initial`; of which step; by which average.
         checkpoints: The run's checkpoints, or None where this process keeps none.
         already_complete: Whether `fit` found nothing left to do.
         profile: Where the wall time of the present stage goes.
@@ -119,6 +122,7 @@ class Trainer:
         self.stage = ""
         self.data_info: dict[str, Any] = {}
         self.best: dict[str, Any] | None = None
+        self.weights: dict[str, dict[str, Any]] = {}
         self.has_validation = self.validating = self.already_complete = False
         self.task: Any = None
         self._given_callbacks, self._info = with_wrapped(callbacks), dict(info or {})
@@ -221,8 +225,9 @@ class Trainer:
         Args:
             task: Whose model to judge.
             data: A `Data`. Default: what `task.build_data` returns.
-            checkpoint: Whose weights: `last`, `best`, a step or a path. Default: the weights that
-                the model has.
+            checkpoint: Whose weights: `last`, `best`, a step or a path. Default: those that this
+                process has given to the task by `fit` or by a checkpoint; for a task that it has
+                not, the run's best checkpoint, else its last; without a run, the initial ones.
 
         Returns:
             Metrics by full name, such as `val/accuracy`.
@@ -248,7 +253,7 @@ class Trainer:
             sources = self._setup.open_eval(data, "predict", 1.0)
             engine = self._setup.engine_for(sources, "predict_step", self._logbook.train)
             self._call("on_setup")
-            self._load_weights(checkpoint)
+            self._load_weights(checkpoint, "predict")
             self._call("on_predict_start")
             where = f"{type(task).__name__}.predict_step"
             outputs = {}
@@ -344,6 +349,13 @@ class Trainer:
     def measured_at(self, name: str) -> int | None:
         """Return the step at which a metric was last measured, or None if it never was."""
         return self._logbook.measured.get(name)
+
+    def keras_metric(self, name: str) -> Any:
+        """Return the Keras metric that is logged by a full name such as `val/auc`, or None."""
+        stage, _, rest = name.partition("/")
+        own = self._logbook.train.keras_metrics if stage == "train" else {}
+        found = own.get(rest.removesuffix("_epoch")) or self._evaluator.keras_metrics.get(name)
+        return found or (self.task.metrics or {}).get(rest.rpartition("/")[2])
 
     def steps_not_finite(self, name: str) -> int | None:
         """Return in how many steps of the last training row a value was NaN or infinite.
@@ -486,6 +498,7 @@ class Trainer:
             "tuning": (self._tuner and self._tuner.report) or None,
             "metrics": self.metrics,
             "best": self.best,
+            "weights": self.weights,
             "data": self.data_info,
             "device": self._setup.replicas.device.strip("/"),
             "examples_per_second": rate and round(rate, 1),
@@ -520,6 +533,8 @@ class Trainer:
                 fix="Call it afterwards, or give a second Trainer; trainer.stop(reason) ends fit.",
             )
         self.stage, self.task, task.trainer, self.profile = stage, task, self, Profile()
+        if stage == "fit":
+            self.data_info = {}
         former, self._ending = self._ending, Ending(self.config)
         self.callbacks = with_defaults(
             [*with_wrapped(task.configure_callbacks()), *self._given_callbacks],
@@ -550,6 +565,8 @@ class Trainer:
         """Bring everything together, before anything runs or is written."""
         config = self.config
         self._logbook.latest, self._logbook.measured = {}, {}
+        self.best, self.weights = None, {}
+        self._examples_run, self._step_seconds = 0, 0.0
         with self.profile("data"):
             sources, val_sources = self._setup.open_fit(data)
         source = next(iter(sources.values()))
@@ -583,6 +600,7 @@ class Trainer:
         # By hand a step may make any number of updates, which is what schedules count.
         planned = self.total_steps if task.automatic_optimization else None
         bind_schedules(self.optimizers, planned, self._epochs.length)
+        self._call.begin()
         self._call("on_setup")
         with self.profile("compiling"):
             self._evaluator.trace()
@@ -634,7 +652,12 @@ class Trainer:
                 raise
             finally:
                 self._wakes.note_closing()
+                self.task._whose = {"weights": "last", "step": self.progress.step}
                 self._finalize_weights()
+                if self.has_validation:
+                    names = self._setup.averages_in_place
+                    judged = {"weights": "last", "step": max(self._epochs.validated, 0)}
+                    self.weights["val"] = averaged(judged, names)
                 self._call("on_fit_end")
                 if self._ending.broken:
                     self._saver.wait()
@@ -652,6 +675,7 @@ class Trainer:
         if self.status in ("completed", "stopped") and finalizes(optimizers):
             self.hold_state()
             finalize(optimizers)
+            self.task._whose = averaged(self.task._whose, ["the optimizer"])
 
     def _last_logged(self) -> int | None:
         """Return the last step whose rows stay when the run goes on. None: all of them."""
@@ -693,7 +717,7 @@ class Trainer:
             sources = self._setup.open_eval(data, name, limits[name])
             engine = self._setup.engine_for(sources, "eval_step", self._logbook.train)
             self._call("on_setup")
-            self._load_weights(checkpoint)
+            self._load_weights(checkpoint, name)
             evaluator = Evaluator(
                 engine, sources, name, variant=self._session.eval_variant, pulse=self._session.pulse
             )
@@ -714,10 +738,25 @@ class Trainer:
                 self._ending.end("interrupted", f"a signal during {stage}")
         return metrics
 
-    def _load_weights(self, checkpoint: str | None) -> None:
+    def _load_weights(self, checkpoint: str | None, name: str) -> None:
+        """Have the task's model hold the weights to judge, and say whose they are.
+
+        Args:
+            checkpoint: As it was asked for. None: those that this process has given to the task,
+                else the run's best, else its last.
+            name: The stage in metric names.
+        """
+        task = self.task
+        run_has_some = self._continues and bool(self._store.steps())
+        if checkpoint is None and task._whose is None and run_has_some:
+            checkpoint = str(self._store.favourite())
         if checkpoint is not None:
             path = self._store.find(checkpoint)
             state = self._store.load(path)
             with understood(path):
                 self._setup.load_weights(state)
                 self.progress.load_state(state["progress"])
+            task._whose = of_checkpoint(path)
+        self.weights[name] = averaged(task._whose or INITIAL, self._setup.averages_in_place)
+        level = logging.INFO if task._whose else logging.WARNING
+        _log.log(level, "%s: %s", self.stage, in_words(self.weights[name]))

@@ -53,6 +53,9 @@ class FakeTrainer:
     def stop(self, reason: str) -> None:
         self.stop_reason = reason
 
+    def keras_metric(self, name: str) -> None:
+        """No metric of Keras is logged."""
+
     def train(self, callback, steps: int, clock: Clock, seconds: float, **metrics: float) -> None:
         """Run one stretch, log what it measured, and wake the callback."""
         progress = self.progress

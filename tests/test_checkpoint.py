@@ -341,7 +341,9 @@ def test_a_run_that_is_evaluated_keeps_its_result(tmp_path: Path) -> None:
     after = json.loads((tmp_path / "result.json").read_text())
     assert after["metrics"] == before["metrics"] | found
     assert after["data"] == before["data"] | {"test_rows": 40}
-    rest = before.keys() - {"metrics", "data"}
+    rest = before.keys() - {"metrics", "data", "weights"}
+    assert after["weights"]["val"] == before["weights"]["val"]
+    assert after["weights"]["test"]["step"] == before["global_step"]
     assert {name: after[name] for name in rest} == {name: before[name] for name in rest}
     three_epochs(tmp_path)  # nothing left to do
     again = json.loads((tmp_path / "result.json").read_text())

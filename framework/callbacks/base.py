@@ -54,6 +54,16 @@ class Callback:
 
     every: Every | None = None
 
+    @property
+    def identity(self) -> str:
+        """What tells it from others of its class, such as the metric that it watches.
+
+        A run that is continued gives a saved state only to a callback of the same class and
+        identity. Default: the name of the metric in its attribute `monitor`, if there is one.
+        """
+        monitor = getattr(self, "monitor", None)
+        return str(getattr(monitor, "name", monitor) or "")
+
     def on_setup(self, trainer: Trainer) -> None:
         """Run once in every stage, before a step is compiled or a checkpoint is loaded."""
 
@@ -110,7 +120,11 @@ class Callback:
         """Run when an exception ends the run, before `on_fit_end`."""
 
     def state(self) -> dict[str, Any]:
-        """Return what must survive a restart: JSON values and NumPy arrays, by name."""
+        """Return what must survive a restart: JSON values and NumPy arrays, by name.
+
+        A `fit` that continues no run begins with the state that the callback was made with, by
+        `load_state`, so that nothing of an earlier one is left.
+        """
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:

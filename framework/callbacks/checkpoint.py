@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from framework.callbacks.base import Callback
+from framework.callbacks.direction import by_name, of_metric
 from framework.callbacks.monitor import Monitor
 from framework.checkpoint.retention import Retention
 from framework.engine.every import Every
@@ -35,8 +36,9 @@ class Checkpoint(Callback):
 
     Args:
         monitor: A metric's full name. Default: `val/loss` where it is logged, else the first of
-            the validation's metrics, else `train/loss`.
-        mode: `min`, `max`, or `auto`: `max` for accuracies and the like, else `min`.
+            the validation's metrics of which it is known which way they are better, else
+            `train/loss`.
+        mode: `min`, `max`, or `auto`: as the metric or its name says.
         save_every: When to save: `500st`, `1ep`, `10min`. None: only the best, and at the end.
         keep_last: How many of the latest to keep; 1 or more.
         keep_best: How many of the best to keep; 0 or more.
@@ -72,12 +74,19 @@ class Checkpoint(Callback):
         self._saved_at: int | None = None
         self._due = False
 
+    @property
+    def identity(self) -> str:
+        """None: what it has kept so far counts whatever it judges by."""
+        return ""
+
     def on_fit_start(self, trainer: Trainer) -> None:
         """Choose what to judge by."""
         name = self.monitor or _first_choice(trainer)
         self._monitor = Monitor(name, self._mode, where=_WHERE)
         if self.monitor:
             self._monitor.check(trainer)
+        else:
+            self._monitor.settle(trainer)
         self._saved_at, self._due = None, False
         if trainer.progress.step == 0 or self._judged_by != name:
             self._judged, self._judged_by = {}, name
@@ -125,6 +134,7 @@ class Checkpoint(Callback):
         if value is not None:
             judged = {"metric": self._monitor.name, "value": value, "mode": self._monitor.mode}
             self._judged[step] = value
+            self._judged = dict(self._in_order()[: max(self.keep_best, 1)])
             trainer.best = self._best()
         moments = _moments(self._keep_every, trainer)
         permanent, self._kept = moments > self._kept, max(moments, self._kept)
@@ -149,9 +159,13 @@ class Checkpoint(Callback):
     def _best(self) -> dict[str, Any] | None:
         if not self._judged:
             return None
+        step, value = self._in_order()[0]
+        return {"step": step, "metric": self._monitor.name, "value": value}
+
+    def _in_order(self) -> list[tuple[int, float]]:
+        """Return steps and values, the best first."""
         sign = -1 if self._monitor.mode == "max" else 1
-        step = min(self._judged, key=lambda s: (sign * self._judged[s], s))
-        return {"step": step, "metric": self._monitor.name, "value": self._judged[step]}
+        return sorted(self._judged.items(), key=lambda pair: (sign * pair[1], pair[0]))
 
 
 def _moment(name: str, text: str | None) -> Every | None:
@@ -179,4 +193,7 @@ def _first_choice(trainer: Trainer) -> str:
     default = "val/loss"
     names = sorted(trainer.metric_names)
     evaluated = [name for name in names if name.startswith("val/")]
-    return default if default in names or not evaluated else evaluated[0]
+    if default in names or not evaluated:
+        return default
+    told = [n for n in evaluated if of_metric(trainer.keras_metric(n)) or by_name(n)]
+    return told[0] if told else "train/loss"

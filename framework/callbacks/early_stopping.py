@@ -30,7 +30,7 @@ class EarlyStopping(Callback):
 
     Args:
         monitor: Full name of the metric: `val/loss`, `val/<set>/accuracy`, `train/loss`.
-        mode: `min`, `max`, or `auto`: by the metric's name.
+        mode: `min`, `max`, or `auto`: as a Keras metric says, or the name; refused if neither does.
         patience: Evaluations in a row without improvement after which to stop; 1 or more.
         min_delta: What a value must be better by, to count; 0 or more.
         start_from_epoch: Epochs to let pass before the first judgement; 0 or more.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +12,8 @@ from framework.callbacks.base import Callback
 
 if TYPE_CHECKING:
     from framework.trainer import Trainer
+
+_log = logging.getLogger("framework")
 
 _PER_BATCH = ("on_train_batch_start", "on_train_batch_end")
 
@@ -53,17 +58,83 @@ class Hooks:
 
     @property
     def named(self) -> dict[str, Callback]:
-        """The callbacks by class and by their number in it."""
-        names = [type(callback).__name__ for callback in self._callbacks]
+        """The callbacks by class and identity, and by their number among those of the same."""
+        names = [identity_of(callback) for callback in self._callbacks]
         keys = [f"{name}-{names[:i].count(name)}" for i, name in enumerate(names)]
         return dict(zip(keys, self._callbacks, strict=True))
 
+    def begin(self) -> None:
+        """Have every callback be as it was made: no run is to begin with what another has left."""
+        for callback in self._callbacks:
+            made, _ = _made(callback)
+            if made:
+                callback.load_state(copy.deepcopy(made))
+
     def state(self) -> dict[str, Any]:
-        """Return the callbacks' states, by class and by their number in it."""
-        return {key: callback.state() for key, callback in self.named.items()}
+        """Return the callbacks' states, by class and identity, with the options of each."""
+        return {
+            key: {"options": _made(callback)[1], "state": callback.state()}
+            for key, callback in self.named.items()
+        }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` returned; callbacks that it does not know stay as they are."""
+        """Give each callback the state that is its own, whatever the order of the list.
+
+        Of several of one class and identity it is the one with the same options, else the one at
+        the same place, if there are as many as there were.
+        """
+        saved: dict[str, list[Any]] = {}
+        for key, each in state.items():
+            saved.setdefault(key.rpartition("-")[0], []).append(each)
+        present: dict[str, list[Callback]] = {}
         for key, callback in self.named.items():
-            if key in state:
-                callback.load_state(state[key])
+            present.setdefault(key.rpartition("-")[0], []).append(callback)
+        for name, callbacks in present.items():
+            there = saved.pop(name, [])
+            as_many = len(callbacks) == len(there)
+            others = []
+            for callback in callbacks:
+                mine = next((s for s in there if s["options"] == _made(callback)[1]), None)
+                if mine is None:
+                    others.append(callback)
+                else:
+                    there.remove(mine)
+                    callback.load_state(mine["state"])
+            for callback, mine in zip(others, there, strict=False) if as_many else ():
+                callback.load_state(mine["state"])
+            if not as_many:
+                _say_new(name, [c for c in others if _made(c)[0]])
+                saved |= {name: there} if there else {}
+        for name, left in saved.items():
+            if any(each["state"] for each in left):
+                _log.warning("the checkpoint has a state of %s, which finds no callback now", name)
+
+
+def identity_of(callback: Callback) -> str:
+    """Return what tells a callback from others: its class, and its identity in brackets."""
+    identity = callback.identity
+    return type(callback).__name__ + (f"({identity})" if identity else "")
+
+
+def _made(callback: Callback) -> tuple[dict[str, Any], str]:
+    """Return the state that a callback was made with, and its options: as first seen."""
+    found: tuple[dict[str, Any], str] | None = vars(callback).get(_MADE)
+    if found is None:
+        options = {k: v for k, v in vars(callback).items() if k[0] != "_" and _is_plain(v)}
+        found = copy.deepcopy(callback.state()), json.dumps(options, sort_keys=True)
+        vars(callback)[_MADE] = found
+    return found
+
+
+_MADE = "_made_with"
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or type(value) in (str, int, float, bool)
+
+
+def _say_new(name: str, callbacks: Sequence[Callback]) -> None:
+    if callbacks:
+        _log.warning("the checkpoint has no state that is surely of %s: it begins anew", name)

@@ -78,6 +78,11 @@ class KerasCallback(Callback):
         self._logs: dict[str, Any] = {}
         self._reset()
 
+    @property
+    def identity(self) -> str:
+        """The metric that the callback watches, if any."""
+        return str(getattr(self.callback, "monitor", "") or "")
+
     def on_setup(self, trainer: Trainer) -> None:
         """Give the callback its model."""
         models = list(models_of(trainer.task.model).values())
@@ -103,8 +108,8 @@ class KerasCallback(Callback):
         if not any(isinstance(each, KerasCallback) for each in earlier):  # they may add to logs
             keras_known.refuse_unlogged(self.callback, trainer)
         state, self._loaded = self._loaded, None
-        if state is not None:
-            self._attributes.rewind(state["attributes"])
+        self._attributes.rewind(state["attributes"] if state else {})
+        keras_known.settle_monitor(self.callback, trainer)
         with keras_known.going_on(self.callback, trainer.progress.epoch if state else None):
             self._call(trainer, "on_train_begin", {})
         self._attributes.begin()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from framework.callbacks.direction import by_name
 from framework.callbacks.monitor import Monitor, why_none
 from framework.errors import UserError, closest
 from framework.schedules import is_scheduled
@@ -116,7 +117,7 @@ def refuse_fixed_rates(callback: Any, trainer: Trainer) -> None:
         )
 
 
-def settle_monitor(callback: Any) -> None:
+def settle_monitor(callback: Any, trainer: Trainer | None = None) -> None:
     """Settle now what better means for a callback with a `monitor`.
 
     Keras does it at the first epoch's end, from the metrics of a compiled model, of which there
@@ -127,7 +128,15 @@ def settle_monitor(callback: Any) -> None:
         return
     mode = callback.mode
     if mode == "auto":
-        callback.mode = Monitor(callback.monitor.removeprefix("val_")).mode
+        stage, name = "train", callback.monitor
+        if name.startswith("val_"):
+            stage, name = "val", name.removeprefix("val_")
+        monitor = Monitor(f"{stage}/{name}", where=_where(callback))
+        if trainer is not None:
+            monitor.settle(trainer)
+        elif by_name(name) is None:
+            return  # until there is a metric to be asked
+        callback.mode = monitor.mode
     callback._set_monitor_op()
     callback.mode = mode
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 import numbers
-import re
 from typing import TYPE_CHECKING, Any
 
+from framework.callbacks.direction import by_name, of_metric
 from framework.errors import UserError, choice, closest
 
 if TYPE_CHECKING:
     from framework.trainer import Trainer
-
-_HIGHER = {"accuracy", "acc", "auc", "precision", "recall", "specificity", "sensitivity", "iou"}
-_HIGHER |= {"f1", "fbeta", "score", "dice", "bleu", "r2", "psnr", "ssim", "map"}
 
 
 class Monitor:
@@ -26,7 +23,8 @@ class Monitor:
 
     Args:
         name: The metric's full name: `val/loss`.
-        mode: `min`, `max`, or `auto`: `max` for names such as accuracy, AUC, recall or top5.
+        mode: `min`, `max`, or `auto`: as a Keras metric of that name says, else by its name where
+            that leaves no doubt.
         min_delta: How much better counts as better.
         where: The callback's place in the configuration, for messages.
 
@@ -56,7 +54,32 @@ class Monitor:
                 f"min_delta is {delta!r}", where=f"{where}.min_delta", fix="Give 0 or more."
             )
         self.name, self.min_delta, self._where = name, min_delta, where
-        self.mode = ("max" if _higher_is_better(name) else "min") if mode == "auto" else mode
+        self._given = None if mode == "auto" else mode
+        self._known = self._given or by_name(name)
+
+    @property
+    def mode(self) -> str:
+        """`min` or `max`.
+
+        Raises:
+            UserError: It was not given, and cannot be told.
+        """
+        if self._known is None:
+            raise UserError(
+                f"whether a higher or a lower {self.name} is better cannot be told",
+                where=f"{self._where}.mode",
+                fix="Say so: mode=min or mode=max.",
+            )
+        return self._known
+
+    def settle(self, trainer: Trainer) -> None:
+        """Ask the Keras metric that is logged by this name, if there is one, which is better.
+
+        Raises:
+            UserError: The mode was not given, and cannot be told.
+        """
+        self._known = self._given or of_metric(trainer.keras_metric(self.name)) or self._known
+        _ = self.mode
 
     def improves(self, value: float, best: float | None) -> bool:
         """Tell whether `value` is better than `best`; NaN never is, anything beats None."""
@@ -89,6 +112,7 @@ class Monitor:
                 where=f"{self._where}.monitor",
                 fix=closest(self.name, names),
             )
+        self.settle(trainer)
 
     def value(self, trainer: Trainer) -> float:
         """Return the metric's latest value; NaN while it has had no weight.
@@ -114,11 +138,3 @@ def why_none(trainer: Trainer) -> tuple[str, str]:
     if not trainer.config.limit_val_batches:
         return "limit_val_batches is 0: nothing is validated", "Allow some batches"
     return "there is no validation data", "Hold some back (data.val_fraction=0.1)"
-
-
-def _higher_is_better(name: str) -> bool:
-    # val/auc_1 -> auc, val/mean_io_u -> iou, train/accuracy_epoch -> accuracy, val/top5 -> top
-    last = name.rsplit("/", 1)[-1].lower().replace("io_u", "iou")
-    words = [word for word in re.split(r"[^a-z0-9]+", last) if not word.isdigit()]
-    words = [word for word in words if word != "epoch"] or [last]
-    return words[-1] in _HIGHER or words[0].startswith("top")

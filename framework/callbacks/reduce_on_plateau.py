@@ -37,7 +37,7 @@ class ReduceOnPlateau(Callback):
 
     Args:
         monitor: Full name of the metric: `val/loss`, `val/<set>/accuracy`, `train/loss`.
-        mode: `min`, `max`, or `auto`: by the metric's name.
+        mode: `min`, `max`, or `auto`: as a Keras metric says, or the name; refused if neither does.
         factor: What the rate is multiplied by, between 0 and 1.
         patience: Evaluations in a row without improvement after which to lower it; 1 or more.
         min_delta: What a value must be better by, to count; 0 or more.

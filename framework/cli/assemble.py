@@ -223,8 +223,9 @@ class ConfigText(Callback):
         self.text = text
 
     def on_fit_start(self, trainer: Trainer) -> None:
-        """Log it, once."""
-        trainer.log_text("config", self.text)
+        """Log it, once in the life of a run."""
+        if not trainer.progress.step:
+            trainer.log_text("config", self.text)
 
 
 @contextmanager

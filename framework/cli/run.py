@@ -238,9 +238,6 @@ def _checkpoint(job: Job, mode: str, directory: RunDir | None) -> str | None:
         raise UserError(
             "The run has no checkpoint yet", where=str(path), fix="Train it first: mode=fit."
         )
-    _log.warning(
-        "mode=%s without run_dir= or checkpoint=: the model is as build_model leaves it.", mode
-    )
     return None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -94,6 +95,15 @@ class Evaluator:
     def internal(self) -> list[Any]:
         """The variables in which values add up, which each evaluation starts anew."""
         return [v for means in self._means.values() for v in means.variables]
+
+    @property
+    def keras_metrics(self) -> dict[str, keras.Metric]:
+        """The Keras metrics that the compiled steps log, by full name."""
+        return {
+            f"{self._prefix(of)}/{name}": metric
+            for of, means in self._means.items()
+            for name, metric in means.keras_metrics.items()
+        }
 
     def run(self, global_step: int = 0, most: int | None = None) -> dict[str, float]:
         """Evaluate on every set.

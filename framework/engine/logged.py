@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from framework.errors import UserError
@@ -13,7 +14,8 @@ _NO_NUMBERS = {f"tensor of {kind}" for kind in ("string", "complex64", "complex1
 
 def check_name(name: Any, where: str) -> None:
     """Complain of a name that no log could hold, or that the trainer uses itself."""
-    if not isinstance(name, str) or not name.strip() or name != " ".join(name.split()):
+    text = isinstance(name, str) and name.strip() and name.isprintable()
+    if not text or name != " ".join(name.split()):
         raise UserError(
             f"{name!r} is no name for a metric", where=where, fix='Give a word, such as "loss".'
         )
@@ -23,6 +25,49 @@ def check_name(name: Any, where: str) -> None:
             where=where,
             fix=f"Log {name.removesuffix('_epoch')!r}: its mean over the epoch is logged as well.",
         )
+
+
+def checked_name(name: Any, where: str = "log_metrics") -> str:
+    """Return a metric's full name, such as `val/auc`, or complain of what no log could hold.
+
+    Raises:
+        UserError: It is no text, is empty, or holds a line end or the like.
+    """
+    if not isinstance(name, str) or not name.strip() or name != name.strip():
+        what = f"{name!r} is not a name for a metric"
+    elif not name.isprintable():
+        what = f"the metric's name {name!r} holds a character that cannot be shown"
+    else:
+        return name
+    raise UserError(what, where=where, fix='Give a full name, such as "val/auc".')
+
+
+def number_of(name: str, value: Any, where: str = "log_metrics") -> float:
+    """Return a value to be logged as a number: of Python, NumPy, or a tensor with one element.
+
+    Raises:
+        UserError: It is none.
+    """
+    try:
+        array = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
+        if array.size == 1 and (array.dtype.kind in "biuf" or "float" in array.dtype.name):
+            return float(array.reshape(()))
+    except (TypeError, ValueError, NotImplementedError, AttributeError):
+        pass
+    raise UserError(
+        f"{name} is {describe_value(value)}, not a number",
+        where=where,
+        fix="Log one number: tf.reduce_mean(value), float(value).",
+    )
+
+
+def describe_value(value: Any) -> str:
+    """Return what a value is in a few words."""
+    shape = getattr(value, "shape", None)
+    kind = type(value).__name__
+    if shape is not None and value is not None:
+        return f"a {kind} of shape {tuple(shape)}"
+    return f"a {kind}" if value is not None else "None"
 
 
 def as_dtype(value: Any, dtype: tf.DType) -> tf.Tensor:

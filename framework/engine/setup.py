@@ -184,6 +184,11 @@ class Setup:
             yield
 
     @property
+    def averages_in_place(self) -> list[str]:
+        """The names of the averages that `averaged` puts in the place of the weights."""
+        return [name for name, each in self.averages.items() if each.evaluate and each.ready]
+
+    @property
     def loss_scale(self) -> LossScale | None:
         """The loss scale of `mixed_float16`, else None."""
         return None if self.update is None else self.update.loss_scale

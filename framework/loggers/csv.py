@@ -31,6 +31,8 @@ class CSVLogger(Logger):
     end, until the next step begins, since more of its values may follow. A metric that was never
     seen before rewrites the file whole: follow it with `tail -F`, which survives that.
 
+    A metric that is called `step` or `epoch` itself has the column `logged/step`, `logged/epoch`.
+
     Example:
         >>> logger = CSVLogger()
         >>> logger.open(Path("runs/a"), step=0)
@@ -96,7 +98,7 @@ class CSVLogger(Logger):
         """Record values by name at `step`; see the class for where they go."""
         if self._file is None:
             raise RuntimeError(f"{self.filename} is not open")
-        cells = {name: repr(float(value)) for name, value in metrics.items()}
+        cells = {_column(name): repr(float(value)) for name, value in metrics.items()}
         new = [name for name in cells if name not in self._columns]
         earlier = int(self._row.get("step", step)) > step
         if new or earlier:
@@ -166,6 +168,10 @@ class CSVLogger(Logger):
             aside.unlink(missing_ok=True)
             raise
         self._file = open(self._path, "r+b", opener=ours)  # noqa: SIM115 - closed by close
+
+
+def _column(name: str) -> str:
+    return f"logged/{name}" if name in _KEYS else name
 
 
 def _csv_line(cells: list[str]) -> str:
