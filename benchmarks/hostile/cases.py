@@ -197,10 +197,9 @@ def _data(canary: Path) -> Iterator[Case]:
         "data that are no zip": lambda p: p.write_bytes(b"no"),
         "data cut short": lambda p: os.truncate(p, p.stat().st_size // 2),
         "empty data": lambda p: os.truncate(p, 0),
-        "data of a huge shape": lambda p: p.write_bytes(
-            npz("(1000000000000,)", name="x_train.npy")
-        ),
-        "data with a deep header": lambda p: p.write_bytes(npz("(" * 3000, name="x_train.npy")),
+        "data of a huge shape": _with_member(npz("(1000000000000, 28, 28)", "'|u1'")),
+        "data of a negative shape": _with_member(npz("(-1, 28, 28)", "'|u1'")),
+        "data with a deep header": _with_member(npz("(" * 3000)),
         "pickled data": pickled,
         "a directory as data": lambda p: (p.unlink(), p.mkdir()),
     }
@@ -222,14 +221,29 @@ def resign(path: Path, **changes: Any) -> None:
     (path / "manifest.json").write_text(signed(manifest | changes))
 
 
-def npz(shape: str, descr: str = "'<f8'", name: str = "00000.npy") -> bytes:
+def npz(shape: str, descr: str = "'<f8'") -> bytes:
     """Return a file with one array of 48 bytes, whose header says what it likes."""
     out = io.BytesIO()
     text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}".ljust(117) + "\n"
     with zipfile.ZipFile(out, "w") as file:
         head = b"\x93NUMPY\1\0" + struct.pack("<H", len(text))
-        file.writestr(name, head + text.encode() + bytes(48))
+        file.writestr("00000.npy", head + text.encode() + bytes(48))
     return out.getvalue()
+
+
+def _with_member(content: bytes) -> Change:
+    """Put the one array of a file in the place of the training images."""
+
+    def change(path: Path) -> None:
+        with zipfile.ZipFile(path) as file:
+            members = {name: file.read(name) for name in file.namelist()}
+        with zipfile.ZipFile(io.BytesIO(content)) as file:
+            members["x_train.npy"] = file.read("00000.npy")
+        with zipfile.ZipFile(path, "w") as file:
+            for name, each in members.items():
+                file.writestr(name, each)
+
+    return change
 
 
 def _bomb(path: Path) -> None:

@@ -49,6 +49,12 @@ def measure(say: Callable[[str], None]) -> list[tuple[list[str], str]]:
         raise RuntimeError(trained.text)
     shutil.copytree(healthy, directory / "again")
     tested = answer([f"run_dir={directory / 'again'}", "mode=test"])
+    whole = Case("healthy data", lambda path: None, False, ("trainer.max_steps=1",), of_data=True)
+    shutil.copytree(data, directory / "whole")
+    if (control := answer(_command(whole, directory / "whole", options))).code:
+        raise RuntimeError(control.text)  # else every case of data would seem to be refused
+    if tested.code:
+        raise RuntimeError(tested.text)
     rows = []
     for case in all_cases(canary, precious):
         precious.write_text("mine")
