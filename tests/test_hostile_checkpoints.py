@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cli_project import Run, project, run
 
 from framework.checkpoint.lock import RunLock
 from framework.checkpoint.manifest import signed
@@ -23,6 +24,8 @@ from framework.cli.run_dir import RunDir
 from framework.errors import UserError
 from framework.loggers.csv import CSVLogger
 from framework.loggers.tensorboard import TensorBoardLogger
+
+__all__ = ["project", "run"]
 
 
 @pytest.fixture
@@ -171,6 +174,23 @@ def test_what_a_deletion_has_left_is_deleted_at_the_next_start(
     assert len(list(store.directory.iterdir())) == 2
     store.recover()
     assert [path.name for path in store.directory.iterdir()] == ["step-00000001"]
+
+
+@pytest.mark.parametrize("value", [[], None, 1, "x"])
+def test_a_state_of_strange_parts_is_answered_on_one_screen(
+    run: Run, project: Path, value: Any
+) -> None:
+    fit = ("task=mine", "run_dir=a", "trainer.engine=graph", "loggers=[]")
+    assert run(*fit)[0] == 0
+    (path,) = (project / "a/checkpoints").glob("step-*")
+    state = json.loads((path / "state.json").read_text())
+    (path / "state.json").write_text(json.dumps(dict.fromkeys(state, value)))
+    resigned(path)
+    for words in ((*fit, "trainer.max_epochs=2"), ("mode=test", "run_dir=a")):
+        code, _, err = run(*words)
+        assert code == 2, err
+        assert "fix:" in err
+        assert len(err.splitlines()) < 8
 
 
 # ---- links
