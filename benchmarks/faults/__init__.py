@@ -100,6 +100,7 @@ def vae_killed(count: int, directory: Path) -> list[str]:
         *("data.source=synthetic", "trainer.engine=graph", "trainer.max_epochs=2"),
         *("trainer.limit_train_batches=40", "trainer.limit_test_batches=2"),
         *("callbacks=checkpoint", "callbacks.checkpoint.save_every=10st"),
+        "trainer.enable_progress_bar=false",
     )
     runs = [Run(directory / name, options, "mnist_vae", Path(__file__).parents[2])
             for name in ("whole", *(f"killed-{i}" for i in range(count)))]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,9 @@ def state(run_dir: Path) -> dict[str, Any]:
 
     collect(store.load(store.find("last")), "")
     del found["/progress/seconds"]
-    return found
+    # A callback's arguments are the command's: where the run lies, how long it is to pause.
+    arguments = re.compile(r"/callbacks/[^/]+/options")
+    return {name: value for name, value in found.items() if not arguments.match(name)}
 
 
 def scalars(run_dir: Path) -> list[tuple[str, str, int, bytes]]:
