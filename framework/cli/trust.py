@@ -200,7 +200,7 @@ def _of_groups() -> set[str]:
 def _is_of_project(name: str, run_dir: Path) -> bool:
     """Tell, without importing anything, whether a name lies in a module of the user's own.
 
-    That is one below the working directory, or below what PYTHONPATH names, but not below what
+    That is one below the working directory, or where else modules are searched, but not below what
     Python or a package manager installs, nor in the folder of the project that the run lies in:
     whoever sent the run may have sent what lies beside it.
     """
@@ -234,5 +234,6 @@ def _holds(root: Path, file: Path, run: Path) -> bool:
 
 
 def _roots() -> list[Path]:
-    given = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
-    return [Path(os.path.realpath(path)) for path in (".", *given)]
+    """Return where the user's own modules are: all that is searched but what is installed."""
+    paths = [Path(os.path.realpath(path)) for path in (".", *sys.path)]
+    return [path for path in paths if path.is_dir() and path != Path(path.anchor)]
