@@ -346,6 +346,25 @@ class Task(abc.ABC):
         """
         return self._running().gather(tensor)
 
+    def step_seed(self, draw: int = 0) -> tf.Tensor:
+        """Return a seed for `framework.random` or `tf.random.stateless_*`, in a step.
+
+        It is another one for every training step, micro-batch, device, batch of an evaluation or
+        a prediction, and draw; and the same in every run and every evaluation. `global_step`
+        alone is the same on every device and in every micro-batch.
+
+        Example:
+            >>> noise = framework.random.normal(tf.shape(images), self.step_seed(), stddev=0.1)
+            >>> mix = framework.random.uniform([rows, 1], self.step_seed(1))
+
+        Args:
+            draw: A number for each place in the step that draws.
+
+        Returns:
+            An int64 tensor of shape [2].
+        """
+        return self._running().step_seed(draw)
+
     def state(self, name: str, initial: Any = None, *, trainable: bool = False) -> keras.Variable:
         """Return a variable of the task's own, saved with every checkpoint.
 

@@ -258,7 +258,12 @@ class Trainer:
             where = f"{type(task).__name__}.predict_step"
             outputs = {}
             for name, source in sources.items():
-                with user_code(where, source), self._setup.averaged(), self._signals.deferred():
+                with (
+                    user_code(where, source),
+                    self._setup.averaged(),
+                    self._setup.undrawn(None),
+                    self._signals.deferred(),
+                ):
                     outputs[name] = predict(
                         engine.predict_step,
                         source,
@@ -596,6 +601,7 @@ class Trainer:
             "val",
             variant=self._session.eval_variant,
             pulse=self._session.pulse,
+            undrawn=self._setup.undrawn,
         )
         # By hand a step may make any number of updates, which is what schedules count.
         planned = self.total_steps if task.automatic_optimization else None
@@ -719,7 +725,12 @@ class Trainer:
             self._call("on_setup")
             self._load_weights(checkpoint, name)
             evaluator = Evaluator(
-                engine, sources, name, variant=self._session.eval_variant, pulse=self._session.pulse
+                engine,
+                sources,
+                name,
+                variant=self._session.eval_variant,
+                pulse=self._session.pulse,
+                undrawn=self._setup.undrawn,
             )
             evaluator.trace()
             hook = "validation" if name == "val" else name

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from framework import Callback, Data, Every, Task, Trainer
+from framework import Callback, Data, Every, Task, Trainer, random
 
 
 class Gallery(Task):
@@ -20,7 +20,7 @@ class Gallery(Task):
         model: The networks' hyperparameters; see `conf/model/`.
         pictures: Test images to show.
         pictures_every: When to show them, such as `1ep` or `500st`.
-        seed: Of everything random in a step.
+        seed: Of what pictures are made of.
         **parts: data, optimizer, loss and metrics, as `Task` takes them.
 
     Attributes:
@@ -56,22 +56,11 @@ class Gallery(Task):
 
     def fixed_noise(self, width: int) -> tf.Tensor:
         """Return the same normal numbers whenever it is called: a row for each picture."""
-        return tf.random.stateless_normal([self.count, width], [self.seed, 0])
+        return random.normal([self.count, width], [self.seed, 0])
 
     def noise(self, images: tf.Tensor, width: int, draw: int = 0) -> tf.Tensor:
-        """Return fresh normal numbers, a row for each image; see `step_seed`."""
-        return tf.random.stateless_normal([tf.shape(images)[0], width], self.step_seed(draw))
-
-    def step_seed(self, draw: int = 0) -> tf.Tensor:
-        """Return a seed for stateless random operations.
-
-        It is another one for every step, device and draw, and the same in every run.
-        """
-        context = tf.distribute.get_replica_context()
-        device = 0 if context is None else context.replica_id_in_sync_group
-        step = tf.cast(self.global_step, tf.int64)
-        base = tf.stack([tf.constant(self.seed, tf.int64), step])
-        return tf.random.fold_in(tf.random.fold_in(base, device), draw)
+        """Return fresh normal numbers, a row for each image; see `Task.step_seed`."""
+        return random.normal([tf.shape(images)[0], width], self.step_seed(draw))
 
 
 class Pictures(Callback):

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from framework import random
+
 
 @dataclass(frozen=True)
 class Views:
@@ -29,7 +31,7 @@ class Views:
     def __call__(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Return one view of each image of shape [batch, height, width, channels], in 0..1."""
         count = tf.shape(images)[0]
-        draws = tf.random.stateless_uniform([count, 10], seed)
+        draws = random.uniform([count, 10], seed)
         side = self.crop + (1 - self.crop) * draws[:, 0:2]
         start = (1 - side) * draws[:, 2:4]
         (top, left), (bottom, right) = (tf.unstack(at, axis=1) for at in (start, start + side))

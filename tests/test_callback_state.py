@@ -153,8 +153,8 @@ def _words(text: str) -> list[str]:
 HIGHER = _words(
     """accuracy acc val_accuracy binary_accuracy top5 top_5_accuracy top5_accuracy auc
 auc_1 pr_auc roc_auc average_precision map mAP precision recall precision_at_recall recall_at_5 f1
-f1_score sensitivity specificity mean_io_u mean_iou iou dice dice_coefficient jaccard_index psnr ssim bleu
-rouge_l ndcg mrr hit_rate r2 r2_score pearson spearman_correlation cohen_kappa mcc reward
+f1_score sensitivity specificity mean_io_u mean_iou iou dice dice_coefficient jaccard_index psnr
+ssim bleu rouge_l ndcg mrr hit_rate r2 r2_score pearson spearman_correlation cohen_kappa mcc reward
 mean_reward episode_return success_rate win_rate cosine_similarity log_likelihood elbo exact_match
 true_positives balanced_accuracy macro_f1 f1_macro explained_variance inception_score"""
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -90,7 +91,8 @@ class Hooks:
         for key, callback in self.named.items():
             present.setdefault(key.rpartition("-")[0], []).append(callback)
         for name, callbacks in present.items():
-            there = saved.pop(name, [])
+            # Earlier formats knew no identities.
+            there = saved.pop(name, None) or saved.pop(name.partition("(")[0], [])
             as_many = len(callbacks) == len(there)
             others = []
             for callback in callbacks:
@@ -117,11 +119,12 @@ def identity_of(callback: Callback) -> str:
 
 
 def _made(callback: Callback) -> tuple[dict[str, Any], str]:
-    """Return the state that a callback was made with, and its options: as first seen."""
+    """Return the state that a callback was made with, and a hash of its options: as first seen."""
     found: tuple[dict[str, Any], str] | None = vars(callback).get(_MADE)
     if found is None:
         options = {k: v for k, v in vars(callback).items() if k[0] != "_" and _is_plain(v)}
-        found = copy.deepcopy(callback.state()), json.dumps(options, sort_keys=True)
+        text = json.dumps(options, sort_keys=True).encode()
+        found = copy.deepcopy(callback.state()), hashlib.sha256(text).hexdigest()
         vars(callback)[_MADE] = found
     return found
 

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from framework.errors import UserError
+from framework.random import uniform
 
 # What each example draws, by column: flip, crop down and right, contrast, brightness, cutout
 # down and right. One draw serves all, so turning one option on changes no other one's luck.
@@ -104,7 +105,7 @@ class Augment:
 
     def _vary(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         count = tf.shape(images)[0]
-        draws = tf.unstack(_uniform(seed, [count, _DRAWS]), axis=1)
+        draws = tf.unstack(uniform([count, _DRAWS], seed), axis=1)
         flip, down, right, contrast, brightness, centre_y, centre_x = draws
         if self.flip:
             images = tf.where(_each(flip < 0.5), tf.reverse(images, [2]), images)
@@ -134,16 +135,6 @@ class Augment:
             shift = _each(full * self.brightness * tf.cast(brightness, exact))
             light = tf.clip_by_value(light + shift, 0.0, full)
         return tf.cast(tf.round(light) if whole else light, images.dtype)
-
-
-def _uniform(seed: tf.Tensor, shape: list[Any]) -> tf.Tensor:
-    """Draw float32 numbers from [0, 1), multiples of 2**-24."""
-    # Philox by name: left to choose, XLA and the rest of TensorFlow choose differently. Even so
-    # only their raw bits agree: each makes other floats of them.
-    bits = tf.random.stateless_uniform(
-        shape, seed, minval=None, maxval=None, dtype=tf.int32, alg="philox"
-    )
-    return tf.cast(tf.bitwise.right_shift(bits, 8), tf.float32) * 2.0**-24 + 0.5
 
 
 def _each(values: tf.Tensor) -> tf.Tensor:

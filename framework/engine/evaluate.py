@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,10 @@ from framework.errors import UserError
 from framework.signals import Signals
 
 
+def _left_alone(_: Mapping[int, str]) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 class Evaluator:
     """Judges the model on one or several sets.
 
@@ -39,6 +44,8 @@ class Evaluator:
         stage: What metric names begin with: `val` or `test`.
         variant: How its loops are compiled; see `Loop`.
         pulse: Asked about once a second; a signal ends the evaluation early.
+        undrawn: Makes the context that leaves random generators as they were, given what the
+            compiled steps write.
     """
 
     def __init__(
@@ -49,7 +56,9 @@ class Evaluator:
         *,
         variant: str = "graph",
         pulse: Pulse | None = None,
+        undrawn: Callable[[Mapping[int, str]], AbstractContextManager[None]] = _left_alone,
     ) -> None:
+        self._undrawn = undrawn
         self._engine, self._sources, self._stage = engine, sources, stage
         self._pulse = pulse or Pulse(Signals(), Replicas(""))
         self._means = {name: Accumulator(engine.train.room) for name in sources}
@@ -115,6 +124,10 @@ class Evaluator:
         Returns:
             Metrics by full name; of the part that was seen, if interrupted.
         """
+        with self._undrawn(self.written):
+            return self._read(global_step, most)
+
+    def _read(self, global_step: int, most: int | None) -> dict[str, float]:
         metrics: dict[str, float] = {}
         for name, loop in self._loops.items():
             accumulator = self._means[name]
@@ -148,7 +161,7 @@ class Evaluator:
 
 
 def predict(
-    step: Callable[[Any], Any],
+    step: Callable[..., Any],
     source: Source,
     *,
     eager: bool = False,
@@ -158,7 +171,7 @@ def predict(
     """Return what a step says of every batch, joined along the first axis.
 
     Args:
-        step: The task's `predict_step`.
+        step: The task's `predict_step`, of a batch and its number.
         source: The set.
         eager: Run each step in Python.
         most: Look at so many batches only.
@@ -211,6 +224,6 @@ def _check_widths(parts: list[Any]) -> None:
 
 
 def _step_of(
-    step: Callable[[Any], Any], source: Source, cursor: Any, size: int | None, index: tf.Tensor
+    step: Callable[..., Any], source: Source, cursor: Any, size: int | None, index: tf.Tensor
 ) -> Any:
-    return step(source.read(cursor, index, size))
+    return step(source.read(cursor, index, size), index)

@@ -20,6 +20,8 @@ class Running:
         share: The part of the whole step's examples that they are. None: all.
         global_step: Optimizer steps done before it.
         training: Whether it may change weights for good.
+        place: What tells its random numbers from those of others: training or evaluation, and the
+            first row of a piece, or the number of a batch.
         applied: Whether it has changed weights.
         snapshots: How many snapshots are open.
         logged: Values noted so far, with their weights.
@@ -30,6 +32,7 @@ class Running:
     share: Any
     global_step: Any
     training: bool
+    place: tuple[int, Any] = (0, 0)
     applied: bool = False
     snapshots: int = 0
     logged: dict[str, tuple[tf.Tensor, tf.Tensor]] = field(default_factory=dict)

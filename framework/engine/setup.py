@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -26,6 +26,7 @@ from framework.data.source import Data, Source, batch_rows
 from framework.engine.accumulator import Accumulator
 from framework.engine.averaging import Average
 from framework.engine.build import build_by_tracing, build_model, is_built, user_code
+from framework.engine.generators import generators, set_aside
 from framework.engine.layer_state import (
     keep_state,
     layer_state,
@@ -75,6 +76,7 @@ class Setup:
         self.made_optimizers: dict[str, Any] = {}  # see `Optimizers.made`
         self.averages: dict[str, Average] = {}
         self.data_info = data_info
+        self._streams = False  # whether threads that read ahead may draw random numbers
         # What compiled steps write, by handle; see `written`. The trainer sets it when they are.
         self.written: Callable[[], Mapping[int, str]] = dict
 
@@ -102,6 +104,7 @@ class Setup:
             for batches in sorted(set(config.accumulate_by_epoch.values()))
         }
         self._count_rows("train", next(iter(train.values())))
+        self._streams = not isinstance(next(iter(train.values())), ArraySource)
         stage = "overfit" if config.overfit_batches else "val"
         limit = config.overfit_batches or config.limit_val_batches
         evaluated = open_eval(data, stage, seed=config.seed, limit=limit, held=held)
@@ -182,6 +185,20 @@ class Setup:
                 if average.evaluate and average.ready:
                     stack.enter_context(average.in_place())
             yield
+
+    def undrawn(self, written: Mapping[int, str] | None) -> AbstractContextManager[None]:
+        """Return the context in which an evaluation draws random numbers that are its own.
+
+        Args:
+            written: What its compiled steps write. None: that cannot be told.
+        """
+        models = [v for model in models_of(self.task.model).values() for v in model.variables]
+        found = [*models, *self._held().values()]
+        # Where steps run in Python, an evaluation may be the first to draw from it.
+        shared = global_seed(make=self.config.engine == "eager")
+        found += [] if shared is None else [shared]
+        known = None if written is None or self.config.engine == "eager" else set(written)
+        return set_aside(generators(found, known), self.config.seed, host=not self._streams)
 
     @property
     def averages_in_place(self) -> list[str]:
@@ -468,6 +485,6 @@ class Setup:
             elif step == "eval_step":
                 engine.eval_step(unread, read, zero, zero, zero, True)
             else:
-                engine.predict_step(batch)
+                engine.predict_step(batch, zero)
 
         build_by_tracing(run, spec, self.task, step)

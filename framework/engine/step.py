@@ -28,6 +28,7 @@ from framework.engine.running import Running
 from framework.engine.update import Part, Update
 from framework.engine.variables import unowned
 from framework.errors import UserError
+from framework.random import fold
 
 if TYPE_CHECKING:
     from framework.task import Task
@@ -37,6 +38,9 @@ Read = Callable[[Any], tuple[Any, Any, Any]]
 
 
 _log = logging.getLogger("framework")
+
+# Whose random numbers: each has seeds of its own.
+_TRAINING, _EVALUATION, _PREDICTION, _HOST = range(4)
 
 _MOST_IN_FLOAT16 = 2.0**15  # the next power of two is infinite
 
@@ -77,7 +81,7 @@ class Engine:
         # Compiled, a step may branch and loop on tensors with Python's own `if` and `for`.
         self._eager, self._autograph = eager, tf.__internal__.autograph.control_status_ctx()
         steps = (task.train_step, task.eval_step, task.predict_step)
-        self._train_step, self._eval_step, self.predict_step = (
+        self._train_step, self._eval_step, self._predict_step = (
             step if eager else autograph(step, self._autograph) for step in steps
         )
         self.train = train
@@ -100,7 +104,9 @@ class Engine:
         batch, rows, total = read(index)
         share = None if total is rows else rows / total
         with (
-            self._step(self.train, rows, before + index, share, training=True) as running,
+            self._step(
+                self.train, rows, before + index, share, training=True, place=(_TRAINING, 0)
+            ) as running,
             self.replicas.agreeing(self._assignable(training=True), share),
         ):
             if not self.task.automatic_optimization:
@@ -125,7 +131,7 @@ class Engine:
         batch, rows, total = read(index)
         share = None if total is rows else rows / total
         with (
-            self._step(means, rows, step, share, training=False),
+            self._step(means, rows, step, share, training=False, place=(_EVALUATION, index)),
             self.replicas.agreeing(self._assignable(training=False), share),
         ):
             logs = self._eval_step(batch)
@@ -139,6 +145,14 @@ class Engine:
                     fix='Report values with self.log("loss", loss), or return a dict of them.',
                 )
         return index + 1, examples + tf.cast(rows, tf.int64), tf.constant(True)
+
+    def predict_step(self, batch: Any, index: Any) -> Any:
+        """Return what the model says of one batch, the number of which is `index`."""
+        self._local.place = _PREDICTION, index, 0
+        try:
+            return self._predict_step(batch)
+        finally:
+            self._local.place = None
 
     # ---- what a task calls
 
@@ -242,6 +256,18 @@ class Engine:
 
         self.replicas.together(restore, values)
 
+    @not_converted
+    def step_seed(self, draw: Any) -> tf.Tensor:
+        """Return a seed that no other draw has; see `Task.step_seed`."""
+        running = self._running
+        place = getattr(self._local, "place", None) if running is None else running.place
+        stage, number, *_ = place or (_HOST, 0)
+        step = self.global_step if stage in (_TRAINING, _HOST) else 0
+        base = [tf.constant(self.task.trainer.config.seed, tf.int64), tf.cast(step, tf.int64)]
+        context = tf.distribute.get_replica_context()
+        device = 0 if context is None else context.replica_id_in_sync_group
+        return fold(base, stage, number, device, draw)
+
     @property
     def global_step(self) -> Any:
         """Optimizer steps done before the step at hand; on the host, as an int, so far."""
@@ -267,9 +293,16 @@ class Engine:
 
     @contextmanager
     def _step(
-        self, means: Accumulator, rows: Any, global_step: Any, share: Any, *, training: bool
+        self,
+        means: Accumulator,
+        rows: Any,
+        global_step: Any,
+        share: Any,
+        *,
+        training: bool,
+        place: tuple[int, Any],
     ) -> Iterator[Running]:
-        running = Running(means, rows, share, global_step, training)
+        running = Running(means, rows, share, global_step, training, place)
         self._local.running = running
         # A device that has no rows computes on one with weight 0, which Keras metrics do not know.
         may_be_none = self.replicas.count > 1 and (not isinstance(rows, int) or rows == 0)
@@ -360,7 +393,12 @@ class Engine:
             )
             counted = length if nonzero else 0
             with self._step(
-                outer.means, counted, outer.global_step, counted / total, training=True
+                outer.means,
+                counted,
+                outer.global_step,
+                counted / total,
+                training=True,
+                place=(_TRAINING, start),
             ):
                 forget_model_losses(self.task.model)
                 with tf.GradientTape() as tape:

@@ -1,0 +1,76 @@
+"""Random generators, which an evaluation leaves as they were."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Set
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from tensorflow.python.eager import context
+
+from framework.engine.reachable import handles
+from framework.engine.replicas import plain
+
+_KERAS, _TENSORFLOW = "seed_generator_state", "StateVar"
+_FAR = 2**31  # draws that training does not come to
+
+
+def generators(variables: Iterable[Any], written: Set[int] | None) -> list[Any]:
+    """Return those of some variables that are the state of a generator, and that a step draws from.
+
+    Args:
+        variables: Among them those of `keras.random.SeedGenerator` and `tf.random.Generator`.
+        written: The handles of what the steps write. None: that cannot be told.
+    """
+    return [
+        v
+        for v in variables
+        if (str(getattr(v, "path", "")).endswith(_KERAS) or str(v.name).startswith(_TENSORFLOW))
+        and (written is None or handles(v) & written)
+    ]
+
+
+@contextmanager
+def set_aside(states: Iterable[Any], seed: int, *, host: bool) -> Iterator[None]:
+    """Have generators draw the same numbers in every such body, and go on afterwards as before.
+
+    Args:
+        states: The variables of generators, as `generators` returns them.
+        seed: Of the generators of Python and NumPy meanwhile.
+        host: Set these aside too: no other thread draws from them.
+    """
+    parts = [p for v in states for p in getattr(plain(v), "values", (plain(v),))]
+    before = [part.numpy() for part in parts]
+    python, numpy = random.getstate(), np.random.get_state()
+    eager = context.context()._rng if context.global_seed() is not None else None
+    operations = eager.getstate() if eager is not None else None
+    try:
+        for part, value in zip(parts, before, strict=True):
+            part.assign(_elsewhere(value))
+        if eager is not None:
+            eager.seed(_FAR + seed)
+        if host:
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+        yield
+    finally:
+        for part, value in zip(parts, before, strict=True):
+            part.assign(value)
+        if eager is not None:
+            eager.setstate(operations)
+        if host:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+def _elsewhere(state: np.ndarray) -> np.ndarray:
+    """Return a generator's state far away from where training draws, the same every time."""
+    found = state.copy()
+    if state.dtype == np.int64:  # a tf.random.Generator: its counter, then its key
+        found[: max(len(state) - 1, 1)] = 0
+        found[max(len(state) - 2, 0)] = _FAR
+    else:  # a seed, and how often it was drawn from
+        found[1] = _FAR
+    return found

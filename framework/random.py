@@ -1,0 +1,198 @@
+"""Random numbers for steps and augmentations: functions of a seed, the same in every engine.
+
+TensorFlow's `tf.random.stateless_*` agree with and without XLA only in their raw bits: each makes
+other floats of them. Here floats are made of the bits by exact operations alone, so that graph,
+XLA and eager give the same numbers to the last bit. (What a step computes with them is rounded as
+its engine rounds.)
+
+A seed is two whole numbers, as `Task.step_seed` and `Data(augment=...)` give it. The same seed and
+shape give the same numbers; `fold` makes further seeds of one.
+
+Example:
+    >>> from framework import random
+    >>> noise = random.normal(tf.shape(x), seed, stddev=0.1)
+    >>> keep = random.bernoulli([32, 1], random.fold(seed, 1), 0.9)
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+_FACTOR = 6364136223846793005  # of Knuth's MMIX generator: odd, and no small number's multiple
+_BITS = {tf.bfloat16: 8, tf.float16: 11, tf.float32: 24, tf.float64: 32}
+_SEGMENTS = 256  # of each octave of a table
+
+
+def fold(seed: Any, *numbers: Any) -> tf.Tensor:
+    """Return another seed for each list of numbers: of a device, a layer, a draw.
+
+    Args:
+        seed: Two whole numbers.
+        *numbers: Whole numbers, or scalar tensors of them.
+
+    Returns:
+        An int64 tensor of shape [2].
+    """
+    first, second = tf.unstack(tf.cast(seed, tf.int64))
+    for number in numbers:
+        first = (first + 1) * tf.constant(_FACTOR, tf.int64) + tf.cast(number, tf.int64)
+    return tf.stack([first, second])
+
+
+def bits(shape: Any, seed: Any) -> tf.Tensor:
+    """Return 32 random bits for each element, as uint32: what all the others are made of."""
+    found = tf.random.stateless_uniform(
+        shape, tf.cast(seed, tf.int64), minval=None, maxval=None, dtype=tf.int32, alg="philox"
+    )
+    return tf.bitcast(found, tf.uint32)
+
+
+def uniform(
+    shape: Any,
+    seed: Any,
+    minval: float = 0.0,
+    maxval: float = 1.0,
+    dtype: Any = tf.float32,
+) -> tf.Tensor:
+    """Return numbers from [minval, maxval), evenly spread.
+
+    Args:
+        shape: Of the result.
+        seed: Two whole numbers.
+        minval: The least number.
+        maxval: What they stay below.
+        dtype: bfloat16, float16, float32 or float64. Numbers from [0, 1) are multiples of 2**-8,
+            2**-11, 2**-24 and 2**-32.
+    """
+    kind = tf.as_dtype(dtype)
+    many = _BITS[kind]
+    whole = tf.bitwise.right_shift(tf.bitcast(bits(shape, seed), tf.int32), 32 - many)
+    # Of signed numbers, which every device converts; each of the steps is exact.
+    unit = tf.cast(whole, kind) * tf.constant(2.0**-many, kind) + tf.constant(0.5, kind)
+    if (minval, maxval) == (0.0, 1.0):
+        return unit
+    return _between(unit, minval, maxval, kind)
+
+
+def _between(unit: tf.Tensor, low: float, high: float, kind: tf.DType) -> tf.Tensor:
+    # In double precision the product is exact, and the sum is rounded once: fused or not.
+    width = np.float64(np.float32(high - low))
+    wide = tf.cast(unit, tf.float64) * width + np.float64(low)
+    found = tf.cast(wide, kind)
+    last = np.nextafter(np.asarray(high, kind.as_numpy_dtype), np.asarray(low, kind.as_numpy_dtype))
+    return tf.minimum(found, tf.constant(last, kind))
+
+
+def bernoulli(shape: Any, seed: Any, probability: float | tf.Tensor = 0.5) -> tf.Tensor:
+    """Return booleans that are True with a probability."""
+    return uniform(shape, seed) < tf.cast(probability, tf.float32)
+
+
+def randint(shape: Any, seed: Any, minval: int, maxval: int, dtype: Any = tf.int64) -> tf.Tensor:
+    """Return whole numbers from minval to maxval - 1, all as likely but for 2**-32 of their range.
+
+    Args:
+        shape: Of the result.
+        seed: Two whole numbers.
+        minval: The least one; a number or a scalar tensor.
+        maxval: One above the greatest, at most 2**31 above the least.
+        dtype: int32 or int64.
+    """
+    low, high = tf.cast(minval, tf.int64), tf.cast(maxval, tf.int64)
+    drawn = tf.cast(bits(shape, seed), tf.int64) * (high - low)
+    return tf.cast(low + tf.bitwise.right_shift(drawn, tf.constant(32, tf.int64)), dtype)
+
+
+def normal(
+    shape: Any, seed: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = tf.float32
+) -> tf.Tensor:
+    """Return normally distributed numbers, none further from the mean than 5.4 deviations.
+
+    Made by a table of the distribution's quantiles, to within 1e-5 deviations.
+
+    Args:
+        shape: Of the result.
+        seed: Two whole numbers.
+        mean: A Python number.
+        stddev: A Python number.
+        dtype: Drawn in float32, then cast to this.
+    """
+    return _of_table(shape, seed, _table(float(mean), float(stddev), 0.0), dtype)
+
+
+def truncated_normal(
+    shape: Any, seed: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = tf.float32
+) -> tf.Tensor:
+    """Return the same, of which none is further from the mean than two deviations."""
+    return _of_table(shape, seed, _table(float(mean), float(stddev), 2.0), dtype)
+
+
+def permutation(count: Any, seed: Any) -> tf.Tensor:
+    """Return the numbers 0 to count - 1 in a random order, as int32.
+
+    Args:
+        count: How many; a number or a scalar tensor.
+        seed: Two whole numbers.
+    """
+    # The place as the low bits: no two keys are equal, so every sort gives the same order.
+    high = tf.cast(tf.bitwise.right_shift(bits([count], seed), tf.constant(1, tf.uint32)), tf.int64)
+    keys = tf.bitwise.left_shift(high, tf.constant(32, tf.int64)) + tf.range(
+        tf.cast(count, tf.int64)
+    )
+    low = tf.bitwise.bitwise_and(tf.sort(keys), tf.constant(2**32 - 1, tf.int64))
+    return tf.cast(low, tf.int32)
+
+
+def shuffle(tensor: tf.Tensor, seed: Any) -> tf.Tensor:
+    """Return a tensor's rows in a random order.
+
+    Args:
+        tensor: Of shape [rows, ...].
+        seed: Two whole numbers.
+    """
+    return tf.gather(tensor, permutation(tf.shape(tensor)[0], seed))
+
+
+def _of_table(shape: Any, seed: Any, table: tuple[Any, ...], dtype: Any) -> tf.Tensor:
+    """Look numbers up by 24 bits: their octave and its segment, and the place within that."""
+    drawn = bits(shape, seed)
+    above, below, slopes_above, slopes_below = table
+    place = tf.cast(tf.bitwise.right_shift(drawn, tf.constant(8, tf.uint32)), tf.int64)
+    floats = tf.bitcast(tf.cast(tf.maximum(place, 1), tf.float32), tf.int32)
+    octave = tf.bitwise.right_shift(floats, 23) - 127
+    mantissa = tf.bitwise.bitwise_and(floats, 2**23 - 1)
+    index = octave * _SEGMENTS + tf.bitwise.right_shift(mantissa, 15)
+    inside = tf.cast(tf.bitwise.bitwise_and(tf.bitwise.right_shift(mantissa, 3), 4095), tf.float32)
+    upper = tf.equal(tf.bitwise.bitwise_and(tf.bitcast(drawn, tf.int32), 1), 0)
+    base = tf.where(upper, tf.gather(above, index), tf.gather(below, index))
+    slope = tf.where(upper, tf.gather(slopes_above, index), tf.gather(slopes_below, index))
+    # 12 bits by 12: the product is exact, so that it does not matter whether it is fused.
+    return tf.cast(base + inside * slope, dtype)
+
+
+@lru_cache(maxsize=64)
+def _table(mean: float, stddev: float, cut: float) -> tuple[Any, ...]:
+    """Return a distribution's quantiles in both directions, and the slopes between them."""
+    edges = np.arange(24 * _SEGMENTS + 1)
+    octave, segment = edges // _SEGMENTS, edges % _SEGMENTS
+    chance = np.ldexp(1.0 + segment / _SEGMENTS, octave - 24)  # of being at least so far out
+    normal, beyond = NormalDist(), 2 * NormalDist().cdf(-cut) if cut else 0.0
+    tail = np.minimum(beyond + chance * (1 - beyond), 1.0) / 2
+    far = np.array([-normal.inv_cdf(p) if p < 0.5 else 0.0 for p in tail])
+    found = []
+    for values in (mean + stddev * far, mean - stddev * far):
+        found.append((values[:-1].astype(np.float32), _short(np.diff(values) / 4096)))
+    (above, rising), (below, falling) = found
+    return above, below, rising, falling
+
+
+def _short(values: np.ndarray) -> np.ndarray:
+    """Round to 12 significant bits."""
+    mantissa, exponent = np.frexp(values)
+    short: np.ndarray = np.ldexp(np.round(mantissa * 4096) / 4096, exponent).astype(np.float32)
+    return short
