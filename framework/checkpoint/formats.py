@@ -8,7 +8,7 @@ from typing import Any
 
 from framework.checkpoint.state import State
 
-FORMAT = 2
+FORMAT = 3
 """What this version writes. It reads this one and every earlier one."""
 
 
@@ -26,6 +26,8 @@ def upgraded(state: State, manifest: dict[str, Any]) -> State:
         if state["progress"]["step"] != manifest["step"]:
             raise ValueError("manifest.json is damaged: it is of another step")
         state = _from_1_to_2(state)
+    if manifest["format"] <= 2:
+        state = _from_2_to_3(state)
     return state
 
 
@@ -69,3 +71,10 @@ def _from_1_to_2(state: State) -> State:
         "seed": {},
         "logbook": logbook | {"measured": dict.fromkeys(logbook["latest"], step)},
     }
+
+
+def _from_2_to_3(state: State) -> State:
+    # 3 added: what tells callbacks of one class apart, what layers keep beside variables, and a
+    # task's own state on the host.
+    callbacks = {k: {"options": "", "state": v} for k, v in state["callbacks"].items()}
+    return {"layers": {}, "host": None, **state, "callbacks": callbacks}
