@@ -20,6 +20,7 @@ WORKLOADS = (
 )
 # Only if they are named: they take long, and measure no speed.
 ALONE = (
+    "repeat",
     "faults",
     "hostile",
 )
@@ -52,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
     for name in sorted(names, key=(*WORKLOADS, *ALONE).index):
         if name == "startup":
             missed += _startup(report, errors, rounds)
+        elif name == "repeat":
+            missed += _repeat(report, errors, options)
         elif name == "faults":
             missed += _faults(report, errors, options.quick)
         elif name == "hostile":
@@ -158,6 +161,23 @@ def _startup(report: Report, errors: Console, rounds: int) -> list[str]:
     report.table(title, startup.COLUMNS, startup.rows(seconds))
     report.table("startup_parts: where it goes", ["part", "seconds"], startup.parts())
     return startup.missed(seconds)
+
+
+def _repeat(report: Report, errors: Console, options: argparse.Namespace) -> list[str]:
+    from benchmarks import repeat
+
+    quick = options.quick
+    rows = repeat.measure(
+        options.data_dir,
+        runs=options.rounds or (2 if quick else 5),
+        epochs=1 if quick else 3,
+        batches=20 if quick else 60,
+        say=errors.print,
+    )
+    report.table("repeat: the same command again, on a CPU, engine=graph", repeat.COLUMNS, rows)
+    return [
+        f"repeat: {row[0]} ended with {row[3]} different results" for row in rows if row[4] == "NO"
+    ]
 
 
 def _faults(report: Report, errors: Console, quick: bool) -> list[str]:

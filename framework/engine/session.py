@@ -20,13 +20,16 @@ from framework.engine.precision import set_precision
 # Keras keeps these for the whole process and offers no way to read and write all of them.
 _KERAS_GLOBALS = ("object_name_uids", "global_random_seed", "global_seed_generator", "dtype_policy")
 
+_FOLDING = "constant_folding"
+
 
 @contextmanager
 def isolated(precision: str, *, deterministic: bool = False) -> Iterator[None]:
     """Run the body at a precision and with layer names of its own, and leave no trace.
 
     The dtype policy, Keras's default float, its counters of layer names, and the random state of
-    Python, NumPy, TensorFlow and Keras are afterwards what they were, however the body ends.
+    Python, NumPy, TensorFlow and Keras are afterwards what they were, however the body ends, and so
+    are the options of TensorFlow's graph optimizer.
 
     Example:
         >>> with isolated("mixed_bfloat16"):
@@ -43,7 +46,12 @@ def isolated(precision: str, *, deterministic: bool = False) -> Iterator[None]:
     python_state, numpy_state = random.getstate(), np.random.get_state()
     operation_seeds = context.context()._rng.getstate() if seed is not None else None
     was_deterministic = tf_config.is_op_determinism_enabled()
+    folded = tf.config.optimizer.get_experimental_options().get(_FOLDING, True)
     try:
+        # Folding lets operations share buffers that they would else have copied. Which of them
+        # TensorFlow then adds up in first depends on which thread was faster: the last bit of a
+        # sum of gradients differs from run to run.
+        tf.config.optimizer.set_experimental_options({_FOLDING: False})
         global_state.set_global_attribute("object_name_uids", None)
         set_precision(precision)
         if deterministic:
@@ -58,6 +66,7 @@ def isolated(precision: str, *, deterministic: bool = False) -> Iterator[None]:
             context.context()._rng.setstate(operation_seeds)
         random.setstate(python_state)
         np.random.set_state(numpy_state)
+        tf.config.optimizer.set_experimental_options({_FOLDING: folded})
         if deterministic and not was_deterministic:
             tf_config.disable_op_determinism()
 
