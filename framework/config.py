@@ -33,7 +33,8 @@ _SAME = {
     **dict.fromkeys(("fp32", "32", "32-true", "single", "full"), "float32"),
     **dict.fromkeys(("fp64", "64", "64-true", "double"), "float64"),
 }
-_MOMENTS = ("max_time", "val_every", "log_every")
+_TIMES = ("max_time", "peers_timeout")
+_MOMENTS = (*_TIMES, "val_every", "log_every")
 # A whole number counts, a fraction is a share: 1 is one batch, 1.0 is all.
 COUNT_OR_FRACTION = (
     "limit_train_batches", "limit_val_batches", "limit_test_batches", "overfit_batches",
@@ -81,6 +82,9 @@ class TrainerConfig:
     retune: bool = option(False, "Measure engine=auto anew, whatever an earlier run remembers.")
     devices: Union[int, str] = option(1, "Devices that share each batch: a count, or all.")
     strategy: str = option("auto", "auto (this machine), or multi_worker: one process a machine.")
+    peers_timeout: Optional[str] = option(
+        "30min", "How long a worker waits for others before the first step; null: for ever."
+    )
     # A count or a dict, for which OmegaConf has no type.
     accumulate: Any = option(1, "Batches in one step; {0: 1, 5: 4}: from epoch.")  # noqa: RUF009
     clip_norm: Optional[float] = option(None, "Scale gradients to this global norm at most.")
@@ -138,7 +142,7 @@ class TrainerConfig:
                     every = Every(text)
                 except UserError as error:
                     raise UserError(error.what, where=f"trainer.{name}", fix=error.fix) from None
-                if name == "max_time" and every.seconds is None:
+                if name in _TIMES and every.seconds is None:
                     _refuse(name, text, "a time: 30s, 10min, 2h")
         if self.profiler is not None and self.profiler not in PROFILERS:
             _refuse("profiler", self.profiler, f"{' or '.join(PROFILERS)}, or null")
@@ -180,6 +184,11 @@ class TrainerConfig:
                 _refuse("accumulate", given, "a count of 1 or more, or {epoch: count, ...}")
             found[number] = batches
         return {0: 1, **found}
+
+    @property
+    def peers_seconds(self) -> float | None:
+        """How long to wait for other workers, in seconds. None: for ever."""
+        return None if self.peers_timeout is None else Every(self.peers_timeout).seconds
 
     @property
     def accumulates(self) -> bool:

@@ -10,6 +10,7 @@ from framework.callbacks.hooks import Hooks
 from framework.checkpoint.lock import RunLock
 from framework.ending import Ending
 from framework.engine.accumulator import Accumulator
+from framework.engine.agreement import of_run
 from framework.engine.anomaly import anomalies_detected, explain_anomaly
 from framework.engine.devices import open_replicas
 from framework.engine.pulse import Pulse
@@ -71,6 +72,10 @@ class Session:
                 anomalies_detected() if config.detect_anomaly else nullcontext(),
                 self._stack,
             ):
+                task, callbacks = self._trainer.task, self._trainer.callbacks
+                self.replicas.compare(
+                    f"the beginning of {stage}", lambda: of_run(stage, config, task, callbacks)
+                )
                 self.train = Accumulator(self.replicas.log_room)
                 self.pulse = Pulse(self._signals, self.replicas)
                 yield

@@ -31,12 +31,14 @@ from framework.checkpoint.store import CheckpointStore
 from framework.checks import check_listeners, with_wrapped
 from framework.config import TrainerConfig
 from framework.ending import Ending
+from framework.engine.agreement import of_built, of_data
 from framework.engine.averaging import Average
 from framework.engine.build import user_code
 from framework.engine.devices import prepare_devices
 from framework.engine.evaluate import Evaluator, predict
 from framework.engine.every import Every
 from framework.engine.loop import Loop
+from framework.engine.models import models_of
 from framework.engine.protocol import finalize, finalizes
 from framework.engine.schedule import Schedule, Timers
 from framework.engine.tuning import Tuner
@@ -574,6 +576,8 @@ class Trainer:
         self._examples_run, self._step_seconds = 0, 0.0
         with self.profile("data"):
             sources, val_sources = self._setup.open_fit(data)
+        compare = self._session.replicas.compare
+        compare("the data", lambda: of_data("train", sources) | of_data("val", val_sources))
         source = next(iter(sources.values()))
         if self._continues:
             check_data(source, config)
@@ -584,6 +588,7 @@ class Trainer:
                 each.time_waits()
         with self.profile("building"):
             engine = self._setup.engine_for({"": source}, "train_step", self._logbook.train)
+        compare("the models", lambda: of_built(models_of(task.model), self.optimizers))
         self._loops = {
             batches: Loop(
                 each,

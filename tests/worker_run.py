@@ -1,8 +1,8 @@
 """One worker of a cluster on localhost: `python worker_run.py <run_dir> <options as JSON>`.
 
 Which one is told by the environment. Prints its weights' bytes, step and files when it is done.
-Of the options, `lost_at` is the step in which the second worker is killed; the rest is the
-Trainer's.
+Of the options, `lost_at` is the step in which the second worker is killed, `differ` are those that
+the second worker has otherwise, `units` gives it another network; the rest is the Trainer's.
 """
 
 from __future__ import annotations
@@ -24,11 +24,15 @@ from framework.cluster import member
 
 def main(run_dir: str, options: str) -> int:
     logging.basicConfig(level=logging.INFO)
+    import keras
     import tensorflow as tf
     from helpers import Net, bits, blobs, make_trainer, noisy
 
     given = json.loads(options)
-    lost_at = given.pop("lost_at", None)
+    lost_at, units = given.pop("lost_at", None), given.pop("units", False)
+    number = member(os.environ).index
+    given |= given.pop("differ", {}) if number else {}
+    given.pop("differ", None)
 
     class Lost(Net):
         """A worker that is killed in the middle of a step, while the other one waits for it."""
@@ -42,10 +46,16 @@ def main(run_dir: str, options: str) -> int:
             if step == lost_at and member(os.environ).index == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
 
+    def network() -> Any:
+        return keras.Sequential([keras.Input((4,)), keras.layers.Dense(3 + 2 * number)])
+
+    kind = Net if lost_at is None else Lost
     try:
         trainer = make_trainer(strategy="multi_worker", run_dir=run_dir, **given)
         data = Data(train=blobs(43), val=blobs(13, seed=1), batch_size=8)
-        metrics = trainer.fit((Net if lost_at is None else Lost)(noisy), data)
+        metrics = trainer.fit(kind(network if units else noisy), data)
+    except KeyboardInterrupt:
+        return 130
     except (UserError, TrainingFailed) as error:
         show_error(error, debug=False)
         return 2 if isinstance(error, UserError) else 1

@@ -34,7 +34,7 @@ _MAY_DIFFER = {
         for name in (
             "max_epochs", "max_steps", "max_time", "val_every", "log_every", "limit_val_batches",
             "limit_test_batches", "sanity_val_steps", "fast_dev_run", "device", "devices",
-            "strategy", "stop_on_nan", "log_grad_norm", "resume",
+            "strategy", "peers_timeout", "stop_on_nan", "log_grad_norm", "resume",
             "resume_data", "retune", "profiler", "threads", "detect_anomaly",
             "enable_progress_bar", "enable_model_summary", "enable_checkpointing",
         )

@@ -105,6 +105,11 @@ class ArraySource(Source):
             batch = self._augment(batch, tf.stack([tf.constant(self._seed, tf.int64), step]))
         return batch
 
+    def first(self) -> Any:
+        """Gather the rows of the first batch."""
+        (_, _, size), *_ = self.parts(0, 1)
+        return self._gathered(self.cursor(0, 0), tf.constant(0, tf.int64), size)[1]
+
     def _hold(self, array: Any, held: dict[int, Any]) -> Any:
         """Return an array as it is kept, the same for every set that has it."""
         if id(array) not in held:

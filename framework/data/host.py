@@ -46,6 +46,11 @@ class HostArraySource(ArraySource):
             self._epoch, self._next = epoch, start
         return self._iterator
 
+    def first(self) -> Any:
+        """Read the first batch, leaving the running iterator where it is."""
+        super().cursor(0, 0)
+        return next(iter(self._batches(0, 0)))[1]
+
     def moved(self, stop: int) -> None:
         """Note where the iterator stands after a stretch."""
         self._next = stop

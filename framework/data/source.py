@@ -148,6 +148,13 @@ class Source(abc.ABC):
     def spec(self, size: int | None = None) -> Any:
         """Return the nest of TensorSpecs of a batch of `size` rows, as a step gets it."""
 
+    @abc.abstractmethod
+    def first(self) -> Any:
+        """Return the first batch, neither mapped nor augmented; a stream is read once more for it.
+
+        Where several processes read the same data, they compare it.
+        """
+
     def taken(self, iterator: Any, *, optional: bool = False) -> Any:
         """Return an iterator's next batch, in the graph, as an optional if it may have none."""
         take = iterator.get_next_as_optional if optional else iterator.get_next

@@ -220,6 +220,11 @@ class StreamSource(Source):
         self._next = place
         return self._iterator
 
+    def first(self) -> Any:
+        """Read the first batch with an iterator of its own."""
+        with self.reading():
+            return next(iter(self._dataset.take(1)), ())
+
     def finished(self, epoch: int) -> None:
         """Tell whoever makes the batches that an epoch is over, or an evaluation."""
         self._after_epoch(epoch)

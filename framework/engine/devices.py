@@ -76,7 +76,7 @@ def prepare_devices(config: TrainerConfig) -> WorkerReplicas | None:
                 fix="Leave out trainer.devices and trainer.device; hide GPUs by "
                 "CUDA_VISIBLE_DEVICES.",
             )
-        return WorkerReplicas(member())
+        return WorkerReplicas(member(), config.peers_seconds)
     if isinstance(config.devices, int) and config.devices > 1 and _kind(config) == "CPU":
         cpu = tf.config.list_physical_devices("CPU")[0]
         made = tf.config.get_logical_device_configuration(cpu) or [None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -128,6 +128,17 @@ class Replicas:
     def agree(self, values: Sequence[float]) -> list[float]:
         """Return the greatest of every worker's values, by place."""
         return list(values)
+
+    def compare(self, about: str, facts: Callable[[], Mapping[str, Any]]) -> None:
+        """Refuse to go on where workers have found different facts; all call it together.
+
+        Args:
+            about: What they are about.
+            facts: Returns what JSON can hold, by name; not called where there is one worker.
+
+        Raises:
+            UserError: They differ.
+        """
 
     def explain(self, error: Exception) -> Exception:
         """Return what to raise in the place of an error that a lost worker has caused."""

@@ -8,17 +8,21 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 from framework.cluster import Member
+from framework.engine.agreement import check_same, plain_json
 from framework.engine.mirrored import MirroredReplicas
+from framework.engine.peers import Peers
 from framework.errors import TrainingFailed, UserError
-from framework.signals import ending_signals
+from framework.signals import Signals, ending_signals
 
 _log = logging.getLogger("framework")
 
@@ -32,19 +36,27 @@ class WorkerReplicas(MirroredReplicas):
 
     Args:
         member: Which worker this is.
+        timeout: Seconds to wait for the others, before the first step. None: for ever.
 
     Raises:
-        UserError: TensorFlow is at work already, so that a cluster can be joined no more.
+        UserError: TensorFlow is at work already, so that a cluster can be joined no more; or
+            this worker's port is taken.
+        TrainingFailed: Another worker has not come in time.
     """
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, member: Member, timeout: float | None = None) -> None:
+        resolver = _resolver(member)
+        addresses = tuple(resolver.cluster_spec().as_dict()["worker"])
+        self._peers = _peers(member.index, addresses)
+        if not _too_late():
+            with Signals().noted():
+                self._peers.join(timeout)
         logger = tf.get_logger()
         level = logger.level
         logger.setLevel(logging.WARNING)  # it tells at length what `device` says in a few words
-        _log.info("worker %d is waiting for the others", member.index)
         try:
             with _ended_by_signals():
-                strategy = tf.distribute.MultiWorkerMirroredStrategy(_resolver(member))
+                strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
         except RuntimeError as error:
             raise UserError(
                 "a cluster can be joined only before TensorFlow has begun",
@@ -67,6 +79,17 @@ class WorkerReplicas(MirroredReplicas):
         """Return the greatest of every worker's values, by place."""
         table = self._gather(tf.constant([list(values)], tf.float64)).numpy()
         return [float(v) for v in np.max(table, axis=0)]
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Also compare each variable that is made, before TensorFlow copies the chief's to all."""
+        with super().scope(), tf.variable_creator_scope(self._compared):
+            yield
+
+    def compare(self, about: str, facts: Callable[[], Mapping[str, Any]]) -> None:
+        """Refuse to go on where workers have found different facts."""
+        said = self._peers.exchange(about, plain_json(dict(facts())))
+        check_same(said, [self._peers.name(index) for index in range(len(said))])
 
     def explain(self, error: Exception) -> Exception:
         """Return what to raise in the place of an error that a lost worker has caused."""
@@ -92,6 +115,21 @@ class WorkerReplicas(MirroredReplicas):
             "they continue from the last checkpoint.",
         )
 
+    def _compared(self, make: Callable[..., Any], **options: Any) -> Any:
+        name, initial = options.get("name") or "variable", options["initial_value"]
+
+        def compared(value: Any) -> Any:
+            value = tf.convert_to_tensor(value, dtype=options.get("dtype"))
+            kind = f"{value.dtype.name}{value.shape.as_list()}"
+            self.compare("making a variable", lambda: {f"variable {name}": kind})
+            return value
+
+        if callable(initial):
+            options["initial_value"] = lambda *args, **kwargs: compared(initial(*args, **kwargs))
+        else:
+            options["initial_value"] = compared(initial)
+        return make(**options)
+
     def _gather_values(self, row: tf.Tensor) -> tf.Tensor:
         def on_one(row: tf.Tensor) -> tf.Tensor:
             return tf.distribute.get_replica_context().all_gather(tf.identity(row), axis=0)
@@ -102,6 +140,17 @@ class WorkerReplicas(MirroredReplicas):
     @property
     def _first_number(self) -> int:
         return self.member.index * len(self.strategy.extended.worker_devices)
+
+
+@lru_cache  # a process joins its cluster once, however many trainers it makes
+def _peers(index: int, addresses: tuple[str, ...]) -> Peers:
+    return Peers(index, addresses)
+
+
+def _too_late() -> bool:
+    """Tell whether TensorFlow is at work, and not in a cluster."""
+    made = context.context()
+    return made._context_handle is not None and made._collective_leader is None
 
 
 @contextmanager
