@@ -261,7 +261,7 @@ def test_force_color_puts_no_control_characters_into_a_file(tmp_path):
         env={**env, "PYTHONPATH": "."},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert out.returncode == 0, out.stderr
     assert re.fullmatch(r"epoch 1/2  loss 2\.0000  val loss 2\.0000  [^\x00-\x1f]+\n", out.stdout)

@@ -401,7 +401,7 @@ def test_a_signal_leaves_a_checkpoint_that_continues_to_the_same_bits(
                 if line.strip() == "17":
                     process.send_signal(number)
                     break
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=300)
         finally:
             process.kill()
     assert "went on" not in out

@@ -47,7 +47,7 @@ def test_the_readmes_example_is_15_lines_and_runs(tmp_path: Path) -> None:
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     metrics = eval(done.stdout.splitlines()[-1])

@@ -365,7 +365,7 @@ def test_logging_scalars_imports_no_tensorflow(tmp_path):
         "    logger.close()\n"
         "assert 'tensorflow' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=300)
     assert read(tmp_path / "tensorboard" / "train")["loss"] == [(1, 1.0)]
 
 
@@ -387,11 +387,11 @@ def test_a_real_tensorboard_serves_it(tmp_path):
 
     def get(path: str, **query: str) -> Any:
         url = f"http://127.0.0.1:{port}/data/{path}?{urlencode(query, quote_via=quote)}"
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             return json.load(answer)
 
     def wait_for_runs(*expected: str) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         found = None
         while time.monotonic() < deadline and server.poll() is None:
             try:
@@ -418,5 +418,5 @@ def test_a_real_tensorboard_serves_it(tmp_path):
         wait_for_runs("a/tensorboard/test", train, val)
     finally:
         server.terminate()
-        server.wait(timeout=10)
+        server.wait(timeout=120)
         logger.close()

@@ -154,7 +154,7 @@ def test_a_whole_run_is_plain(run: Run, project: Path) -> None:
 def test_a_reader_that_goes_does_not_end_a_run(project: Path) -> None:
     words = "task=mine trainer.max_epochs=3 trainer.engine=graph run_dir=r"
     command = f"{sys.executable} -m framework {words} 2>&- | head -1"  # and no standard error
-    subprocess.run(["bash", "-c", command], capture_output=True, timeout=120)
+    subprocess.run(["bash", "-c", command], capture_output=True, timeout=600)
     assert '"status": "completed"' in (project / "r/result.json").read_text()
     assert "test/loss" in (project / "r/metrics.csv").read_text()
     assert "oneDNN" not in (project / "r/log.txt").read_text()

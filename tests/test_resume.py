@@ -593,7 +593,7 @@ if __name__ == "__main__":
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=1200,
     )
     assert "codes [0, 0, 0]" in done.stdout, done.stdout + done.stderr
     assert "kills 0" not in done.stdout

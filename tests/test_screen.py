@@ -162,7 +162,7 @@ def test_ctrl_c_while_engines_are_tried_is_one_line(project: Path) -> None:
         assert line
     time.sleep(1.0)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=600)
     assert process.returncode == 130, out
     assert "Traceback" not in out
     assert "Interrupted before there was anything to keep." in out or "To continue" in out

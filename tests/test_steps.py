@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from typing import Any
 
@@ -237,15 +236,20 @@ def test_the_epoch_of_a_loss_that_is_no_number_is_the_one_it_happened_in() -> No
 def test_ctrl_c_ends_a_prediction() -> None:
     class Slow(Net):
         def predict_step(self, batch: Any) -> Any:
-            tf.py_function(lambda: time.sleep(0.05), [], [])
+            tf.py_function(self.work, [], [])
             return super().predict_step(batch)
 
-    threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-    began = time.monotonic()
-    data = Data(predict=blobs(4_000), eval_batch_size=8)  # 25 s
+        def work(self) -> None:
+            done.append(1)
+            if len(done) == 20:
+                os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+
+    done: list[int] = []
+    data = Data(predict=blobs(4_000), eval_batch_size=8)  # 500 batches
     with pytest.raises(KeyboardInterrupt):
         make_trainer().predict(Slow(), data)
-    assert time.monotonic() - began < 12
+    assert 20 <= len(done) < 100
 
 
 def test_a_prediction_without_rows_is_refused() -> None:

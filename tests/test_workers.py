@@ -52,7 +52,7 @@ class Cluster:
     def output(self, index: int) -> str:
         return (self.run_dir.parent / f"out-{index}.txt").read_text()
 
-    def codes(self, seconds: float = 120.0) -> list[int]:
+    def codes(self, seconds: float = 600.0) -> list[int]:
         return [process.wait(seconds) for process in self.processes]
 
     def results(self) -> list[Any]:
@@ -61,7 +61,7 @@ class Cluster:
 
     def wait_for_steps(self, count: int) -> None:
         """Wait until so many checkpoints have come and gone."""
-        until, seen = time.monotonic() + 120, set()
+        until, seen = time.monotonic() + 600, set()
         while len(seen) < count and time.monotonic() < until:
             seen |= {p.parent.name for p in self.run_dir.glob("checkpoints/step-*/manifest.json")}
             assert all(p.poll() is None for p in self.processes), self.output(0) + self.output(1)
@@ -98,11 +98,13 @@ def last_step(run_dir: Path) -> int:
 
 def test_two_workers_killed_stopped_and_continued_equal_two_devices(cluster: Cluster) -> None:
     # A worker is lost in the middle of a step, after three checkpoints.
+    started = time.monotonic()
     cluster.start(lost_at=20, **ENDLESS)
-    assert cluster.processes[1].wait(120) == -signal.SIGKILL, cluster.output(1)
+    assert cluster.processes[1].wait(600) == -signal.SIGKILL, cluster.output(1)
     began = time.monotonic()
-    assert cluster.codes(60)[0] == 1
-    assert time.monotonic() - began < 60
+    # Within a minute, and more on a machine that takes long to start it.
+    assert cluster.codes()[0] == 1
+    assert time.monotonic() - began < 60 + (began - started)
     assert "another worker is gone" in cluster.output(0)
     assert "continue from the last checkpoint" in cluster.output(0)
     assert "Traceback" not in cluster.output(0)

@@ -53,6 +53,12 @@ class Run:
         return list(self.run_dir.glob("checkpoints/.step-*"))
 
     @property
+    def logged(self) -> int:
+        """Rows that it has logged: 0 until it has made steps."""
+        path = self.run_dir / "metrics.csv"
+        return max(len(path.read_text().splitlines()) - 1, 0) if path.exists() else 0
+
+    @property
     def validating(self) -> Path:
         """A file that is there while the run validates."""
         return Path(f"{self.run_dir}.validating")
