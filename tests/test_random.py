@@ -205,3 +205,20 @@ def test_pythons_and_numpys_generators_are_left_alone_where_steps_run_in_python(
         trainer.fit(Host(optimizer="sgd"), DRAWN)
         found.append((trainer.metrics["train/numpy"], trainer.metrics["train/python"]))
     assert found[0] == found[1]
+
+
+def test_an_augmentation_that_xla_would_vary_otherwise_runs_as_a_graph(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def by_tensorflow(batch: Any, seed: Any) -> Any:
+        return batch[0] + tf.random.stateless_normal(tf.shape(batch[0]), seed), batch[1]
+
+    def by_framework(batch: Any, seed: Any) -> Any:
+        return batch[0] + random.normal(tf.shape(batch[0]), seed), batch[1]
+
+    for augment, engine in ((by_tensorflow, "graph"), (by_framework, "loop_xla")):
+        trainer = make_trainer(max_steps=1, engine="loop_xla")
+        data = Data(train=(X, NUMBERS), batch_size=8, augment=augment)
+        trainer.fit(Rows(optimizer="sgd"), data)
+        assert trainer.engine == engine
+    assert "StatelessRandomNormalV2" in caplog.text

@@ -127,13 +127,25 @@ class ArraySource(Source):
 
     def spec(self, size: int | None = None) -> Any:
         """Trace `read` once, without running it."""
+        outputs = self._traced(size).structured_outputs
+        return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), outputs)
+
+    @property
+    def operations(self) -> set[str]:
+        """The kinds of TensorFlow's operations that read a batch, where it is varied."""
+        if self._augment is None:
+            return set()
+        graph = self._traced(None).graph.as_graph_def()
+        inner = [node for function in graph.library.function for node in function.node_def]
+        return {node.op for node in (*graph.node, *inner)}
+
+    def _traced(self, size: int | None) -> Any:
         cursor = self.cursor(0, 0)
         read = tf.function(
             lambda: self.read(cursor, tf.constant(0, tf.int64), size or self.batch_size),
             autograph=False,
         )
-        outputs = read.get_concrete_function().structured_outputs
-        return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), outputs)
+        return read.get_concrete_function()
 
     def _order_in(self, epoch: int) -> tf.Tensor:
         """Return the rows of an epoch in their order; nothing where they are read in place."""

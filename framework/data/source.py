@@ -129,6 +129,11 @@ class Source(abc.ABC):
     obstacle: str | None = None
     _waited: tf.Variable | None = None
 
+    @property
+    def operations(self) -> set[str]:
+        """The kinds of TensorFlow's operations in `augment`, which vary batches inside the loop."""
+        return set()
+
     def check(self) -> None:
         """Be called now and then where reading takes long; a trainer has signals raised here."""
 

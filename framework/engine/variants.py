@@ -24,6 +24,16 @@ _REPEATABLE = re.compile(
     r"VariableShape|LookupTable(Find|Size)V2|\w*PartitionedCall|(Stateless)?(While|If|Case)|Assert|Rng\w+"
 )
 
+# Functions of a seed, which XLA computes in another way than TensorFlow does.
+_DRAWN_BY_ENGINE = {
+    f"Stateless{kind}{version}"
+    for kind in (
+        "RandomNormal", "RandomUniform", "RandomUniformInt", "TruncatedNormal", "RandomGamma",
+        "RandomPoisson", "RandomBinomial", "Multinomial", "ParameterizedTruncatedNormal",
+    )
+    for version in ("", "V2", "V3")
+}  # fmt: skip
+
 _DRAWS = re.compile(r"Random|TruncatedNormal|ParameterizedTruncatedNormal|Multinomial")
 
 
@@ -43,6 +53,12 @@ def check_place(variant: str, source: Source, replicas: Replicas) -> None:
         raise CannotCompile("several devices share each step")
     if variant == "loop_xla" and not source.resident:
         raise CannotCompile("the data are not on the device, so the loop reads them between steps")
+    drawn = source.operations & _DRAWN_BY_ENGINE if variant == "loop_xla" else ()
+    if drawn:
+        raise CannotCompile(
+            f"batches would be others, since XLA makes other numbers of {min(drawn)}; those of "
+            "framework.random are the same"
+        )
 
 
 def check_operations(graph: tf.Graph) -> None:
