@@ -112,7 +112,9 @@ class Logbook:
         row |= {f"train/{name}_epoch": value for name, value in epoch.items()}
         latest = {**self.latest, **(extra or {})}
         self.log(row)
-        self.latest = latest | {f"train/{name}": value for name, value in epoch.items()}
+        means_of_epoch = {f"train/{name}": value for name, value in epoch.items()}
+        self.latest = latest | means_of_epoch
+        self.measured |= dict.fromkeys(means_of_epoch, self.progress.step)
         return row
 
     def epoch_so_far(self) -> dict[str, float]:

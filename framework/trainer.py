@@ -681,11 +681,12 @@ class Trainer:
                     _log.info("%s: %s", self.status, self.stop_reason)  # an error speaks for itself
 
     def _finalize_weights(self) -> None:
-        """Let optimizers set the weights' final values; checkpoints hold those of training."""
+        """Let optimizers set the weights' final values; a run goes on from those of training."""
         optimizers = self._setup.update.optimizers
         if self.status in ("completed", "stopped") and finalizes(optimizers):
             self.hold_state()
             finalize(optimizers)
+            self._wakes.note_finalized(self._setup.weights)
             self.task._whose = averaged(self.task._whose, ["the optimizer"])
 
     def _last_logged(self) -> int | None:
@@ -770,9 +771,10 @@ class Trainer:
             path = self._store.find(checkpoint)
             state = self._store.load(path)
             with understood(path):
-                self._setup.load_weights(state)
+                finalized = dict(state.get("finalized", {}))
+                self._setup.load_weights({**state, **finalized})
                 self.progress.load_state(state["progress"])
-            task._whose = of_checkpoint(path)
+            task._whose = averaged(of_checkpoint(path), ["the optimizer"] if finalized else [])
         self.weights[name] = averaged(task._whose or INITIAL, self._setup.averages_in_place)
         level = logging.INFO if task._whose else logging.WARNING
         _log.log(level, "%s: %s", self.stage, in_words(self.weights[name]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from framework.checkpoint.state import State
@@ -111,6 +112,11 @@ class Wakes:
             progress = {**self.final["progress"], "pending": "log"}
             closing = dict(self._trainer.metrics)
             self.final = {**self.final, "progress": progress, "closing": closing}
+
+    def note_finalized(self, weights: Callable[[], State]) -> None:
+        """Note what optimizers have made of the weights at the end, for whoever evaluates it."""
+        if self.final is not None:
+            self.final = {**self.final, "finalized": weights()}
 
     def _due(self, listener: str) -> bool:
         return bool(self._epochs.due(self._timers[listener]))

@@ -10,9 +10,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import Initial
 
 from framework import Data, Task, Trainer
-from framework.callbacks.ema import EMA
 from framework.errors import UserError
 
 X = np.random.default_rng(0).normal(size=(40, 3)).astype("f4")
@@ -72,6 +72,19 @@ def by_keras(make: Make, fits: int = 1, **options: Any) -> list[np.ndarray]:
     return model.get_weights()
 
 
+class Halving(keras.optimizers.SGD):
+    """Has a hand in the gradients where `Model.fit` calls it."""
+
+    def apply_gradients(self, grads_and_vars: Any) -> Any:
+        return super().apply_gradients([(g * 0.5, v) for g, v in grads_and_vars])
+
+
+def decaying_kernels() -> keras.Optimizer:
+    optimizer = keras.optimizers.AdamW(0.05, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    return optimizer
+
+
 def assert_same(task: Task, weights: list[np.ndarray], tolerance: float = 2e-6) -> None:
     for ours, theirs in zip(task.model.get_weights(), weights, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=tolerance, rtol=0)
@@ -116,6 +129,13 @@ SPLIT: dict[str, Make] = {
     "overwriting": lambda: keras.optimizers.Adam(
         0.1, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=3
     ),
+    "both": lambda: keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.Adam(0.1, use_ema=True, ema_momentum=0.5, clipnorm=0.5), 3.0
+    ),
+    "clipping": lambda: keras.optimizers.SGD(0.1, global_clipnorm=0.3, loss_scale_factor=100.0),
+    "its own apply_gradients": lambda: Halving(0.1),
+    "exclusions": decaying_kernels,
+    "callable": lambda: keras.optimizers.SGD(lambda: 0.1),
 }
 
 
@@ -125,6 +145,70 @@ def test_what_the_trainer_has_to_do_for_an_optimizer_is_done(how: str, kind: typ
     task = kind(optimizer=SPLIT[how])
     trainer().fit(task, DATA)
     assert_same(task, by_keras(SPLIT[how]))
+
+
+def test_a_loss_scale_factor_keeps_small_gradients_of_float16() -> None:
+    def half() -> keras.Model:
+        layers = [keras.layers.Dense(1, kernel_initializer="zeros", dtype="mixed_float16")]
+        return keras.Sequential([keras.Input((3,)), *layers])
+
+    class Small(Line):
+        def build_model(self) -> keras.Model:
+            return half()
+
+        def train_step(self, batch: Any) -> Any:
+            logits = tf.cast(self.model(batch[0], training=True), tf.float32)
+            return tf.reduce_mean((logits - batch[1]) ** 2) * 1e-8
+
+        def eval_step(self, batch: Any) -> None:
+            pass
+
+    def make() -> keras.Optimizer:
+        return keras.optimizers.SGD(1e6, loss_scale_factor=2.0**20)
+
+    model = half()
+    model.compile(make(), lambda y, p: 1e-8 * (tf.cast(p, tf.float32) - y) ** 2)
+    model.fit(X, Y, batch_size=8, epochs=1, shuffle=False, verbose=0)
+    task = Small(optimizer=make)
+    trainer(max_epochs=1).fit(task, DATA)
+    assert np.abs(model.get_weights()[0]).max() > 1e-3  # without the factor it stays 0
+    assert_same(task, model.get_weights())
+
+
+def test_an_inner_gradient_is_that_of_the_loss_whatever_its_scale() -> None:
+    class Penalized(Line):
+        def train_step(self, batch: Any) -> Any:
+            with tf.GradientTape() as inner:
+                inner.watch(batch[0])
+                output = self.model(batch[0], training=True)
+            self.log("slope", self.gradient(inner, output, batch[0])[0, 0])
+            return tf.reduce_mean((output - batch[1]) ** 2)
+
+    runs = [trainer(max_steps=1), trainer(max_steps=1)]
+    for run, factor in zip(runs, (None, 100.0), strict=True):
+        run.fit(Penalized(optimizer=keras.optimizers.SGD(0.1, loss_scale_factor=factor)), DATA)
+    plain, scaled = (run.metrics["train/slope"] for run in runs)
+    assert scaled == pytest.approx(plain, rel=1e-6)
+
+
+def test_loss_scales_that_differ_are_refused_and_one_is_forgotten_with_its_optimizer() -> None:
+    class Two(Line):
+        def configure_optimizers(self) -> Any:
+            return {
+                name: (
+                    keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), 2.0**power),
+                    self.model.layers[power],
+                )
+                for power, name in enumerate(("first", "second"))
+            }
+
+    with pytest.raises(UserError, match="different settings"):
+        trainer().fit(Two(), DATA)
+    task = Line(optimizer=SPLIT["wrapped"]())
+    trainer().fit(task, DATA)
+    task.optimizer = keras.optimizers.SGD(0.1)
+    run = trainer()
+    assert "train/loss_scale" not in run.fit(task, DATA)
 
 
 def test_a_loss_scale_optimizer_skips_an_overflow_and_halves_its_scale() -> None:
@@ -171,6 +255,25 @@ def test_a_value_that_comes_as_a_gradient_is_neither_clipped_nor_unscaled(precis
 
 
 @pytest.mark.parametrize(
+    ("optimizer", "options", "said"),
+    [
+        ({"use_ema": True}, {}, "use_ema cannot average"),
+        ({}, {"accumulate": 2}, "is its new value"),
+    ],
+)
+def test_a_value_that_comes_as_a_gradient_is_refused_where_it_cannot_be_right(
+    optimizer: Any, options: Any, said: str
+) -> None:
+    class Scaled(Line):
+        def build_model(self) -> keras.Model:
+            return keras.Sequential([keras.Input((3,)), Amax(), keras.layers.Dense(1)])
+
+    task = Scaled(optimizer=keras.optimizers.SGD(0.1, **optimizer))
+    with pytest.raises(UserError, match=said):
+        trainer(max_epochs=1, **options).fit(task, DATA)
+
+
+@pytest.mark.parametrize(
     ("make", "said"),
     [
         (
@@ -201,6 +304,134 @@ def test_the_average_of_use_ema_is_put_in_place_at_the_end_and_training_goes_on_
     trainer(max_epochs=1, run_dir=tmp_path / "part").fit(part, DATA)
     trainer(run_dir=tmp_path / "part").fit(again, DATA)
     assert_same(again, whole.model.get_weights(), 0.0)
+
+
+def test_whoever_evaluates_the_end_of_a_run_gets_the_average_that_fit_has_put_in_place(
+    tmp_path: Any,
+) -> None:
+    def make() -> Task:
+        return Line(
+            optimizer=keras.optimizers.SGD(0.05, use_ema=True, ema_momentum=0.5),
+            data=Data(train=(X, Y), val=(X, Y), test=(X, Y), batch_size=8, shuffle=False),
+        )
+
+    task, run = make(), trainer(run_dir=tmp_path)
+    run.fit(task)
+    here, last_validation = run.test(task)["test/loss"], run.metrics["val/loss"]
+    assert here != pytest.approx(last_validation, rel=1e-3)  # that was of the weights of training
+    error = (task.model.predict(X, verbose=0) - Y) ** 2
+    assert here == pytest.approx(error.mean(), rel=1e-5)
+    later = trainer(run_dir=tmp_path)
+    assert later.test(make(), checkpoint="last")["test/loss"] == here
+    assert later.weights["test"]["average"] == run.weights["test"]["average"] == "the optimizer"
+    first = Initial()
+    fresh = trainer(max_steps=1, run_dir=tmp_path / "new", callbacks=[first])
+    fresh.fit(make(), checkpoint=str(tmp_path), weights_only=True)
+    for ours, theirs in zip(first.weights, task.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_an_optimizer_that_made_no_update_leaves_the_weights_as_they_are() -> None:
+    class Half(Line):
+        automatic_optimization = False
+
+        def build_model(self) -> Any:
+            return {"used": network(), "unused": network()}
+
+        def configure_optimizers(self) -> Any:
+            make = keras.optimizers.SGD
+            return {name: make(0.1, use_ema=True, ema_momentum=0.5) for name in self.model}
+
+        def train_step(self, batch: Any) -> None:
+            model = self.model["used"]
+            self.minimize(lambda: tf.reduce_mean((model(batch[0]) - batch[1]) ** 2), "used")
+
+        def eval_step(self, batch: Any) -> None:
+            self.log("loss", 1.0)
+
+    task = Half()
+    trainer().fit(task, DATA)
+    for ours, first in zip(
+        task.model["unused"].get_weights(), network().get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(ours, first)
+
+
+class Hooked(keras.Model):
+    """Has what `Model.fit` would call."""
+
+    def train_step(self, data: Any) -> Any:
+        return super().train_step(data)
+
+    def compute_loss(self, *args: Any, **options: Any) -> Any:
+        return super().compute_loss(*args, **options)
+
+
+def test_what_only_model_fit_would_use_of_a_model_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Ported(Line):
+        def build_model(self) -> keras.Model:
+            inner = network()
+            model = Hooked(inner.inputs, inner.outputs)
+            model.compile("sgd", "mse")
+            return model
+
+    class Calling(Ported):
+        def train_step(self, batch: Any) -> Any:
+            loss = lambda: self.model.compute_loss(y=batch[1], y_pred=self.model(batch[0]))  # noqa: E731
+            return loss()
+
+    with caplog.at_level(logging.WARNING, "framework"):
+        trainer(max_steps=1).fit(Line(), DATA)
+        assert not caplog.records
+        trainer(max_steps=1).fit(Ported(), DATA)
+        hooks, compiled = [record.getMessage() for record in caplog.records]
+        assert hooks.startswith("train_step, compute_loss of Hooked")
+        assert "Ported.train_step" in hooks
+        assert "compiled with SGD" in compiled
+        caplog.clear()
+        trainer(max_steps=1).fit(Calling(optimizer="sgd"), DATA)
+        (only,) = [record.getMessage() for record in caplog.records]
+        assert only.startswith("train_step of Hooked")
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adagrad", "Adam"])
+def test_gradients_of_an_embedding_are_dense(name: str) -> None:
+    rows = np.random.default_rng(1).integers(0, 20, (40, 4))
+
+    def words() -> keras.Model:
+        some = keras.initializers.RandomNormal(seed=1)
+        return keras.Sequential(
+            [
+                keras.Input((4,), dtype="int64"),
+                keras.layers.Embedding(20, 2, embeddings_initializer=some),
+                keras.layers.Flatten(),
+                keras.layers.Dense(1, kernel_initializer=keras.initializers.RandomNormal(seed=2)),
+            ]
+        )
+
+    class Words(Line):
+        def build_model(self) -> keras.Model:
+            return words()
+
+    model, optimizer = words(), getattr(keras.optimizers, name)(0.01)
+    optimizer.build(model.trainable_variables)
+    for start in range(0, 40, 8):
+        with tf.GradientTape() as tape:
+            error = model(rows[start : start + 8], training=True) - Y[start : start + 8]
+            loss = tf.reduce_mean(error**2)
+        found = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply([tf.convert_to_tensor(g) for g in found])
+    task = Words(optimizer=getattr(keras.optimizers, name)(0.01))
+    data = Data(train=(rows, Y), batch_size=8, shuffle=False)
+    trainer(max_epochs=1).fit(task, data)
+    assert_same(task, model.get_weights())
+    if name == "SGD":  # for the others Keras does something else where gradients are sparse
+        fitted = words()
+        fitted.compile(getattr(keras.optimizers, name)(0.01), "mse")
+        fitted.fit(rows, Y, batch_size=8, shuffle=False, verbose=0)
+        assert_same(task, fitted.get_weights())
 
 
 GIVEN: dict[str, Callable[[Make], Any]] = {
@@ -248,42 +479,3 @@ def test_an_optimizer_of_another_model_is_refused() -> None:
     trainer().fit(Line(optimizer=optimizer), DATA)
     with pytest.raises(UserError, match="another model"):
         trainer().fit(Line(optimizer=optimizer), DATA)
-
-
-def test_weights_of_zero_count_for_nothing_even_where_values_are_not_finite() -> None:
-    class Masked(Line):
-        def train_step(self, batch: Any) -> Any:
-            odd = tf.cast(self.global_step % 2, tf.float32)
-            self.log("odd_loss", self_number(self) / odd, weight=odd)  # inf or NaN where even
-            self.log("twice", np.float32(np.nan), weight=0.0)
-            self.log("twice", 3.0)
-            self.log("late_loss", 1.0, weight=tf.cast(self.global_step >= 5, tf.float32))
-            return super().train_step(batch)
-
-        def eval_step(self, batch: Any) -> None:
-            self.log("none", np.float32(np.nan), weight=0.0)
-            self.log("loss", 1.0)
-
-    def self_number(task: Task) -> Any:
-        return tf.cast(task.global_step, tf.float32)
-
-    run = trainer(log_every="1st")
-    metrics = run.fit(Masked(optimizer="sgd"), DATA)
-    assert run.status == "completed"
-    assert metrics["train/odd_loss"] == (5 + 7 + 9) / 3  # of the second epoch: steps 5 to 9
-    assert metrics["train/twice"] == 3.0
-    assert metrics["train/late_loss"] == 1.0
-    assert "val/none" not in metrics
-
-
-def test_an_average_that_is_still_the_first_weights_is_warned_of(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    with caplog.at_level(logging.WARNING, "framework"):
-        trainer(callbacks=[EMA(0.999)]).fit(Line(optimizer="sgd"), DATA)
-        told = [r.getMessage() for r in caplog.records if "EMA" in r.getMessage()]
-        assert len(told) == 1
-        assert "after 5 steps the average is still 100 %" in told[0]  # 0.999 ** 5 = 0.995
-        caplog.clear()
-        trainer(callbacks=[EMA(0.5)]).fit(Line(optimizer="sgd"), DATA)
-    assert not [r for r in caplog.records if "EMA" in r.getMessage()]

@@ -17,6 +17,7 @@ from helpers import (
     Net,
     blobs,
     busy_data,
+    cross_entropy,
     dense,
     differing,
     fitted,
@@ -333,7 +334,7 @@ def test_leaves_that_are_no_rows_go_to_every_device_whole() -> None:
             given = Data(train=train, batch_size=4, map=lambda b, e=extra: {**b, **e})
             trainer = fitted(Prior(), given, **options)
             assert trainer.metrics["train/prior"] == 3.0, options
-    with pytest.raises(UserError, match="not all of their tensors have rows"):
+    with pytest.raises(UserError, match="have different numbers of rows"):
         fitted(Prior(), Data(train=stream), accumulate=2)
 
 
@@ -362,6 +363,42 @@ def test_a_device_without_rows_takes_part_in_everything() -> None:
     four = fitted(Net(dense), Data(train=blobs(17), batch_size=4), devices=4, accumulate=2)
     alone = fitted(Net(dense), Data(train=blobs(17), batch_size=4), accumulate=2)
     assert furthest(alone, four) <= 1e-5
+
+
+def test_what_a_device_without_rows_makes_of_one_row_counts_for_nothing() -> None:
+    """The last batch has one row, of which the first device makes NaN, which does not count."""
+    x, y = blobs(17)
+    mask = np.ones(17, "float32")
+    mask[:8:3] = 0.0
+
+    class Masked(Net):
+        def build_model(self) -> keras.Model:
+            norm = keras.layers.BatchNormalization()
+            return keras.Sequential([keras.Input((FEATURES,)), norm, keras.layers.Dense(CLASSES)])
+
+        def train_step(self, batch: Any) -> tf.Tensor:
+            x, y, counted = batch
+            # On the device without rows alone, whose part is a row that is another's.
+            there = tf.distribute.get_replica_context().replica_id_in_sync_group
+            none = tf.logical_and(there == 0, tf.shape(x)[0] == 1)
+            losses = cross_entropy(y, self.model(x / tf.where(none, 0.0, 1.0), training=True))
+            count = tf.reduce_sum(counted)
+            self.log("masked", tf.reduce_sum(losses * counted) / count, weight=count)
+            return tf.reduce_mean(losses)
+
+    data = Data(train=(x, y, mask), batch_size=16, shuffle=False)
+    trainer = fitted(Masked(), data, devices=2, max_epochs=1)
+    for model in trainer.state()["models"].values():
+        assert all(np.isfinite(value).all() for value in model.values())
+
+    class Counted(Net):
+        def train_step(self, batch: Any) -> tf.Tensor:
+            self.log("weight", batch[2], weight=tf.reduce_sum(batch[2]))
+            return tf.reduce_mean(cross_entropy(batch[1], self.model(batch[0])))
+
+    # 13 of 16 rows in two halves of 8 (5 and 8), and one row that is not counted twice.
+    counted = fitted(Counted(), data, devices=2, max_epochs=1).metrics["train/weight"]
+    assert counted == pytest.approx((5 * 5 / 8 + 8 + 1) / 14)
 
 
 def test_a_float16_run_on_two_devices_with_an_average_is_saved_and_tested(tmp_path: Path) -> None:

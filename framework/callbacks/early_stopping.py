@@ -21,8 +21,9 @@ class EarlyStopping(Callback):
     """Stop the run after `patience` evaluations without an improvement.
 
     A `val/…` metric is judged after every validation, a `train/…` metric at the end of every
-    epoch. A value that is no finite number counts as no improvement. The best epoch's weights are
-    in the best checkpoint; those in memory are the last ones.
+    epoch. A value that is no finite number counts as no improvement; one that had no weight counts
+    for nothing. The best epoch's weights are in the best checkpoint; those in memory are the last
+    ones.
 
     Example:
         >>> EarlyStopping("val/accuracy", patience=2, min_delta=0.001).monitor.mode
@@ -100,6 +101,8 @@ class EarlyStopping(Callback):
 
     def _judge(self, trainer: Trainer) -> None:
         value = self.monitor.value(trainer)
+        if value is None:  # it was not judged, neither well nor badly
+            return
         if self._epoch <= self.start_from_epoch:
             return
         if self.monitor.improves(value, self.best):

@@ -114,14 +114,15 @@ class Monitor:
             )
         self.settle(trainer)
 
-    def value(self, trainer: Trainer) -> float:
-        """Return the metric's latest value; NaN while it has had no weight.
+    def value(self, trainer: Trainer) -> float | None:
+        """Return the metric as it was measured at this step; None if it had no weight in it.
 
         Raises:
             UserError: Nobody has logged it.
         """
-        if self.name not in trainer.metrics and self.name in trainer.metric_names:
-            return math.nan
+        logged = self.name in trainer.metric_names
+        if logged and trainer.measured_at(self.name) != trainer.progress.step:
+            return None
         if self.name not in trainer.metrics:
             raise UserError(
                 f"nothing logs the monitored metric {self.name!r}",

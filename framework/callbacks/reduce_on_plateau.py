@@ -125,6 +125,8 @@ class ReduceOnPlateau(Callback):
 
     def _judge(self, trainer: Trainer) -> None:
         value = self.monitor.value(trainer)
+        if value is None:  # it was not judged, neither well nor badly
+            return
         if self.cooling:
             self.cooling, self.waited = self.cooling - 1, 0
         if self.monitor.improves(value, self.best):

@@ -82,6 +82,19 @@ class SWA(WeightAverage):
             self.average.add()
             self._last_step = progress.step
 
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Warn if the run has come to an end before the average began."""
+        epochs = trainer.config.max_epochs
+        told = epochs is not None and self._first >= epochs
+        ended = trainer.status in ("completed", "stopped") and not trainer.config.fast_dev_run
+        if ended and not told and self.average is not None and not self.average.ready:
+            _log.warning(
+                "SWA has taken in no weights: it begins with epoch %d, and the run ended in epoch "
+                "%d. The last weights are judged as they are.",
+                self._first,
+                trainer.progress.current_epoch,
+            )
+
     def state(self) -> dict[str, Any]:
         """Return the step of the last weights that were taken in; the trainer saves the mean."""
         return {"last_step": self._last_step}

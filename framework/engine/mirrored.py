@@ -106,9 +106,7 @@ class MirroredReplicas(Replicas):
         share = 1.0 if share is None else share
         yield
         # As a difference: what no device has touched keeps its bits.
-        moved = self.sum(
-            [(v - b) * as_dtype(share, b.dtype) for v, b in zip(variables, before, strict=True)]
-        )
+        moved = self.sum([_weighed(v - b, share) for v, b in zip(variables, before, strict=True)])
 
         def assign(before: list[Any], moved: list[Any]) -> None:
             for variable, b, m in zip(variables, before, moved, strict=True):
@@ -221,6 +219,12 @@ class _OwnSeeds:
 def _own_number() -> int:
     context = tf.distribute.get_replica_context()
     return int(tf.get_static_value(context.replica_id_in_sync_group))
+
+
+def _weighed(value: tf.Tensor, share: Any) -> tf.Tensor:
+    """Return a value times a share; none of it is 0, even of what is not finite."""
+    share = as_dtype(share, value.dtype)
+    return tf.where(share > 0, value * share, tf.zeros_like(value))
 
 
 def _short(device: str) -> str:

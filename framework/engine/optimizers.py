@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +12,7 @@ import keras
 
 from framework.checkpoint.state import State, load_variables, variables_state
 from framework.engine.precision import LossScale
-from framework.engine.protocol import check_protocol, knows, unwrapped
+from framework.engine.protocol import check_built, check_protocol, one_scale, unwrapped
 from framework.errors import UserError, choice
 
 ONLY = "optimizer"
@@ -92,6 +93,12 @@ class Optimizers:
     def __iter__(self) -> Iterator[NamedOptimizer]:
         return iter(self._all.values())
 
+    @property
+    def factor(self) -> float | None:
+        """The greatest `loss_scale_factor` of theirs, or None."""
+        factors = [each.optimizer.loss_scale_factor for each in self]
+        return max((f for f in factors if f is not None), default=None)
+
     def named(self, name: str | None) -> NamedOptimizer:
         """Return one by name; without a name, the only one.
 
@@ -136,18 +143,11 @@ class Optimizers:
         """Give every optimizer its slots, before anything is traced.
 
         Raises:
-            UserError: One has slots already, for other weights.
+            UserError: One has slots already, for other weights, or averages what has none.
         """
         for each in self:
             each.optimizer.build(list(each.owned))
-            if not knows(each.optimizer, each.owned):
-                raise UserError(
-                    f"the {type(each.optimizer).__name__} was built for the weights of another "
-                    "model",
-                    where=self._where,
-                    fix="Give each task an optimizer of its own: Task(optimizer=lambda: "
-                    "keras.optimizers.Adam(1e-3)).",
-                )
+            check_built(each.optimizer, each.owned, self._where)
 
     def made(self) -> dict[str, Any]:
         """Return what the optimizers were made with, by `<name>.<argument>`, as JSON has it.
@@ -158,7 +158,7 @@ class Optimizers:
         for each in self:
             if each.optimizer.built and int(each.optimizer.iterations.numpy()):
                 continue
-            arguments = {**each.optimizer.get_config(), "name": type(each.optimizer).__name__}
+            arguments = {**_config(each.optimizer), "name": type(each.optimizer).__name__}
             text = json.dumps(arguments, default=_plain)
             made = json.loads(text, parse_float=lambda digits: float(f"{float(digits):.7g}"))
             found |= {f"{each.name}.{key}": value for key, value in made.items()}
@@ -192,7 +192,7 @@ class Optimizers:
                 "name.",
             )
         optimizer, scale = unwrapped(optimizer)
-        self.loss_scale = self.loss_scale or scale
+        self.loss_scale = one_scale(self.loss_scale, scale)
         check_protocol(optimizer)
         if id(optimizer) in self._seen:
             raise UserError(
@@ -248,6 +248,15 @@ class Optimizers:
                         fix="Give every weight one optimizer, or set automatic_optimization = "
                         "False and say in train_step which one is meant.",
                     )
+
+
+def _config(optimizer: keras.Optimizer) -> dict[str, Any]:
+    try:
+        with warnings.catch_warnings():  # Keras warns of a rate that is a lambda
+            warnings.simplefilter("ignore")
+            return dict(optimizer.get_config())
+    except Exception:  # of a rate without a source, say, or of a class that has none
+        return {}
 
 
 def _plain(value: Any) -> Any:

@@ -48,11 +48,6 @@ class LossScale:
         self.good_steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="good_steps")
         self.skipped = tf.Variable(0, dtype=tf.int64, trainable=False, name="skipped_steps")
 
-    def unscale(self, gradients: list[Any]) -> list[Any]:
-        """Divide gradients by the scale; None stays None."""
-        inverse = 1.0 / self.value
-        return [map_values(g, lambda v: v * tf.cast(inverse, v.dtype)) for g in gradients]
-
     def finite(self, gradients: list[Any]) -> tf.Tensor:
         """Tell whether every element of every gradient is finite."""
         values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients]
@@ -86,6 +81,12 @@ class LossScale:
     def variables(self) -> dict[str, tf.Variable]:
         """The three variables by name."""
         return {"value": self.value, "good_steps": self.good_steps, "skipped": self.skipped}
+
+
+def unscaled(gradients: list[Any], scale: Any) -> list[Any]:
+    """Divide gradients by what their loss was multiplied by; None stays None."""
+    inverse = 1.0 / scale
+    return [map_values(g, lambda v: v * tf.cast(inverse, v.dtype)) for g in gradients]
 
 
 def map_values(gradient: Any, function: Callable[[tf.Tensor], tf.Tensor]) -> Any:

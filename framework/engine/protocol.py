@@ -1,8 +1,10 @@
-"""What Keras splits between an optimizer and the trainer that calls it."""
+"""What Keras splits between an optimizer, a model, and the trainer that calls them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -12,6 +14,13 @@ from framework.errors import UserError
 
 if TYPE_CHECKING:
     from framework.engine.optimizers import NamedOptimizer
+    from framework.task import Task
+
+_log = logging.getLogger("framework")
+
+_MUCH = 0.5  # a larger part of the first weights is worth a warning
+_HOOKS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
+"""What `Model.fit` and its like call of a model, and a trainer does not."""
 
 
 def check_protocol(optimizer: keras.Optimizer) -> None:
@@ -52,6 +61,54 @@ def unwrapped(optimizer: keras.Optimizer) -> tuple[keras.Optimizer, LossScale | 
     return optimizer.inner_optimizer, scale
 
 
+def one_scale(first: LossScale | None, second: LossScale | None) -> LossScale | None:
+    """Return the loss scale of several optimizers.
+
+    Raises:
+        UserError: They were given different ones.
+    """
+    if first is None or second is None:
+        return first or second
+    same = float(first.value.numpy()) == float(second.value.numpy())
+    if not same or first.growth_steps != second.growth_steps:
+        raise UserError(
+            "the optimizers are wrapped in a LossScaleOptimizer of different settings",
+            where="configure_optimizers",
+            fix="Give all of them the same initial_scale and dynamic_growth_steps: a step has one "
+            "loss scale.",
+        )
+    return first
+
+
+def check_built(optimizer: keras.Optimizer, owned: Sequence[keras.Variable], where: str) -> None:
+    """Refuse a built optimizer that is not one for its weights.
+
+    Args:
+        optimizer: The optimizer.
+        owned: The weights that it is to update.
+        where: The method that configured it, for messages.
+
+    Raises:
+        UserError: It has slots for others, or is to average what comes as a gradient.
+    """
+    try:
+        optimizer._check_variables_are_known(list(owned))
+    except ValueError:
+        raise UserError(
+            f"the {type(optimizer).__name__} was built for the weights of another model",
+            where=where,
+            fix="Give each task an optimizer of its own: Task(optimizer=lambda: "
+            "keras.optimizers.Adam(1e-3)).",
+        ) from None
+    values = [variable.path for variable in owned if overwrites(variable)]
+    if values and optimizer.use_ema:
+        raise UserError(
+            f"use_ema cannot average {values[0]}, whose gradient is its new value",
+            where=where,
+            fix="Leave use_ema out and give callbacks=[EMA(0.99)].",
+        )
+
+
 def scaled(optimizer: keras.Optimizer, gradients: list[Any]) -> list[Any]:
     """Return gradients as an optimizer takes them that divides them by `loss_scale_factor`."""
     factor = optimizer.loss_scale_factor
@@ -60,16 +117,14 @@ def scaled(optimizer: keras.Optimizer, gradients: list[Any]) -> list[Any]:
 
 def finalizes(optimizers: Iterable[NamedOptimizer]) -> bool:
     """Tell whether an optimizer has a last word on the weights, such as `use_ema` has."""
-    return any(
-        each.optimizer.use_ema or _overrides(each.optimizer, "finalize_variable_values")
-        for each in optimizers
-    )
+    return any(map(_finalizes, optimizers))
 
 
 def finalize(optimizers: Iterable[NamedOptimizer]) -> None:
     """Let each optimizer set the final values of its weights, as `Model.fit` does at its end."""
-    for each in optimizers:
+    for each in filter(_finalizes, optimizers):
         each.optimizer.finalize_variable_values(list(each.owned))
+        _warn_of_young(each)
 
 
 def overwrites(variable: keras.Variable) -> bool:
@@ -77,13 +132,91 @@ def overwrites(variable: keras.Variable) -> bool:
     return bool(getattr(variable, "overwrite_with_gradient", False))
 
 
-def knows(optimizer: keras.Optimizer, variables: Iterable[keras.Variable]) -> bool:
-    """Tell whether a built optimizer has slots for variables."""
-    try:
-        optimizer._check_variables_are_known(list(variables))
-    except ValueError:
+def check_whole(variables: Iterable[keras.Variable]) -> None:
+    """Refuse to add up over devices or micro-batches what is no slope.
+
+    Raises:
+        UserError: A variable's gradient is its new value.
+    """
+    for variable in variables:
+        if overwrites(variable):
+            raise UserError(
+                f"the gradient of {variable.path} is its new value, of which a part of a batch "
+                "has another",
+                where="trainer.devices, trainer.accumulate",
+                fix="Train on one device and without accumulate, or leave float8 out.",
+            )
+
+
+def warn_of_unused(task: Task, models: Mapping[str, keras.Model]) -> None:
+    """Say what of a model only `Model.fit` would have used.
+
+    Args:
+        task: Whose steps run instead.
+        models: Its models by name.
+    """
+    from framework.task import Task  # which imports this
+
+    own = [vars(kind) for kind in type(task).__mro__ if kind not in Task.__mro__]
+    methods = [each for names in own for each in names.values() if hasattr(each, "__code__")]
+    called = {name for each in methods for name in _names_in(each.__code__)}
+    chooses = type(task).configure_optimizers is not Task.configure_optimizers
+    for model in models.values():
+        hooks = [h for h in _HOOKS if _has_own(model, h) and h not in called]
+        if not model.trainable_variables:
+            continue
+        if hooks:
+            _log.warning(
+                "%s of %s is what Model.fit would call; the trainer does not. Do the same in "
+                "%s.train_step and eval_step.",
+                ", ".join(hooks),
+                type(model).__name__,
+                type(task).__name__,
+            )
+        if model.compiled and model.optimizer is not None and not chooses and not task.optimizer:
+            _log.warning(
+                "%s was compiled with %s, which Model.fit would use; the trainer uses the task's "
+                "optimizer, adam by default. Give %s(optimizer=...).",
+                model.name,
+                type(model.optimizer).__name__,
+                type(task).__name__,
+            )
+
+
+def _finalizes(each: NamedOptimizer) -> bool:
+    optimizer = each.optimizer
+    if not (optimizer.use_ema or _overrides(optimizer, "finalize_variable_values")):
         return False
-    return True
+    # Before the first update there is no average yet, only zeros.
+    return bool(optimizer.iterations.numpy())
+
+
+def _warn_of_young(each: NamedOptimizer) -> None:
+    optimizer, updates = each.optimizer, int(each.optimizer.iterations.numpy())
+    if not optimizer.use_ema or optimizer.ema_overwrite_frequency:
+        return
+    left = optimizer.ema_momentum ** (updates - 1)
+    if left > _MUCH:
+        _log.warning(
+            "use_ema: after %d updates the average, which is now in the place of the weights, is "
+            "still %.0f %% those after the first. Give the %s a smaller ema_momentum (now %g).",
+            updates,
+            100 * left,
+            type(optimizer).__name__,
+            optimizer.ema_momentum,
+        )
+
+
+def _names_in(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _names_in(inner)
+
+
+def _has_own(model: keras.Model, hook: str) -> bool:
+    method = getattr(type(model), hook)
+    return method is not getattr(keras.Model, hook) and not method.__module__.startswith("keras.")
 
 
 def _overrides(optimizer: keras.Optimizer, method: str) -> bool:

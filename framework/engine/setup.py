@@ -36,6 +36,7 @@ from framework.engine.layer_state import (
 from framework.engine.models import models_of
 from framework.engine.optimizers import Optimizers
 from framework.engine.precision import LossScale
+from framework.engine.protocol import warn_of_unused
 from framework.engine.reachable import handles, saved_by_keras
 from framework.engine.replicas import Replicas
 from framework.engine.step import Engine
@@ -245,12 +246,18 @@ class Setup:
                 self.loss_scale.load_state(state["loss_scale"])
         self._diversify()
 
-    def state(self) -> State:
-        """Return the variables of models, task, averages, optimizers and loss scale."""
+    def weights(self) -> State:
+        """Return the variables of models and task."""
         models = models_of(self.task.model).items()
         return {
             "models": {name: variables_state(model.variables) for name, model in models},
             "task": {k: v.numpy() for k, v in self.task.state_variables.items()},
+        }
+
+    def state(self) -> State:
+        """Return the variables of models, task, averages, optimizers and loss scale."""
+        return {
+            **self.weights(),
             "averages": {name: average.state() for name, average in self.averages.items()},
             "optimizers": self.update.optimizers.state() if self.update else {},
             "loss_scale": self.loss_scale.state() if self.loss_scale else {},
@@ -288,8 +295,9 @@ class Setup:
             UserError: None of them fits.
         """
         report: list[tuple[str, str]] = []
+        weights = {**state, **state.get("finalized", {})}["models"]
         for name, model in models_of(self.task.model).items():
-            report += load_fitting(model.variables, state["models"].get(name, {}), name)
+            report += load_fitting(model.variables, weights.get(name, {}), name)
         if not any(outcome == LOADED for _, outcome in report):
             raise UserError(
                 "no weight of the checkpoint fits the model\n" + table(_FITTING, report),
@@ -443,9 +451,10 @@ class Setup:
             given=task.optimizer,
             where=where,
         )
+        warn_of_unused(task, models_of(task.model))
         self.made_optimizers = optimizers.made()
         optimizers.build()
-        task._optimizers = optimizers
+        task._optimizers, task._loss_scale = optimizers, None
         return optimizers
 
     def _data(self, data: Any) -> Data:

@@ -172,8 +172,10 @@ class Engine:
             self.replicas.check_metric(name, value)
             running.means.add_metric(name, value)
         else:
-            weight = running.rows if weight is None else weight
-            running.note(name, mean_of(value, where), weight_of(weight, where))
+            given = weight_of(running.rows if weight is None else weight, where)
+            if self.replicas.count > 1:  # a device without rows computes on one of another
+                given = tf.where(tf.greater(running.rows, 0), given, tf.zeros_like(given))
+            running.note(name, mean_of(value, where), given)
 
     @not_converted
     def minimize(self, loss_fn: Callable[[], Any], name: Any = None) -> Any:
@@ -209,15 +211,20 @@ class Engine:
     @not_converted
     def gradient(self, tape: tf.GradientTape, target: Any, sources: Any) -> Any:
         """Return an inner gradient; see `Task.gradient`."""
-        scale = None if self.update is None else self.update.loss_scale
+        scale = None if self.update is None else self.update.scale
         if scale is None:
             return tape.gradient(target, sources)
-        factor = tf.minimum(scale.value, _MOST_IN_FLOAT16)
+        factor = tf.minimum(scale, _MOST_IN_FLOAT16)
         seed = tf.nest.map_structure(lambda t: tf.ones_like(t) * tf.cast(factor, t.dtype), target)
         scaled = tape.gradient(target, sources, output_gradients=seed)
-        return tf.nest.map_structure(
-            lambda g: None if g is None else tf.cast(g, tf.float32) / factor, scaled
-        )
+
+        def unscaled(gradient: Any) -> Any:
+            if gradient is None:
+                return None
+            dtype = tf.float64 if gradient.dtype == tf.float64 else tf.float32
+            return tf.cast(gradient, dtype) / tf.cast(factor, dtype)
+
+        return tf.nest.map_structure(unscaled, scaled)
 
     @not_converted
     def gather(self, tensor: tf.Tensor) -> tf.Tensor:

@@ -12,8 +12,8 @@ import tensorflow as tf
 from framework.engine.averaging import Average
 from framework.engine.logged import as_dtype
 from framework.engine.optimizers import NamedOptimizer, Optimizers
-from framework.engine.precision import LossScale, map_values
-from framework.engine.protocol import overwrites, scaled
+from framework.engine.precision import LossScale, map_values, unscaled
+from framework.engine.protocol import check_whole, overwrites, scaled
 from framework.engine.replicas import Replicas
 
 
@@ -52,7 +52,8 @@ class Update:
     Args:
         optimizers: The built optimizers.
         replicas: The devices.
-        loss_scale: The loss scale of float16. None: gradients are taken as they are.
+        loss_scale: The dynamic loss scale of float16. None: that which the optimizers were given
+            as `loss_scale_factor`, if any.
         clip_norm: Scale a loss's gradients down to this global norm at most.
         clip_value: Clip each element of a gradient to -clip_value..clip_value.
 
@@ -73,6 +74,11 @@ class Update:
         self._clip_norm, self._clip_value = clip_norm, clip_value
         self.averages: Mapping[str, Average] = {}
 
+    @property
+    def scale(self) -> Any:
+        """What losses are multiplied by before they are differentiated, or None."""
+        return self.optimizers.factor if self.loss_scale is None else self.loss_scale.value
+
     def gradients(
         self, tape: tf.GradientTape, loss: tf.Tensor, variables: Sequence[Any], share: Any = None
     ) -> list[Any]:
@@ -88,14 +94,21 @@ class Update:
             A gradient for each variable, times the loss scale and the share.
         """
         # Through `output_gradients`, since a tape that is closed records no multiplication.
-        seed = None if self.loss_scale is None else tf.cast(self.loss_scale.value, loss.dtype)
+        seed = None if self.scale is None else as_dtype(self.scale, loss.dtype)
         if share is not None:
+            check_whole(variables)
             share = as_dtype(share, loss.dtype)
             seed = share if seed is None else seed * share
         found = tape.gradient(loss, list(variables), output_gradients=seed)
         # Dense: a sparse gradient may name a row twice, which neither a norm, nor clipping, nor
         # every optimizer of Keras adds up.
-        return [None if g is None else tf.convert_to_tensor(g) for g in found]
+        found = [None if g is None else tf.convert_to_tensor(g) for g in found]
+        if share is None:
+            return found
+        # The loss of no rows may be NaN, or have slopes that are: 0 times that is no 0. What is
+        # finite may have come from other devices, through what they have gathered.
+        counts = share > 0
+        return [None if g is None else _without_nan(g, counts) for g in found]
 
     def apply(self, parts: Sequence[Part]) -> tuple[list[tf.Tensor], Any]:
         """Update the weights by scaled gradients.
@@ -115,9 +128,10 @@ class Update:
         values = [overwrites(variable) for variable, _ in pairs]
         flat = self.replicas.sum([g for _, g in pairs])
         finite: Any = True
+        if self.scale is not None:
+            true = unscaled(flat, self.scale)
+            flat = [g if new else t for g, t, new in zip(flat, true, values, strict=True)]
         if self.loss_scale is not None:
-            unscaled = self.loss_scale.unscale(flat)
-            flat = [g if new else u for g, u, new in zip(flat, unscaled, values, strict=True)]
             finite = self.loss_scale.finite(flat)
         norms, clipped = [], []
         for count in counts:
@@ -149,7 +163,9 @@ class Update:
             rest = list(gradients)
             for optimizer, variables in updates:
                 own, rest = rest[: len(variables)], rest[len(variables) :]
-                optimizer.apply(scaled(optimizer, own), variables)
+                # As `Model.fit` does: optimizers of a user's may have an `apply_gradients`.
+                pairs = zip(scaled(optimizer, own), variables, strict=True)
+                optimizer.apply_gradients(list(pairs))
 
         def good() -> tf.Tensor:
             self.replicas.each(apply, gradients)
@@ -164,6 +180,12 @@ class Update:
             good()
         else:
             tf.cond(self.replicas.first(finite), good, self.loss_scale.note_overflow)
+
+
+def _without_nan(gradient: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
+    """Return a gradient; of rows that do not count, without what is not finite."""
+    good = tf.logical_or(counts, tf.math.is_finite(gradient))
+    return tf.where(good, gradient, tf.zeros_like(gradient))
 
 
 def _by_optimizer(parts: Sequence[Part]) -> list[tuple[keras.Optimizer, list[keras.Variable]]]:
