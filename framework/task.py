@@ -365,6 +365,43 @@ class Task(abc.ABC):
         """
         return self._running().step_seed(draw)
 
+    def global_mean(self, values: Any, weights: Any) -> Any:
+        """Return sum(values * weights) / sum(weights) over the batch of all devices, in a step.
+
+        For a mean over what a mask leaves: pieces of a batch may be left with different numbers,
+        so that the mean of their means would be another. As a loss it gives the gradient of one
+        device, and logged its value; on its own it is this device's part of the ratio.
+
+        Example:
+            >>> loss = self.global_mean(per_token, mask)      # [rows, length] each
+
+        Args:
+            values: A tensor of floats; 16-bit ones are taken as float32.
+            weights: What each counts, a number or bool that broadcasts to the values. They get no
+                gradient; a value of weight 0 is left out, finite or not.
+
+        Returns:
+            A scalar; 0 where all weights are 0.
+
+        Raises:
+            UserError: In a training step under `trainer.accumulate`, which shows it pieces only.
+        """
+        return self._running().global_mean(values, weights)
+
+    def to_float32(self, tensors: Any) -> Any:
+        """Return a nest of tensors with 16-bit floats cast to float32, and the rest as it is.
+
+        For losses and metrics under mixed precision; in float32 it does nothing.
+
+        Example:
+            >>> logits = self.to_float32(self.model(x, training=True))
+        """
+        import tensorflow as tf
+
+        from framework.engine.precision import to_float32
+
+        return tf.nest.map_structure(to_float32, tensors)
+
     def state(self, name: str, initial: Any = None, *, trainable: bool = False) -> keras.Variable:
         """Return a variable of the task's own, saved with every checkpoint.
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _LIBRARIES = (Path(keras.__file__).parent, Path(tf.__file__).parent, Path(__file__).parents[1])
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\w+)')
 _LABEL = re.compile(r"label value of (-?\d+) which is outside the valid range of \[0, (\d+)\)")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _MOST_LINES = 14
 
 
@@ -128,6 +129,16 @@ def user_code(where: str, spec: Any = None) -> Iterator[None]:
                 "Bring both to one type: tf.cast(y, prediction.dtype), or tf.cast(prediction, "
                 "tf.float32). NumPy makes float64; mixed precision makes 16-bit outputs."
             )
+        elif "has no attribute 'numpy'" in str(error) or ".numpy() is only" in str(error):
+            fix = (
+                "A compiled step has no values for .numpy(): use TensorFlow operations, or run "
+                "the steps in Python by trainer.engine=eager."
+            )
+        elif "None values not supported" in str(error):
+            fix = (
+                "Something in this line is None, as self.total_steps is where the length of the "
+                "run is unknown: give trainer.max_steps, or look for None before."
+            )
         place = _place(error)
         shown = f"{where}, {place}" if place else where
         if isinstance(spec, Source):
@@ -187,7 +198,7 @@ def _place(error: BaseException) -> str | None:
 
 
 def _message(error: BaseException) -> str:
-    text = str(error)
+    text = _COLOURS.sub("", str(error))  # Keras prints names in bold
     if text.startswith("in user code:"):
         # What follows the quoted frames is the message of the error itself.
         kept = re.split(r'\n    File "[^"]+", line \d+, in [^\n]*\n        [^\n]*', text)[-1]

@@ -37,6 +37,12 @@ class Running:
     snapshots: int = 0
     logged: dict[str, tuple[tf.Tensor, tf.Tensor]] = field(default_factory=dict)
 
+    @property
+    def is_piece(self) -> bool:
+        """Whether it sees a piece of its device's rows, as under `trainer.accumulate`."""
+        first = self.place[1]
+        return self.training and not (isinstance(first, int) and first == 0)
+
     def note(self, name: str, value: tf.Tensor, weight: tf.Tensor) -> None:
         """Note a value; one that is noted several times becomes their weighted mean."""
         if name in self.logged:

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from framework.engine.accumulator import Accumulator, metric_result
 from framework.engine.convert import autograph, not_converted
+from framework.engine.global_mean import global_mean
 from framework.engine.logged import check_name, mean_of, weight_of
 from framework.engine.losses import (
     add_model_losses,
@@ -237,6 +238,20 @@ class Engine:
         count = tf.where(tf.greater(running.rows, 0), tf.shape(tensor)[0], 0)
         return self.replicas.gather(tensor[:count])
 
+    @not_converted
+    def global_mean(self, values: Any, weights: Any) -> tf.Tensor:
+        """Return a mean over the whole batch; see `Task.global_mean`."""
+        running = self._running
+        if running is not None and running.is_piece:
+            raise UserError(
+                "global_mean needs the whole batch, and accumulate shows a step pieces of it",
+                where=f"{type(self.task).__name__}.train_step",
+                fix="Leave trainer.accumulate out, or give every row the same sum of weights and "
+                "return a mean over rows.",
+            )
+        share = None if running is None or self._building else running.share
+        return global_mean(values, weights, share, self.replicas)
+
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """Put back afterwards whatever the body changes; see `Task.snapshot`."""
@@ -449,7 +464,8 @@ class Engine:
             raise UserError(
                 "train_step changed no weights",
                 where=f"{type(self.task).__name__}.train_step",
-                fix="Call self.minimize(loss_fn) or self.apply_gradients(tape, loss), or set "
+                fix="Call self.minimize(loss_fn) or self.apply_gradients(tape, loss) in the place "
+                "of optimizer.apply_gradients, which the trainer does not see; or set "
                 "automatic_optimization = True and return the loss.",
             )
 
