@@ -437,6 +437,7 @@ def test_gradients_of_an_embedding_are_dense(name: str) -> None:
 GIVEN: dict[str, Callable[[Make], Any]] = {
     "object": lambda make: make(),
     "function": lambda make: make,
+    "configuration": lambda make: keras.optimizers.serialize(make()),
 }
 
 
