@@ -89,7 +89,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def build_model(self) -> Any:
-        """Return the network: a `keras.Model`, or a dict of them by name.
+        """Return the network: a `keras.Model` or a layer, or a dict of them by name.
 
         It is kept as `self.model`. It need not be built: a `Sequential` without an `Input` and a
         subclass are built from the first batch's shape.

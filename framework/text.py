@@ -8,15 +8,27 @@ that Rich reads as markup. All that this package shows goes through here.
 from __future__ import annotations
 
 import logging
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _KEPT = "\n\t\u200c\u200d"  # the last two join letters, in Persian and in emoji
 # One for the process, as its log and its terminal are.
 _secrets: dict[str, str] = {}
 _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+def without_colours(text: object) -> str:
+    """Return a text without a terminal's colours, which Keras puts into its messages.
+
+    Example:
+        >>> without_colours("\\x1b[1mDense\\x1b[0m failed")
+        'Dense failed'
+    """
+    return _COLOURS.sub("", str(text))
 
 
 def plain(text: object) -> str:

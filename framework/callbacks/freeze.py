@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from framework.callbacks.base import Callback
+from framework.callbacks.shapes import layers_of
 from framework.engine.models import models_of
 from framework.errors import UserError, choice, closest
 
@@ -139,11 +140,11 @@ class Freeze(Callback):
         return list(found.values())
 
 
-def _named(model: keras.Model, prefix: str) -> Iterator[tuple[str, Any]]:
+def _named(model: keras.Layer, prefix: str) -> Iterator[tuple[str, Any]]:
     """Give a model's layers, and those in them, under each name that they go by."""
     if prefix:
         yield prefix, model
-    for layer in model.layers:
+    for layer in layers_of(model):
         name = f"{prefix}/{layer.name}" if prefix else layer.name
         yield name, layer
         for inner in layer._flatten_layers(include_self=False, recursive=False):

@@ -93,6 +93,7 @@ class KerasCallback(Callback):
                 fix="Write it as a framework.Callback, which is given the trainer: "
                 "trainer.task.model holds all of them.",
             )
+        keras_known.refuse_layer(self.callback, models[0])
         self._reset()
         self._calls.model = models[0]
         keras_known.refuse_fixed_rates(self.callback, trainer)

@@ -15,6 +15,7 @@ from framework.callbacks.direction import by_name
 from framework.callbacks.monitor import Monitor, why_none
 from framework.errors import UserError, closest
 from framework.schedules import is_scheduled
+from framework.text import without_colours
 
 if TYPE_CHECKING:
     from framework.trainer import Trainer
@@ -73,6 +74,20 @@ def refuse_unfit(callback: Any) -> None:
             )
 
 
+def refuse_layer(callback: Any, model: keras.Layer) -> None:
+    """Refuse a layer in the place of a model, which Keras's callbacks are written for.
+
+    Raises:
+        UserError: It is no model.
+    """
+    if not isinstance(model, keras.Model):
+        raise UserError(
+            f"a Keras callback needs a keras.Model, and the task has a {type(model).__name__}",
+            where=_where(callback),
+            fix="Return keras.Sequential([layer]) from build_model, or write a framework.Callback.",
+        )
+
+
 def refuse_unsaved(callback: Any, model: keras.Model) -> None:
     """Refuse to save a model that Keras cannot, before a file of nothing is left.
 
@@ -87,7 +102,7 @@ def refuse_unsaved(callback: Any, model: keras.Model) -> None:
     except Exception as error:
         name = type(model).__name__
         raise UserError(
-            f"Keras cannot save a {name}: {str(error).strip().splitlines()[0]}",
+            f"Keras cannot save a {name}: {without_colours(error).strip().splitlines()[0]}",
             where=_where(callback),
             fix=f"Give {name} a get_config that returns the arguments of its __init__, or "
             "ModelCheckpoint save_weights_only=True.",

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from framework.callbacks.base import Callback
 from framework.callbacks.display import Screen
-from framework.callbacks.shapes import output_shapes
+from framework.callbacks.shapes import layers_of, output_shapes
 from framework.tables import cell
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _kind(model: Any) -> str:
 def _rows(model: Any, shapes: Mapping[int, str], nested: bool = False) -> Iterable[_Row]:
     import keras
 
-    for layer in getattr(model, "layers", []):
+    for layer in layers_of(model):
         name = ("  " if nested else "") + layer.name
         yield _Row(
             name, type(layer).__name__, shapes.get(id(layer), "?"), _count(layer.weights), nested

@@ -12,12 +12,19 @@ def output_shapes(model: Any) -> dict[int, str]:
     What Keras does not keep, as of the pooling layers of a subclassed model, is found by calling
     the model on symbols. A shape that cannot be found is `?`; an open dimension is None.
     """
-    layers = [layer for one in getattr(model, "layers", []) for layer in (one, *_inside(one))]
+    layers = [layer for one in layers_of(model) for layer in (one, *_inside(one))]
     found = {id(layer): _kept(layer) for layer in layers}
     if "?" in found.values():
         seen = _seen(model, [layer for layer in layers if found[id(layer)] == "?"])
         found |= {key: _text(shapes) for key, shapes in seen.items()}
     return found
+
+
+def layers_of(model: Any) -> list[Any]:
+    """Return a model's layers; of a layer that is trained by itself, the layer."""
+    import keras
+
+    return list(model.layers) if isinstance(model, keras.Model) else [model]
 
 
 def _inside(layer: Any) -> list[Any]:

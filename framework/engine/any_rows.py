@@ -8,12 +8,12 @@ from typing import Any
 import keras
 
 
-def built_layers(models: Iterable[keras.Model]) -> set[int]:
+def built_layers(models: Iterable[keras.Layer]) -> set[int]:
     """Return the ids of those layers of models that are built."""
     return {id(layer) for layer in _layers(models) if layer.built}
 
 
-def leave_rows_open(models: Iterable[keras.Model], before: Set[int]) -> None:
+def leave_rows_open(models: Iterable[keras.Layer], before: Set[int]) -> None:
     """Have models take any number of rows, as Keras saves and exports them.
 
     Example:
@@ -47,7 +47,7 @@ def _build_again(model: keras.Sequential) -> None:
     model.build(shape)
 
 
-def _layers(models: Iterable[keras.Model]) -> list[keras.Layer]:
+def _layers(models: Iterable[keras.Layer]) -> list[keras.Layer]:
     return [layer for model in models for layer in model._flatten_layers()]
 
 

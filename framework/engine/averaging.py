@@ -109,7 +109,7 @@ class Average:
         load_variables(self.copies, state["copies"], "average")
 
 
-def averaged_variables(models: Iterable[keras.Model]) -> list[keras.Variable]:
+def averaged_variables(models: Iterable[keras.Layer]) -> list[keras.Variable]:
     """Return the floating-point variables of models: the weights, then the statistics."""
     models = list(models)
     found = [v for m in models for v in (*m.trainable_variables, *m.non_trainable_variables)]

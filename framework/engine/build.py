@@ -17,6 +17,7 @@ from framework.data.source import Source
 from framework.engine.any_rows import built_layers, leave_rows_open
 from framework.engine.models import models_of
 from framework.errors import SEE_TRACEBACK, UserError
+from framework.text import without_colours
 
 if TYPE_CHECKING:
     from framework.task import Task
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 _LIBRARIES = (Path(keras.__file__).parent, Path(tf.__file__).parent, Path(__file__).parents[1])
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\w+)')
 _LABEL = re.compile(r"label value of (-?\d+) which is outside the valid range of \[0, (\d+)\)")
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_NO_VALUES = re.compile(
+    r"no attribute '(numpy|item|tolist)'|\.numpy\(\) is only|symbolic tf\.Tensor"
+    r"|argument must be .*'(Symbolic|Keras)Tensor'"
+)
 _MOST_LINES = 14
 
 
@@ -35,12 +39,12 @@ def build_model(task: Task) -> Any:
         model = task.build_model()
     models = models_of(model)
     for name, each in models.items():
-        if not isinstance(each, keras.Model):
+        if not isinstance(each, keras.Layer):
             what = f"{type(each).__name__}" + (f" for {name!r}" if len(models) > 1 else "")
             raise UserError(
                 f"build_model returned a {what}, not a keras.Model",
                 where=where,
-                fix="Return the model, or a dict of models by name.",
+                fix="Return the model, a layer, or a dict of them by name.",
             )
     if not models:
         fix = "Return a keras.Model, or a dict of them by name."
@@ -72,6 +76,9 @@ def build_by_tracing(step: Callable[[Any], Any], spec: Any, task: Task, name: st
         with user_code(where, spec):
             _trace(step, spec)
         leave_rows_open(models, before)
+    for model, copy, _ in task.followers:  # a step need not call them
+        if model.built and not copy.built:
+            copy.build_from_config(model.get_build_config())
     if not is_built(task.model):
         missing = [n for n, m in models_of(task.model).items() if not m.built]
         raise UserError(
@@ -129,12 +136,12 @@ def user_code(where: str, spec: Any = None) -> Iterator[None]:
                 "Bring both to one type: tf.cast(y, prediction.dtype), or tf.cast(prediction, "
                 "tf.float32). NumPy makes float64; mixed precision makes 16-bit outputs."
             )
-        elif "has no attribute 'numpy'" in str(error) or ".numpy() is only" in str(error):
+        elif _NO_VALUES.search(str(error)):
             fix = (
-                "A compiled step has no values for .numpy(): use TensorFlow operations, or run "
-                "the steps in Python by trainer.engine=eager."
+                "A compiled step has no values for .numpy(), float() or NumPy: use TensorFlow "
+                "operations, or run the steps in Python by trainer.engine=eager."
             )
-        elif "None values not supported" in str(error):
+        elif re.search("None values not supported|'NoneType'", str(error)):
             fix = (
                 "Something in this line is None, as self.total_steps is where the length of the "
                 "run is unknown: give trainer.max_steps, or look for None before."
@@ -198,7 +205,7 @@ def _place(error: BaseException) -> str | None:
 
 
 def _message(error: BaseException) -> str:
-    text = _COLOURS.sub("", str(error))  # Keras prints names in bold
+    text = without_colours(error)  # Keras prints names in bold
     if text.startswith("in user code:"):
         # What follows the quoted frames is the message of the error itself.
         kept = re.split(r'\n    File "[^"]+", line \d+, in [^\n]*\n        [^\n]*', text)[-1]

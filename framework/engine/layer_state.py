@@ -13,6 +13,7 @@ import numpy as np
 from framework.checkpoint.held import hold, release, same
 from framework.checkpoint.state import State
 from framework.errors import UserError
+from framework.text import without_colours
 
 _VARIABLES = ("save_own_variables", "load_own_variables")
 _ASSETS = ("save_assets", "load_assets")
@@ -41,7 +42,7 @@ def layer_state(layers: Saved) -> State:
         except Exception as error:
             kind = type(layer).__name__
             raise UserError(
-                f"{key}, a {kind}, cannot save what it keeps: {error}",
+                f"{key}, a {kind}, cannot save what it keeps: {without_colours(error)}",
                 where=f"{kind}.save_own_variables, save_assets or get_build_config",
                 fix="Have it save arrays, files, and of a configuration numbers, text and lists; "
                 "trainer.enable_checkpointing=false does without checkpoints.",
@@ -71,7 +72,7 @@ def load_layer_state(layers: Saved, state: Mapping[str, Any]) -> None:
         except Exception as error:
             raise UserError(
                 f"{key}, a {type(layer).__name__}, does not take its state from the checkpoint: "
-                f"{error}",
+                f"{without_colours(error)}",
                 where=f"{type(layer).__name__}.load_own_variables",
                 fix="Use the task that the checkpoint was saved from.",
             ) from error

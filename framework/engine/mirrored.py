@@ -15,6 +15,7 @@ from keras.src.losses import loss as keras_loss
 from framework.engine.logged import as_dtype
 from framework.engine.replicas import Replicas, Step, plain, take_rows
 from framework.errors import UserError
+from framework.text import without_colours
 
 _SEEDS = "seed_generator_state"
 _GLOBAL_SEEDS = "global_seed_generator"
@@ -154,7 +155,8 @@ class MirroredReplicas(Replicas):
                 optimizer = type(optimizer).from_config(optimizer.get_config())
             except (NotImplementedError, TypeError, ValueError) as error:
                 raise UserError(
-                    f"the optimizer was made before the devices, and cannot be made again: {error}",
+                    f"the optimizer was made before the devices, and cannot be made again: "
+                    f"{without_colours(error)}",
                     where=type(optimizer).__name__,
                     fix="Give a function that makes it: Task(optimizer=lambda: ...), or make it in "
                     "configure_optimizers.",

@@ -8,6 +8,6 @@ from typing import Any
 import keras
 
 
-def models_of(model: Any) -> dict[str, keras.Model]:
-    """Return a task's models by name; a single one is called `model`."""
+def models_of(model: Any) -> dict[str, keras.Layer]:
+    """Return a task's models and layers by name; a single one is called `model`."""
     return dict(model) if isinstance(model, Mapping) else {"model": model}

@@ -63,7 +63,7 @@ class Optimizers:
     def __init__(
         self,
         configured: Any,
-        models: Mapping[str, keras.Model],
+        models: Mapping[str, keras.Layer],
         *,
         extra: Sequence[keras.Variable] = (),
         exclusive: bool = False,

@@ -148,7 +148,7 @@ def check_whole(variables: Iterable[keras.Variable]) -> None:
             )
 
 
-def warn_of_unused(task: Task, models: Mapping[str, keras.Model]) -> None:
+def warn_of_unused(task: Task, models: Mapping[str, keras.Layer]) -> None:
     """Say what of a model only `Model.fit` would have used.
 
     Args:
@@ -162,9 +162,9 @@ def warn_of_unused(task: Task, models: Mapping[str, keras.Model]) -> None:
     called = {name for each in methods for name in _names_in(each.__code__)}
     chooses = type(task).configure_optimizers is not Task.configure_optimizers
     for model in models.values():
-        hooks = [h for h in _HOOKS if _has_own(model, h) and h not in called]
-        if not model.trainable_variables:
+        if not isinstance(model, keras.Model) or not model.trainable_variables:
             continue
+        hooks = [h for h in _HOOKS if _has_own(model, h) and h not in called]
         if hooks:
             _log.warning(
                 "%s of %s is what Model.fit would call; the trainer does not. Do the same in "

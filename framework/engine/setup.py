@@ -394,7 +394,7 @@ class Setup:
             for name, m in metrics.items()
         }
 
-    def _check_placed(self, models: Mapping[str, keras.Model]) -> None:
+    def _check_placed(self, models: Mapping[str, keras.Layer]) -> None:
         """Refuse weights that were made before the devices were known."""
         if self.replicas.count == 1:
             return

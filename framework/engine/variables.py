@@ -115,7 +115,7 @@ def unowned(task: Task, tape: tf.GradientTape, owned: Iterable[Any]) -> dict[str
     return {name: used[h] for h, (name, trainable) in named.items() if trainable}
 
 
-def clone(model: Any, decay: float, copy: Any, where: str) -> keras.Model:
+def clone(model: Any, decay: float, copy: Any, where: str) -> keras.Layer:
     """Return a model of the same architecture, not trainable; see `Task.ema_of`.
 
     Raises:
@@ -127,7 +127,7 @@ def clone(model: Any, decay: float, copy: Any, where: str) -> keras.Model:
         )
     if copy is None:
         try:
-            copy = keras.models.clone_model(model)
+            copy = _cloned(model)
         except (NotImplementedError, TypeError, ValueError) as error:
             raise UserError(
                 f"Keras cannot clone a {type(model).__name__}",
@@ -139,7 +139,16 @@ def clone(model: Any, decay: float, copy: Any, where: str) -> keras.Model:
     return copy
 
 
-def follow(model: keras.Model, copy: keras.Model, decay: float) -> Average:
+def _cloned(model: keras.Layer) -> keras.Layer:
+    if isinstance(model, keras.Model):
+        return keras.models.clone_model(model)
+    copy = type(model).from_config(model.get_config())
+    if model.built:
+        copy.build_from_config(model.get_build_config())
+    return copy
+
+
+def follow(model: keras.Layer, copy: keras.Layer, decay: float) -> Average:
     """Return the average that keeps a copy of a built model, as it is now."""
     if not copy.built:
         copy.build_from_config(model.get_build_config())
