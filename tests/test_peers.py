@@ -10,9 +10,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from helpers import Net, blobs
@@ -154,6 +156,14 @@ def test_who_differs_in_what_is_said() -> None:
         assert "w1" not in error.value.what
     with pytest.raises(UserError, match=r"Scaled\(scale=\.\.\.\)"):
         check_same([facts(Scaled(1.0)), facts(Scaled(2.0))], ADDRESSES)
+    for this, that in (
+        ({"optimizer": partial(keras.optimizers.SGD, 0.1)}, partial(keras.optimizers.SGD, 0.2)),
+        ({"optimizer": keras.optimizers.SGD(0.1)}, keras.optimizers.SGD(0.2)),
+        ({"loss": keras.losses.Huber(0.1)}, keras.losses.Huber(0.2)),
+    ):
+        (name,) = this
+        with pytest.raises(UserError, match=name):
+            check_same([facts(Net(**this)), facts(Net(**{name: that}))], ADDRESSES)
     versions = {key for key in same if key.startswith("version of ")}
     assert {f"version of {n}" for n in ("keras", "tensorflow", "numpy", "python")} <= versions
     code = next(key for key in same if key.startswith("code of ") and "test_peers" not in key)

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,9 @@ def of_data(name: str, sources: Mapping[Any, Source]) -> Any:
         digest = hashlib.sha256()
         for array in arrays:
             digest.update(repr(array.tolist()).encode() if array.dtype == object else bytes(array))
+        for part in ("map", "augment"):
+            made = _made(getattr(source, f"_{part}", None))
+            found |= {f"{of}: {part}.{k}": v for k, v in made.items()}
         found[f"{of}: rows"] = getattr(source, "count", None)
         found[f"{of}: batches in an epoch"] = source.steps
         found[f"{of}: shapes"] = [f"{a.dtype}{list(a.shape)}" for a in arrays]
@@ -120,9 +124,27 @@ def _arguments(instance: Any) -> Iterator[tuple[str, Any]]:
         for name in list(inspect.signature(vars(kind)["__init__"]).parameters)[1:]:
             for attribute in (name, f"_{name}"):
                 value = vars(instance).get(attribute, ...)
-                if _is_plain(value):
-                    yield name, value
+                made = _made(value)
+                if made or _is_plain(value):
+                    yield name, type(value).__name__ if made else value
+                    yield from ((f"{name}.{k}", v) for k, v in made.items())
                     break
+
+
+def _made(value: Any) -> dict[str, Any]:
+    """Return what an optimizer, a loss, or a function with arguments is made of."""
+    if isinstance(value, partial):
+        found = dict(enumerate(value.args)) | value.keywords
+        plain = {str(k): v if _is_plain(v) else _made(v) for k, v in found.items()}
+        return {"function": getattr(value.func, "__qualname__", ""), **plain}
+    if isinstance(value, (keras.Optimizer, keras.Loss)):
+        # Some losses leave their arguments out of their configuration.
+        own = {k: v for k, v in vars(value).items() if isinstance(value, keras.Loss)}
+        found = {k: v for k, v in own.items() if _is_plain(v)} | value.get_config()
+        return {k: v for k, v in found.items() if k != "name"}
+    if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
+        return {**value.get_config()}
+    return {}
 
 
 def _is_plain(value: Any) -> bool:

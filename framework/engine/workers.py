@@ -121,6 +121,8 @@ class WorkerReplicas(MirroredReplicas):
         def compared(value: Any) -> Any:
             value = tf.convert_to_tensor(value, dtype=options.get("dtype"))
             kind = f"{value.dtype.name}{value.shape.as_list()}"
+            if value.shape.rank == 0 and hasattr(value, "numpy"):
+                kind += f" {value.numpy()}"  # a learning rate, in whose place the chief's comes
             self.compare("making a variable", lambda: {f"variable {name}": kind})
             return value
 
