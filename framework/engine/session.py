@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from typing import Any
@@ -12,7 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras.src.backend.common import global_state
-from tensorflow.python.eager import context
+from tensorflow.python import pywrap_tfe
+from tensorflow.python.eager import backprop, context
 from tensorflow.python.framework import config as tf_config
 
 from framework.engine.precision import set_precision
@@ -20,16 +21,13 @@ from framework.engine.precision import set_precision
 # Keras keeps these for the whole process and offers no way to read and write all of them.
 _KERAS_GLOBALS = ("object_name_uids", "global_random_seed", "global_seed_generator", "dtype_policy")
 
-_FOLDING = "constant_folding"
-
 
 @contextmanager
 def isolated(precision: str, *, deterministic: bool = False) -> Iterator[None]:
     """Run the body at a precision and with layer names of its own, and leave no trace.
 
     The dtype policy, Keras's default float, its counters of layer names, and the random state of
-    Python, NumPy, TensorFlow and Keras are afterwards what they were, however the body ends, and so
-    are the options of TensorFlow's graph optimizer.
+    Python, NumPy, TensorFlow and Keras are afterwards what they were, however the body ends.
 
     Example:
         >>> with isolated("mixed_bfloat16"):
@@ -46,12 +44,8 @@ def isolated(precision: str, *, deterministic: bool = False) -> Iterator[None]:
     python_state, numpy_state = random.getstate(), np.random.get_state()
     operation_seeds = context.context()._rng.getstate() if seed is not None else None
     was_deterministic = tf_config.is_op_determinism_enabled()
-    folded = tf.config.optimizer.get_experimental_options().get(_FOLDING, True)
     try:
-        # Folding lets operations share buffers that they would else have copied. Which of them
-        # TensorFlow then adds up in first depends on which thread was faster: the last bit of a
-        # sum of gradients differs from run to run.
-        tf.config.optimizer.set_experimental_options({_FOLDING: False})
+        pywrap_tfe.TFE_Py_RegisterVSpace(_IN_ORDER)
         global_state.set_global_attribute("object_name_uids", None)
         set_precision(precision)
         if deterministic:
@@ -66,9 +60,34 @@ def isolated(precision: str, *, deterministic: bool = False) -> Iterator[None]:
             context.context()._rng.setstate(operation_seeds)
         random.setstate(python_state)
         np.random.set_state(numpy_state)
-        tf.config.optimizer.set_experimental_options({_FOLDING: folded})
+        pywrap_tfe.TFE_Py_RegisterVSpace(backprop._default_vspace)
         if deterministic and not was_deterministic:
             tf_config.disable_op_determinism()
+
+
+def _snapshot(tensor: tf.Tensor) -> tuple[tf.Tensor, Any]:
+    """Return a tensor that TensorFlow's graph optimizer does not add to others before."""
+    return tf.raw_ops.Snapshot(input=tensor), lambda upstream: upstream
+
+
+_apart: Callable[[tf.Tensor], tf.Tensor] = tf.custom_gradient(_snapshot)
+
+
+def _added_in_order(gradients: Sequence[Any]) -> Any:
+    """Add up the gradients of what is used several times, always in the same order.
+
+    TensorFlow's AddN of three and more begins with whichever of them it may overwrite, and that
+    depends on which thread was faster: the last bit would differ from run to run.
+    """
+    if len(gradients) < 3 or any(isinstance(each, tf.IndexedSlices) for each in gradients):
+        return backprop._aggregate_grads(gradients)
+    total = gradients[0]
+    for each in gradients[1:]:
+        total = _apart(total + each)
+    return total
+
+
+_IN_ORDER = backprop._default_vspace._replace(aggregate_fn=_added_in_order)
 
 
 def _get(name: str) -> Any:
