@@ -239,10 +239,12 @@ def test_an_evaluation_takes_what_the_run_was_begun_with(run: Run, project: Path
     after = result(project / "a")
     assert after["metrics"] == before["metrics"]
     assert f"test/loss {before['metrics']['test/loss']:.4f}" in out
-    # What an evaluation does not change: all but its metrics.
-    assert {k: v for k, v in after.items() if k != "metrics"} == {
-        k: v for k, v in before.items() if k != "metrics"
+    # What an evaluation does not change: all but its metrics, and whose weights it judged.
+    changed = {"metrics", "weights"}
+    assert {k: v for k, v in after.items() if k not in changed} == {
+        k: v for k, v in before.items() if k not in changed
     }
+    assert after["weights"]["test"]["step"] == before["weights"]["test"]["step"]
     assert (after["seed"], after["precision"]) == (3, "mixed_bfloat16")
     assert after["best"] is not None
     assert after["examples_per_second"] > 0
