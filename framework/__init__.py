@@ -21,6 +21,7 @@ _WHERE = {
     "Every": "framework.engine.every",
     "KerasCallback": "framework.callbacks.keras_callback",
     "Logger": "framework.loggers.base",
+    "Steps": "framework.data.steps",
     "Task": "framework.task",
     "Trainer": "framework.trainer",
     "TrainingFailed": "framework.errors",
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from framework.callbacks.base import Callback as Callback
     from framework.callbacks.keras_callback import KerasCallback as KerasCallback
     from framework.data.source import Data as Data
+    from framework.data.steps import Steps as Steps
     from framework.engine.every import Every as Every
     from framework.errors import TrainingFailed as TrainingFailed
     from framework.errors import UserError as UserError
@@ -44,6 +46,7 @@ __all__ = [
     "Every",
     "KerasCallback",
     "Logger",
+    "Steps",
     "Task",
     "Trainer",
     "TrainingFailed",

@@ -218,6 +218,22 @@ class TrainerConfig:
             return replace(self, max_epochs=1)
         return self
 
+    def for_task(self, name: str, *, needs_eager: bool) -> TrainerConfig:
+        """Return the options with what a task needs.
+
+        Raises:
+            UserError: Another engine is asked for.
+        """
+        if not needs_eager or self.engine == "eager":
+            return self
+        if self.engine != "auto":
+            raise UserError(
+                f"the steps of {name} run in Python alone, as its needs_eager says",
+                where=f"trainer.engine={self.engine}",
+                fix="Leave it out, or give eager.",
+            )
+        return replace(self, engine="eager")
+
     @classmethod
     def of(cls, options: dict[str, Any]) -> TrainerConfig:
         """Build it from keyword arguments, naming the nearest option for a mistyped one."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from framework.callbacks.base import Callback
+    from framework.data.source import Source
     from framework.engine.averaging import Average
     from framework.engine.optimizers import Optimizers
     from framework.engine.precision import LossScale
@@ -57,12 +58,15 @@ class Task(abc.ABC):
             differentiates it, adds the model's own losses (`model.losses`), and updates the
             weights. False: `train_step` calls `minimize` or `apply_gradients` as often as it
             likes, and returns None; one call of `train_step` is one global step.
+        needs_eager: True: the steps call NumPy, an environment or other Python, so that
+            `engine=auto` is `eager`. Return models that are built.
         model: What `build_model` returned. None before the trainer has called it.
         trainer: The `Trainer` at work. None before.
         built_for: The precision that the trainer has built the model for. None before.
     """
 
     automatic_optimization: bool = True
+    needs_eager: bool = False
 
     data: Any = None
     optimizer: Any = None
@@ -72,6 +76,7 @@ class Task(abc.ABC):
     trainer: Any = None
     built_for: str | None = None
     _engine: Engine | None = None
+    _open_batches: Callable[[], Source] | None = None  # the training set, while fit is at work
     _optimizers: Optimizers | None = None  # from the first fit on, with the loss scale
     _loss_scale: LossScale | None = None
     _whose: dict[str, Any] | None = None  # whose weights the model has; see `framework.weights`
@@ -461,6 +466,30 @@ class Task(abc.ABC):
         made = clone(model, decay, copy, where=f"{type(self).__name__}.build_model")
         self.followers.append((model, made, decay))
         return made
+
+    @property
+    def train_data(self) -> tf.data.Dataset | None:
+        """One epoch of the training batches of `fit`, for what `build_model` adapts to the data.
+
+        They are as `train_step` gets them, but in their own order, and not augmented; rows that
+        `val_fraction` holds back are not among them. A stream is read once more for each pass.
+
+        Example:
+            >>> def build_model(self):
+            ...     normalize = keras.layers.Normalization()
+            ...     if self.train_data is not None:
+            ...         normalize.adapt(self.train_data.map(lambda x, y: x))
+            ...     return keras.Sequential([normalize, keras.layers.Dense(1)])
+
+        Returns:
+            A dataset of batches, as tuples or dicts; of a set without an end, without an end:
+            `.take(100)`. None outside of `fit`: what was adapted comes from the checkpoint.
+        """
+        if self._open_batches is None:
+            return None
+        from framework.data.batches import as_dataset
+
+        return as_dataset(self._open_batches())
 
     @property
     def state_variables(self) -> dict[str, keras.Variable]:

@@ -108,7 +108,7 @@ class Trainer:
         **options: Any,
     ) -> None:
         run_dir = check_listeners(callbacks, loggers, run_dir)
-        self.config = TrainerConfig.of(options).effective()
+        self.config = self._options = TrainerConfig.of(options).effective()
         writes = run_dir is not None and not self.config.fast_dev_run
         self._workers = prepare_devices(self.config)  # before anything makes a tensor
         self.is_chief = self._workers is None or self._workers.is_chief
@@ -542,6 +542,7 @@ class Trainer:
         self.stage, self.task, task.trainer, self.profile = stage, task, self, Profile()
         if stage == "fit":
             self.data_info = {}
+        self.config = self._options.for_task(type(task).__name__, needs_eager=task.needs_eager)
         former, self._ending = self._ending, Ending(self.config)
         self.callbacks = with_defaults(
             [*with_wrapped(task.configure_callbacks()), *self._given_callbacks],
@@ -565,7 +566,7 @@ class Trainer:
                 trained = self.progress.step > 0 and (stage == "fit" or self._examples_run > 0)
                 trained = trained and not (stage == "fit" and self.already_complete)
                 write_result(path, laid_over(path, self.result(), whole=trained))
-            task._engine = None
+            task._engine = task._open_batches = None
         self._signals.raise_received(self._session.pulse.received)
 
     def _prepare_fit(self, task: Task, data: Any) -> Schedule:

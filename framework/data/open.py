@@ -14,6 +14,7 @@ from framework.data.arrays import ArraySource, check_rows
 from framework.data.exact import EpochHooks, obstacle, passing
 from framework.data.host import HostArraySource, fits_on_device
 from framework.data.source import Data, Source, exact
+from framework.data.steps import Steps, StepSource
 from framework.data.streams import Guard, StreamSource, from_generator, from_pydataset, never_ends
 from framework.errors import UserError
 
@@ -47,7 +48,8 @@ def open_train(
         raise UserError(
             "there is no training data",
             where="Data(train=...)",
-            fix="Give Data(train=(x, y)) to Trainer.fit, or return it from Task.build_data.",
+            fix="Give Data(train=(x, y)) to Trainer.fit, or return it from Task.build_data; "
+            "Data(train=Steps(1000)) where steps make their own batches.",
         )
     return _open(
         data.train,
@@ -63,6 +65,21 @@ def open_train(
         overfit=bool(overfit),
         held=held,
     )
+
+
+def open_batches(
+    data: Data, *, seed: int, limit: int | float, held: dict[int, Any] | None = None
+) -> Source:
+    """Open the training set to look at: in its own order, not augmented, in batches of its size.
+
+    Args:
+        data: What to open; it has a training set.
+        seed: Seed of the split.
+        limit: Batches of an epoch: a count or a fraction.
+        held: As in `open_train`.
+    """
+    size = data.batch_size
+    return _open(data.train, data, "train", batch_size=size, seed=seed, limit=limit, held=held)
 
 
 def open_eval(
@@ -138,6 +155,9 @@ def _open(
         )
     if isinstance(given, Source):
         return given
+    if isinstance(given, Steps):
+        del common["name"]
+        return StepSource(given, batch_size, counts_on=shuffle, **common)
     held = {} if held is None else held
     option = "overfit_batches" if overfit else _LIMITS.get(name, "")
     streamed: dict[str, Any] = {"restart": restart, "limit_name": option, **common}
@@ -205,7 +225,7 @@ def _split(rows: int, fraction: float, name: str) -> tuple[int, int]:
 
 
 def _is_arrays(given: Any) -> bool:
-    kinds = (Source, tf.data.Dataset, keras.utils.PyDataset, Iterator)
+    kinds = (Source, Steps, tf.data.Dataset, keras.utils.PyDataset, Iterator)
     return not isinstance(given, kinds) and not callable(given)
 
 
@@ -214,7 +234,7 @@ def _is_several(sets: Any, train: Any) -> bool:
         return False
     if isinstance(train, Mapping) and train.keys() == sets.keys():
         return False  # one set, whose batches are dicts like those of the training set
-    kinds = (tuple, list, Mapping, Source, tf.data.Dataset, keras.utils.PyDataset)
+    kinds = (tuple, list, Mapping, Source, Steps, tf.data.Dataset, keras.utils.PyDataset)
     return all(isinstance(each, kinds) or callable(each) for each in sets.values())
 
 

@@ -20,14 +20,15 @@ from framework.errors import UserError
 class Data:
     """The data of a task: what to train, validate, test and predict on, and in which batches.
 
-    Each set is one of: NumPy arrays or tensors, in any nest, such as `(x, y)` or
-    `{"image": x, "label": y}`; a `tf.data.Dataset` of batches; a `keras.utils.PyDataset`; a
-    function that returns an iterator of batches; if it takes an argument, that is the number of
-    the epoch, from 0. Arrays are held once, as they are stored, and batches are gathered from them
-    inside the compiled loop, shuffled by a stateless permutation of (seed, epoch): any batch can be
-    had at once, so that a run continues in mid-epoch at no cost. Arrays that are too large for the
-    device, such as an `np.memmap` of a file, stay where they are, and the same batches are read
-    ahead from them. The other kinds bring their own batches and their own order.
+    Each set is one of: NumPy arrays or tensors, in any nest, such as `(x, y)` or `{"image": x,
+    "label": y}`; a `tf.data.Dataset` of batches; a `keras.utils.PyDataset`; a function that returns
+    an iterator of batches; if it takes an argument, that is the number of the epoch, from 0; a
+    `Steps`, for steps that make their own batches. Arrays are held once, as they are stored, and
+    batches are gathered from them inside the compiled loop, shuffled by a stateless permutation of
+    (seed, epoch): any batch can be had at once, so that a run continues in mid-epoch at no cost.
+    Arrays that are too large for the device, such as an `np.memmap` of a file, stay where they are,
+    and the same batches are read ahead from them. The other kinds bring their own batches and their
+    own order.
 
     Example:
         >>> Data(train=(x, y), val_fraction=0.1, batch_size=64)

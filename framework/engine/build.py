@@ -73,9 +73,13 @@ def build_by_tracing(step: Callable[[Any], Any], spec: Any, task: Task, name: st
     try:
         _trace(step, tf.nest.map_structure(_of_any_length, spec))
     except Exception:  # a step may want to know the number of rows
-        with user_code(where, spec):
+        with user_code(where, spec), _in_python(task, where):
             _trace(step, spec)
         leave_rows_open(models, before)
+    made = [each for model in models for each in model._flatten_layers() if id(each) not in before]
+    for layer in made:
+        if hasattr(layer, "finalize_state"):  # what it computed of its variables was a symbol
+            layer.finalize_state()
     for model, copy, _ in task.followers:  # a step need not call them
         if model.built and not copy.built:
             copy.build_from_config(model.get_build_config())
@@ -88,6 +92,23 @@ def build_by_tracing(step: Callable[[Any], Any], spec: Any, task: Task, name: st
             fix="Call self.model(x) in it, or return a built model: "
             "keras.Sequential([keras.Input(shape), ...]).",
         )
+
+
+@contextmanager
+def _in_python(task: Task, where: str) -> Iterator[None]:
+    """Say that a step which runs in Python, with values, may have none of them here."""
+    try:
+        yield
+    except Exception as error:
+        if task.trainer.config.engine != "eager" or not _NO_VALUES.search(str(error)):
+            raise
+        raise UserError(
+            "the model gets its weights by tracing the step on the shape of the data, and the "
+            f"step needs values: {_message(error)}",
+            where=where,
+            fix="Return a built model: keras.Sequential([keras.Input(shape), ...]), or call "
+            "model.build((None, features)) in build_model.",
+        ) from error
 
 
 def _trace(step: Callable[[Any], Any], spec: Any) -> None:

@@ -21,7 +21,7 @@ from framework.checkpoint.state import (
 )
 from framework.config import TrainerConfig
 from framework.data.arrays import ArraySource
-from framework.data.open import larger_batches, open_eval, open_train
+from framework.data.open import larger_batches, open_batches, open_eval, open_train
 from framework.data.source import Data, Source, batch_rows
 from framework.engine.accumulator import Accumulator
 from framework.engine.averaging import Average
@@ -92,6 +92,10 @@ class Setup:
                 "train_step.",
             )
         held: dict[int, Any] = {}
+        limit = config.overfit_batches or config.limit_train_batches
+        self.task._open_batches = lambda: open_batches(
+            data, seed=config.seed, limit=limit, held=held
+        )
         train = {
             batches: open_train(
                 data,
