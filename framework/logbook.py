@@ -106,6 +106,7 @@ class Logbook:
         if not epoch_over:
             # Of a part of the epoch only: shown while there is no epoch's mean, but not measured.
             self.latest |= {k: v for k, v in row.items() if k not in self.measured}
+            self.latest |= extra or {}
             self._give(row)
             return row
         epoch = {**means(self._epoch), **results}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -54,7 +55,7 @@ from framework.session import Session
 from framework.signals import Signals
 from framework.task import Task
 from framework.wakes import Wakes
-from framework.weights import INITIAL, averaged, in_words, of_checkpoint
+from framework.weights import averaged, in_words, noting_replaced, of_checkpoint, told
 
 _log = logging.getLogger("framework")
 
@@ -119,6 +120,7 @@ class Trainer:
         self._continues = run_dir is not None and wanted
         self.checkpoints = self._store if self._continues and self.is_chief else None
         self._saver = Saver(self._store)
+        self._place = None if run_dir is None else os.path.realpath(run_dir)
         self.callbacks: list[Callback] = []
         self.progress = Progress()
         self.stage = ""
@@ -664,13 +666,15 @@ class Trainer:
                 raise
             finally:
                 self._wakes.note_closing()
-                self.task._whose = {"weights": "last", "step": self.progress.step}
+                step = self.progress.step
+                self.task._whose = {"weights": "last", "step": step, "run": self._place}
                 self._finalize_weights()
                 if self.has_validation:
                     names = self._setup.averages_in_place
                     judged = {"weights": "last", "step": max(self._epochs.validated, 0)}
                     self.weights["val"] = averaged(judged, names)
-                self._call("on_fit_end")
+                with noting_replaced(self.task):
+                    self._call("on_fit_end")
                 if self._ending.broken:
                     self._saver.wait()
                 else:
@@ -776,6 +780,6 @@ class Trainer:
                 self._setup.load_weights({**state, **finalized})
                 self.progress.load_state(state["progress"])
             task._whose = averaged(of_checkpoint(path), ["the optimizer"] if finalized else [])
-        self.weights[name] = averaged(task._whose or INITIAL, self._setup.averages_in_place)
+        self.weights[name] = told(task._whose, self._place, self._setup.averages_in_place)
         level = logging.INFO if task._whose else logging.WARNING
         _log.log(level, "%s: %s", self.stage, in_words(self.weights[name]))

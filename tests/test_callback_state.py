@@ -156,6 +156,7 @@ auc_1 pr_auc roc_auc average_precision map mAP precision recall precision_at_rec
 f1_score sensitivity specificity mean_io_u mean_iou iou dice dice_coefficient jaccard_index psnr
 ssim bleu rouge_l ndcg mrr hit_rate r2 r2_score pearson spearman_correlation cohen_kappa mcc reward
 mean_reward episode_return success_rate win_rate cosine_similarity log_likelihood elbo exact_match
+mAP50-95 IoU AUC-ROC acc@1 hit_ratio mean_reciprocal_rank r_squared si_sdr nmi accuracy_val
 true_positives balanced_accuracy macro_f1 f1_macro explained_variance inception_score"""
 )
 LOWER = _words(
@@ -163,9 +164,13 @@ LOWER = _words(
 mean_squared_error root_mean_squared_error mean_absolute_error top5_error perplexity nll
 negative_log_likelihood kl_divergence binary_crossentropy cross_entropy hinge poisson fid fid_score
 lpips brier_score ece calibration_error eer false_positive_rate false_negatives false_positives
+logloss log_loss edit_distance cosine_distance huber rmsle cost loss_train
 accuracy_loss dice_loss topology_error log_cosh hausdorff_distance chamfer bits_per_dim"""
 )
-UNKNOWN = "ratio score custom grad_norm learning_rate loss_scale masked entropy width temperature"
+UNKNOWN = """ratio score custom grad_norm learning_rate loss_scale masked entropy width temperature
+neg_elbo negative_elbo neg_log_likelihood neg_mean_squared_error false_match_rate inverse_accuracy
+one_minus_iou 1-auc non_match anti_correlation time_to_accuracy steps_to_error accuracy_std distance
+travelled_distance loss_ratio"""
 
 
 def test_unmistakable_names_are_known_and_no_others() -> None:
@@ -305,14 +310,14 @@ def test_a_checkpoints_state_does_not_grow_with_validations(tmp_path: Path) -> N
 # ---- whose weights
 
 
+class Ruined(Line):
+    def train_step(self, batch: Any) -> Any:
+        sign = tf.where(self.global_step < 10, 1.0, -0.2)
+        return sign * super().train_step(batch)
+
+
 def trained(tmp_path: Path) -> float:
     """Train a run whose best epoch is not its last; return the best loss."""
-
-    class Ruined(Line):
-        def train_step(self, batch: Any) -> Any:
-            sign = tf.where(self.global_step < 10, 1.0, -0.2)
-            return sign * super().train_step(batch)
-
     trainer = fit(Ruined(optimizer="sgd"), 3, run_dir=tmp_path, stop_on_nan=False)
     assert trainer.best is not None
     assert trainer.best["step"] == 10
@@ -348,7 +353,29 @@ def test_a_task_keeps_the_weights_that_this_process_has_given_it(tmp_path: Path)
     fit(Line(optimizer="sgd"), 3, run_dir=tmp_path / "b")
     other = make_trainer(run_dir=tmp_path / "b")
     assert other.test(task, DATA)["test/loss"] == pytest.approx(want)
-    assert other.weights["test"] == {"weights": "last", "step": 5}
+    of = {"weights": "last", "step": 5, "run": str((tmp_path / "a").resolve())}
+    assert other.weights["test"] == of
+    judge, [saved] = (
+        make_trainer(run_dir=tmp_path / "b"),
+        (tmp_path / "a/checkpoints").glob("step*"),
+    )
+    judge.test(Line(), DATA, checkpoint=str(saved))
+    assert judge.weights["test"] == {**of, "weights": "best", "metric": "val/loss", "value": want}
+    nowhere = fit(Line(optimizer="sgd"), 1)
+    other.test(nowhere.task, DATA)
+    assert other.weights["test"] == {**of, "run": None}
+    nowhere.test(nowhere.task, DATA)
+    assert nowhere.weights["test"] == {"weights": "last", "step": 5}
+
+
+def test_weights_that_a_callback_puts_in_place_at_the_end_are_not_called_the_last() -> None:
+    best = keras.callbacks.EarlyStopping("val_loss", patience=9, restore_best_weights=True)
+    kept = keras.callbacks.EarlyStopping("val_loss", patience=9)
+    for callback, whose in ((best, "replaced"), (kept, "last")):
+        task = Ruined(optimizer="sgd")
+        trainer = fit(task, 3, stop_on_nan=False, callbacks=[callback])
+        trainer.test(task, DATA)
+        assert trainer.weights["test"] == {"weights": whose, "step": 15}
 
 
 def test_initial_weights_are_called_so(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from framework.checkpoint.held import NotHeld, hold, into, release, same
 
 _log = logging.getLogger("framework")
+_KEPT_AS = "_attributes_of_runs"
 
 
 class Attributes:
@@ -29,15 +30,34 @@ class Attributes:
         apart: Names of attributes that are not its own.
 
     Attributes:
-        made: Those that it was made with, held.
+        made: Those that it was made with, or was given by somebody since, held.
     """
 
     def __init__(self, owner: Any, apart: Collection[str] = ()) -> None:
-        self._owner, self._apart = owner, apart
+        self._owner, self._apart = owner, {*apart, _KEPT_AS}
         self._objects = {name: (value, _contents(value)) for name, value in vars(owner).items()}
         self._changed: set[str] = set()
         self._warned: set[str] = set()
         self.made = self._begun = self._held()
+        self._left = dict(self.made)
+
+    @classmethod
+    def of(cls, owner: Any, apart: Collection[str] = ()) -> Attributes:
+        """Return those of an object that may have been in a run before, under another trainer."""
+        found: Attributes | None = vars(owner).get(_KEPT_AS)
+        if found is None or found._owner is not owner:  # a copy
+            found = vars(owner)[_KEPT_AS] = cls(owner, apart)
+        return found
+
+    def leave(self) -> None:
+        """Note what a run leaves: what differs from it later was set by somebody."""
+        self._left = self._held()
+
+    def take(self) -> None:
+        """Count what somebody has set since the last run as what the object was made with."""
+        for name, value in self._held().items():
+            if name not in self._left or not same(self._left[name], value):
+                self.made[name] = value
 
     def begin(self) -> None:
         """Note what the attributes are when a run begins: so they will be when it goes on."""
@@ -54,11 +74,14 @@ class Attributes:
                 self._changed.add(name)
         return {name: now[name] for name in sorted(self._changed) if name in now}
 
-    def rewind(self, state: Mapping[str, Any]) -> None:
-        """Undo the changes of an earlier run in attributes that are not in a state."""
-        for name in self._changed - state.keys():
-            if name in self.made:
-                self._set(name, self.made[name])
+    def rewind(self) -> None:
+        """Undo what earlier runs have changed."""
+        self.take()
+        now = self._held()
+        for name, value in self.made.items():
+            if name in now and not same(now[name], value):
+                self._set(name, value)
+        self._changed = set()
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` returned."""

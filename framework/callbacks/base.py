@@ -127,5 +127,9 @@ class Callback:
         """
         return {}
 
+    def _options(self) -> Mapping[str, Any]:
+        """Return what tells several of one class and identity apart, before the first run."""
+        return vars(self)
+
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` returned."""

@@ -11,34 +11,44 @@ _HIGHER = {
     "fmeasure", "dice", "jaccard", "iou", "miou", "kappa", "mcc", "matthews", "r2", "correlation",
     "pearson", "spearman", "kendall", "concordance", "cindex", "ndcg", "mrr", "hit", "hits", "bleu",
     "rouge", "rougel", "meteor", "cider", "chrf", "psnr", "ssim", "msssim", "reward", "return",
-    "success", "win", "likelihood", "elbo", "match", "em", "similarity",
+    "success", "win", "likelihood", "elbo", "match", "em", "similarity", "nmi", "ari", "ami", "snr",
+    "sdr", "pesq", "stoi", "silhouette",
 }  # fmt: skip
 _LOWER = {
     "loss", "losses", "error", "errors", "err", "mse", "mae", "rmse", "mape", "msle", "smape",
-    "nll",
-    "perplexity", "ppl", "bpc", "bpd", "bpb", "wer", "cer", "ter", "eer", "der", "fid", "kid",
-    "lpips", "fpr", "fnr", "brier", "ece", "mce", "divergence", "kl", "kld", "crossentropy",
-    "hinge",
-    "poisson", "distance", "chamfer", "hausdorff", "epe", "ade", "fde", "mpjpe", "miss", "failure",
-    "regret",
+    "nll", "perplexity", "ppl", "bpc", "bpd", "bpb", "wer", "cer", "ter", "eer", "der", "fid",
+    "kid", "lpips", "fpr", "fnr", "brier", "ece", "mce", "divergence", "kl", "kld", "crossentropy",
+    "hinge", "poisson", "chamfer", "hausdorff", "epe", "ade", "fde", "mpjpe", "miss", "failure",
+    "regret", "logloss", "bce", "xent", "huber", "rmsle", "rmspe", "nrmse", "mase", "wape", "wmape",
+    "crps", "cost", "penalty", "levenshtein",
 }  # fmt: skip
 # What names end in without saying more: f1_score, error_rate, dice_coefficient.
 _SUFFIXES = {
     "score", "rate", "coefficient", "coef", "coeff", "index", "value", "mean", "avg", "average",
-    "epoch", "macro", "micro", "weighted", "total", "curve", "percentage",
+    "epoch", "macro", "micro", "weighted", "total", "curve", "percentage", "val", "train", "test",
 }  # fmt: skip
 _WHOLE = {
     "max": (
         "rouge_l", "rouge_lsum", "true_positive", "true_negative", "true_positives",
         "true_negatives", "explained_variance",
-        "log_likelihood", "exact_match", "roc_auc", "pr_auc", "inception",
+        "log_likelihood", "exact_match", "roc_auc", "pr_auc", "inception", "reciprocal_rank",
+        "r_squared", "hit_ratio",
     ),
     "min": (
         "false_positive", "false_negative", "false_positives", "false_negatives",
         "negative_log_likelihood", "false_discovery", "false_alarm", "false_acceptance",
         "false_rejection", "cross_entropy", "log_cosh", "logcosh", "hamming", "wasserstein",
         "bits_per_dim", "bits_per_byte", "bits_per_char", "mean_absolute_deviation",
+        *(f"{kind}_distance" for kind in (
+            "edit", "levenshtein", "hamming", "hausdorff", "chamfer", "frechet", "wasserstein",
+            "cosine", "mover", "inception",
+        )),
     ),
+}  # fmt: skip
+# Before any other word these turn a meaning round, or leave it open: neg_elbo, false_match_rate.
+_TURNED = {
+    "neg", "negative", "negated", "non", "no", "not", "false", "minus", "inverse", "inverted",
+    "inv", "reverse", "anti", "to",
 }  # fmt: skip
 _TOP = re.compile(r"top_?\d+|top_?k")
 
@@ -65,9 +75,12 @@ def by_name(name: str) -> str | None:
         return "max" if top else None
     text = "_".join(words)
     whole = {name: mode for mode, names in _WHOLE.items() for name in names}
-    fitting = [name for name in whole if f"_{text}".endswith(f"_{name}")]
+    fitting = max((n for n in whole if f"_{text}".endswith(f"_{n}")), key=len, default="")
+    before = words[: -len(fitting.split("_"))]
+    if _TURNED.intersection(before) or last.startswith("1-"):
+        return None
     if fitting:
-        return whole[max(fitting, key=len)]
+        return whole[fitting]
     word = words[-1] if words[-1] in _HIGHER | _LOWER else words[-1].rstrip("0123456789")
     if word in _LOWER:
         return "min"

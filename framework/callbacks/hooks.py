@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-import hashlib
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from framework.callbacks.base import Callback
+from framework.callbacks.made import KEPT_AS, made_with, restore
 
 if TYPE_CHECKING:
     from framework.trainer import Trainer
@@ -33,6 +31,8 @@ class Hooks:
 
     def __init__(self, trainer: Trainer, callbacks: Sequence[Callback]) -> None:
         self._trainer, self._callbacks = trainer, callbacks
+        for callback in callbacks:
+            made_with(callback)  # before a hook has changed it
 
     def __call__(self, hook: str, *args: Any) -> None:
         """Call one hook everywhere.
@@ -67,14 +67,12 @@ class Hooks:
     def begin(self) -> None:
         """Have every callback be as it was made: no run is to begin with what another has left."""
         for callback in self._callbacks:
-            made, _ = _made(callback)
-            if made:
-                callback.load_state(copy.deepcopy(made))
+            restore(callback)
 
     def state(self) -> dict[str, Any]:
         """Return the callbacks' states, by class and identity, with the options of each."""
         return {
-            key: {"options": _made(callback)[1], "state": callback.state()}
+            key: {"options": made_with(callback).options, "state": _state_of(callback)}
             for key, callback in self.named.items()
         }
 
@@ -90,13 +88,13 @@ class Hooks:
         present: dict[str, list[Callback]] = {}
         for key, callback in self.named.items():
             present.setdefault(key.rpartition("-")[0], []).append(callback)
+        _by_place(saved, self._callbacks)
         for name, callbacks in present.items():
-            # Earlier formats knew no identities.
-            there = saved.pop(name, None) or saved.pop(name.partition("(")[0], [])
+            there = saved.pop(name, [])
             as_many = len(callbacks) == len(there)
             others = []
             for callback in callbacks:
-                mine = next((s for s in there if s["options"] == _made(callback)[1]), None)
+                mine = next((s for s in there if s["options"] == made_with(callback).options), None)
                 if mine is None:
                     others.append(callback)
                 else:
@@ -105,7 +103,7 @@ class Hooks:
             for callback, mine in zip(others, there, strict=False) if as_many else ():
                 callback.load_state(mine["state"])
             if not as_many:
-                _say_new(name, [c for c in others if _made(c)[0]])
+                _say_new(name, [c for c in others if made_with(c).state])
                 saved |= {name: there} if there else {}
         for name, left in saved.items():
             if any(each["state"] for each in left):
@@ -118,24 +116,18 @@ def identity_of(callback: Callback) -> str:
     return type(callback).__name__ + (f"({identity})" if identity else "")
 
 
-def _made(callback: Callback) -> tuple[dict[str, Any], str]:
-    """Return the state that a callback was made with, and a hash of its options: as first seen."""
-    found: tuple[dict[str, Any], str] | None = vars(callback).get(_MADE)
-    if found is None:
-        options = {k: v for k, v in vars(callback).items() if k[0] != "_" and _is_plain(v)}
-        text = json.dumps(options, sort_keys=True).encode()
-        found = copy.deepcopy(callback.state()), hashlib.sha256(text).hexdigest()
-        vars(callback)[_MADE] = found
-    return found
+def _by_place(saved: dict[str, list[Any]], callbacks: Sequence[Callback]) -> None:
+    """Name the states of earlier formats, which knew no identities, by their callbacks' places."""
+    for kind, states in list(saved.items()):
+        of_kind = [c for c in callbacks if type(c).__name__ == kind]
+        if not any(s["options"] for s in states) and len(of_kind) == len(states):
+            del saved[kind]
+            for callback, state in zip(of_kind, states, strict=True):
+                saved.setdefault(identity_of(callback), []).append(state)
 
 
-_MADE = "_made_with"
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return all(map(_is_plain, value))
-    return value is None or type(value) in (str, int, float, bool)
+def _state_of(callback: Callback) -> dict[str, Any]:
+    return {k: v for k, v in callback.state().items() if k != KEPT_AS}  # of `vars(self)`
 
 
 def _say_new(name: str, callbacks: Sequence[Callback]) -> None:

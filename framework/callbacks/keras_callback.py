@@ -36,7 +36,8 @@ class KerasCallback(Callback):
     of an epoch is logged. Only an overridden per-batch hook wakes the host for every batch.
 
     Its state is every attribute that has changed since it was made: numbers, text, NumPy arrays,
-    and lists, tuples, sets and dicts of these. A run that goes on calls `on_train_begin`, as every
+    and lists, tuples, sets and dicts of these. A run that continues nothing begins with them as they
+    were made, or set by somebody since the last run. A run that goes on calls `on_train_begin`, as every
     `fit` does, and puts the state back after it. `on_epoch_begin` is called once for each epoch,
     not again where a run goes on within it; `on_epoch_end` once it is over, not where the run
     ends in mid-epoch; `on_train_end` not where an error or a signal ends the run. What that does
@@ -74,7 +75,8 @@ class KerasCallback(Callback):
         keras_known.refuse_unfit(callback)
         keras_known.settle_monitor(callback)
         self.callback, self._calls = callback, KerasCalls(callback)
-        self._attributes = Attributes(callback, apart=("_model", "params"))
+        self._attributes = Attributes.of(callback, apart=("_model", "params"))
+        self._attributes.take()
         self._logs: dict[str, Any] = {}
         self._reset()
 
@@ -82,6 +84,9 @@ class KerasCallback(Callback):
     def identity(self) -> str:
         """The metric that the callback watches, if any."""
         return str(getattr(self.callback, "monitor", "") or "")
+
+    def _options(self) -> Mapping[str, Any]:
+        return self._attributes.made
 
     def on_setup(self, trainer: Trainer) -> None:
         """Give the callback its model."""
@@ -109,8 +114,8 @@ class KerasCallback(Callback):
         if not any(isinstance(each, KerasCallback) for each in earlier):  # they may add to logs
             keras_known.refuse_unlogged(self.callback, trainer)
         state, self._loaded = self._loaded, None
-        self._attributes.rewind(state["attributes"] if state else {})
         keras_known.settle_monitor(self.callback, trainer)
+        self._attributes.rewind()
         with keras_known.going_on(self.callback, trainer.progress.epoch if state else None):
             self._call(trainer, "on_train_begin", {})
         self._attributes.begin()
@@ -123,11 +128,12 @@ class KerasCallback(Callback):
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """Call `on_train_end`, unless an error or a signal ended the run."""
-        if trainer.status in ("failed", "interrupted"):
-            return  # as `Model.fit` has it
-        if overrides(self.callback, "on_train_end"):
+        # As `Model.fit` has it.
+        ended = trainer.status not in ("failed", "interrupted")
+        if ended and overrides(self.callback, "on_train_end"):
             trainer.hold_state()
             self._call(trainer, "on_train_end", self._logs)
+        self._attributes.leave()
 
     def on_epoch_start(self, trainer: Trainer) -> None:
         """Call `on_epoch_begin`, unless that was done before the run was interrupted."""
@@ -158,6 +164,8 @@ class KerasCallback(Callback):
         """Call `on_test_end`."""
         self._before = None
         self._call(trainer, "on_test_end", keras_known.keras_logs(metrics, bare=True))
+        if trainer.stage != "fit":
+            self._attributes.leave()
 
     def on_test_start(self, trainer: Trainer) -> None:
         """Call `on_test_begin`; in Keras a test is an evaluation like any other."""
@@ -174,7 +182,7 @@ class KerasCallback(Callback):
         return {
             "epoch": self._epoch,
             "stopped": self._stopped,
-            "made": self._attributes.made,
+            "made": dict(self._attributes.made),
             "attributes": self._attributes.state(),
         }
 

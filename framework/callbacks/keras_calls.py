@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
 
 from framework.callbacks.keras_known import WRITERS, keras_logs
+from framework.engine.logged import number_of
+from framework.errors import UserError
 
 if TYPE_CHECKING:
     from framework.trainer import Trainer
@@ -107,8 +107,10 @@ def epoch_logs(trainer: Trainer, first: int) -> dict[str, Any]:
 
 def added_to(given: Mapping[str, Any], logs: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers that a callback has added to logs, by full name."""
-    return {
-        f"val/{name[4:]}" if name.startswith("val_") else f"train/{name}": float(value)
-        for name, value in logs.items()
-        if name not in given and isinstance(value, (numbers.Real, np.number))
-    }
+    added = {}
+    for name, value in logs.items():
+        if name not in given:
+            with suppress(UserError):  # what is no number is for the next callback alone
+                full = f"val/{name[4:]}" if name.startswith("val_") else f"train/{name}"
+                added[full] = number_of(full, value)
+    return added

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,19 +141,24 @@ def settle_monitor(callback: Any, trainer: Trainer | None = None) -> None:
     """
     if not hasattr(callback, "_set_monitor_op") or callback.monitor_op is not None:
         return
-    mode = callback.mode
-    if mode == "auto":
-        stage, name = "train", callback.monitor
-        if name.startswith("val_"):
-            stage, name = "val", name.removeprefix("val_")
-        monitor = Monitor(f"{stage}/{name}", where=_where(callback))
+    if not getattr(callback, "save_best_only", True):
+        callback.mode = "min"  # Keras wants one, and then judges by nothing
+    elif callback.mode == "auto":
+        name = _full_name(callback.monitor, trainer.metric_names if trainer else ())
+        monitor = Monitor(name, where=_where(callback))
         if trainer is not None:
             monitor.settle(trainer)
         elif by_name(name) is None:
             return  # until there is a metric to be asked
         callback.mode = monitor.mode
     callback._set_monitor_op()
-    callback.mode = mode
+
+
+def _full_name(monitor: str, names: Iterable[str]) -> str:
+    """Return the full name of a metric that Keras calls `val_<set>_accuracy` or the like."""
+    known = (name for name in names if monitor in keras_logs({name: 0.0}))
+    stage, rest = ("val", monitor[4:]) if monitor.startswith("val_") else ("train", monitor)
+    return next(known, f"{stage}/{rest}")
 
 
 def refuse_unlogged(callback: Any, trainer: Trainer) -> None:

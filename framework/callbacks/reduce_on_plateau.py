@@ -84,7 +84,6 @@ class ReduceOnPlateau(Callback):
         """Refuse an optimizer that is not there, or whose rate is not to be set."""
         if trainer.stage != "fit":
             return
-        self.best, self.waited, self.cooling = None, 0, 0
         for name, optimizer in self._chosen(trainer).items():
             if is_scheduled(optimizer):
                 raise UserError(

@@ -62,11 +62,11 @@ class SWA(WeightAverage):
         self._last_step = 0
 
     def on_setup(self, trainer: Trainer) -> None:
-        """Begin anew, and find out which epoch is the first."""
+        """Begin the average, and find out which epoch is the first."""
         super().on_setup(trainer)
         if trainer.stage != "fit":
             return
-        self._first, self._last_step = self._first_epoch(trainer.config.max_epochs), 0
+        self._first = self._first_epoch(trainer.config.max_epochs)
         epochs = trainer.config.max_epochs
         if epochs is not None and self._first >= epochs and not trainer.config.fast_dev_run:
             _log.warning("SWA begins with epoch %d, but max_epochs is %d.", self._first, epochs)

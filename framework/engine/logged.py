@@ -51,7 +51,7 @@ def number_of(name: str, value: Any, where: str = "log_metrics") -> float:
         array = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
         if array.size == 1 and (array.dtype.kind in "biuf" or "float" in array.dtype.name):
             return float(array.reshape(()))
-    except (TypeError, ValueError, NotImplementedError, AttributeError):
+    except (TypeError, ValueError, NotImplementedError, AttributeError, RuntimeError):
         pass
     raise UserError(
         f"{name} is {describe_value(value)}, not a number",
