@@ -48,9 +48,10 @@ def noting_replaced(task: Task) -> Iterator[None]:
 
     Such as those of the best epoch, by Keras's `EarlyStopping(restore_best_weights=True)`.
     """
-    before = _digest(task)
+    failed = task.trainer.status == "failed"  # weights may be NaN, which detect_anomaly objects to
+    before = None if failed else _digest(task)
     yield
-    if _digest(task) != before:
+    if before is not None and _digest(task) != before:
         task._whose = {**(task._whose or INITIAL), "weights": "replaced"}
 
 

@@ -382,5 +382,9 @@ def test_attributes_that_change(caplog: pytest.LogCaptureFixture) -> None:
     other.groups["b"].append(2)  # still a defaultdict
     assert other.groups == {"a": [1], "b": [2]}
     owner.wait = 3
-    kept.rewind({})
-    assert (owner.wait, owner.patience) == (0, 1)
+    kept.leave()  # a run ends
+    owner.patience = 4  # by somebody, before the next
+    kept.rewind()
+    assert (owner.wait, owner.patience, owner.left, owner.groups) == (0, 4, 5, {})
+    kept.begin()
+    assert kept.state() == {}

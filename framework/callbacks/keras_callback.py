@@ -36,12 +36,13 @@ class KerasCallback(Callback):
     of an epoch is logged. Only an overridden per-batch hook wakes the host for every batch.
 
     Its state is every attribute that has changed since it was made: numbers, text, NumPy arrays,
-    and lists, tuples, sets and dicts of these. A run that continues nothing begins with them as they
-    were made, or set by somebody since the last run. A run that goes on calls `on_train_begin`, as every
-    `fit` does, and puts the state back after it. `on_epoch_begin` is called once for each epoch,
-    not again where a run goes on within it; `on_epoch_end` once it is over, not where the run
-    ends in mid-epoch; `on_train_end` not where an error or a signal ends the run. What that does
-    to the weights (`restore_best_weights`) it does in memory: the checkpoint keeps the last ones.
+    and lists, tuples, sets and dicts of these. A run that continues nothing begins with them as
+    they were made, or were set by somebody since the last run. A run that goes on calls
+    `on_train_begin`, as every `fit` does, and puts the state back after it. `on_epoch_begin` is
+    called once for each epoch, not again where a run goes on within it; `on_epoch_end` once it is
+    over, not where the run ends in mid-epoch; `on_train_end` not where an error or a signal ends
+    the run. What that does to the weights (`restore_best_weights`) it does in memory: the
+    checkpoint keeps the last ones.
 
     Example:
         >>> KerasCallback(keras.callbacks.EarlyStopping("val_loss", patience=3))
