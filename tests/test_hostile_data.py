@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from framework.data.download import Limits, Unavailable
 from framework.data.npz import KEYS, read_npz
+from framework.data.originals import IMAGE_SETS, load_original
 from framework.errors import UserError
 
 
@@ -63,3 +65,17 @@ def test_what_is_no_file_is_refused_without_waiting(kind: str, tmp_path: Path) -
         path.mkdir()
     with pytest.raises(UserError, match="it is not a file"):
         read_npz(path)
+
+
+def test_a_pipe_in_the_cache_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = IMAGE_SETS["mnist"]
+    path = tmp_path / "datasets" / images.files[0].places[0]
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(Unavailable):
+        load_original(images, Limits(connect=1.0))

@@ -117,8 +117,16 @@ class EndlessPyDataset(keras.utils.PyDataset):
         return X[4 * i % 40 : 4 * i % 40 + 4], Y[:4]
 
 
+def batches_of(make: Any) -> tf.data.Dataset:
+    """A dataset that cannot tell whether it ends."""
+    signature = (tf.TensorSpec([None, 3]), tf.TensorSpec([None, 1]))
+    return tf.data.Dataset.from_generator(make, output_signature=signature)
+
+
 ENDLESS: dict[str, Any] = {
     "dataset": endless_dataset,
+    "filtered": lambda: endless_dataset().filter(lambda x, _: x[0, 0] >= 0),
+    "from_generator": lambda: batches_of(endless_generator),
     "generator": lambda: endless_generator,
     "pydataset": EndlessPyDataset,
 }
@@ -130,16 +138,60 @@ def test_an_endless_set_goes_on_as_steps_per_epoch_does(kind: str) -> None:
     assert seen == [4 * i % 40 for i in range(12)]  # each of the ten batches was seen
 
 
-def test_a_generator_that_ends_within_an_epoch_is_called_again() -> None:
+def of_keras(data: Any, epochs: int, steps: int) -> list[int]:
+    """The first row of every batch that `Model.fit` takes."""
+    seen: list[int] = []
+
+    class Model(keras.Model):
+        def train_step(self, batch: Any) -> Any:
+            seen.append(int(batch[0][0, 0]))
+            return {"loss": 0.0}
+
+    model = Model()
+    model.compile(run_eagerly=True)
+    model.fit(data, epochs=epochs, steps_per_epoch=steps, verbose=0)
+    return seen
+
+
+@pytest.mark.filterwarnings("ignore:.*ran out of data", "ignore:`shuffle=True`")
+@pytest.mark.parametrize("limit", [2, 3, 4, 100])
+@pytest.mark.parametrize("kind", [lambda make: make, batches_of], ids=["function", "dataset"])
+def test_an_epoch_of_unknown_length_ends_at_its_limit_or_with_the_data(
+    kind: Any, limit: int
+) -> None:
     def five() -> Iterator[Any]:
         for i in range(5):
             yield X[4 * i : 4 * i + 4], Y[:4]
 
-    _, seen = run(Data(train=five), max_epochs=3, limit_train_batches=3)
-    assert seen == [0, 4, 8, 12, 16, 0, 4, 8, 12]
+    trainer, seen = run(Data(train=kind(five)), max_epochs=2, limit_train_batches=limit)
+    assert seen == of_keras(batches_of(five), epochs=2, steps=limit)
+    assert trainer.progress.epoch == 2
+    _, seen = run(Data(train=kind(five)), max_epochs=4, limit_train_batches=limit)
+    one_after_another = {
+        2: [0, 4, 8, 12, 16, 0, 4],
+        3: [0, 4, 8, 12, 16] * 2,
+        4: [0, 4, 8, 12, 16] * 2,
+    }
+    assert seen == one_after_another.get(limit, [0, 4, 8, 12, 16] * 4)
 
 
-@pytest.mark.parametrize("kind", ["dataset", "pydataset", "shuffled"])
+@pytest.mark.parametrize("engine", ["graph", "step_xla", "eager"])
+def test_an_epoch_begins_at_the_top_where_the_data_ended_with_the_one_before(engine: str) -> None:
+    def six() -> Iterator[Any]:
+        for i in range(6):
+            yield X[4 * i : 4 * i + 4], Y[:4]
+
+    _, seen = run(Data(train=six), max_epochs=3, limit_train_batches=3, engine=engine)
+    assert seen == [0, 4, 8, 12, 16, 20, 0, 4, 8]
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_overfitting_takes_the_same_batches_of_an_endless_set(kind: str) -> None:
+    _, seen = run(Data(train=ENDLESS[kind]()), max_epochs=3, overfit_batches=2)
+    assert seen == [0, 4] * 3
+
+
+@pytest.mark.parametrize("kind", ["dataset", "filtered", "pydataset", "shuffled"])
 @pytest.mark.parametrize("step", [2, 3, 7])
 def test_an_endless_set_continues_exactly(kind: str, step: int, tmp_path: Path) -> None:
     def make() -> Any:

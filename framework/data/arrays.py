@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from framework.data.guard import not_dense
 from framework.data.source import Source, limited
 from framework.errors import UserError
 
@@ -223,7 +224,10 @@ def check_rows(arrays: Any, name: str) -> int:
 
 def _refuse_kind(leaf: Any, path: str, name: str) -> None:
     """Complain of what TensorFlow cannot hold as rows, or what may change under way."""
-    if isinstance(leaf, (tf.Variable, keras.Variable)):
+    fault = not_dense(leaf)
+    if fault:
+        what, fix = fault
+    elif isinstance(leaf, (tf.Variable, keras.Variable)):
         what, fix = "a variable", "Give its value: variable.numpy()."
     elif getattr(leaf, "dtype", None) == np.dtype(object):
         what = "an array of Python objects"

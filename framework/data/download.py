@@ -115,6 +115,8 @@ def cache_dir() -> Path:
 def _cached(remote: Remote) -> IO[bytes] | None:
     for place in remote.places:
         path = cache_dir() / place
+        if not path.is_file():  # reading a pipe would wait for ever
+            continue
         try:
             file = path.open("rb")
         except OSError:

@@ -138,6 +138,13 @@ def obstacle(dataset: tf.data.Dataset) -> str | None:
     return None
 
 
+def calls_generator(dataset: tf.data.Dataset) -> bool:
+    """Tell whether a dataset reads a generator, which may have no end without saying so."""
+    return any(
+        node.op == "GeneratorDataset" for each in _pipeline(dataset) for node in _nodes(each)
+    )
+
+
 def _obstacle_within(nodes: list[Any]) -> str | None:
     constants = {node.name: node.attr["value"].tensor for node in nodes if node.op == "Const"}
     for node in nodes:

@@ -11,11 +11,13 @@ import tensorflow as tf
 
 from framework.config import TrainerConfig
 from framework.data.arrays import ArraySource, check_rows
-from framework.data.exact import EpochHooks, obstacle, passing
+from framework.data.exact import EpochHooks, calls_generator, obstacle, passing
+from framework.data.guard import Guard
 from framework.data.host import HostArraySource, fits_on_device
+from framework.data.readers import from_generator, from_pydataset
 from framework.data.source import Data, Source, exact
 from framework.data.steps import Steps, StepSource
-from framework.data.streams import Guard, StreamSource, from_generator, from_pydataset, never_ends
+from framework.data.streams import StreamSource, never_ends
 from framework.errors import UserError
 
 
@@ -161,9 +163,9 @@ def _open(
     held = {} if held is None else held
     option = "overfit_batches" if overfit else _LIMITS.get(name, "")
     streamed: dict[str, Any] = {"restart": restart, "limit_name": option, **common}
-    counted = train and isinstance(limit, int)
+    counted = train and not overfit and isinstance(limit, int)
     if isinstance(given, tf.data.Dataset):
-        streamed["endless"] = counted and never_ends(given)
+        streamed["endless"] = counted and (never_ends(given) or calls_generator(given))
         if train:
             streamed["obstacle"] = obstacle(given)
         if train and not streamed["endless"]:
@@ -189,9 +191,7 @@ def _open(
         generator = _Generator(given)
         streamed |= {"before_epoch": generator.before_epoch, "obstacle": generator.obstacle}
         dataset = from_generator(generator, guard, data.signature)
-        # One that knows no epochs may have no end; where it has one, it is called again.
-        endless = counted and not overfit and not generator.takes_epoch
-        dataset = dataset.repeat() if endless else dataset
+        endless = counted and not generator.takes_epoch  # one that knows no epochs may have no end
         return StreamSource(dataset, guard=guard, endless=endless, **streamed)
     part = None
     if data.val_fraction and name in ("train", "val"):

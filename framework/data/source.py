@@ -119,12 +119,14 @@ class Source(abc.ABC):
 
     Attributes:
         steps: Batches in an epoch, or None while that is unknown.
+        may_end: Whether an epoch may have fewer, as only reading it tells.
         micro_rows: Take a batch's gradient in pieces of so many rows. None: as a whole.
         resident: Whether its arrays are on the device, where the loop itself can gather from them.
         obstacle: Why a run cannot be continued on it exactly. None: it can.
     """
 
     steps: int | None
+    may_end = False
     micro_rows: int | None = None
     resident = False
     obstacle: str | None = None
@@ -191,6 +193,10 @@ class Source(abc.ABC):
 
     def moved(self, stop: int) -> None:
         """Note that the batches before `stop` have been read."""
+
+    def renew(self, epoch: int) -> bool:
+        """Read from the top where an epoch has no batch; tell whether there is one to hope for."""
+        return False
 
     def finished(self, epoch: int) -> None:
         """Note that an epoch is over, or an evaluation."""

@@ -93,6 +93,9 @@ class Loop:
             bounds = tf.constant([first, last, global_step - start], tf.int64)
             with labels_checked(), self.source.reading():
                 at, rows = self._runs[size](cursor, bounds).numpy().tolist()
+                if at == 0 and self.source.renew(epoch):
+                    cursor = self.source.cursor(epoch, first)
+                    at, rows = self._runs[size](cursor, bounds).numpy().tolist()
             examples += rows
             self.source.moved(at)
             if at < last:
@@ -198,7 +201,7 @@ class Loop:
             return batch, rows, rows
 
         body: Callable[..., Any] = partial(step, read, before)
-        if self.source.steps is None:
+        if self.source.steps is None or self.source.may_end:
             body = partial(self._step_if_any, step, cursor, before)
         state: Any = start, tf.zeros((), tf.int64), tf.constant(True)
         if self.variant == "eager":
