@@ -333,6 +333,29 @@ def test_batches_whose_width_varies_want_a_signature_and_the_message_has_it(make
         assert trainer.metrics["train/width"] == 3.5
 
 
+def test_the_signature_in_the_message_is_python_for_any_structure() -> None:
+    def named(epoch: int) -> Iterator[Any]:
+        for batch in padded(epoch):
+            yield {"a b": batch, "pair": (np.ones(2, "f4"), batch[:, :2])}
+
+    with pytest.raises(UserError) as caught:
+        fitted(Widths(optimizer="sgd"), Data(train=named, map=lambda b: b["a b"]), max_epochs=1)
+    found = str(caught.value.fix).partition("signature=")[2].rstrip(".").removesuffix(")")
+    width, two = tf.TensorSpec((None, None), tf.int64), tf.TensorSpec((None, 2), tf.int64)
+    assert eval(found) == {"a b": width, "pair": (tf.TensorSpec((None,), tf.float32), two)}
+
+
+@pytest.mark.parametrize("kind", ["dataset", "generator"])
+def test_batches_of_varying_width_are_refused_before_they_are_accumulated(kind: str) -> None:
+    width = tf.TensorSpec((None, None), tf.int64)
+    data = Data(train=padded, signature=width)
+    if kind == "dataset":
+        made = tf.data.Dataset.from_generator(lambda: padded(0), output_signature=width)
+        data = Data(train=made)
+    with pytest.raises(UserError, match="their widths vary"):
+        fitted(Widths(optimizer="sgd"), data, max_epochs=1, accumulate=2)
+
+
 def test_a_signature_that_is_not_the_batches_is_refused() -> None:
     data = Data(train=padded, signature=tf.TensorSpec((None, None), tf.float32))
     with pytest.raises(UserError, match="not of Data's signature"):
@@ -350,6 +373,10 @@ def sparse() -> tf.data.Dataset:
     return rows.map(lambda x: (tf.sparse.from_dense(x), x[:, :1]))
 
 
+def without_labels() -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensors((X, None))
+
+
 def ragged() -> tf.data.Dataset:
     rows = tf.data.Dataset.from_tensor_slices(X).batch(4)
     return rows.map(lambda x: (tf.RaggedTensor.from_tensor(x), x[:, :1]))
@@ -359,6 +386,10 @@ def ragged() -> tf.data.Dataset:
     ("given", "said"),
     [
         (lambda epoch: iter([(X, None)]), "gives None"),
+        (without_labels(), "gives None"),
+        ((X, None), "is None"),
+        ((tf.RaggedTensor.from_tensor(X), Y), "is a RaggedTensor"),
+        ((tf.sparse.from_dense(X), Y), "is a SparseTensor"),
         (sparse(), "gives a SparseTensor"),
         (ragged(), "gives a RaggedTensor"),
         (lambda epoch: iter([(tf.ragged.constant([[1.0], [2.0, 3.0]]), Y[:2])]), "RaggedTensor"),
@@ -388,6 +419,35 @@ def test_leaves_of_different_rows_are_refused_before_they_are_accumulated(kind: 
         made = lambda epoch: iter([(a[:8], b[:24])] * 10)  # noqa: E731
     with pytest.raises(UserError, match="different numbers of rows"):
         fitted(Ids(optimizer="sgd"), Data(train=made), max_steps=2, accumulate=2)
+
+
+def test_leaves_of_different_rows_are_refused_in_any_batch() -> None:
+    def late(epoch: int) -> Iterator[Any]:
+        for i in range(8):
+            yield X[:4], Y[: 4 if i < 5 else 3]
+
+    with pytest.raises(UserError, match="different numbers of rows") as caught:
+        fitted(Ids(optimizer="sgd"), Data(train=late), max_epochs=1, accumulate=2)
+    assert caught.value.where == "trainer.accumulate"
+
+
+@pytest.mark.parametrize("kind", [lambda x: x, lambda x: (x,), lambda x: {"x": x}])
+@pytest.mark.parametrize("limit", [4, 5])
+def test_accumulated_batches_have_the_structure_of_the_others(kind: Any, limit: int) -> None:
+    seen = set()
+
+    class Structure(Ids):
+        def train_step(self, batch: Any) -> Any:
+            seen.add(str(tf.nest.map_structure(lambda _: 0, batch)))
+            return super().train_step((tf.nest.flatten(batch)[0], 0.0))
+
+    endless = tf.data.Dataset.from_tensor_slices(X).batch(4).map(kind).repeat()
+    task = Structure(optimizer="sgd")
+    trainer = fitted(
+        task, Data(train=endless), max_epochs=2, limit_train_batches=limit, accumulate=2
+    )
+    assert seen == {str(kind(0))}
+    assert trainer.progress.examples == 2 * limit * 4
 
 
 def test_the_refusal_to_accumulate_names_the_batch_size_of_the_run() -> None:

@@ -149,12 +149,18 @@ def _way_out(first: Any, specs: list[tf.TensorSpec], found: Any) -> str:
     except (TypeError, ValueError):
         return "Give every batch the structure and types of the first."
     common = [
-        f"tf.TensorSpec({_common(spec.shape, leaf.shape)}, tf.{spec.dtype.name})"
+        _Literal(f"tf.TensorSpec({_common(spec.shape, leaf.shape)}, tf.{spec.dtype.name})")
         for spec, leaf in pairs
     ]
-    signature = str(tf.nest.map_structure(str, tf.nest.pack_sequence_as(first, common)))
-    signature = signature.replace('"', "").replace("'", "") if len(common) > 1 else common[0]
-    return f"Say which dimensions vary: Data(signature={signature})."
+    return (
+        f"Say which dimensions vary: Data(signature={tf.nest.pack_sequence_as(first, common)!r})."
+    )
+
+
+class _Literal(str):
+    """Python in a nest that is printed as Python."""
+
+    __repr__ = str.__str__
 
 
 def _common(left: tf.TensorShape, right: tf.TensorShape) -> list[int | None]:

@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from framework.data.exact import BeforeEpoch
-from framework.data.guard import Guard
+from framework.data.guard import Guard, not_dense
 from framework.data.source import Source, limited
 from framework.engine.build import user_code
 from framework.errors import UserError
@@ -72,7 +72,7 @@ class StreamSource(Source):
         guard: Guard | None = None,
     ) -> None:
         self._guard = guard or Guard(f"the {name} set", name)
-        self._endless = endless
+        self._name, self._endless = name, endless
         self.may_end = endless and not never_ends(dataset)
         self._map, self._augment, self._seed = map, augment, seed
         # What the compiled loop reads of it, so that every epoch augments with draws of its own.
@@ -82,7 +82,9 @@ class StreamSource(Source):
         if accumulate > 1:
             with self.reading():
                 self.micro_rows = _rows_of_a_batch(dataset, name)
-            dataset = _together(dataset, self.micro_rows, accumulate, limit if endless else None)
+            dataset = _together(
+                _checked(dataset), self.micro_rows, accumulate, limit if endless else None
+            )
         dataset = dataset.prefetch(tf.data.AUTOTUNE)  # whoever made it may have forgotten to
         self.steps = math.ceil(limit / accumulate) if endless else _length(dataset)
         if self.steps == 0:
@@ -177,8 +179,13 @@ class StreamSource(Source):
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Say what the user's own code raised, if it fails while the body reads batches."""
-        with self._guard.retold():
-            yield
+        try:
+            with self._guard.retold():
+                yield
+        except tf.errors.InvalidArgumentError as error:
+            if _UNEVEN not in str(error):
+                raise
+            raise _cannot_put_together(self._name, _UNEVEN) from None
 
     def parts(self, start: int, stop: int) -> list[tuple[int, int, int | None]]:
         """Leave the shapes to the dataset."""
@@ -206,22 +213,27 @@ class StreamSource(Source):
         return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), outputs)
 
     def _refuse_composites(self) -> None:
-        spec, kinds = self._dataset.element_spec, (tf.RaggedTensorSpec, tf.SparseTensorSpec)
-        found = next((leaf for leaf in tf.nest.flatten(spec) if isinstance(leaf, kinds)), None)
+        spec = self._dataset.element_spec
+        found = next(filter(_is_no_tensor, tf.nest.flatten(spec)), None)
         if found is None:
             return
         if self._map is not None:
             with user_code("Data.map"):
                 mapped = tf.function(lambda *batch: self._map(batch[0]), autograph=False)
                 leaves = tf.nest.flatten(mapped.get_concrete_function(spec).structured_outputs)
-            if not any(isinstance(leaf, (tf.RaggedTensor, tf.SparseTensor)) for leaf in leaves):
+            if not any(map(not_dense, leaves)):
                 return
+        what, fix = "None", "Leave it out in dataset.map or Data(map=...): give x, or (x,)."
+        if not isinstance(found, tf.NoneTensorSpec):
+            what = f"a {type(found).__name__.removesuffix('Spec')}"
+            fix = "Make it dense in Data(map=...): x.to_tensor(), tf.sparse.to_dense(x)."
         raise UserError(
-            f"{self._guard.what} gives a {type(found).__name__.removesuffix('Spec')} in a batch",
-            where=self._guard.where,
-            fix="Make it dense in dataset.map or Data(map=...): x.to_tensor(), "
-            "tf.sparse.to_dense(x).",
+            f"{self._guard.what} gives {what} in a batch", where=self._guard.where, fix=fix
         )
+
+
+def _is_no_tensor(spec: Any) -> bool:
+    return not isinstance(spec, tf.TensorSpec)
 
 
 def never_ends(dataset: tf.data.Dataset) -> bool:
@@ -271,8 +283,8 @@ def _together(
         return dataset.rebatch(rows * batches)
 
     def together(*epoch: Any) -> tf.data.Dataset:
-        parts = epoch if len(epoch) > 1 else epoch[0]
-        whole = parts if isinstance(parts, tf.data.Dataset) else tf.data.Dataset.zip(parts)
+        parts = epoch if isinstance(dataset.element_spec, tuple) else epoch[0]
+        whole = tf.data.Dataset.zip(parts)
         return whole.rebatch(rows * batches)
 
     return dataset.window(int(limit)).flat_map(together)
@@ -280,20 +292,48 @@ def _together(
 
 def _rows_of_a_batch(dataset: tf.data.Dataset, name: str) -> int:
     """Return the rows of a set's batches, of which several are to be put together."""
+    specs = tf.nest.flatten(dataset.element_spec)
+    if not all(spec.shape[1:].is_fully_defined() for spec in specs if spec.shape.rank != 0):
+        fix = "Pad them to one width; where they have it, say so by tf.ensure_shape in dataset.map"
+        raise _cannot_put_together(name, "their widths vary", fix)
     for batch in dataset.take(1):
         leaves = [tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(batch)]
         lengths = {int(leaf.shape[0]) if leaf.shape.rank else 0 for leaf in leaves}
         if 0 not in lengths and len(lengths) == 1:
             return lengths.pop()
         shapes = ", ".join(str(tuple(leaf.shape)) for leaf in leaves)
-        raise UserError(
-            f"batches of the {name} set cannot be put together: their tensors, {shapes}, have "
-            "different numbers of rows",
-            where="trainer.accumulate",
-            fix="Give every tensor of a batch as many rows, adding what has none in Data(map=...), "
-            "which sees the larger batch; or leave accumulate out and give larger batches.",
-        )
+        raise _cannot_put_together(name, f"{_UNEVEN}: {shapes}")
     raise UserError(f"the {name} set has no batches", where=f"data.{name}", fix=NO_BATCHES)
+
+
+_UNEVEN = "the tensors of one have different numbers of rows"
+_EVEN = (
+    "Give every tensor of a batch as many rows, adding what has none in Data(map=...), which sees "
+    "the larger batch"
+)
+
+
+def _cannot_put_together(name: str, why: str, fix: str = _EVEN) -> UserError:
+    return UserError(
+        f"batches of the {name} set cannot be put together: {why}",
+        where="trainer.accumulate",
+        fix=f"{fix}; or leave accumulate out and give larger batches.",
+    )
+
+
+def _checked(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Let batches pass whose tensors have equally many rows; only reading tells of them all."""
+
+    def check(*parts: Any) -> Any:
+        leaves = tf.nest.flatten(parts)
+        rows = [tf.shape(leaf, tf.int64)[0] for leaf in leaves]
+        with tf.control_dependencies(
+            [tf.debugging.Assert(tf.equal(each, rows[0]), [_UNEVEN]) for each in rows[1:]]
+        ):
+            leaves = [tf.identity(leaf) for leaf in leaves]
+        return tf.nest.pack_sequence_as(dataset.element_spec, leaves)
+
+    return dataset.map(check)
 
 
 def _length(dataset: tf.data.Dataset) -> int | None:
