@@ -82,6 +82,8 @@ def uniform(
 def _between(unit: tf.Tensor, low: float, high: float, kind: tf.DType) -> tf.Tensor:
     # In double precision the product is exact, and the sum is rounded once: fused or not.
     width = np.float64(np.float32(high - low))
+    if kind == tf.float64:
+        unit = tf.floor(unit * 2.0**29) * 2.0**-29
     wide = tf.cast(unit, tf.float64) * width + np.float64(low)
     found = tf.cast(wide, kind)
     last = np.nextafter(np.asarray(high, kind.as_numpy_dtype), np.asarray(low, kind.as_numpy_dtype))

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from framework import Callback, Data, Every, Logger, Task, Trainer
+from framework import Callback, Data, Every, Logger, Task, Trainer, random
 
 FEATURES, CLASSES = 6, 3
 
@@ -74,7 +74,7 @@ class Net(Task):
 def jitter(batch: Any, seed: tf.Tensor) -> Any:
     """An augmentation: noise that depends on the seed alone."""
     x, y = batch
-    return x + tf.random.stateless_normal(tf.shape(x), seed, stddev=0.1), y
+    return x + random.normal(tf.shape(x), seed, stddev=0.1), y
 
 
 def busy_data(rows: int = 103, **changes: Any) -> Data:

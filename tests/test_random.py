@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import make_trainer
+from helpers import LogRows, make_trainer
 
 from framework import Data, Task, random
 
@@ -26,6 +26,7 @@ DRAWS["uniform between"] = lambda seed: random.uniform([501], seed, -1.0, 3.0)
 DRAWS["uniform bfloat16"] = lambda seed: random.uniform([501], seed, dtype=tf.bfloat16)
 DRAWS["uniform float16"] = lambda seed: random.uniform([501], seed, dtype=tf.float16)
 DRAWS["uniform float64"] = lambda seed: random.uniform([501], seed, dtype=tf.float64)
+DRAWS["uniform float64 between"] = lambda seed: random.uniform([501], seed, -1.7, 3.3, tf.float64)
 DRAWS["bernoulli"] = lambda seed: random.bernoulli([501], seed, 0.3)
 DRAWS["randint"] = lambda seed: random.randint([501], seed, -5, 1000)
 DRAWS["shuffle"] = lambda seed: random.shuffle(tf.range(50.0), seed)
@@ -222,3 +223,21 @@ def test_an_augmentation_that_xla_would_vary_otherwise_runs_as_a_graph(
         trainer.fit(Rows(optimizer="sgd"), data)
         assert trainer.engine == engine
     assert "StatelessRandomNormalV2" in caplog.text
+
+
+def test_every_validation_of_a_run_draws_the_same_and_no_two_generators_do() -> None:
+    class Two(Drawing):
+        def build_model(self) -> Any:
+            self.other = keras.random.SeedGenerator(9)
+            return super().build_model()
+
+        def eval_step(self, batch: Any) -> None:
+            self.log("drawn", self.draw((2,)))
+            self.log("other", keras.random.normal((2,), seed=self.other))
+
+    rows = LogRows()
+    make_trainer(max_steps=3, val_every="1st", callbacks=[rows]).fit(Two(optimizer="sgd"), DRAWN)
+    drawn = [(row["val/drawn"], row["val/other"]) for _, row in rows.val]
+    assert len(drawn) == 3
+    assert len(set(drawn)) == 1
+    assert drawn[0][0] != drawn[0][1]

@@ -14,7 +14,7 @@ from framework.engine.reachable import handles
 from framework.engine.replicas import plain
 
 _KERAS, _TENSORFLOW = "seed_generator_state", "StateVar"
-_FAR = 2**31  # draws that training does not come to
+_FAR = 2**30  # draws that training does not come to; Keras reads them modulo 2**31 - 2
 
 
 def generators(variables: Iterable[Any], written: Set[int] | None) -> list[Any]:
@@ -41,14 +41,18 @@ def set_aside(states: Iterable[Any], seed: int, *, host: bool) -> Iterator[None]
         seed: Of the generators of Python and NumPy meanwhile.
         host: Set these aside too: no other thread draws from them.
     """
-    parts = [p for v in states for p in getattr(plain(v), "values", (plain(v),))]
-    before = [part.numpy() for part in parts]
+    parts = [
+        (part, str(v.name).startswith(_TENSORFLOW))
+        for v in states
+        for part in getattr(plain(v), "values", (plain(v),))
+    ]
+    before = [part.numpy() for part, _ in parts]
     python, numpy = random.getstate(), np.random.get_state()
     eager = context.context()._rng if context.global_seed() is not None else None
     operations = eager.getstate() if eager is not None else None
     try:
-        for part, value in zip(parts, before, strict=True):
-            part.assign(_elsewhere(value))
+        for (part, of_tensorflow), value in zip(parts, before, strict=True):
+            part.assign(_elsewhere(value, of_tensorflow=of_tensorflow))
         if eager is not None:
             eager.seed(_FAR + seed)
         if host:
@@ -56,7 +60,7 @@ def set_aside(states: Iterable[Any], seed: int, *, host: bool) -> Iterator[None]
             np.random.seed(seed % 2**32)
         yield
     finally:
-        for part, value in zip(parts, before, strict=True):
+        for (part, _), value in zip(parts, before, strict=True):
             part.assign(value)
         if eager is not None:
             eager.setstate(operations)
@@ -65,12 +69,12 @@ def set_aside(states: Iterable[Any], seed: int, *, host: bool) -> Iterator[None]
             np.random.set_state(numpy)
 
 
-def _elsewhere(state: np.ndarray) -> np.ndarray:
+def _elsewhere(state: np.ndarray, *, of_tensorflow: bool) -> np.ndarray:
     """Return a generator's state far away from where training draws, the same every time."""
     found = state.copy()
-    if state.dtype == np.int64:  # a tf.random.Generator: its counter, then its key
-        found[: max(len(state) - 1, 1)] = 0
-        found[max(len(state) - 2, 0)] = _FAR
-    else:  # a seed, and how often it was drawn from
+    if of_tensorflow:  # a counter, and then the key
+        found[:-1] = 0
+        found[-2] = _FAR
+    else:  # the seed, and how often it was drawn from
         found[1] = _FAR
     return found

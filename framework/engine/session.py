@@ -81,8 +81,8 @@ def _added_in_order(gradients: Sequence[Any]) -> Any:
     """
     if len(gradients) < 3 or any(isinstance(each, tf.IndexedSlices) for each in gradients):
         return backprop._aggregate_grads(gradients)
-    total = gradients[0]
-    for each in gradients[1:]:
+    *rest, total = gradients
+    for each in reversed(rest):
         total = _apart(total + each)
     return total
 
