@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from framework.errors import UserError
+
 _FACTOR = 6364136223846793005  # of Knuth's MMIX generator: odd, and no small number's multiple
 _BITS = {tf.bfloat16: 8, tf.float16: 11, tf.float32: 24, tf.float64: 32}
 _SEGMENTS = 256  # of each octave of a table
@@ -37,17 +39,28 @@ def fold(seed: Any, *numbers: Any) -> tf.Tensor:
 
     Returns:
         An int64 tensor of shape [2].
+
+    Raises:
+        UserError: The seed is not two whole numbers.
     """
-    first, second = tf.unstack(tf.cast(seed, tf.int64))
+    first, second = tf.unstack(_seed(seed))
     for number in numbers:
         first = (first + 1) * tf.constant(_FACTOR, tf.int64) + tf.cast(number, tf.int64)
     return tf.stack([first, second])
 
 
 def bits(shape: Any, seed: Any) -> tf.Tensor:
-    """Return 32 random bits for each element, as uint32: what all the others are made of."""
+    """Return 32 random bits for each element, as uint32: what all the others are made of.
+
+    Args:
+        shape: Of the result: a list, or a tensor of shape [rank].
+        seed: Two whole numbers.
+
+    Raises:
+        UserError: They are something else.
+    """
     found = tf.random.stateless_uniform(
-        shape, tf.cast(seed, tf.int64), minval=None, maxval=None, dtype=tf.int32, alg="philox"
+        _shape(shape), _seed(seed), minval=None, maxval=None, dtype=tf.int32, alg="philox"
     )
     return tf.bitcast(found, tf.uint32)
 
@@ -64,12 +77,22 @@ def uniform(
     Args:
         shape: Of the result.
         seed: Two whole numbers.
-        minval: The least number.
-        maxval: What they stay below.
+        minval: The least number; a Python number.
+        maxval: What they stay below; a Python number.
         dtype: bfloat16, float16, float32 or float64. Numbers from [0, 1) are multiples of 2**-8,
             2**-11, 2**-24 and 2**-32.
+
+    Raises:
+        UserError: An argument is something else, or minval is not below maxval.
     """
-    kind = tf.as_dtype(dtype)
+    kind = _kind(dtype, tuple(_BITS), "uniform")
+    minval, maxval = _number(minval, "minval", "uniform"), _number(maxval, "maxval", "uniform")
+    if not minval < maxval:
+        raise UserError(
+            f"minval is {minval:g} and maxval {maxval:g}",
+            where="random.uniform",
+            fix="Give a maxval above minval.",
+        )
     many = _BITS[kind]
     whole = tf.bitwise.right_shift(tf.bitcast(bits(shape, seed), tf.int32), 32 - many)
     # Of signed numbers, which every device converts; each of the steps is exact.
@@ -91,7 +114,23 @@ def _between(unit: tf.Tensor, low: float, high: float, kind: tf.DType) -> tf.Ten
 
 
 def bernoulli(shape: Any, seed: Any, probability: float | tf.Tensor = 0.5) -> tf.Tensor:
-    """Return booleans that are True with a probability."""
+    """Return booleans that are True with a probability.
+
+    Args:
+        shape: Of the result.
+        seed: Two whole numbers.
+        probability: From 0 to 1; a number, or a tensor that fits the shape.
+
+    Raises:
+        UserError: An argument is something else.
+    """
+    known = tf.get_static_value(tf.convert_to_tensor(probability))
+    if known is not None and not ((known >= 0) & (known <= 1)).all():
+        raise UserError(
+            f"the probability is {known}",
+            where="random.bernoulli",
+            fix="Give one from 0 (never) to 1 (always).",
+        )
     return uniform(shape, seed) < tf.cast(probability, tf.float32)
 
 
@@ -104,10 +143,21 @@ def randint(shape: Any, seed: Any, minval: int, maxval: int, dtype: Any = tf.int
         minval: The least one; a number or a scalar tensor.
         maxval: One above the greatest, at most 2**31 above the least.
         dtype: int32 or int64.
+
+    Raises:
+        UserError: There is no such number, there are too many, or the dtype is another.
     """
+    kind = _kind(dtype, (tf.int32, tf.int64), "randint")
     low, high = tf.cast(minval, tf.int64), tf.cast(maxval, tf.int64)
+    count = tf.get_static_value(high - low)
+    if count is not None and not (0 < count <= 2**31):
+        raise UserError(
+            f"there are {count:,} numbers from {minval} to below {maxval}",
+            where="random.randint",
+            fix="Give a maxval above minval, by 2**31 at the most.",
+        )
     drawn = tf.cast(bits(shape, seed), tf.int64) * (high - low)
-    return tf.cast(low + tf.bitwise.right_shift(drawn, tf.constant(32, tf.int64)), dtype)
+    return tf.cast(low + tf.bitwise.right_shift(drawn, tf.constant(32, tf.int64)), kind)
 
 
 def normal(
@@ -122,16 +172,19 @@ def normal(
         seed: Two whole numbers.
         mean: A Python number.
         stddev: A Python number.
-        dtype: Drawn in float32, then cast to this.
+        dtype: bfloat16, float16, float32 or float64; drawn in float32, then cast to it.
+
+    Raises:
+        UserError: An argument is something else.
     """
-    return _of_table(shape, seed, _table(float(mean), float(stddev), 0.0), dtype)
+    return _of_table("normal", shape, seed, mean, stddev, 0.0, dtype)
 
 
 def truncated_normal(
     shape: Any, seed: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = tf.float32
 ) -> tf.Tensor:
     """Return the same, of which none is further from the mean than two deviations."""
-    return _of_table(shape, seed, _table(float(mean), float(stddev), 2.0), dtype)
+    return _of_table("truncated_normal", shape, seed, mean, stddev, 2.0, dtype)
 
 
 def permutation(count: Any, seed: Any) -> tf.Tensor:
@@ -160,8 +213,12 @@ def shuffle(tensor: tf.Tensor, seed: Any) -> tf.Tensor:
     return tf.gather(tensor, permutation(tf.shape(tensor)[0], seed))
 
 
-def _of_table(shape: Any, seed: Any, table: tuple[Any, ...], dtype: Any) -> tf.Tensor:
+def _of_table(
+    name: str, shape: Any, seed: Any, mean: float, stddev: float, cut: float, dtype: Any
+) -> tf.Tensor:
     """Look numbers up by 24 bits: their octave and its segment, and the place within that."""
+    kind = _kind(dtype, tuple(_BITS), name)
+    table = _table(_number(mean, "mean", name), _number(stddev, "stddev", name), cut)
     drawn = bits(shape, seed)
     above, below, slopes_above, slopes_below = table
     place = tf.cast(tf.bitwise.right_shift(drawn, tf.constant(8, tf.uint32)), tf.int64)
@@ -174,7 +231,7 @@ def _of_table(shape: Any, seed: Any, table: tuple[Any, ...], dtype: Any) -> tf.T
     base = tf.where(upper, tf.gather(above, index), tf.gather(below, index))
     slope = tf.where(upper, tf.gather(slopes_above, index), tf.gather(slopes_below, index))
     # 12 bits by 12: the product is exact, so that it does not matter whether it is fused.
-    return tf.cast(base + inside * slope, dtype)
+    return tf.cast(base + inside * slope, kind)
 
 
 @lru_cache(maxsize=64)
@@ -198,3 +255,53 @@ def _short(values: np.ndarray) -> np.ndarray:
     mantissa, exponent = np.frexp(values)
     short: np.ndarray = np.ldexp(np.round(mantissa * 4096) / 4096, exponent).astype(np.float32)
     return short
+
+
+def _seed(seed: Any) -> tf.Tensor:
+    found = tf.convert_to_tensor(seed)
+    if not found.dtype.is_integer or not found.shape.is_compatible_with([2]):
+        raise UserError(
+            f"the seed is a {found.dtype.name} of shape {found.shape}",
+            where="framework.random",
+            fix="Give two whole numbers: self.step_seed(0) in a step, what augment was given, or "
+            "[seed, number].",
+        )
+    return tf.cast(found, tf.int64)
+
+
+def _shape(shape: Any) -> tf.Tensor:
+    scalar = isinstance(shape, (list, tuple)) and not shape
+    found = tf.convert_to_tensor(shape, tf.int32 if scalar else None)
+    if found.dtype not in (tf.int32, tf.int64) or found.shape.rank not in (1, None):
+        raise UserError(
+            f"the shape is {shape!r}",
+            where="framework.random",
+            fix="Give a list of whole numbers, [32, 10], or tf.shape(x).",
+        )
+    return found
+
+
+def _kind(dtype: Any, choices: tuple[tf.DType, ...], name: str) -> tf.DType:
+    try:
+        found = tf.as_dtype(dtype)
+    except TypeError:
+        found = None
+    if found not in choices:
+        raise UserError(
+            f"the dtype is {dtype if found is None else found.name}",
+            where=f"random.{name}",
+            fix=f"Give {', '.join(each.name for each in choices)}.",
+        )
+    return found
+
+
+def _number(value: Any, what: str, name: str) -> float:
+    known = tf.get_static_value(tf.convert_to_tensor(value))
+    if known is None or np.ndim(known) or not np.isfinite(known):
+        raise UserError(
+            f"{what} is {'a tensor' if tf.is_tensor(value) else repr(value)}",
+            where=f"random.{name}",
+            fix="Give a number, and bring what is drawn to where tensors want it: "
+            "low + (high - low) * random.uniform(shape, seed).",
+        )
+    return float(value) if not tf.is_tensor(value) else float(known)

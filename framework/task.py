@@ -60,6 +60,8 @@ class Task(abc.ABC):
             likes, and returns None; one call of `train_step` is one global step.
         needs_eager: True: the steps call NumPy, an environment or other Python, so that
             `engine=auto` is `eager`. Return models that are built.
+        loss_is_mean: Whether a loss is to be the mean over the rows of its batch, by which devices
+            and `accumulate` weigh those of their pieces; it is then checked. False: it is not.
         model: What `build_model` returned. None before the trainer has called it.
         trainer: The `Trainer` at work. None before.
         built_for: The precision that the trainer has built the model for. None before.
@@ -67,6 +69,7 @@ class Task(abc.ABC):
 
     automatic_optimization: bool = True
     needs_eager: bool = False
+    loss_is_mean: bool = True
 
     data: Any = None
     optimizer: Any = None

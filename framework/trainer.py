@@ -595,7 +595,7 @@ class Trainer:
         self._loops = {
             batches: Loop(
                 each,
-                engine.taking(each.micro_rows).train_step,
+                engine.taking(each.micro_rows, each.rows_axis).train_step,
                 replicas=self._session.replicas,
             )
             for batches, each in sources.items()

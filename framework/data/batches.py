@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from framework.data.rows_axis import rows_open
 from framework.data.source import Source
 
 
@@ -16,7 +17,7 @@ def as_dataset(source: Source) -> tf.data.Dataset:
     Args:
         source: What to read; `spec` tells its batches, the rows of which are left open.
     """
-    spec = tf.nest.map_structure(_of_any_length, source.spec())
+    spec = rows_open(source.spec(), source.rows_axis)
 
     def batches() -> Iterator[tuple[Any, ...]]:
         for first, stop, size in source.parts(0, 2**62 if source.steps is None else source.steps):
@@ -33,8 +34,3 @@ def as_dataset(source: Source) -> tf.data.Dataset:
     signature = tuple(tf.nest.flatten(spec))
     flat = tf.data.Dataset.from_generator(batches, output_signature=signature)
     return flat.map(lambda *leaves: tf.nest.pack_sequence_as(spec, leaves))
-
-
-def _of_any_length(spec: tf.TensorSpec) -> tf.TensorSpec:
-    shape = [None, *spec.shape[1:]] if spec.shape.rank else spec.shape
-    return tf.TensorSpec(shape, spec.dtype)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from framework.data.rows_axis import rows_open
 from framework.engine.build import describe, user_code
 from framework.errors import UserError
 
@@ -24,10 +25,11 @@ class Guard:
     Args:
         what: What to call that code in messages.
         name: The set's name: `train`, `val`, …
+        rows_axis: Which axis holds a batch's rows, the number of which varies; see `Data`.
     """
 
-    def __init__(self, what: str, name: str) -> None:
-        self.what, self.where = what, f"data.{name}"
+    def __init__(self, what: str, name: str, rows_axis: Any = 0) -> None:
+        self.what, self.where, self._rows_axis = what, f"data.{name}", rows_axis
         self._noted: UserError | None = None
 
     @contextmanager
@@ -76,7 +78,7 @@ class Guard:
             same = False
         if not same:
             wanted = describe(tf.nest.pack_sequence_as(first, specs))
-            found = tf.nest.map_structure(lambda leaf: self.spec_of(leaf, whole=True), batch)
+            found = tf.nest.map_structure(self.spec_of, batch)
             raise UserError(
                 f"{self.what} gives a batch of {describe(found)}, after one of {wanted}",
                 where=self.where,
@@ -84,8 +86,8 @@ class Guard:
             )
         return leaves
 
-    def spec_of(self, leaf: Any, whole: bool = False) -> tf.TensorSpec:
-        """Return the spec of a batch's leaf, any number of rows unless it is to be `whole`.
+    def spec_of(self, leaf: Any) -> tf.TensorSpec:
+        """Return the spec of a batch's leaf.
 
         Raises:
             UserError: It is no tensor.
@@ -95,8 +97,7 @@ class Guard:
             what, fix = fault
             raise UserError(f"{self.what} gives {what} in a batch", where=self.where, fix=fix)
         tensor = tf.convert_to_tensor(leaf)
-        shape = [None, *tensor.shape[1:]] if tensor.shape.rank and not whole else tensor.shape
-        return tf.TensorSpec(shape, tensor.dtype)
+        return tf.TensorSpec(tensor.shape, tensor.dtype)
 
     def specs(self, first: Any, signature: Any) -> list[tf.TensorSpec]:
         """Return the specs of a set's batches: as they are given, else those of the first batch.
@@ -104,7 +105,7 @@ class Guard:
         Raises:
             UserError: The first batch is not what the signature says.
         """
-        found = tf.nest.map_structure(self.spec_of, first)
+        found = rows_open(tf.nest.map_structure(self.spec_of, first), self._rows_axis)
         if signature is None:
             return list(tf.nest.flatten(found))
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import keras
@@ -15,6 +17,7 @@ from framework.data.exact import EpochHooks, calls_generator, obstacle, passing
 from framework.data.guard import Guard
 from framework.data.host import HostArraySource, fits_on_device
 from framework.data.readers import from_generator, from_pydataset
+from framework.data.rows_axis import rows_back, rows_first
 from framework.data.source import Data, Source, exact
 from framework.data.steps import Steps, StepSource
 from framework.data.streams import StreamSource, never_ends
@@ -125,7 +128,30 @@ def open_eval(
     return {name: _open(each, data, stage, **options) for name, each in sets.items()}
 
 
-def _open(
+def _open(given: Any, data: Data, name: str, **options: Any) -> Source:
+    axis = data.rows_axis
+    if axis == 0:
+        return _made(given, data, name, **options)
+    if _is_arrays(given):
+        held = options.get("held")
+        given = rows_first(given, axis, name, {} if held is None else held)
+        data = replace(data, map=_after(partial(rows_back, rows_axis=axis), data.map))
+    elif options.get("accumulate", 1) > 1:
+        raise UserError(
+            f"the batches of a {type(given).__name__} are put together along their first axis",
+            where="trainer.accumulate, data.rows_axis",
+            fix="Leave accumulate out and give larger batches, or arrays.",
+        )
+    source = _made(given, data, name, **options)
+    source.rows_axis = axis
+    return source
+
+
+def _after(first: Callable[[Any], Any], second: Callable[[Any], Any] | None) -> Any:
+    return first if second is None else lambda batch: second(first(batch))
+
+
+def _made(
     given: Any,
     data: Data,
     name: str,
@@ -172,7 +198,7 @@ def _open(
             streamed["before_epoch"] = held.setdefault(id(given), passing(given))
         return StreamSource(given, **streamed)
     if isinstance(given, keras.utils.PyDataset):
-        guard = Guard(f"the {name} PyDataset", name)
+        guard = Guard(f"the {name} PyDataset", name, data.rows_axis)
         with guard.blaming():
             made = EpochHooks(given, guard.blaming, repeated=not train)
         hooks = held.setdefault(id(given), made) if train else made
@@ -187,7 +213,7 @@ def _open(
             fix="Give the function that makes it: Data(train=batches), not Data(train=batches()).",
         )
     if callable(given):
-        guard = Guard(f"the {name} generator", name)
+        guard = Guard(f"the {name} generator", name, data.rows_axis)
         generator = _Generator(given)
         streamed |= {"before_epoch": generator.before_epoch, "obstacle": generator.obstacle}
         dataset = from_generator(generator, guard, data.signature)

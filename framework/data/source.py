@@ -13,6 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from framework.data.rows_axis import check_axes, map_rows
 from framework.errors import UserError
 
 
@@ -58,6 +59,9 @@ class Data:
         signature: The batches of generators and `PyDataset`s whose shapes differ: a nest of
             `tf.TensorSpec`s, with None for each dimension that varies. Default: every batch has the
             shapes of the first, but for its rows.
+        rows_axis: Which axis of each array, and of each tensor of a batch, holds the rows: 0, or 1
+            for [time, rows, features]. A nest like a batch, such as `(1, 0)`, says it of each
+            tensor, and None of one that goes to every device whole. `map` and `augment` keep it.
         info: What is recorded of the data in `result.json`, such as where they came from.
 
     Raises:
@@ -76,6 +80,7 @@ class Data:
     map: Callable[[Any], Any] | None = None
     augment: Callable[[Any, tf.Tensor], Any] | None = None
     signature: Any = None
+    rows_axis: Any = 0
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -106,6 +111,7 @@ class Data:
                 raise UserError(
                     f"{name} is {value!r}", where=f"data.{name}", fix="Give a function of a batch."
                 )
+        check_axes(self.rows_axis)
         if self.val_fraction and self.val is not None:
             raise UserError(
                 "both val and val_fraction are given",
@@ -120,6 +126,7 @@ class Source(abc.ABC):
     Attributes:
         steps: Batches in an epoch, or None while that is unknown.
         may_end: Whether an epoch may have fewer, as only reading it tells.
+        rows_axis: Which axis of a batch's tensors holds its rows; see `Data`.
         micro_rows: Take a batch's gradient in pieces of so many rows. None: as a whole.
         resident: Whether its arrays are on the device, where the loop itself can gather from them.
         obstacle: Why a run cannot be continued on it exactly. None: it can.
@@ -127,6 +134,7 @@ class Source(abc.ABC):
 
     steps: int | None
     may_end = False
+    rows_axis: Any = 0
     micro_rows: int | None = None
     resident = False
     obstacle: str | None = None
@@ -222,16 +230,25 @@ def exact(fraction: float) -> Fraction:
     return Fraction(repr(float(fraction)))
 
 
-def batch_rows(batch: Any) -> Any:
+def batch_rows(batch: Any, rows_axis: Any = 0) -> Any:
     """Return the number of examples in a batch: the length of its first tensor that has one.
+
+    Args:
+        batch: A nest of tensors.
+        rows_axis: Which axis holds the rows; see `Data`.
 
     Where the length of some is fixed and that of others is not, as in a stream with a ragged end,
     it is that of the first whose is not.
     """
-    leaves = [tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(batch)]
-    leaves = [leaf for leaf in leaves if leaf.shape.rank != 0]
-    if not leaves:
+    found: list[tuple[int | None, tf.Tensor, int]] = []
+
+    def note(leaf: Any, axis: int) -> Any:
+        tensor = tf.convert_to_tensor(leaf)
+        found.append((tensor.shape[axis] if tensor.shape.rank else None, tensor, axis))
+        return leaf
+
+    map_rows(note, batch, rows_axis)
+    if not found:
         return 1
-    leaves.sort(key=lambda leaf: leaf.shape.rank is not None and leaf.shape[0] is not None)
-    static = leaves[0].shape[0] if leaves[0].shape.rank else None
-    return static if static is not None else tf.shape(leaves[0], tf.int64)[0]
+    static, tensor, axis = min(found, key=lambda each: each[0] is not None)
+    return static if static is not None else tf.shape(tensor, tf.int64)[axis]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
+from framework.data.rows_axis import rows_open
 from framework.data.source import Source
 from framework.engine.any_rows import built_layers, leave_rows_open
 from framework.engine.models import models_of
@@ -57,7 +58,9 @@ def is_built(model: Any) -> bool:
     return all(each.built for each in models_of(model).values())
 
 
-def build_by_tracing(step: Callable[[Any], Any], spec: Any, task: Task, name: str) -> None:
+def build_by_tracing(
+    step: Callable[[Any], Any], spec: Any, task: Task, name: str, rows_axis: Any = 0
+) -> None:
     """Give a model its weights by tracing a step on a batch of the data's shape.
 
     Nothing runs: the trace is thrown away, and only the weights that it made are kept.
@@ -67,11 +70,12 @@ def build_by_tracing(step: Callable[[Any], Any], spec: Any, task: Task, name: st
         spec: The nest of TensorSpecs of a batch.
         task: Whose model it is.
         name: The step's name, for messages.
+        rows_axis: Which axis of a batch's tensors holds its rows.
     """
     where, models = f"{type(task).__name__}.{name}", list(models_of(task.model).values())
     before = built_layers(models)
     try:
-        _trace(step, tf.nest.map_structure(_of_any_length, spec))
+        _trace(step, rows_open(spec, rows_axis))
     except Exception:  # a step may want to know the number of rows
         with user_code(where, spec), _in_python(task, where):
             _trace(step, spec)
@@ -115,11 +119,6 @@ def _trace(step: Callable[[Any], Any], spec: Any) -> None:
     # Not tf.function, which traces twice what makes variables.
     with tf.__internal__.FuncGraph("build").as_default():
         step(tf.nest.map_structure(lambda s: tf.compat.v1.placeholder(s.dtype, s.shape), spec))
-
-
-def _of_any_length(spec: tf.TensorSpec) -> tf.TensorSpec:
-    """Return a spec with its rows left open, as models that Keras saves have it."""
-    return tf.TensorSpec([None, *spec.shape[1:]] if spec.shape.rank else spec.shape, spec.dtype)
 
 
 @contextmanager

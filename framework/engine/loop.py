@@ -64,7 +64,7 @@ class Loop:
     ) -> None:
         self.source, self.variant, self.strict = source, variant, strict
         self._replicas = replicas or Replicas("")
-        self.step = self._replicas.spread(step)
+        self.step = self._replicas.spread(step, source.rows_axis)
         # One for each shape of batch: called without tf.function's search for the right one.
         self._runs: dict[int | None, Callable[[Any, tf.Tensor], tf.Tensor]] = {}
         self._written: dict[int | None, dict[int, str]] = {}
@@ -173,7 +173,7 @@ class Loop:
         """Return the step, compiled by XLA by itself: what it reads is read outside of it."""
 
         def step(batch: Any, before: Any, index: Any) -> None:
-            rows = batch_rows(batch) if size is None else size
+            rows = batch_rows(batch, self.source.rows_axis) if size is None else size
             self.step(lambda _: (batch, rows, rows), before, index, zero(), True)
 
         def zero() -> tf.Tensor:
@@ -197,7 +197,7 @@ class Loop:
 
         def read(index: tf.Tensor) -> tuple[Any, Any, Any]:
             batch = self.source.read(cursor, index, size)
-            rows = batch_rows(batch) if size is None else size
+            rows = batch_rows(batch, self.source.rows_axis) if size is None else size
             return batch, rows, rows
 
         body: Callable[..., Any] = partial(step, read, before)
@@ -225,7 +225,7 @@ class Loop:
 
         def read(_: Any) -> tuple[Any, Any, Any]:
             batch = self.source.finish(following.get_value(), index)
-            rows = batch_rows(batch)
+            rows = batch_rows(batch, self.source.rows_axis)
             return batch, rows, rows
 
         return tf.cond(

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras.src.backend.common import global_state
 from keras.src.losses import loss as keras_loss
 
+from framework.data.rows_axis import map_rows
 from framework.engine.logged import as_dtype
 from framework.engine.replicas import Replicas, Step, plain, take_rows
 from framework.errors import UserError
@@ -25,10 +26,10 @@ _FOLD = 0x9E3779B1  # odd, so that no two of 2**32 devices share a seed
 class MirroredReplicas(Replicas):
     """Every device has a copy of all variables and takes its share of each batch's rows.
 
-    A batch is read once a process and cut along the first axis of each leaf that has as many rows
-    as the batch; other leaves go to every device whole. With R devices, device r takes rows
-    [n*r//R, n*(r+1)//R) of n; where that is none it computes on one row with weight 0, since every
-    device has to take part in the reductions.
+    A batch is read once a process and cut along the axis of the rows (`Data.rows_axis`, by default
+    the first) of each leaf that has as many rows as the batch; other leaves go to every device
+    whole. With R devices, device r takes rows [n*r//R, n*(r+1)//R) of n; where that is none it
+    computes on one row with weight 0, since every device has to take part in the reductions.
 
     Args:
         strategy: A `MirroredStrategy` or `MultiWorkerMirroredStrategy`.
@@ -53,7 +54,7 @@ class MirroredReplicas(Replicas):
         finally:
             logger.setLevel(level)
 
-    def spread(self, step: Step) -> Step:
+    def spread(self, step: Step, rows_axis: Any = 0) -> Step:
         """Return a step of the loop that runs `step` on every device, each on its rows."""
 
         def on_all(read: Any, before: Any, index: Any, examples: Any, _: Any) -> Any:
@@ -71,7 +72,9 @@ class MirroredReplicas(Replicas):
             def cut(context: Any) -> Any:
                 number = context.replica_id_in_sync_group
                 first, last = self._bounds(number, rows)
-                return tf.nest.map_structure(lambda t: take_rows(t, first, last, rows), batch)
+                return map_rows(
+                    lambda t, axis: take_rows(t, first, last, rows, axis=axis), batch, rows_axis
+                )
 
             self.strategy.run(
                 on_one, args=(self.strategy.experimental_distribute_values_from_function(cut),)

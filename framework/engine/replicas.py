@@ -15,7 +15,7 @@ Step = Callable[..., tuple[Any, Any, Any]]
 
 
 def take_rows(
-    leaf: Any, first: Any, last: Any, rows: Any, *, length: int | None = None
+    leaf: Any, first: Any, last: Any, rows: Any, *, length: int | None = None, axis: int = 0
 ) -> tf.Tensor:
     """Return rows [first, last) of a batch's leaf; one that has other than `rows` rows, whole.
 
@@ -25,11 +25,12 @@ def take_rows(
         last: The row after the last; at least one is returned.
         rows: Rows of the batch, a tensor while that is unknown.
         length: last - first, if it is known though they are not.
+        axis: Which of its axes holds the rows; it has one.
     """
     leaf = tf.convert_to_tensor(leaf)
     if leaf.shape.rank == 0:
         return leaf
-    known = leaf.shape[0]
+    known = leaf.shape[axis]
     if known is not None and (known != rows if isinstance(rows, int) else True):
         return leaf  # rows that are unknown are those of another leaf
     if isinstance(first, int) and isinstance(last, int):
@@ -40,15 +41,17 @@ def take_rows(
 
     def part() -> tf.Tensor:
         if length is None:
-            return leaf[first:last]
-        place = [first, *[0] * (leaf.shape.rank - 1)]  # a size that is known, as XLA wants it
-        return tf.slice(leaf, tf.stack(place), [length, *leaf.shape[1:]])
+            return leaf[(*[slice(None)] * axis, slice(first, last))]
+        place: list[Any] = [0] * leaf.shape.rank
+        sizes = list(leaf.shape)
+        place[axis], sizes[axis] = first, length  # a size that is known, as XLA wants it
+        return tf.slice(leaf, tf.stack(place), sizes)
 
     # Pieces of a batch keep a shape that is known: `accumulate` refuses leaves without rows.
     if known is not None or length is not None:
         return part()
     return tf.cond(
-        tf.equal(tf.shape(leaf, tf.int64)[0], tf.cast(rows, tf.int64)), part, lambda: leaf
+        tf.equal(tf.shape(leaf, tf.int64)[axis], tf.cast(rows, tf.int64)), part, lambda: leaf
     )
 
 
@@ -80,7 +83,7 @@ class Replicas:
         """Return the context in which variables are made and functions are called."""
         return tf.device(self.device)  # type: ignore[no-any-return]
 
-    def spread(self, step: Step) -> Step:
+    def spread(self, step: Step, rows_axis: Any = 0) -> Step:
         """Return a step of the loop that runs `step` on every device, each on its rows."""
         return step
 

@@ -33,6 +33,7 @@ from framework.engine.layer_state import (
     load_fitting_layers,
     load_layer_state,
 )
+from framework.engine.mean_check import check_mean
 from framework.engine.models import models_of
 from framework.engine.optimizers import Optimizers
 from framework.engine.precision import LossScale
@@ -156,8 +157,9 @@ class Setup:
         global_seed(everywhere=self.replicas.count > 1)
         if not is_built(task.model):
             with user_code("Data.map or Data.augment"):
-                spec = next(iter(sources.values())).spec()
-            self._build(spec, step)
+                source = next(iter(sources.values()))
+                spec = source.spec()
+            self._build(spec, source.rows_axis, step)
         self._check_placed(models_of(task.model))
         self.averages = task_followers(task)
         # A task that optimises by hand may also do so inside an evaluation.
@@ -165,6 +167,10 @@ class Setup:
             self.update = self._make_update()
             self.update.averages = self.averages
         self._diversify()
+        pieces = self.replicas.count > 1 or config.accumulates
+        if step == "train_step" and pieces and task.loss_is_mean and not task.needs_eager:
+            source = next(iter(sources.values()))
+            check_mean(task, source.spec(), source.rows_axis)
         engine = task._engine = Engine(
             task,
             train=train,
@@ -480,7 +486,7 @@ class Setup:
         if sources and all(isinstance(source, ArraySource) for source in sources):
             self.data_info[f"{stage}_rows"] = sum(source.count for source in sources)  # type: ignore[attr-defined]
 
-    def _build(self, spec: Any, step: str) -> None:
+    def _build(self, spec: Any, rows_axis: Any, step: str) -> None:
         # Traced in every engine, so that nothing runs.
         unread = Accumulator()
         engine = self.task._engine = Engine(
@@ -489,7 +495,7 @@ class Setup:
 
         def run(batch: Any) -> None:
             def read(_: Any) -> tuple[Any, Any, Any]:
-                rows = batch_rows(batch)
+                rows = batch_rows(batch, rows_axis)
                 return batch, rows, rows
 
             zero = tf.constant(0, tf.int64)
@@ -500,4 +506,4 @@ class Setup:
             else:
                 engine.predict_step(batch, zero)
 
-        build_by_tracing(run, spec, self.task, step)
+        build_by_tracing(run, spec, self.task, step, rows_axis)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
+from framework.data.rows_axis import map_rows
 from framework.engine.accumulator import Accumulator, metric_result
 from framework.engine.convert import autograph, not_converted
 from framework.engine.global_mean import global_mean
@@ -78,6 +79,7 @@ class Engine:
         self.task, self.update, self._building = task, update, building
         self.replicas = replicas or Replicas("")
         self._micro_rows: int | None = None
+        self._rows_axis: Any = 0
         self._log_norms = log_norms
         # Compiled, a step may branch and loop on tensors with Python's own `if` and `for`.
         self._eager, self._autograph = eager, tf.__internal__.autograph.control_status_ctx()
@@ -90,10 +92,10 @@ class Engine:
         # Devices take turns in one step, each in a thread of its own.
         self._local = threading.local()
 
-    def taking(self, micro_rows: int | None) -> Engine:
+    def taking(self, micro_rows: int | None, rows_axis: Any = 0) -> Engine:
         """Return the same engine, taking a batch's gradient in pieces of so many rows."""
         other = copy(self)
-        other._micro_rows = micro_rows
+        other._micro_rows, other._rows_axis = micro_rows, rows_axis
         return other
 
     # ---- the bodies of the compiled loop
@@ -410,8 +412,10 @@ class Engine:
 
         def piece(start: Any, length: Any) -> list[Any]:
             known = length if isinstance(length, int) else None
-            part = tf.nest.map_structure(
-                lambda t: take_rows(t, start, start + length, rows, length=known), batch
+            part = map_rows(
+                lambda t, a: take_rows(t, start, start + length, rows, length=known, axis=a),
+                batch,
+                self._rows_axis,
             )
             counted = length if nonzero else 0
             with self._step(
