@@ -72,7 +72,9 @@ class TrainerConfig:
         0, "Train and validate on the same first few batches, unshuffled; 0 is off."
     )
     seed: int = option(0, "Seed of weights, shuffling, dropout and augmentation.")
-    deterministic: bool = option(False, "Same bits on a GPU too; some operations get slower.")
+    deterministic: bool = option(
+        False, "Same bits on a GPU, and of sums like a + b + c, too; some models get slower."
+    )
     precision: str = option("float32", f"One of {', '.join(PRECISIONS)}.")
     device: str = option("auto", "auto, cpu, gpu, or one by number: gpu:1.")
     engine: str = option(

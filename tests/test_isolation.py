@@ -134,21 +134,3 @@ def test_a_run_inside_a_run_restores_in_turn() -> None:
     outer = fitted(Outer(noisy), WHOLE, precision="mixed_bfloat16", max_epochs=2)
     assert policies == ["mixed_bfloat16"] * 2
     assert differing(plain, outer) == []
-
-
-def test_gradients_of_what_is_used_often_are_added_up_in_one_order() -> None:
-    # TensorFlow's AddN of more than two begins with whichever it may overwrite: a matter of chance.
-    def most() -> int:
-        def slope(x: tf.Tensor) -> tf.Tensor:
-            with tf.GradientTape() as tape:
-                tape.watch(x)
-                y = tf.sin(x) + tf.tanh(x) + tf.exp(x) + x * x
-            return tape.gradient(y, x)
-
-        graph = tf.function(slope, autograph=False).get_concrete_function(tf.ones((4,))).graph
-        sums = [each for each in graph.get_operations() if each.type == "AddN"]
-        return max((len(each.inputs) for each in sums), default=0)
-
-    with isolated("float32"):
-        assert most() <= 2
-    assert most() > 2

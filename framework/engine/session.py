@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 from typing import Any
@@ -12,11 +12,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras.src.backend.common import global_state
-from tensorflow.python import pywrap_tfe
-from tensorflow.python.eager import backprop, context
+from tensorflow.python.eager import context
 from tensorflow.python.framework import config as tf_config
 
 from framework.engine.precision import set_precision
+from framework.engine.sums import added_in_order
 
 # Keras keeps these for the whole process and offers no way to read and write all of them.
 _KERAS_GLOBALS = ("object_name_uids", "global_random_seed", "global_seed_generator", "dtype_policy")
@@ -45,12 +45,12 @@ def isolated(precision: str, *, deterministic: bool = False) -> Iterator[None]:
     operation_seeds = context.context()._rng.getstate() if seed is not None else None
     was_deterministic = tf_config.is_op_determinism_enabled()
     try:
-        pywrap_tfe.TFE_Py_RegisterVSpace(_IN_ORDER)
         global_state.set_global_attribute("object_name_uids", None)
         set_precision(precision)
         if deterministic:
             tf.config.experimental.enable_op_determinism()
-        yield
+        with added_in_order(everywhere=deterministic):
+            yield
     finally:
         for name, value in keras_globals.items():
             global_state.set_global_attribute(name, value)
@@ -60,34 +60,8 @@ def isolated(precision: str, *, deterministic: bool = False) -> Iterator[None]:
             context.context()._rng.setstate(operation_seeds)
         random.setstate(python_state)
         np.random.set_state(numpy_state)
-        pywrap_tfe.TFE_Py_RegisterVSpace(backprop._default_vspace)
         if deterministic and not was_deterministic:
             tf_config.disable_op_determinism()
-
-
-def _snapshot(tensor: tf.Tensor) -> tuple[tf.Tensor, Any]:
-    """Return a tensor that TensorFlow's graph optimizer does not add to others before."""
-    return tf.raw_ops.Snapshot(input=tensor), lambda upstream: upstream
-
-
-_apart: Callable[[tf.Tensor], tf.Tensor] = tf.custom_gradient(_snapshot)
-
-
-def _added_in_order(gradients: Sequence[Any]) -> Any:
-    """Add up the gradients of what is used several times, always in the same order.
-
-    TensorFlow's AddN of three and more begins with whichever of them it may overwrite, and that
-    depends on which thread was faster: the last bit would differ from run to run.
-    """
-    if len(gradients) < 3 or any(isinstance(each, tf.IndexedSlices) for each in gradients):
-        return backprop._aggregate_grads(gradients)
-    *rest, total = gradients
-    for each in reversed(rest):
-        total = _apart(total + each)
-    return total
-
-
-_IN_ORDER = backprop._default_vspace._replace(aggregate_fn=_added_in_order)
 
 
 def _get(name: str) -> Any:
