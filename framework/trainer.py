@@ -15,12 +15,14 @@ import keras
 
 from framework.callbacks.base import Callback
 from framework.callbacks.defaults import with_defaults
+from framework.checkpoint.held import same
 from framework.checkpoint.resume import (
     check_data,
     check_not_written_over,
     check_together,
     find_earlier,
     identity,
+    prepare,
     resume,
     understood,
     warn_of_chance,
@@ -184,9 +186,13 @@ class Trainer:
                 checkpoint,
                 identity=self._identity(),
                 own=self._continues,
+                fits=self._setup.check_fits,
                 weights_only=weights_only,
             )
             self._tuner.begin(kept=earlier and earlier.engine)
+            prepare(self._setup, earlier)
+            with self.profile("compiling"):
+                self._evaluator.trace()
             for loop in self._loops.values():
                 where = f"{type(task).__name__}.train_step"
                 with self.profile("compiling"), user_code(where, loop.source):
@@ -475,8 +481,9 @@ class Trainer:
 
     def load_state(self, state: State) -> None:
         """Take back what `state` returned."""
+        before = self._setup.constants()
         self._setup.load_state(state)
-        if self._setup.has_layer_state:
+        if not same(before, self._setup.constants()):
             self._forget_compiled()
         for name, part in self._parts.items():
             part.load_state(state[name])
@@ -485,8 +492,9 @@ class Trainer:
 
     def load_fitting(self, state: State) -> list[tuple[str, str]]:
         """Take over the weights that fit; see `Setup.load_fitting`."""
+        before = self._setup.constants()
         report: list[tuple[str, str]] = self._setup.load_fitting(state)
-        if self._setup.has_layer_state:
+        if not same(before, self._setup.constants()):
             self._forget_compiled()
         return report
 
@@ -616,8 +624,6 @@ class Trainer:
         bind_schedules(self.optimizers, planned, self._epochs.length)
         self._call.begin()
         self._call("on_setup")
-        with self.profile("compiling"):
-            self._evaluator.trace()
         self._setup.written = self._written
         if self._continues:
             for loop in self._loops.values():
@@ -774,7 +780,7 @@ class Trainer:
             checkpoint = str(self._store.favourite())
         if checkpoint is not None:
             path = self._store.find(checkpoint)
-            state = self._store.load(path)
+            state = self._store.load(path, self._setup.check_fits)
             with understood(path):
                 finalized = dict(state.get("finalized", {}))
                 self._setup.load_weights({**state, **finalized})

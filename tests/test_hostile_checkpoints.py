@@ -16,7 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 from cli_project import Run, project, run
+from helpers import Net, blobs, dense, make_trainer, noisy
 
+from framework import Data
+from framework.checkpoint import arrays as reading
 from framework.checkpoint.lock import RunLock
 from framework.checkpoint.manifest import signed
 from framework.checkpoint.store import CheckpointStore
@@ -138,6 +141,37 @@ def test_a_checkpoint_that_lies_is_refused_and_the_one_before_taken(
     assert newest[0] == store.path(1)
     assert newest[1]["epoch"] == 1
     assert "is not whole" in caplog.text
+
+
+def test_shapes_are_looked_at_before_any_value_is_read(
+    store: CheckpointStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fits(state: Any) -> None:
+        assert state["weights"].strides == (0, 0)  # one element stands for all
+        if state["weights"].shape != (3, 3):
+            raise UserError("another shape", fix="Use that model.")
+
+    def read(*_: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(reading, "_fill", read)
+    for load in (lambda: store.load(store.path(2), fits), lambda: store.load_newest(fits)):
+        with pytest.raises(UserError, match="another shape"):
+            load()
+
+
+def test_a_checkpoint_of_another_model_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Data(train=blobs(16), test=blobs(16), batch_size=8)
+    make_trainer(max_steps=1, run_dir=tmp_path).fit(Net(dense), data)
+    monkeypatch.setattr(reading, "_fill", lambda *_: pytest.fail("read"))
+    for use in (
+        lambda: make_trainer(max_steps=2, run_dir=tmp_path).fit(Net(noisy), data),
+        lambda: make_trainer(max_steps=2, run_dir=tmp_path).test(Net(noisy), data),
+    ):
+        with pytest.raises(UserError, match="variables of the model"):
+            use()
 
 
 def test_what_is_stored_comes_back_whatever_its_order(store: CheckpointStore) -> None:

@@ -14,6 +14,7 @@ from helpers import make_trainer
 from test_saved_state import Regression, X, data
 
 from framework import Data
+from framework.engine.loop import Loop
 from framework.errors import UserError
 
 WORDS = np.array([["red"], ["green"], ["blue"], ["red"]] * 10)
@@ -141,14 +142,28 @@ def test_a_layers_state_that_is_no_variable_is_in_checkpoints(name: str, tmp_pat
     make_trainer(max_steps=8, run_dir=tmp_path / "whole").fit(whole, data())
     make_trainer(max_steps=4, run_dir=tmp_path / "run").fit(kind(), data())
     # The continued run has what the checkpoint holds, not what it was made with.
-    part = kind(adapted=name == "bins")  # without bins it cannot be traced
+    part = kind(adapted=False)
     make_trainer(max_steps=8, run_dir=tmp_path / "run").fit(part, data())
     for left, right in zip(whole.model.get_weights(), part.model.get_weights(), strict=True):
         np.testing.assert_array_equal(left, right)
     want = whole.model.predict(X, verbose=0)  # Keras's own
     judge = make_trainer(run_dir=tmp_path / "run")
-    got = judge.predict(kind(name == "bins"), Data(predict=X), checkpoint="last")
+    got = judge.predict(kind(False), Data(predict=X), checkpoint="last")
     np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_what_is_the_same_in_the_checkpoint_is_not_compiled_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = kind_of("normalization")
+    make_trainer(max_steps=4, run_dir=tmp_path / "run").fit(kind(), data())
+    traced = []
+    own = Loop.trace
+    monkeypatch.setattr(Loop, "trace", lambda self, *a: (traced.append(self), own(self, *a)))
+    for adapted, steps in ((True, 8), (False, 12)):
+        traced.clear()
+        make_trainer(max_steps=steps, run_dir=tmp_path / "run").fit(kind(adapted), data())
+        assert len(traced) == len(set(map(id, traced)))
 
 
 def test_weights_only_take_in_what_was_adapted(tmp_path: Path) -> None:
@@ -331,7 +346,7 @@ def test_weights_of_rare_words_are_in_checkpoints(tmp_path: Path) -> None:
             inputs = keras.Input((1,), dtype="string")
             return keras.Model(inputs, keras.layers.Dense(1)(words(inputs)))
 
-    whole, part = Rare(), Rare()
+    whole, part = Rare(), Rare(False)
     make_trainer(max_steps=8, run_dir=tmp_path / "whole").fit(whole, data(WORDS))
     make_trainer(max_steps=4, run_dir=tmp_path / "run").fit(Rare(), data(WORDS))
     make_trainer(max_steps=8, run_dir=tmp_path / "run").fit(part, data(WORDS))

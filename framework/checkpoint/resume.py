@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from framework.checkpoint.state import LOADED, State, check_same_data
-from framework.checkpoint.store import CheckpointStore
+from framework.checkpoint.store import CheckpointStore, Fits
 from framework.config import COUNT_OR_FRACTION, TrainerConfig
 from framework.errors import UserError
 from framework.paths import local_path
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from framework.data.source import Source
     from framework.engine.loop import Loop
     from framework.engine.replicas import Replicas
+    from framework.engine.setup import Setup
     from framework.trainer import Trainer
 
 # Options that decide what a run computes; the others may differ when it is continued.
@@ -61,6 +62,7 @@ def find_earlier(
     *,
     identity: Mapping[str, Any],
     own: bool,
+    fits: Fits,
     weights_only: bool = False,
 ) -> Earlier | None:
     """Read the checkpoint that a run is to begin with, if there is one.
@@ -71,6 +73,7 @@ def find_earlier(
         which: `last`, `best`, a step or a path. None: the run's last one, if there is any.
         identity: What decides what the run computes; see `identity`.
         own: Whether the run continues what is in `store` at all.
+        fits: Refuses a state of other shapes than the run's; see `CheckpointStore.load`.
         weights_only: Begin a new run with the weights of `which` that fit.
 
     Raises:
@@ -89,7 +92,8 @@ def find_earlier(
             )
         path = store.find(which)
         return Earlier(path, store.load(path), weights_only=True)
-    newest, state = (store.load_newest() if there else None) or (None, None)
+    first = fits if which is None else None  # that of the run need not be the one to load
+    newest, state = (store.load_newest(first) if there else None) or (None, None)
     if newest is None and which is None:
         return None
     # What a run was begun from is not begun from again.
@@ -99,7 +103,7 @@ def find_earlier(
         mine = mine or str(local_path(begun_from, "checkpoint")) == which
     if state is None or newest is None or not mine:
         newest = store.find(str(which))
-        state = store.load(newest)
+        state = store.load(newest, fits)
     if mine:
         with understood(newest):
             _check_same_run(state.get("config", {}), identity, store)
@@ -125,6 +129,21 @@ def understood(path: Path) -> Iterator[None]:
             fix="Choose another one: checkpoint=<step>, or begin anew in another run_dir=. "
             "-v shows the traceback.",
         ) from error
+
+
+def prepare(setup: Setup, earlier: Earlier | None) -> None:
+    """Give models what compiled steps take for constant, before they are compiled.
+
+    Args:
+        setup: Its models are built.
+        earlier: What a run is to begin with, if anything.
+
+    Raises:
+        UserError: It is of other models.
+    """
+    if earlier is not None and not earlier.weights_only and setup.constants():
+        with understood(earlier.path):
+            setup.load_models(earlier.state)
 
 
 def resume(trainer: Trainer, earlier: Earlier | None) -> None:

@@ -36,7 +36,18 @@ def variables_state(variables: Sequence[Any]) -> State:
 
 
 def load_variables(variables: Sequence[Any], state: Mapping[str, Any], what: str) -> None:
-    """Assign what `variables_state` returned, checking every name's place and every shape.
+    """Assign what `variables_state` returned, having checked that it fits.
+
+    Raises:
+        UserError: The state belongs to other variables.
+    """
+    check_variables(variables, state, what)
+    for variable, value in zip(variables, state.values(), strict=True):
+        variable.assign(value)
+
+
+def check_variables(variables: Sequence[Any], state: Mapping[str, Any], what: str) -> None:
+    """Refuse a state that is not one of so many variables of these shapes.
 
     Raises:
         UserError: The state belongs to other variables.
@@ -55,8 +66,6 @@ def load_variables(variables: Sequence[Any], state: Mapping[str, Any], what: str
                 where=what,
                 fix="Use the model and the optimizer that the checkpoint was saved from.",
             )
-    for variable, value in zip(variables, state.values(), strict=True):
-        variable.assign(value)
 
 
 LOADED = "loaded"

@@ -20,6 +20,8 @@ from framework.errors import UserError
 from framework.files import NotAFile, check_directory, ours, read_bytes
 from framework.paths import local_path
 
+Fits = Callable[[State], None]
+
 _MOST = 2**20  # bytes of a manifest
 
 _log = logging.getLogger("framework")
@@ -92,14 +94,18 @@ class CheckpointStore:
             raise
         return target
 
-    def load(self, path: Path) -> State:
+    def load(self, path: Path, fits: Fits | None = None) -> State:
         """Read a checkpoint, having checked every byte of it.
+
+        Args:
+            path: Where it is.
+            fits: Refuses a state whose arrays have wrong shapes, before memory is taken for them.
 
         Raises:
             UserError: It is not there, is damaged, or is of a format that this version cannot read.
         """
         try:
-            return self._load(path, self._check(path))
+            return self._load(path, self._check(path), fits)
         except UserError:
             raise
         except Exception as error:  # whatever somebody, or a disk, has made of it
@@ -114,8 +120,11 @@ class CheckpointStore:
         found = self._newest(lambda path, manifest: {})
         return None if found is None else found[0]
 
-    def load_newest(self) -> tuple[Path, State] | None:
+    def load_newest(self, fits: Fits | None = None) -> tuple[Path, State] | None:
         """Read the newest checkpoint that is whole, saying which newer ones are not.
+
+        Args:
+            fits: As in `load`.
 
         Returns:
             Where it is, and what it holds; None if there are no checkpoints at all.
@@ -123,7 +132,7 @@ class CheckpointStore:
         Raises:
             UserError: There are some, and none is whole; or the newest is of an unknown format.
         """
-        return self._newest(self._load)
+        return self._newest(lambda path, manifest: self._load(path, manifest, fits))
 
     def _newest(self, read: Callable[[Path, dict[str, Any]], State]) -> tuple[Path, State] | None:
         damaged = []
@@ -277,7 +286,9 @@ class CheckpointStore:
                 found.setdefault(int(step[0]), []).append(path)
         return found
 
-    def _load(self, path: Path, manifest: dict[str, Any]) -> State:
+    def _load(self, path: Path, manifest: dict[str, Any], fits: Fits | None) -> State:
+        if fits is not None:
+            fits(upgraded(read_tree(path, shapes_only=True), manifest))
         return upgraded(read_tree(path), manifest)
 
     def _check(self, path: Path) -> dict[str, Any]:

@@ -53,12 +53,17 @@ def write_tree(directory: Path, state: State) -> dict[str, str]:
     return sums
 
 
-def read_tree(directory: Path) -> State:
-    """Read what `write_tree` has written; the caller has checked the files."""
+def read_tree(directory: Path, *, shapes_only: bool = False) -> State:
+    """Read what `write_tree` has written; the caller has checked the files.
+
+    Args:
+        directory: Where it is.
+        shapes_only: Of arrays read only what shapes they have; see `Arrays`.
+    """
     tree = json.loads(read_bytes(directory / TREE, _MOST))
     if not isinstance(tree, dict):
         raise ValueError(f"{TREE} holds no state")
-    with Arrays(directory / ARRAYS) as arrays:
+    with Arrays(directory / ARRAYS, shapes_only=shapes_only) as arrays:
         state: State = _join(tree, arrays)
     return state
 

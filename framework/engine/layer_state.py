@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,10 @@ def load_layer_state(layers: Saved, state: Mapping[str, Any]) -> None:
                 fix="Use the task that the checkpoint was saved from.",
             )
         try:
-            _load(layer, state[key])
+            if not same(_state_if_any(layer), {**state[key], "name": layer.name}):
+                _load(layer, state[key])
+            elif _own(layer, "finalize_state"):
+                layer.finalize_state()
         except Exception as error:
             raise UserError(
                 f"{key}, a {type(layer).__name__}, does not take its state from the checkpoint: "
@@ -90,9 +94,18 @@ def load_fitting_layers(layers: Saved, state: Mapping[str, Any]) -> None:
             _load(layer, own)
 
 
-def keep_state(layers: Saved) -> bool:
-    """Tell whether any of these keeps more than variables."""
-    return bool(_with_state(layers))
+def constants(layers: Saved) -> State:
+    """Return what functions that were traced take for constant, of layers that keep such things.
+
+    That is what layers keep beside their variables, and what they have computed of these.
+    """
+    return {
+        key: {
+            "state": _state_if_any(layer),
+            "values": [np.array(_array(v)) for v in getattr(layer, "variables", ())],
+        }
+        for key, layer in _with_state(layers).items()
+    }
 
 
 def _with_state(layers: Saved) -> dict[str, Any]:
@@ -131,6 +144,13 @@ def _state(layer: Any) -> State:
         state["bins"] = None if bins is None else [float(edge) for edge in bins]
         state["summary"] = None if layer.summary is None else np.array(layer.summary)
     return state
+
+
+def _state_if_any(layer: Any) -> State | None:
+    """Return the state of a layer, or None of one that cannot save before it is adapted."""
+    with suppress(Exception):
+        return _state(layer)
+    return None
 
 
 def _build_config(layer: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from framework.checkpoint.state import State, load_variables, variables_state
+from framework.checkpoint.state import State, check_variables, load_variables, variables_state
 from framework.engine.precision import LossScale
 from framework.engine.protocol import check_built, check_protocol, one_scale, unwrapped
 from framework.errors import UserError, choice
@@ -167,6 +167,13 @@ class Optimizers:
     def state(self) -> State:
         """Return the optimizers' variables by name."""
         return {each.name: variables_state(each.optimizer.variables) for each in self}
+
+    def check_fits(self, state: Mapping[str, Any]) -> None:
+        """Refuse a state of other variables; see `check_variables`."""
+        for each in self:
+            check_variables(
+                each.optimizer.variables, state.get(each.name, {}), f"optimizer {each.name!r}"
+            )
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` returned."""

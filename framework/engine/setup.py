@@ -15,6 +15,7 @@ from framework.checkpoint.held import NotHeld, hold, release
 from framework.checkpoint.state import (
     LOADED,
     State,
+    check_variables,
     load_fitting,
     load_variables,
     variables_state,
@@ -28,7 +29,7 @@ from framework.engine.averaging import Average
 from framework.engine.build import build_by_tracing, build_model, is_built, user_code
 from framework.engine.generators import generators, set_aside
 from framework.engine.layer_state import (
-    keep_state,
+    constants,
     layer_state,
     load_fitting_layers,
     load_layer_state,
@@ -229,19 +230,42 @@ class Setup:
         skipped = float(scale.skipped.numpy())
         return {"train/loss_scale": float(scale.value.numpy()), "train/skipped_updates": skipped}
 
+    def check_fits(self, state: State) -> None:
+        """Refuse a checkpoint's state whose variables have other shapes; values are not looked at.
+
+        Raises:
+            UserError: It is of another model, or of another optimizer.
+        """
+        for name, model in models_of(self.task.model).items():
+            saved = state.get("models", {}).get(name, {})
+            check_variables(model.variables, saved, f"model {name!r}")
+        if self.update is not None and state.get("optimizers"):
+            self.update.optimizers.check_fits(state["optimizers"])
+
+    def load_models(self, state: State) -> None:
+        """Take the models' variables, and what their layers keep besides, from a state."""
+        for name, model in models_of(self.task.model).items():
+            load_variables(model.variables, state["models"].get(name, {}), f"model {name!r}")
+        load_layer_state(self._layers(), state.get("layers", {}))
+
+    def constants(self) -> State:
+        """Return what compiled steps take for constant: the vocabularies and statistics of layers.
+
+        Empty where layers keep nothing but variables.
+        """
+        return constants(self._layers())
+
     def load_weights(self, state: State) -> None:
         """Take what an evaluation needs from a checkpoint's state: everything but the optimizers.
 
         A task that optimises by hand needs those too.
         """
-        for name, model in models_of(self.task.model).items():
-            load_variables(model.variables, state["models"].get(name, {}), f"model {name!r}")
         self._load_own(state["task"])
         for name, variable in self._held().items():
             value = state["held"].get(name)
             if value is not None and np.shape(value) == tuple(variable.shape):
                 variable.assign(value)
-        load_layer_state(self._layers(), state.get("layers", {}))
+        self.load_models(state)
         if state.get("host") is not None:
             with user_code(f"{type(self.task).__name__}.load_state_dict"):
                 self.task.load_state_dict(release(state["host"]))
@@ -322,11 +346,6 @@ class Setup:
     def _diversify(self) -> None:
         seeds = [v for model in models_of(self.task.model).values() for v in model.variables]
         self.replicas.diversify([*seeds, *self._held().values()])
-
-    @property
-    def has_layer_state(self) -> bool:
-        """Whether layers keep what compiled functions take for constant."""
-        return keep_state(self._layers())
 
     def check_written(self, internal: Iterable[Any]) -> None:
         """Refuse steps that assign what no checkpoint would hold.
