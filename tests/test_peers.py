@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import pytest
 from helpers import Net, blobs
 from test_workers import Cluster, free_ports
@@ -200,7 +199,20 @@ def test_rows_shapes_and_the_first_batch_of_every_kind_of_data_are_compared() ->
             check_same([of(kind(x)), of(kind(other))], ADDRESSES)
     with pytest.raises(UserError, match=r"data\.train: rows"):
         check_same([of(Data(train=(x, y))), of(Data(train=(x[:19], y[:19])))], ADDRESSES)
-    assert np.array_equal(x, blobs(20)[0])
+
+
+def test_what_a_map_closes_over_is_compared() -> None:
+    from framework.data.open import open_train
+
+    def of(scale: float) -> Any:
+        return of_data("train", {1: open_train(Data(train=blobs(8), map=scaling(scale)), seed=0)})
+
+    def scaling(scale: float) -> Any:
+        return lambda batch: (batch[0] * scale, batch[1])
+
+    check_same([of(2.0), of(2.0)], ADDRESSES)
+    with pytest.raises(UserError, match=r"data\.train: map\.scale"):
+        check_same([of(2.0), of(3.0)], ADDRESSES)
 
 
 def test_workers_that_differ_end_before_the_first_step_and_say_so(cluster: Cluster) -> None:

@@ -205,6 +205,26 @@ def test_apply_gradients_where_it_does_not_belong() -> None:
         InEval().apply_gradients(None, None)
 
 
+@pytest.mark.parametrize("engine", ["graph", "eager"])
+@pytest.mark.parametrize("automatic", [True, False])
+def test_an_update_that_the_trainer_would_not_see(automatic: bool, engine: str) -> None:
+    class Own(Net):
+        automatic_optimization = automatic
+
+        def train_step(self, batch: Any) -> Any:
+            with tf.GradientTape() as tape:
+                loss = super().train_step(batch)
+            weights = self.model.trainable_variables
+            optimizer = self.trainer.optimizers.get("optimizer")
+            if optimizer is not None:  # there is none yet when the model is built
+                optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+            return loss if automatic else None
+
+    error = failing(Own(), engine=engine)
+    assert error.what.startswith("train_step calls the optimizer's own apply_gradients or apply")
+    assert "self.minimize(loss_fn)" in str(error.fix)
+
+
 def test_no_data_or_something_else() -> None:
     with pytest.raises(UserError, match="Net has no data where a Data is wanted"):
         make_trainer().fit(Net())

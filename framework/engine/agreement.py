@@ -85,7 +85,7 @@ def of_data(name: str, sources: Mapping[Any, Source]) -> Any:
         for array in arrays:
             digest.update(repr(array.tolist()).encode() if array.dtype == object else bytes(array))
         for part in ("map", "augment"):
-            made = _made(getattr(source, f"_{part}", None))
+            made = _of_function(getattr(source, f"_{part}", None))
             found |= {f"{of}: {part}.{k}": v for k, v in made.items()}
         found[f"{of}: rows"] = getattr(source, "count", None)
         found[f"{of}: batches in an epoch"] = source.steps
@@ -145,6 +145,15 @@ def _made(value: Any) -> dict[str, Any]:
     if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
         return {**value.get_config()}
     return {}
+
+
+def _of_function(value: Any) -> dict[str, Any]:
+    """Return what a function of a batch is made of: its arguments, and what it closes over."""
+    if not inspect.isfunction(value):
+        return _made(value)
+    over = inspect.getclosurevars(value).nonlocals.items()
+    found = {name: v if _is_plain(v) else _of_function(v) for name, v in over}
+    return {"function": value.__qualname__, **found}
 
 
 def _is_plain(value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
@@ -146,6 +147,56 @@ def check_whole(variables: Iterable[keras.Variable]) -> None:
                 where="trainer.devices, trainer.accumulate",
                 fix="Train on one device and without accumulate, or leave float8 out.",
             )
+
+
+@contextmanager
+def left_to_trainer(optimizers: Iterable[keras.Optimizer], task: Task) -> Iterator[None]:
+    """Refuse that the body applies one of the trainer's optimizers itself.
+
+    The trainer would not see that update, which is neither scaled nor clipped nor added up over
+    devices, or would make it a second time.
+
+    Args:
+        optimizers: The trainer's.
+        task: Whose step the body is.
+
+    Raises:
+        UserError: It does.
+    """
+    own = list(optimizers)
+    automatic = task.automatic_optimization
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise UserError(
+            "train_step calls the optimizer's own apply_gradients or apply"
+            + (", and the trainer updates the weights by the loss" if automatic else ""),
+            where=f"{type(task).__name__}.train_step",
+            fix=(
+                "Return the loss alone; or set automatic_optimization = False and call "
+                if automatic
+                else "Call "
+            )
+            + "self.minimize(loss_fn) or self.apply_gradients(tape, loss).",
+        )
+
+    try:
+        for optimizer in own:
+            optimizer.apply = refuse
+        yield
+    finally:
+        for optimizer in own:
+            vars(optimizer).pop("apply", None)
+
+
+@contextmanager
+def by_trainer(optimizer: keras.Optimizer) -> Iterator[None]:
+    """Let the trainer apply an optimizer in the body, wherever it is called."""
+    refusal = vars(optimizer).pop("apply", None)
+    try:
+        yield
+    finally:
+        if refusal is not None:
+            optimizer.apply = refusal
 
 
 def warn_of_unused(task: Task, models: Mapping[str, keras.Layer]) -> None:

@@ -25,6 +25,7 @@ from framework.engine.losses import (
     scalar_loss,
 )
 from framework.engine.models import models_of
+from framework.engine.protocol import left_to_trainer
 from framework.engine.replicas import Replicas, take_rows
 from framework.engine.running import Running
 from framework.engine.update import Part, Update
@@ -113,12 +114,12 @@ class Engine:
             self.replicas.agreeing(self._assignable(training=True), share),
         ):
             if not self.task.automatic_optimization:
-                refuse_output(self._train_step(batch), self.task)
+                refuse_output(self._taught_by(batch), self.task)
                 self._check_applied(running)
             elif self._micro_rows is None or self._building:
                 forget_model_losses(self.task.model)
                 with tf.GradientTape() as tape:
-                    loss = scalar_loss(self._train_step(batch), self.task)
+                    loss = scalar_loss(self._taught_by(batch), self.task)
                     loss = add_model_losses(loss, self.task.model)
                 self._log_loss(loss)
                 if not self._building:
@@ -342,6 +343,12 @@ class Engine:
         finally:
             self._local.running = None
 
+    def _taught_by(self, batch: Any) -> Any:
+        """Return what the task's step returns of a batch."""
+        own = [] if self.update is None else [each.optimizer for each in self.update.optimizers]
+        with left_to_trainer(own, self.task):
+            return self._train_step(batch)
+
     def _part(self, tape: tf.GradientTape, loss: tf.Tensor, optimizers: Sequence[Any]) -> Part:
         """Differentiate a loss by the weights of some optimizers."""
         update, running = self._update, self._running
@@ -428,7 +435,7 @@ class Engine:
             ):
                 forget_model_losses(self.task.model)
                 with tf.GradientTape() as tape:
-                    loss = scalar_loss(self._train_step(part), self.task)
+                    loss = scalar_loss(self._taught_by(part), self.task)
                     loss = add_model_losses(loss, self.task.model)
                 self._log_loss(loss)
                 found = self._part(tape, loss, list(update.optimizers)).gradients

@@ -13,7 +13,7 @@ from framework.engine.averaging import Average
 from framework.engine.logged import as_dtype
 from framework.engine.optimizers import NamedOptimizer, Optimizers
 from framework.engine.precision import LossScale, map_values, unscaled
-from framework.engine.protocol import check_whole, overwrites, scaled
+from framework.engine.protocol import by_trainer, check_whole, overwrites, scaled
 from framework.engine.replicas import Replicas
 
 
@@ -165,7 +165,8 @@ class Update:
                 own, rest = rest[: len(variables)], rest[len(variables) :]
                 # As `Model.fit` does: optimizers of a user's may have an `apply_gradients`.
                 pairs = zip(scaled(optimizer, own), variables, strict=True)
-                optimizer.apply_gradients(list(pairs))
+                with by_trainer(optimizer):
+                    optimizer.apply_gradients(list(pairs))
 
         def good() -> tf.Tensor:
             self.replicas.each(apply, gradients)
