@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -267,7 +268,7 @@ class Trainer:
             self._call("on_predict_start")
             where = f"{type(task).__name__}.predict_step"
             outputs = {}
-            for name, source in sources.items():
+            for number, (name, source) in enumerate(sources.items()):
                 with (
                     user_code(where, source),
                     self._setup.averaged(),
@@ -275,7 +276,7 @@ class Trainer:
                     self._signals.deferred(),
                 ):
                     outputs[name] = predict(
-                        engine.predict_step,
+                        partial(engine.predict_step, number),
                         source,
                         eager=self._session.eval_variant == "eager",
                         interrupted=self._session.pulse.interrupted,

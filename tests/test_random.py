@@ -130,6 +130,15 @@ def test_seeds_differ_by_step_and_evaluation_batch_and_repeat_by_evaluation() ->
     assert len(set(predicted.tolist())) == 8
 
 
+def test_sets_of_one_evaluation_have_noise_of_their_own() -> None:
+    sets = {"a": (X, NUMBERS), "b": (X, NUMBERS)}
+    task, trainer = Rows(optimizer="sgd"), make_trainer(max_steps=1)
+    found = trainer.fit(task, Data(train=(X, NUMBERS), val=sets, batch_size=8))
+    assert all(found[f"val/a/row{i}"] != found[f"val/b/row{i}"] for i in range(8))
+    predicted = trainer.predict(task, Data(predict=sets))
+    assert not np.intersect1d(predicted["a"], predicted["b"]).size
+
+
 def test_engines_see_the_same_noise() -> None:
     found = []
     for engine in ("eager", "graph", "step_xla", "loop_xla"):

@@ -65,11 +65,11 @@ class Evaluator:
         self._loops = {
             name: Loop(
                 source,
-                partial(engine.eval_step, self._means[name]),
+                partial(engine.eval_step, number, self._means[name]),
                 replicas=engine.replicas,
                 variant=variant,
             )
-            for name, source in sources.items()
+            for number, (name, source) in enumerate(sources.items())
         }
 
     def trace(self) -> None:

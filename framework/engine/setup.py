@@ -521,8 +521,8 @@ class Setup:
             if step == "train_step":
                 engine.train_step(read, zero, zero, zero, True)
             elif step == "eval_step":
-                engine.eval_step(unread, read, zero, zero, zero, True)
+                engine.eval_step(0, unread, read, zero, zero, zero, True)
             else:
-                engine.predict_step(batch, zero)
+                engine.predict_step(0, batch, zero)
 
         build_by_tracing(run, spec, self.task, step, rows_axis)

@@ -45,6 +45,8 @@ _log = logging.getLogger("framework")
 # Whose random numbers: each has seeds of its own.
 _TRAINING, _EVALUATION, _PREDICTION, _HOST = range(4)
 
+_SETS_APART = 2**40  # batches
+
 _MOST_IN_FLOAT16 = 2.0**15  # the next power of two is infinite
 
 
@@ -129,13 +131,27 @@ class Engine:
         return index + 1, examples + tf.cast(rows, tf.int64), tf.constant(True)
 
     def eval_step(
-        self, means: Accumulator, read: Read, step: Any, index: Any, examples: Any, _: Any
+        self,
+        number: int,
+        means: Accumulator,
+        read: Read,
+        step: Any,
+        index: Any,
+        examples: Any,
+        _: Any,
     ) -> tuple[Any, Any, Any]:
-        """Judge the model on one batch, into `means`: the body of an evaluation's loop."""
+        """Judge the model on one batch of a set, into `means`: the body of an evaluation's loop."""
         batch, rows, total = read(index)
         share = None if total is rows else rows / total
         with (
-            self._step(means, rows, step, share, training=False, place=(_EVALUATION, index)),
+            self._step(
+                means,
+                rows,
+                step,
+                share,
+                training=False,
+                place=(_EVALUATION, index + number * _SETS_APART),
+            ),
             self.replicas.agreeing(self._assignable(training=False), share),
         ):
             logs = self._eval_step(batch)
@@ -150,9 +166,9 @@ class Engine:
                 )
         return index + 1, examples + tf.cast(rows, tf.int64), tf.constant(True)
 
-    def predict_step(self, batch: Any, index: Any) -> Any:
-        """Return what the model says of one batch, the number of which is `index`."""
-        self._local.place = _PREDICTION, index, 0
+    def predict_step(self, number: int, batch: Any, index: Any) -> Any:
+        """Return what the model says of one batch of a set, the number of which is `index`."""
+        self._local.place = _PREDICTION, index + number * _SETS_APART, 0
         try:
             return self._predict_step(batch)
         finally:
