@@ -116,12 +116,12 @@ class Engine:
             self.replicas.agreeing(self._assignable(training=True), share),
         ):
             if not self.task.automatic_optimization:
-                refuse_output(self._taught_by(batch), self.task)
+                refuse_output(self._train_step(batch), self.task)
                 self._check_applied(running)
             elif self._micro_rows is None or self._building:
                 forget_model_losses(self.task.model)
                 with tf.GradientTape() as tape:
-                    loss = scalar_loss(self._taught_by(batch), self.task)
+                    loss = scalar_loss(self._train_step(batch), self.task)
                     loss = add_model_losses(loss, self.task.model)
                 self._log_loss(loss)
                 if not self._building:
@@ -350,20 +350,16 @@ class Engine:
         metrics = [*means.keras_metrics.values(), *_metrics_of(self.task)] if may_be_none else []
         spared = list({id(v): v for metric in metrics for v in metric.variables}.values())
         before = [tf.identity(v) for v in spared]
+        known = self.update.optimizers if training and self.update is not None else ()
         try:
-            yield running
+            with left_to_trainer([each.optimizer for each in known], self.task):
+                yield running
             if not self._building:
                 means.add(running.logged)
             for variable, value in zip(spared, before, strict=True):
                 variable.assign(tf.where(tf.greater(rows, 0), variable, value))
         finally:
             self._local.running = None
-
-    def _taught_by(self, batch: Any) -> Any:
-        """Return what the task's step returns of a batch."""
-        own = [] if self.update is None else [each.optimizer for each in self.update.optimizers]
-        with left_to_trainer(own, self.task):
-            return self._train_step(batch)
 
     def _part(self, tape: tf.GradientTape, loss: tf.Tensor, optimizers: Sequence[Any]) -> Part:
         """Differentiate a loss by the weights of some optimizers."""
@@ -451,7 +447,7 @@ class Engine:
             ):
                 forget_model_losses(self.task.model)
                 with tf.GradientTape() as tape:
-                    loss = scalar_loss(self._taught_by(part), self.task)
+                    loss = scalar_loss(self._train_step(part), self.task)
                     loss = add_model_losses(loss, self.task.model)
                 self._log_loss(loss)
                 found = self._part(tape, loss, list(update.optimizers)).gradients
