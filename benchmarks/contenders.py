@@ -24,7 +24,7 @@ from benchmarks import compiled, peers
 from benchmarks.workloads import Workload, divided
 from framework import Callback, Trainer
 from framework.callbacks.progress_bar import ProgressBar
-from framework.engine.every import Every
+from framework.every import Every
 from framework.loggers.csv import CSVLogger
 from framework.loggers.tensorboard import TensorBoardLogger
 

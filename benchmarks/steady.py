@@ -12,7 +12,7 @@ import keras
 from benchmarks.contenders import Stopwatch
 from benchmarks.workloads import one_layer
 from framework import Callback, Data, Trainer
-from framework.engine.every import Every
+from framework.every import Every
 
 BAR, MOST_GROWTH = 0.9, 20e6
 COLUMNS = ["run", "steps/s", "of rounds", "of the first", "bar"]

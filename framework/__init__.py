@@ -13,15 +13,15 @@ import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from framework.text import PlainText
+from framework.core.text import PlainText
 
 _WHERE = {
-    "Callback": "framework.callbacks.base",
-    "Data": "framework.data.source",
-    "Every": "framework.engine.every",
-    "KerasCallback": "framework.callbacks.keras_callback",
-    "Logger": "framework.loggers.base",
-    "Steps": "framework.data.steps",
+    "Callback": "framework.callback",
+    "Data": "framework.sources.source",
+    "Every": "framework.every",
+    "KerasCallback": "framework.callbacks.keras.wrapper",
+    "Logger": "framework.logger",
+    "Steps": "framework.sources.step_source",
     "Task": "framework.task",
     "Trainer": "framework.trainer",
     "TrainingFailed": "framework.errors",
@@ -29,14 +29,14 @@ _WHERE = {
 }
 
 if TYPE_CHECKING:
-    from framework.callbacks.base import Callback as Callback
-    from framework.callbacks.keras_callback import KerasCallback as KerasCallback
-    from framework.data.source import Data as Data
-    from framework.data.steps import Steps as Steps
-    from framework.engine.every import Every as Every
+    from framework.callback import Callback as Callback
+    from framework.callbacks.keras.wrapper import KerasCallback as KerasCallback
     from framework.errors import TrainingFailed as TrainingFailed
     from framework.errors import UserError as UserError
-    from framework.loggers.base import Logger as Logger
+    from framework.every import Every as Every
+    from framework.logger import Logger as Logger
+    from framework.sources.source import Data as Data
+    from framework.sources.step_source import Steps as Steps
     from framework.task import Task as Task
     from framework.trainer import Trainer as Trainer
 

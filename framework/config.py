@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any, Optional, Union
 
-from framework.engine.every import Every
 from framework.errors import UserError, choice, closest
+from framework.every import Every
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
 ENGINES = ("auto", "graph", "step_xla", "loop_xla", "eager")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from framework.cli.groups.loss_choices import METRICS
 from framework.errors import UserError, closest
-from framework.groups.losses import METRICS
 
 
 def named_metrics(given: Any) -> dict[str, Any]:

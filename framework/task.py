@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-    from framework.callbacks.base import Callback
-    from framework.data.source import Source
-    from framework.engine.averaging import Average
-    from framework.engine.optimizers import Optimizers
-    from framework.engine.precision import LossScale
-    from framework.engine.step import Engine
+    from framework.callback import Callback
+    from framework.sources.source import Source
+    from framework.step.averaging import Average
+    from framework.step.optimizers import Optimizers
+    from framework.step.precision import LossScale
+    from framework.step.runner import Engine
 
 
 class Task(abc.ABC):
@@ -82,7 +82,9 @@ class Task(abc.ABC):
     _open_batches: Callable[[], Source] | None = None  # the training set, while fit is at work
     _optimizers: Optimizers | None = None  # from the first fit on, with the loss scale
     _loss_scale: LossScale | None = None
-    _whose: dict[str, Any] | None = None  # whose weights the model has; see `framework.weights`
+    _whose: dict[str, Any] | None = (
+        None  # whose weights the model has; see `framework.run.judged_weights`
+    )
 
     def __init__(
         self,
@@ -406,7 +408,7 @@ class Task(abc.ABC):
         """
         import tensorflow as tf
 
-        from framework.engine.precision import to_float32
+        from framework.step.precision import to_float32
 
         return tf.nest.map_structure(to_float32, tensors)
 
@@ -435,7 +437,7 @@ class Task(abc.ABC):
         """
         found = self.state_variables.get(name)
         if found is None:
-            from framework.engine.variables import state_variable
+            from framework.step.variables import state_variable
 
             found = state_variable(type(self).__name__, name, initial, trainable=trainable)
             self.state_variables[name] = found
@@ -464,7 +466,7 @@ class Task(abc.ABC):
         Raises:
             UserError: The decay is out of range, or Keras cannot clone the model.
         """
-        from framework.engine.variables import clone
+        from framework.step.variables import clone
 
         made = clone(model, decay, copy, where=f"{type(self).__name__}.build_model")
         self.followers.append((model, made, decay))
@@ -490,7 +492,7 @@ class Task(abc.ABC):
         """
         if self._open_batches is None:
             return None
-        from framework.data.batches import as_dataset
+        from framework.sources.as_dataset import as_dataset
 
         return as_dataset(self._open_batches())
 

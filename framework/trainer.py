@@ -14,10 +14,32 @@ from typing import Any
 
 import keras
 
-from framework.callbacks.base import Callback
-from framework.callbacks.defaults import with_defaults
-from framework.checkpoint.held import same
-from framework.checkpoint.resume import (
+from framework.callback import Callback
+from framework.checkpoint.retention import Retention
+from framework.checkpoint.saver import Saver
+from framework.checkpoint.store import CheckpointStore
+from framework.config import TrainerConfig
+from framework.core.codec import same
+from framework.core.models import models_of
+from framework.core.progress import Progress
+from framework.core.signals import Signals
+from framework.core.state import State
+from framework.devices.select import prepare_devices
+from framework.errors import UserError
+from framework.every import Every
+from framework.logger import Logger
+from framework.loop.compiled import Loop
+from framework.loop.evaluation import Evaluator, predict
+from framework.loop.tuning import Tuner
+from framework.run.agreement import of_built, of_data
+from framework.run.default_callbacks import with_defaults
+from framework.run.epochs import Epochs
+from framework.run.judged_weights import averaged, in_words, noting_replaced, of_checkpoint, told
+from framework.run.listener_checks import check_listeners, with_wrapped
+from framework.run.metric_log import Logbook
+from framework.run.profile import Profile
+from framework.run.result import describe, laid_over, write_result
+from framework.run.resume import (
     check_data,
     check_not_written_over,
     check_together,
@@ -28,37 +50,15 @@ from framework.checkpoint.resume import (
     understood,
     warn_of_chance,
 )
-from framework.checkpoint.retention import Retention
-from framework.checkpoint.saver import Saver
-from framework.checkpoint.state import State
-from framework.checkpoint.store import CheckpointStore
-from framework.checks import check_listeners, with_wrapped
-from framework.config import TrainerConfig
-from framework.ending import Ending
-from framework.engine.agreement import of_built, of_data
-from framework.engine.averaging import Average
-from framework.engine.build import user_code
-from framework.engine.devices import prepare_devices
-from framework.engine.evaluate import Evaluator, predict
-from framework.engine.every import Every
-from framework.engine.loop import Loop
-from framework.engine.models import models_of
-from framework.engine.protocol import finalize, finalizes
-from framework.engine.schedule import Schedule, Timers
-from framework.engine.tuning import Tuner
-from framework.epochs import Epochs
-from framework.errors import UserError
-from framework.logbook import Logbook
-from framework.loggers.base import Logger
-from framework.profiler import Profile
-from framework.progress import Progress
-from framework.result import describe, laid_over, write_result
+from framework.run.stage import Session
+from framework.run.stop_condition import Ending
+from framework.run.wakeup import Wakes
+from framework.run.wakeup_plan import Schedule, Timers
 from framework.schedules import bind_schedules
-from framework.session import Session
-from framework.signals import Signals
+from framework.step.averaging import Average
+from framework.step.build import user_code
+from framework.step.keras_protocol import finalize, finalizes
 from framework.task import Task
-from framework.wakes import Wakes
-from framework.weights import averaged, in_words, noting_replaced, of_checkpoint, told
 
 _log = logging.getLogger("framework")
 

@@ -8,9 +8,9 @@ import keras
 import tensorflow as tf
 from keras import Sequential, layers
 
-from framework.checkpoint.state import load_variables
 from framework.checkpoint.store import CheckpointStore
-from framework.paths import local_path
+from framework.core.paths import local_path
+from framework.core.state import load_variables
 from tasks.gallery import Gallery, photo_encoder, sheet
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from framework.data.augment import Augment
+from framework.datasets.augment import Augment
 from framework.errors import UserError
 
 ALL = {"flip": True, "crop": 3, "cutout": 4, "brightness": 0.3, "contrast": 0.4}

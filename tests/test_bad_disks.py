@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cli_project import Run, project, run
 
-from framework.signals import Signals, ending_signals
+from framework.core.signals import Signals, ending_signals
 
 __all__ = ["project", "run"]
 

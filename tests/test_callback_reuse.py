@@ -14,12 +14,12 @@ import tensorflow as tf
 from helpers import make_trainer
 
 from framework import Callback, Data, Task, Trainer
-from framework.callbacks.base import Callback as Base
+from framework.callback import Callback as Base
 from framework.callbacks.early_stopping import EarlyStopping
-from framework.callbacks.hooks import Hooks
-from framework.callbacks.made import made_with, restore
+from framework.callbacks.initial_state import made_with, restore
 from framework.cli.assemble import ConfigText
 from framework.errors import UserError
+from framework.run.hooks import Hooks
 
 X = np.random.default_rng(0).normal(size=(40, 3)).astype("f4")
 DATA = Data(train=(X, X), val=(X, X), test=(X, X), batch_size=8, shuffle=False)

@@ -23,8 +23,8 @@ from framework.callbacks.early_stopping import EarlyStopping
 from framework.callbacks.model_summary import ModelSummary
 from framework.callbacks.progress_bar import ProgressBar
 from framework.config import TrainerConfig
+from framework.core.progress import Progress
 from framework.errors import UserError
-from framework.progress import Progress
 
 
 class Clock:

@@ -21,8 +21,8 @@ from helpers import LogRows, Net, StopAt, blobs, busy_data, dense, differing, ma
 from framework import Callback, Data, Trainer, UserError
 from framework.callbacks.checkpoint import Checkpoint
 from framework.checkpoint.retention import Retention
-from framework.checkpoint.state import load_variables, variables_state
 from framework.checkpoint.store import CheckpointStore, signed
+from framework.core.state import load_variables, variables_state
 from framework.loggers.csv import CSVLogger
 
 STATE = {

@@ -110,8 +110,8 @@ def test_optimizers_and_losses_have_the_defaults_of_keras() -> None:
     import keras
     from omegaconf import OmegaConf
 
-    from framework.groups.losses import LOSSES, METRICS
-    from framework.groups.optimizers import OPTIMIZERS
+    from framework.cli.groups.loss_choices import LOSSES, METRICS
+    from framework.cli.groups.optimizer_choices import OPTIMIZERS
 
     for choices in (OPTIMIZERS, LOSSES, METRICS):
         for name, node in choices.items():
@@ -130,8 +130,8 @@ def test_schemas_are_the_signatures_of_what_they_build() -> None:
     from hydra.utils import get_object
     from omegaconf import OmegaConf
 
-    from framework.groups.data import DATA, AugmentConfig
-    from framework.groups.listeners import CALLBACKS, LOGGERS
+    from framework.cli.groups.data_choices import DATA, AugmentConfig
+    from framework.cli.groups.listener_choices import CALLBACKS, LOGGERS
 
     nodes = [*CALLBACKS.values(), *LOGGERS.values(), AugmentConfig, DATA["mnist"]]
     for node in nodes:
@@ -451,7 +451,7 @@ def test_jobs_of_a_sweep_give_what_single_runs_give(run: Run, project: Path) -> 
 def test_a_sweep_that_is_interrupted_shows_what_was_not_run(
     run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from framework.cli import run as runs
+    from framework.cli import one_run as runs
 
     outcomes = iter([runs.Outcome(0), runs.Outcome(130, "interrupted")])
     monkeypatch.setattr(runs, "run", lambda job: next(outcomes))

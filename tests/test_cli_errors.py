@@ -235,7 +235,7 @@ def test_a_full_disk_is_reported_before_tensorflow_starts(
 
     before = files(project)
     monkeypatch.setattr("framework.cli.run_dir.ours", full)
-    monkeypatch.setattr("framework.cli.run._assemble", None)
+    monkeypatch.setattr("framework.cli.one_run._assemble", None)
     code, _, err = run("task=mine", "run_dir=out/a")
     assert code == 2
     assert "No space left on device" in err

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from framework import Data, Task, Trainer, UserError
-from framework.data.arrays import ArraySource
-from framework.data.open import open_eval, open_train
-from framework.data.source import Source, batch_rows
+from framework.sources.arrays import ArraySource
+from framework.sources.open import open_eval, open_train
+from framework.sources.source import Source, batch_rows
 
 
 def read_epoch(source: Source, epoch: int, stop: int | None = None) -> list[Any]:

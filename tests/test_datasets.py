@@ -28,11 +28,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from framework.data import datasets, download, originals
-from framework.data.datasets import image_data, load_dataset
-from framework.data.download import Limits, Remote, Unavailable
-from framework.data.npz import read_npz
-from framework.data.originals import IMAGE_SETS, ImageSet, load_original
+from framework.datasets import download
+from framework.datasets import named as datasets
+from framework.datasets import published as originals
+from framework.datasets.download import Limits, Remote, Unavailable
+from framework.datasets.named import image_data, load_dataset
+from framework.datasets.npz import read_npz
+from framework.datasets.published import IMAGE_SETS, ImageSet, load_original
 from framework.errors import UserError
 
 SHORT = Limits(connect=0.5, stall=0.5, total=1.5)
@@ -207,7 +209,7 @@ def test_a_pickle_inside_is_never_run(tmp_path: Path) -> None:
 
 
 def test_gaps_are_found_across_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("framework.data.npz._SCAN", 50)  # two images of 5 x 5 at once
+    monkeypatch.setattr("framework.datasets.npz._SCAN", 50)  # two images of 5 x 5 at once
     x = np.zeros((9, 5, 5), "float32")
     x[[3, 4, 8], 0, 0] = [np.nan, -np.inf, np.nan]
     np.savez(tmp_path / "a.npz", **arrays() | {"x_train": x, "y_train": np.zeros(9, int)})
@@ -574,7 +576,7 @@ def test_a_killed_download_leaves_nothing(cache: Path, server: Server) -> None:
 
     server.answer = answer
     code = (
-        "from framework.data.originals import *; import framework.data.originals as o\n"
+        "from framework.datasets.published import *; import framework.datasets.published as o\n"
         f"r = Remote({server.url!r}, {SHA!r}, {len(CONTENT)}, ('a.npz',))\n"
         "load_original(ImageSet((5, 5), (6, 4), 3, (r,), o._read_npz))"
     )
@@ -728,7 +730,7 @@ def test_image_data_scales_and_adds_the_channel_axis_in_the_graph(tmp_path: Path
 
 
 def test_image_data_takes_an_augmentation_unless_it_is_off(tmp_path: Path) -> None:
-    from framework.data.augment import Augment
+    from framework.datasets.augment import Augment
 
     np.savez(tmp_path / "flowers.npz", **arrays())
 

@@ -15,9 +15,9 @@ from helpers import LogRows, Net, blobs, busy_data, dense, differing, fitted, ma
 
 import framework
 from framework import Callback, Data, Every, Trainer
-from framework.engine import schedule
-from framework.engine.loop import Loop
 from framework.loggers.csv import CSVLogger
+from framework.loop.compiled import Loop
+from framework.run import wakeup_plan as schedule
 
 
 class PerBatch(Callback):

@@ -11,8 +11,8 @@ import tensorflow as tf
 from helpers import Net, blobs, cross_entropy, make_trainer
 
 from framework import Data
-from framework.data.arrays import ArraySource, _large
-from framework.data.open import open_eval
+from framework.sources.arrays import ArraySource, _large
+from framework.sources.open import open_eval
 
 X, Y = blobs(1_100)
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from framework import Every, UserError
-from framework.engine import schedule as schedule_module
-from framework.engine.schedule import Schedule, Timer
+from framework.run import wakeup_plan as schedule_module
+from framework.run.wakeup_plan import Schedule, Timer
 
 
 class Clock:

@@ -38,7 +38,7 @@ from framework.callbacks.freeze import Freeze
 from framework.callbacks.learning_rate import LearningRateMonitor
 from framework.callbacks.reduce_on_plateau import ReduceOnPlateau
 from framework.callbacks.swa import SWA
-from framework.groups.schedules import SCHEDULES
+from framework.cli.groups.schedule_choices import SCHEDULES
 from framework.schedules import WarmupCosine, bind_schedules
 
 __all__ = ["project", "run"]

@@ -19,7 +19,7 @@ from test_images import logged
 
 from framework import Data, random
 from framework.checkpoint.store import CheckpointStore
-from framework.data.datasets import to_float
+from framework.datasets.named import to_float
 from tasks.cifar100_simclr import Cifar100Simclr, nt_xent
 from tasks.gallery import alternating, sheet
 from tasks.mnist_vae import MnistVae

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from framework import Data, UserError
-from framework.data import host
-from framework.data.arrays import ArraySource
-from framework.data.host import HostArraySource, fits_on_device
+from framework.sources import host_arrays as host
+from framework.sources.arrays import ArraySource
+from framework.sources.host_arrays import HostArraySource, fits_on_device
 
 X, Y = blobs(43)
 

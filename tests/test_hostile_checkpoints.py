@@ -19,11 +19,11 @@ from cli_project import Run, project, run
 from helpers import Net, blobs, dense, make_trainer, noisy
 
 from framework import Data
-from framework.checkpoint import arrays as reading
-from framework.checkpoint.lock import RunLock
+from framework.checkpoint import array_file as reading
 from framework.checkpoint.manifest import signed
 from framework.checkpoint.store import CheckpointStore
 from framework.cli.run_dir import RunDir
+from framework.core.lock import RunLock
 from framework.errors import UserError
 from framework.loggers.csv import CSVLogger
 from framework.loggers.tensorboard import TensorBoardLogger

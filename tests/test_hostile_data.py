@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from framework.data.download import Limits, Unavailable
-from framework.data.npz import KEYS, read_npz
-from framework.data.originals import IMAGE_SETS, load_original
+from framework.datasets.download import Limits, Unavailable
+from framework.datasets.npz import KEYS, read_npz
+from framework.datasets.published import IMAGE_SETS, load_original
 from framework.errors import UserError
 
 

@@ -14,7 +14,7 @@ from helpers import Net, blobs, busy_data, differing, fitted, make_trainer, nois
 from tensorflow.python.framework import config as tf_config
 
 from framework import Data
-from framework.engine.session import isolated
+from framework.run.isolation import isolated
 
 # Whole batches: each shape would be traced anew in every run.
 WHOLE = busy_data(rows=40, val=blobs(8, seed=1))

@@ -19,9 +19,9 @@ from keras import callbacks as kc
 from framework import Callback, Data, Every, KerasCallback, Task, Trainer, UserError
 from framework.callbacks.attributes import Attributes
 from framework.callbacks.checkpoint import Checkpoint
-from framework.callbacks.hooks import Hooks
-from framework.checkpoint.held import NotHeld, hold, release, same
 from framework.checkpoint.tree import read_tree, write_tree
+from framework.core.codec import NotHeld, hold, release, same
+from framework.run.hooks import Hooks
 
 EPOCHS, STEPS = 6, 5  # of 33 rows in batches of 8
 

@@ -29,8 +29,8 @@ from manual_tasks import (
 )
 
 from framework import Callback, Data, Every, Task, Trainer, UserError
-from framework.engine import setup
-from framework.engine.precision import LossScale
+from framework.run import components as setup
+from framework.step.precision import LossScale
 
 engines = pytest.mark.parametrize("engine", ["graph", "eager"])
 

@@ -24,7 +24,7 @@ from helpers import (
 
 from framework import Callback, Data, Task, Trainer, UserError
 from framework.callbacks.checkpoint import Checkpoint
-from framework.engine.accumulator import Accumulator, add_sums, means
+from framework.step.accumulator import Accumulator, add_sums, means
 
 
 class Regression(Task):

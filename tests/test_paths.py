@@ -16,10 +16,10 @@ from framework import Data, UserError
 from framework.checkpoint.store import CheckpointStore
 from framework.cli.sweep import job_name
 from framework.cli.words import value_of, with_quoted_tildes
-from framework.data.datasets import load_dataset
+from framework.core.paths import local_path
+from framework.datasets.named import load_dataset
 from framework.loggers.csv import CSVLogger
 from framework.loggers.tensorboard import TensorBoardLogger
-from framework.paths import local_path
 
 __all__ = ["project", "run"]
 

@@ -20,8 +20,8 @@ from helpers import Net, blobs
 from test_workers import Cluster, free_ports
 
 from framework import Data, Trainer, TrainingFailed, UserError
-from framework.engine.agreement import check_same, of_data, of_run
-from framework.engine.peers import Peers
+from framework.devices.peers import Peers
+from framework.run.agreement import check_same, of_data, of_run
 
 ADDRESSES = ["a:1", "b:2"]
 PATIENCE = 300.0
@@ -171,7 +171,7 @@ def test_who_differs_in_what_is_said() -> None:
 
 
 def test_rows_shapes_and_the_first_batch_of_every_kind_of_data_are_compared() -> None:
-    from framework.data.open import open_train
+    from framework.sources.open import open_train
 
     x, y = blobs(20)
     other = x.copy()
@@ -202,7 +202,7 @@ def test_rows_shapes_and_the_first_batch_of_every_kind_of_data_are_compared() ->
 
 
 def test_what_a_map_closes_over_is_compared() -> None:
-    from framework.data.open import open_train
+    from framework.sources.open import open_train
 
     def of(scale: float) -> Any:
         return of_data("train", {1: open_train(Data(train=blobs(8), map=scaling(scale)), seed=0)})

@@ -21,11 +21,11 @@ from framework import Data, TrainingFailed, UserError
 from framework.callbacks.display import Screen
 from framework.callbacks.model_summary import ModelSummary
 from framework.callbacks.progress_bar import ProgressBar
-from framework.cli.run import Outcome
+from framework.cli.one_run import Outcome
 from framework.cli.streams import lasting_streams
 from framework.cli.sweep import SweepJob, print_table
-from framework.tables import table
-from framework.text import one_line, plain
+from framework.core.tables import table
+from framework.core.text import one_line, plain
 
 __all__ = ["project", "run"]
 

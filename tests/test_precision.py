@@ -11,8 +11,8 @@ import tensorflow as tf
 from helpers import Net, blobs, fitted, make_trainer, noisy
 
 from framework import Data, Task, Trainer
-from framework.engine import setup
-from framework.engine.precision import LossScale
+from framework.run import components as setup
+from framework.step.precision import LossScale
 
 DATA = Data(train=blobs(64), val=blobs(20, 1), batch_size=8)
 

@@ -27,7 +27,7 @@ from helpers import (
 
 from framework import Callback, Data, Every, Task, Trainer, UserError
 from framework.callbacks.ema import EMA
-from framework.engine.loop import Loop
+from framework.loop.compiled import Loop
 
 # 21 steps. A batch of 5 on 4 devices is 1, 1, 1, 2 rows; the last one, of 3, leaves one none.
 DATA = Data(train=blobs(103), val=blobs(23, seed=1), batch_size=5)

@@ -38,23 +38,23 @@ from framework import Callback, Data, Every, Trainer, UserError
 from framework.callbacks.checkpoint import Checkpoint
 from framework.callbacks.early_stopping import EarlyStopping
 from framework.callbacks.ema import EMA
-from framework.callbacks.keras_callback import KerasCallback
+from framework.callbacks.keras.wrapper import KerasCallback
 from framework.callbacks.reduce_on_plateau import ReduceOnPlateau
-from framework.checkpoint.lock import RunLock
 from framework.checkpoint.retention import Retention
 from framework.checkpoint.saver import Saver
-from framework.checkpoint.state import variables_state
 from framework.checkpoint.store import CheckpointStore
 from framework.config import TrainerConfig
-from framework.data.exact import obstacle
-from framework.ending import Ending
-from framework.engine.averaging import Average
-from framework.engine.optimizers import Optimizers
-from framework.engine.precision import LossScale
-from framework.engine.schedule import Timers
+from framework.core.lock import RunLock
+from framework.core.progress import Progress
+from framework.core.state import variables_state
 from framework.loggers.csv import CSVLogger
 from framework.loggers.tensorboard import TensorBoardLogger
-from framework.progress import Progress
+from framework.run.stop_condition import Ending
+from framework.run.wakeup_plan import Timers
+from framework.sources.resumable import obstacle
+from framework.step.averaging import Average
+from framework.step.optimizers import Optimizers
+from framework.step.precision import LossScale
 
 ROOT = Path(__file__).parents[1]
 FORMATS = Path(__file__).parent / "formats"
@@ -397,7 +397,7 @@ def test_names_that_are_no_checkpoints_are_left_alone(tmp_path: Path) -> None:
 
 def test_a_run_directory_belongs_to_one_process(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from framework.checkpoint.lock import RunLock\n"
+        "import sys; from pathlib import Path; from framework.core.lock import RunLock\n"
         "with RunLock(Path(sys.argv[1])): print('held')"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]

@@ -18,9 +18,9 @@ import tensorflow as tf
 from helpers import Net, StopAt, blobs, differing, fitted, make_trainer
 
 from framework import Callback, Data, Trainer, UserError
-from framework.callbacks.keras_callback import KerasCallback
-from framework.checkpoint.held import NotHeld, hold, into
+from framework.callbacks.keras.wrapper import KerasCallback
 from framework.checkpoint.store import MANIFEST
+from framework.core.codec import NotHeld, hold, into
 from framework.loggers.csv import CSVLogger
 
 DATA = Data(train=blobs(40), batch_size=8)  # 5 steps an epoch

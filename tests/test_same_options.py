@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from framework.cli.run_dir import differences, to_yaml
 from framework.config import TrainerConfig
-from framework.same import same
+from framework.core.same import same
 
 __all__ = ["project", "run"]
 

@@ -14,8 +14,8 @@ from helpers import make_trainer
 from test_saved_state import Regression, X, data
 
 from framework import Data
-from framework.engine.loop import Loop
 from framework.errors import UserError
+from framework.loop.compiled import Loop
 
 WORDS = np.array([["red"], ["green"], ["blue"], ["red"]] * 10)
 

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from framework import Data, Task, Trainer
-from framework.data.source import limited
 from framework.errors import UserError
+from framework.sources.source import limited
 
 X = np.arange(40, dtype="f4").reshape(40, 1) * np.ones((1, 3), "f4")
 Y = X[:, :1]

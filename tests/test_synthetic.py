@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from framework.data import synthetic
-from framework.data.synthetic import synthetic_images
+from framework.datasets import synthetic
+from framework.datasets.synthetic import synthetic_images
 
 
 def small(name: str = "digits", seed: int = 0, **changes: object) -> tuple[np.ndarray, ...]:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from helpers import CLASSES, FEATURES, Net, blobs, cross_entropy, dense, fitted, make_trainer, noisy
 
 from framework import Data, Task, UserError
-from framework.data.open import open_train
+from framework.sources.open import open_train
 
 DATA = Data(train=blobs(20), val=blobs(12, 1), batch_size=8)
 

@@ -17,10 +17,10 @@ from helpers import FEATURES, LogRows, Net, Rows, blobs, differing, fitted, make
 from framework import Callback, Data, Every, Task, Trainer, TrainingFailed, UserError
 from framework.callbacks.checkpoint import Checkpoint
 from framework.callbacks.early_stopping import EarlyStopping
-from framework.checks import check_listeners
-from framework.data.source import limited
 from framework.loggers.csv import CSVLogger
 from framework.metrics import named_metrics
+from framework.run.listener_checks import check_listeners
+from framework.sources.source import limited
 
 DATA = Data(
     train=blobs(40), val=blobs(20, 1), test=blobs(28, 2), batch_size=8, eval_batch_size=8

@@ -13,10 +13,10 @@ from helpers import LogRows, Net, blobs, busy_data, differing, fitted, make_trai
 
 from framework import Callback, Data, Trainer
 from framework.config import TrainerConfig
-from framework.engine import tuning
-from framework.engine.loop import Loop
-from framework.engine.remembered import Remembered, cache_directory
-from framework.engine.tuning import Tuner
+from framework.loop import tuning
+from framework.loop.compiled import Loop
+from framework.loop.tuning import Tuner
+from framework.loop.tuning_cache import Remembered, cache_directory
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ import pytest
 from helpers import Net, blobs, fitted, noisy
 
 from framework import Data, UserError
-from framework.cluster import Member, member
+from framework.core.cluster import Member, member
 
 HERE = Path(__file__).parent
 ENDLESS = {"max_epochs": 10**6, "log_every": "1ep"}

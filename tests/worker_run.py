@@ -19,7 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from framework import Data, TrainingFailed, UserError
 from framework.cli.console import show_error
-from framework.cluster import member
+from framework.core.cluster import member
 
 
 def main(run_dir: str, options: str) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
-from framework.checkpoint.held import NotHeld, hold, into, release, same
+from framework.core.codec import NotHeld, hold, into, release, same
 
 _log = logging.getLogger("framework")
 _KEPT_AS = "_attributes_of_runs"

@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from framework.callbacks.base import Callback
+from framework.callback import Callback
 from framework.callbacks.direction import by_name, of_metric
 from framework.callbacks.monitor import Monitor
 from framework.checkpoint.retention import Retention
-from framework.engine.every import Every
 from framework.errors import UserError
+from framework.every import Every
 
 if TYPE_CHECKING:
     from framework.trainer import Trainer

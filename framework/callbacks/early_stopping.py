@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from framework.callbacks.base import Callback
+from framework.callback import Callback
 from framework.callbacks.monitor import Monitor
 from framework.errors import UserError
 

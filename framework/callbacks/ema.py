@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import keras
 
-from framework.callbacks.base import Callback
-from framework.engine.averaging import Average
-from framework.engine.models import models_of
+from framework.callback import Callback
+from framework.core.models import models_of
 from framework.errors import UserError
+from framework.step.averaging import Average
 
 if TYPE_CHECKING:
     from framework.task import Task

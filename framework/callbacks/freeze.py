@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from framework.callbacks.base import Callback
+from framework.callback import Callback
 from framework.callbacks.shapes import layers_of
-from framework.engine.models import models_of
+from framework.core.models import models_of
 from framework.errors import UserError, choice, closest
 
 if TYPE_CHECKING:

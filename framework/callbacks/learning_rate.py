@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from framework.callbacks.base import Callback
+from framework.callback import Callback
 from framework.schedules import current_rate
 
 if TYPE_CHECKING:

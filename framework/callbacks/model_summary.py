@@ -14,10 +14,10 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from framework.callbacks.base import Callback
+from framework.callback import Callback
 from framework.callbacks.display import Screen
 from framework.callbacks.shapes import layers_of, output_shapes
-from framework.tables import cell
+from framework.core.tables import cell
 
 if TYPE_CHECKING:
     from framework.trainer import Trainer

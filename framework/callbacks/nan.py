@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from framework.callbacks.base import Callback
-from framework.engine.models import models_of
+from framework.callback import Callback
+from framework.core.models import models_of
 from framework.errors import TrainingFailed
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from framework.callbacks.base import Callback
+from framework.callback import Callback
 from framework.callbacks.display import Display, Line, Screen, in_order
-from framework.engine.every import Every
-from framework.text import one_line
+from framework.core.text import one_line
+from framework.every import Every
 
 if TYPE_CHECKING:
     from framework.trainer import Trainer

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from framework.callbacks.base import Callback
+from framework.callback import Callback
 from framework.callbacks.monitor import Monitor
 from framework.errors import UserError, choice
 from framework.schedules import current_rate, is_scheduled

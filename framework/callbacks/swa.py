@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from framework.callbacks.ema import WeightAverage
-from framework.data.source import exact
-from framework.engine.averaging import Average
 from framework.errors import UserError
+from framework.sources.source import exact
+from framework.step.averaging import Average
 
 if TYPE_CHECKING:
     from framework.trainer import Trainer

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from framework.checkpoint.state import State
+from framework.core.state import State
 
 FORMAT = 3
 """What this version writes. It reads this one and every earlier one."""

@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from framework.files import NotAFile
+from framework.core.files import NotAFile
 
 MANIFEST = "manifest.json"
 

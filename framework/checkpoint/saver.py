@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from framework.checkpoint.retention import Retention
-from framework.checkpoint.state import State
 from framework.checkpoint.store import CheckpointStore
+from framework.core.state import State
 
 _log = logging.getLogger("framework")
 

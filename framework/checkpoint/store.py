@@ -14,11 +14,11 @@ from typing import Any
 from framework.checkpoint.formats import FORMAT, manifest_of_format_1, upgraded
 from framework.checkpoint.manifest import MANIFEST, reason, signed, well_formed
 from framework.checkpoint.retention import Retention
-from framework.checkpoint.state import State
 from framework.checkpoint.tree import ARRAYS, TREE, read_tree, sha256_of, sync, write_tree
+from framework.core.files import NotAFile, check_directory, ours, read_bytes
+from framework.core.paths import local_path
+from framework.core.state import State
 from framework.errors import UserError
-from framework.files import NotAFile, check_directory, ours, read_bytes
-from framework.paths import local_path
 
 Fits = Callable[[State], None]
 

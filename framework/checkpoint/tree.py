@@ -12,10 +12,10 @@ from typing import IO, Any
 import ml_dtypes
 import numpy as np
 
-from framework.checkpoint.arrays import Arrays
-from framework.checkpoint.state import State
+from framework.checkpoint.array_file import Arrays
+from framework.core.files import ours, read_bytes
+from framework.core.state import State
 from framework.errors import UserError
-from framework.files import ours, read_bytes
 
 _MARK = "$array"  # stands for an array in the JSON
 ARRAYS, TREE = "arrays.npz", "state.json"

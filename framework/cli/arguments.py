@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from framework.cli.groups.root import GROUPS
 from framework.cli.guesses import meant, written
 from framework.cli.words import with_quoted_tildes
+from framework.core.paths import local_path
 from framework.errors import UserError, choice, closest
-from framework.groups.root import GROUPS
-from framework.paths import local_path
 
 # The flags of Hydra that make sense here, by whether a value follows.
 _FLAGS = {

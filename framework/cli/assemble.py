@@ -12,7 +12,9 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from framework.callbacks.base import Callback
+from framework.callback import Callback
+from framework.cli.groups.optimizer_choices import in_range
+from framework.cli.groups.root import GROUPS
 from framework.cli.usage import (
     PARTS,
     check_arguments,
@@ -23,8 +25,6 @@ from framework.cli.usage import (
     short,
 )
 from framework.errors import SEE_TRACEBACK, TrainingFailed, UserError, choice, closest
-from framework.groups.optimizers import in_range
-from framework.groups.root import GROUPS
 from framework.task import Task
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from framework.cli.groups.root import GROUPS, LISTS
 from framework.errors import UserError
-from framework.groups.root import GROUPS, LISTS
 
 _log = logging.getLogger("framework")
 

@@ -22,13 +22,13 @@ from framework.cli.console import show_error, show_log
 from framework.cli.help import help_text, usage
 from framework.cli.streams import lasting_streams
 from framework.cli.words import again, value_of
+from framework.core.paths import local_path, working_directory
+from framework.core.signals import ending_signals
+from framework.core.text import hiding, one_line, plain
 from framework.errors import UserError
-from framework.paths import local_path, working_directory
-from framework.signals import ending_signals
-from framework.text import hiding, one_line, plain
 
 if TYPE_CHECKING:
-    from framework.cli.run import Job
+    from framework.cli.one_run import Job
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -102,7 +102,7 @@ def _main(arguments: Arguments) -> int:
     codes: list[int] = []
 
     def job(config: Any) -> None:
-        from framework.cli.run import run
+        from framework.cli.one_run import run
 
         codes.append(run(_job(arguments, config)).code)
 
@@ -138,7 +138,7 @@ def _sweep(arguments: Arguments) -> int:
     from hydra.core.hydra_config import HydraConfig
 
     from framework.cli.earlier import key_of
-    from framework.cli.run import Outcome, run
+    from framework.cli.one_run import Outcome, run
     from framework.cli.run_dir import make_dirs, make_unique, remove_empty, writing
     from framework.cli.sweep import SweepJob, fixed_keys, job_name, planned_jobs, print_table
 
@@ -235,8 +235,8 @@ def _job(arguments: Arguments, config: Any, run_dir: Path | None = None) -> Job:
     from framework.cli.choices import fitted
     from framework.cli.diagnose import check_added, no_such_task
     from framework.cli.earlier import laid_over_run
+    from framework.cli.one_run import Job
     from framework.cli.references import References, find_references, recorded
-    from framework.cli.run import Job
 
     hydra = HydraConfig.get()
     task = str(hydra.runtime.choices["task"])
@@ -288,7 +288,7 @@ def _with_hydra(arguments: Arguments, job: Callable[[Any], None]) -> None:
     from hydra.errors import HydraException
 
     from framework.cli.choices import chosen_groups
-    from framework.groups.root import ROOT, register
+    from framework.cli.groups.root import ROOT, register
 
     overrides, sweep = _split_sweep(arguments)
     register(sweep, chosen_groups(arguments.overrides))
@@ -310,7 +310,7 @@ def _with_hydra(arguments: Arguments, job: Callable[[Any], None]) -> None:
 
     guarded.__module__ = __name__
     decorated = hydra.main(
-        config_path="pkg://framework.groups", config_name=ROOT, version_base="1.3"
+        config_path="pkg://framework.cli.groups", config_name=ROOT, version_base="1.3"
     )(guarded)
     former, sys.argv = sys.argv, [*argv, *overrides]
     try:

@@ -18,14 +18,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, ValueType
 from omegaconf import DictConfig, OmegaConf
 
+from framework.cli.groups.root import GROUPS, LISTS, MODES, ROOT, RunConfig
 from framework.cli.guesses import guess, key_fix, meant, mode_fix
 from framework.cli.help import list_choices, list_tasks
 from framework.cli.refused import CORRECT, bare, explain, refused_removal
 from framework.cli.run_dir import flat
 from framework.config import TrainerConfig
+from framework.core.paths import local_path
 from framework.errors import UserError, choice, closest
-from framework.groups.root import GROUPS, LISTS, MODES, ROOT, RunConfig
-from framework.paths import local_path
 
 _TRAINER = {f.name for f in fields(TrainerConfig)}
 
@@ -55,7 +55,7 @@ def diagnose(
         with (
             initialize_config_dir(folder, version_base="1.3")
             if folder
-            else initialize_config_module("framework.groups", version_base="1.3")
+            else initialize_config_module("framework.cli.groups", version_base="1.3")
         ):
             if not multirun:
                 _check_sweeps(parsed)

@@ -7,11 +7,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from framework.cli.groups.data_choices import DataConfig
+from framework.cli.groups.root import GROUPS, LISTS, MODES, RunConfig
 from framework.cli.help import list_choices
 from framework.config import TrainerConfig
 from framework.errors import choice, closest
-from framework.groups.data import DataConfig
-from framework.groups.root import GROUPS, LISTS, MODES, RunConfig
 
 # By the option that is meant: the last part of its key, as other trainers call it.
 _CALLED = {

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 
-from framework.groups.root import GROUPS, RunConfig
+from framework.cli.groups.root import GROUPS, RunConfig
 
 FLAGS = """\
 flags:

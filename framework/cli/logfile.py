@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from framework.callbacks.base import Callback
+from framework.callback import Callback
 from framework.callbacks.display import in_order
 
 if TYPE_CHECKING:

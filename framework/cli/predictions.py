@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from framework.cli.run_dir import writing
-from framework.files import ours
+from framework.core.files import ours
 
 _log = logging.getLogger("framework")
 

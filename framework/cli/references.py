@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from framework.core.files import read_bytes
 from framework.errors import UserError
-from framework.files import read_bytes
 
 FILE = "references.json"
 

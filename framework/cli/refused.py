@@ -9,9 +9,9 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ValidationError
 
+from framework.cli.groups.root import GROUPS, LISTS
 from framework.cli.help import list_choices
 from framework.errors import UserError
-from framework.groups.root import GROUPS, LISTS
 
 _WANTED = {
     **dict.fromkeys(("Integer", "int"), "a whole number"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from framework.files import read_bytes
+from framework.core.files import read_bytes
 
 _MOST = 2**20  # bytes; a configuration has some thousands
 _DEEPEST = 64

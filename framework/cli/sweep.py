@@ -14,9 +14,9 @@ from pathlib import Path
 from textwrap import shorten
 
 from framework.cli.earlier import key_of
-from framework.cli.run import Outcome
-from framework.tables import cell
-from framework.text import one_line
+from framework.cli.one_run import Outcome
+from framework.core.tables import cell
+from framework.core.text import one_line
 
 _LONGEST = 100  # bytes, well below what a file system takes
 

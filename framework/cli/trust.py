@@ -16,8 +16,8 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
+from framework.cli.groups.root import GROUPS
 from framework.errors import UserError
-from framework.groups.root import GROUPS
 
 # Of Keras: kinds of classes by module, and functions of numbers. No loaders, nothing with a path.
 _KERAS = re.compile(

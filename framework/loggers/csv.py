@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+from framework.core.files import ours
+from framework.core.paths import local_path
 from framework.errors import UserError
-from framework.files import ours
-from framework.loggers.base import Logger
+from framework.logger import Logger
 from framework.loggers.damaged import keep_aside
-from framework.paths import local_path
 
 _KEYS = ["step", "epoch"]
 _WITH_KEYS = b"step,epoch,"

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from framework.files import ours
+from framework.core.files import ours
 
 _HEAD, _FOOT = 12, 4  # the length and its checksum; that of the content
 _FAR = 2**26

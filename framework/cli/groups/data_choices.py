@@ -1,0 +1,46 @@
+"""`data=`: the image sets that are known by name."""
+
+# ruff: noqa: UP045 - OmegaConf reads these annotations at run time.
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from framework.config import option
+
+
+@dataclass
+class AugmentConfig:
+    """How training images are varied. Everything is off by default."""
+
+    _target_: str = "framework.datasets.augment.Augment"
+    flip: bool = option(False, "Mirror half of the images left to right.")
+    crop: int = option(0, "Shift by up to this many pixels, padding with zeros.")
+    cutout: int = option(0, "Blank a square of this many pixels.")
+    brightness: float = option(0.0, "Shift brightness by up to this much, of 1.")
+    contrast: float = option(0.0, "Scale contrast by up to this much, of 1.")
+
+
+@dataclass
+class DataConfig:
+    """One of the image sets known by name, and how it is cut into batches."""
+
+    _target_: str = "framework.datasets.named.image_data"
+    _partial_: bool = True
+    name: str = option("mnist", "mnist, fashion_mnist, cifar10, cifar100; with dir any other.")
+    dir: Optional[str] = option(None, "Directory of <name>.npz; null: Keras's cache or download.")
+    source: str = option("auto", "real, synthetic, or auto: real if it can be had.")
+    batch_size: int = option(32, "Examples in a training batch.")
+    eval_batch_size: Optional[int] = option(None, "The same for evaluation; null: large.")
+    resident: Optional[bool] = option(None, "Hold it on the device; null: if there is room.")
+    shuffle: bool = option(True, "Draw a new order every epoch.")
+    val_fraction: float = option(0.0, "Part of the training split to validate on.")
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    seed: int = option(0, "Seed of the synthetic stand-in.")
+
+
+DATA: dict[str, Any] = {
+    "none": {},
+    **{n: DataConfig(name=n) for n in ("mnist", "fashion_mnist", "cifar10", "cifar100")},
+}

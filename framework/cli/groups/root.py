@@ -1,0 +1,139 @@
+"""The root of the configuration, and its registration with Hydra."""
+
+# ruff: noqa: UP045 - OmegaConf reads these annotations at run time.
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, make_dataclass
+from typing import Any, Optional
+
+from framework.cli.groups.data_choices import DATA
+from framework.cli.groups.listener_choices import CALLBACKS, LOGGERS
+from framework.cli.groups.loss_choices import LOSSES, METRICS
+from framework.cli.groups.optimizer_choices import OPTIMIZERS
+from framework.cli.groups.schedule_choices import SCHEDULES
+from framework.config import TrainerConfig, option
+
+ROOT = "framework"
+"""The root's name; a project's own conf/config.yaml does not stand in its way."""
+
+GROUPS: dict[str, dict[str, Any]] = {
+    "trainer": {"default": {}},
+    "data": DATA,
+    "model": {"none": {}},
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "loss": LOSSES,
+    "metrics": METRICS,
+    "callbacks": CALLBACKS,
+    "loggers": LOGGERS,
+}
+"""The groups and their choices, in the order in which help shows them."""
+
+LISTS = ("metrics", "callbacks", "loggers")
+"""Groups of which several choices hold at once, each in a node of its own name."""
+
+MODES = ("fit", "validate", "test", "predict")
+
+
+def mutable(schema: type) -> type:
+    """Return the schema's twin that OmegaConf may write to: it locks frozen dataclasses."""
+    types = typing.get_type_hints(schema)
+    return make_dataclass(
+        schema.__name__, [(f.name, types[f.name], field(default=f.default)) for f in fields(schema)]
+    )
+
+
+TrainerOptions = mutable(TrainerConfig)
+
+
+def _defaults() -> list[Any]:
+    # The task comes last: its own defaults list may override the choice of any other group.
+    return [
+        "_self_",
+        {"trainer": "default"},
+        {"data": "none"},
+        {"model": "none"},
+        {"optimizer": "adam"},
+        {"schedule": "none"},
+        {"loss": "none"},
+        {"metrics": []},
+        {"callbacks": []},
+        {"loggers": ["csv", "tensorboard"]},
+        {"task": "???"},
+        {"override hydra/job_logging": "none"},
+        {"override hydra/hydra_logging": "none"},
+    ]
+
+
+def _hydra() -> dict[str, Any]:
+    # A run has a directory of its own making; Hydra's own would litter the working directory.
+    return {
+        "output_subdir": None,
+        "run": {"dir": "."},
+        "sweep": {"dir": ".", "subdir": "."},
+        "job": {"chdir": False},
+    }
+
+
+@dataclass
+class RunConfig:
+    """All of one run."""
+
+    defaults: list[Any] = field(default_factory=_defaults)
+    hydra: Any = field(default_factory=_hydra)
+    mode: str = option("fit", "fit (train, validate, then test), validate, test or predict.")
+    checkpoint: Optional[str] = option(None, "Start from best, last, or a checkpoint's path.")
+    weights_only: bool = option(False, "Take only weights from checkpoint=, where they fit.")
+    run_dir: Optional[str] = option(None, "Where the run goes; null: runs/<task>/<time>-<random>.")
+    sweep_dir: Optional[str] = option(None, "The same for -m; null: runs/sweep-<time>-<random>.")
+    resume: str = option("auto", "What of a run in run_dir: auto (continue), must, or never.")
+    resume_data: str = option("exact", "exact, or restart: accept data that begin anew.")
+    seed: int = option(0, "Seed of weights, shuffling, dropout and augmentation.")
+    trust: Any = None  # names that a run that is evaluated may use; docs/trust.md
+    debug: bool = option(False, "Show tracebacks; -v for short.")
+    trainer: TrainerOptions = field(  # type: ignore[valid-type]
+        default_factory=lambda: TrainerOptions(
+            seed="${seed}", resume="${resume}", resume_data="${resume_data}"
+        )
+    )
+    data: Any = None
+    model: Any = None
+    optimizer: Any = None
+    schedule: Any = None
+    loss: Any = None
+    metrics: Any = field(default_factory=dict)
+    callbacks: Any = field(default_factory=dict)
+    loggers: Any = field(default_factory=dict)
+    task: Any = None
+
+
+def register(sweep: Mapping[str, str] | None = None, open_groups: Collection[str] = ()) -> None:
+    """Make the root and the groups known to Hydra; calling it again changes nothing else.
+
+    Args:
+        sweep: What a sweep varies and what it fixes, by key, as typed. Given to the sweeper like
+            this, and not as overrides, it holds for each job alone: Hydra also applies overrides
+            to a configuration without the groups that are swept over, which has no place for
+            the options that only those groups bring (`task=a,b task.batching=lesson`).
+        open_groups: Groups whose choices are to take any key, without a type, from the task's
+            file, which may mean another choice; see `framework.cli.choices`.
+    """
+    from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
+
+    hydra = _hydra()
+    if sweep is not None:
+        # Three times resolved on its way to the jobs, which are to hold the reference itself.
+        escaped = {key: value.replace("${", "\\" * 7 + "${") for key, value in sweep.items()}
+        hydra["sweeper"] = {"params": escaped}
+    store = ConfigStore.instance()
+    store.store(name=ROOT, node=RunConfig(hydra=hydra))
+    for group, choices in GROUPS.items():
+        for name, node in choices.items():
+            package = f"{group}.{name}" if group in LISTS else group
+            if group in open_groups:
+                node = OmegaConf.to_container(OmegaConf.structured(node))
+            store.store(group=group, name=name, node=node, package=package)

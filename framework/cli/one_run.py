@@ -1,0 +1,370 @@
+"""One run: from a composed configuration to its outcome."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from framework.cli.console import show_error, show_log
+from framework.cli.earlier import nodes_of
+from framework.cli.groups.root import MODES
+from framework.cli.guesses import mode_fix
+from framework.cli.predictions import save_predictions
+from framework.cli.references import FILE as REFERENCES
+from framework.cli.references import References, check_references
+from framework.cli.report import continuing, say_end
+from framework.cli.run_dir import RunDir, check_run, to_yaml
+from framework.cli.trust import check_defined, vouched
+from framework.config import TrainerConfig
+from framework.core.files import NotAFile
+from framework.core.paths import local_path
+from framework.core.text import hiding
+from framework.errors import UserError
+
+if TYPE_CHECKING:
+    from framework.checkpoint.store import CheckpointStore
+    from framework.task import Task
+    from framework.trainer import Trainer
+
+# A full disk, a quota, a read-only one, a place that may not be written to.
+_NO_WRITING = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
+}  # fmt: skip
+# Something else is where a file or a directory of the run should be.
+_IN_THE_WAY = {
+    errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP,
+}  # fmt: skip
+
+_log = logging.getLogger("framework")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to run.
+
+    Attributes:
+        config: The configuration, resolved, as plain values.
+        task: The task's name in the configuration.
+        overrides: The command line's overrides.
+        run_dir: Where to, unless the configuration says so. None: `runs/<task>/<time>-<random>`.
+        references: What of the configuration refers to the environment.
+        command: The words of the command line, to be shown again; none in a sweep.
+    """
+
+    config: Mapping[str, Any]
+    task: str
+    overrides: Sequence[str] = ()
+    run_dir: Path | None = None
+    references: References = field(default_factory=References)
+    command: Sequence[str] = ()
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """The configuration as files hold it: with references to the environment, not values."""
+        return self.references.put_into(self.config)
+
+    def chosen(self) -> Collection[str]:
+        """Return the sections that the overrides name."""
+        keys = {o.lstrip("+~").partition("=")[0] for o in self.overrides}
+        return {key.partition("@")[0].partition(".")[0] for key in keys}
+
+    def place(self) -> Path | None:
+        """Return the run directory that was asked for, if any."""
+        given = self.config["run_dir"] or self.run_dir
+        return local_path(given, "run_dir") if given else None
+
+
+@dataclass
+class Outcome:
+    """What came of a run.
+
+    Attributes:
+        code: The exit code.
+        status: `completed`, `stopped`, `interrupted`, `failed` or `refused`.
+        metrics: The latest value of every metric by full name.
+        run_dir: Where its files are, or None if it left none.
+        error: Why it failed, in one line.
+    """
+
+    code: int = 0
+    status: str = "completed"
+    metrics: dict[str, float] = field(default_factory=dict)
+    run_dir: Path | None = None
+    error: str = ""
+
+
+def run(job: Job) -> Outcome:
+    """Run a job and report on the terminal; no exception but an interruption of its start leaves.
+
+    Args:
+        job: What to run.
+
+    Returns:
+        What came of it. A run directory that this made is gone again if the run was refused, or
+        ended before its first step.
+    """
+    with hiding(job.references.hidden(job.config)):
+        return _run(job)
+
+
+def _run(job: Job) -> Outcome:
+    debug = bool(job.config["debug"])
+    directory: RunDir | None = None
+    trainer: Trainer | None = None
+    outcome = Outcome()
+    error: BaseException | None = None
+    try:
+        mode, options = _check(job.config)
+        if _writes(job, options):
+            directory = _open_directory(job, mode, options)
+        checkpoint = _checkpoint(job, mode, directory)
+        trainer, task = _assemble(job, directory)
+        weights_only = bool(job.config["weights_only"])
+        _run_mode(mode, trainer, task, checkpoint, directory, weights_only=weights_only)
+        outcome.status = trainer.status
+    except UserError as mistake:
+        error, outcome.code, outcome.status = mistake, 2, "refused"
+    except KeyboardInterrupt:
+        outcome.code, outcome.status = 128 + signal.SIGINT, "interrupted"
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else 1
+        outcome.code, outcome.status = code, "interrupted" if code > 128 else "failed"
+    except Exception as failure:
+        full = _full_disk(failure, directory)
+        error, outcome.code, outcome.status = full or failure, 2 if full else 1, "failed"
+    steps = trainer.progress.step if trainer else 0
+    if trainer:
+        outcome.metrics = dict(trainer.metrics)
+    if error:
+        outcome.error = str(error).splitlines()[0] if str(error) else type(error).__name__
+        _log.debug("The run ended with an error", exc_info=error)
+        show_error(error, debug)
+    keep = outcome.code in (0, 1) or (job.config["mode"] == "fit" and steps > 0)
+    if directory and outcome.status == "failed" and outcome.code == 2:
+        # What a full disk has left of a new run is worth no more than its checkpoints.
+        keep = not directory.new or bool(_store(directory.path).steps())
+    if directory:
+        directory.close(keep)
+        outcome.run_dir = directory.path if directory.path.exists() else None
+    shown = bool(job.config["trainer"]["enable_progress_bar"])
+    made_up = trainer is not None and trainer.data_info.get("source") == "synthetic"
+    swept, curves = job.run_dir is not None, job.config["mode"] != "predict"
+    say_end(outcome, debug, swept=swept, shown=shown, made_up=made_up, curves=curves)
+    if outcome.status == "interrupted" and job.command:
+        _log.info("%s", continuing(job, outcome.run_dir))
+    return outcome
+
+
+def _check(config: Mapping[str, Any]) -> tuple[str, TrainerConfig]:
+    mode = str(config["mode"])
+    if mode not in MODES:
+        raise UserError(f"There is no mode {mode!r}", where="mode", fix=mode_fix(mode))
+    return mode, TrainerConfig.of(dict(config["trainer"]))
+
+
+def _writes(job: Job, options: TrainerConfig) -> bool:
+    """Tell whether this process is the one of its cluster that writes."""
+    if options.strategy != "multi_worker":
+        return True
+    from framework.core.cluster import member
+
+    if job.run_dir is not None:
+        raise UserError(
+            "-m runs its jobs in one process, which can join a cluster only once",
+            where="trainer.strategy=multi_worker",
+            fix="Start each job by a command of its own.",
+        )
+    if job.place() is None and not options.fast_dev_run:
+        raise UserError(
+            "several workers need one run directory",
+            where="trainer.strategy=multi_worker",
+            fix="Give run_dir=<path> on a file system that all of them see.",
+        )
+    chief = member().is_chief
+    if not chief:
+        show_log().setLevel(logging.WARNING)
+    return chief
+
+
+def _open_directory(job: Job, mode: str, options: TrainerConfig) -> RunDir | None:
+    given = job.place()
+    path = given or Path("runs") / job.task
+    evaluating = mode != "fit"
+    if options.fast_dev_run:
+        if evaluating and given and path.exists():
+            check_run(path, job.written, evaluating)
+        return None
+    if evaluating and given and not job.config["checkpoint"] and not path.exists():
+        raise UserError(
+            f"There is no run to {mode}",
+            where=str(path),
+            fix="Give the run_dir= of a run, or checkpoint=<path>.",
+        )
+    if given and mode in ("validate", "test") and path.is_dir() and not os.access(path, os.W_OK):
+        check_run(path, job.written, evaluating)
+        _log.warning("%s cannot be written to: the results are shown here alone", path)
+        return None
+    directory = RunDir(
+        path, job.written, job.overrides, evaluating=evaluating, unique=given is None
+    )
+    try:
+        text = check_references(directory.path, job.references, job.config)
+        if text and not (evaluating and directory.continued):
+            directory.write(REFERENCES, text)
+    except BaseException:
+        directory.close(keep=False)
+        raise
+    return directory
+
+
+def _checkpoint(job: Job, mode: str, directory: RunDir | None) -> str | None:
+    """Return the path of the checkpoint to begin with, if any but the run's own last one."""
+    given = job.config["checkpoint"]
+    path = job.place()
+    if given:
+        return str(_find(str(given), path))
+    if mode == "fit":
+        return None
+    store = _store(path) if path else None
+    if store and store.steps():
+        return str(store.favourite())
+    if path and (directory.continued if directory else path.exists()):
+        raise UserError(
+            "The run has no checkpoint yet", where=str(path), fix="Train it first: mode=fit."
+        )
+    return None
+
+
+def _find(given: str, run_dir: Path | None) -> Path:
+    store = _store(run_dir) if run_dir else None
+    steps = store.steps() if store else []
+    if given in ("last", "best") or given.isdigit():
+        if not store or not steps:
+            raise UserError(
+                f"There is no run whose checkpoint {given!r} could be taken",
+                where=str(run_dir) if run_dir else f"checkpoint={given}, without run_dir=",
+                fix="Give run_dir=<run>, or the path of a run or of a step-… directory.",
+            )
+        return store.find(given)
+    path = local_path(given, "checkpoint")
+    try:
+        return _store(path.parent).find(str(path))
+    except UserError:
+        known = f"Steps of the run: {', '.join(map(str, steps))}. " if steps else ""
+        raise UserError(
+            f"There is no checkpoint {given!r}",
+            where=str(path.resolve() if path.exists() else Path.cwd()),
+            fix=known + "Give last, best, a step, or the path of a run or of a step-… directory.",
+        ) from None
+
+
+def _store(run_dir: Path) -> CheckpointStore:
+    from framework.checkpoint.store import CheckpointStore
+
+    return CheckpointStore(run_dir / "checkpoints")
+
+
+def _full_disk(failure: BaseException, directory: RunDir | None) -> UserError | None:
+    """Return what to say of a disk that takes nothing more, or None of another failure."""
+    if directory is None or not isinstance(failure, OSError):
+        return None
+    if failure.errno == errno.ENOENT and not directory.path.exists():
+        return UserError(
+            "the run directory is gone",
+            where=str(directory.path),
+            fix="It was deleted or moved while the run wrote to it.",
+        )
+    if isinstance(failure, NotAFile):
+        return failure.refused()
+    place = str(failure.filename2 or failure.filename or "")
+    if failure.errno in _IN_THE_WAY and place.startswith(str(directory.path)):
+        return UserError(
+            f"Cannot write there: {failure.strerror}",
+            where=place,
+            fix="Move away what is there, or give another run_dir=.",
+        )
+    if failure.errno not in _NO_WRITING:
+        return None
+    steps = _store(directory.path).steps()
+    fix = "Make room, or give another place: run_dir=<path>; with -m sweep_dir=<path>."
+    if steps:
+        fix = f"Make room and give the same command again: it continues at step {steps[-1]:,}."
+    return UserError(
+        f"Cannot write any more: {failure.strerror}",
+        where=str(failure.filename or directory.path),
+        fix=fix,
+    )
+
+
+def _assemble(job: Job, directory: RunDir | None) -> tuple[Trainer, Task]:
+    from framework.cli.streams import quiet_stderr, uninterrupted
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with quiet_stderr(), uninterrupted():
+        from framework.cli import assemble
+        from framework.cli.logfile import RunLog
+        from framework.trainer import Trainer
+    config = job.config
+    if config["mode"] != "fit" and (place := job.place()):
+        check_defined(nodes_of(place, job.overrides), place, vouched(config))
+    callbacks = assemble.build_named("callbacks", config.get("callbacks") or {})
+    loggers = assemble.build_named("loggers", config.get("loggers") or {})
+    trainer = Trainer(
+        callbacks=[*callbacks.values(), assemble.ConfigText(to_yaml(job.written)), RunLog()],
+        loggers=list(loggers.values()),
+        run_dir=directory.path if directory else _elsewhere(job),
+        info={"task": job.task, "overrides": list(job.overrides)},
+        **config["trainer"],
+    )
+    # After the trainer, which takes its devices before anything makes a tensor.
+    return trainer, assemble.build_task(config, job.chosen())
+
+
+def _elsewhere(job: Job) -> Path | None:
+    """Return the run directory that another worker writes to and this one reads from."""
+    if job.config["trainer"]["strategy"] != "multi_worker":
+        return None
+    return job.place()
+
+
+def _run_mode(
+    mode: str,
+    trainer: Trainer,
+    task: Task,
+    checkpoint: str | None,
+    directory: RunDir | None,
+    *,
+    weights_only: bool,
+) -> None:
+    from framework.cli.assemble import blaming
+
+    # Built once, for training and for the test.
+    with blaming(f"{type(task).__name__}.build_data failed"):
+        data = task.build_data()
+    if mode == "fit":
+        trainer.fit(task, data, checkpoint=checkpoint, weights_only=weights_only)
+        wanted = getattr(data, "test", None) is not None and trainer.config.limit_test_batches
+        if wanted and not (trainer.already_complete and _was_tested(directory)):
+            trainer.test(task, data)
+    elif mode == "validate":
+        trainer.validate(task, data, checkpoint=checkpoint)
+    elif mode == "test":
+        trainer.test(task, data, checkpoint=checkpoint)
+    else:
+        predictions = trainer.predict(task, data, checkpoint=checkpoint)
+        if directory:
+            save_predictions(directory.path / "predictions.npz", predictions)
+
+
+def _was_tested(directory: RunDir | None) -> bool:
+    """Tell whether the result of a complete run has those of its test."""
+    from framework.run.result import read_metrics
+
+    metrics = read_metrics(directory.path / "result.json") if directory else {}
+    return any(name.startswith("test/") for name in metrics)

@@ -1,0 +1,1 @@
+"""What knows nobody: state, progress, files, signals, the cluster."""

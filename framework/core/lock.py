@@ -1,0 +1,79 @@
+"""One process at a time writes to a run directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+
+from framework.core.files import ours
+from framework.errors import UserError
+
+LOCK = ".lock"
+
+
+class RunLock:
+    """Holds a run directory for this process while the body runs.
+
+    The operating system keeps the lock, and lets go of it when the process ends, however it ends.
+    Processes that this one has forked meanwhile do not inherit it.
+
+    Example:
+        >>> with RunLock(Path("runs/a")):
+        ...     train()
+
+    Args:
+        run_dir: The directory; it exists.
+
+    Raises:
+        UserError: Somebody else holds it, or nobody may write there.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._path = run_dir / LOCK
+        self._handle: int | None = None
+
+    def __enter__(self) -> None:
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            return
+        try:
+            handle = ours(self._path, os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise UserError(
+                f"cannot write there: {error.strerror}",
+                where=str(error.filename or self._path),
+                fix="Move away what is there, make it writable, or give another run_dir=.",
+            ) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(handle, 32).decode(errors="replace").strip()
+            os.close(handle)
+            raise UserError(
+                f"another process{f' ({owner})' if owner else ''} is writing to this run",
+                where=str(self._path.parent),
+                fix="Wait for it to end, or give another run_dir=.",
+            ) from None
+        except OSError:  # a file system without locks
+            os.close(handle)
+            return
+        os.ftruncate(handle, 0)
+        os.write(handle, f"process {os.getpid()}\n".encode())
+        self._handle = handle
+        os.register_at_fork(after_in_child=self._forget)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        # Closing is enough, and in a fork it does not unlock what the parent holds.
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None

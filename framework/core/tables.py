@@ -1,0 +1,50 @@
+"""Tables in messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+from framework.core.text import one_line
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], most: int = 12) -> str:
+    """Return a table as text, indented, for the message of a `UserError`.
+
+    Example:
+        >>> print(table(["option", "begun with", "now"], [["seed", 0, 1]]))
+          option   begun with   now
+         ───────────────────────────
+          seed     0            1
+
+    Args:
+        columns: Their titles.
+        rows: A value for each column.
+        most: Show so many rows, and say how many more there are.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in columns:
+        made.add_column(cell(title))
+    for row in rows[:most]:
+        made.add_row(*map(cell, row))
+    if len(rows) > most:
+        made.add_row(f"and {len(rows) - most} more", *[""] * (len(columns) - 1))
+    console = Console(file=StringIO(), width=100)
+    console.print(made)
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return "\n".join("  " + line.rstrip() for line in text.splitlines() if line.strip())
+
+
+def cell(value: Any, style: str = "") -> Text:
+    """Return a value as a cell of a table: literally, never as Rich's markup."""
+    from rich.text import Text
+
+    return Text(one_line(value), style)

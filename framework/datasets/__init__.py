@@ -1,0 +1,1 @@
+"""Image sets by name: download, formats, stand-ins, augmentation."""

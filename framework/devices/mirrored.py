@@ -1,0 +1,251 @@
+"""Several devices that share each step: `tf.distribute` behind the interface of `Replicas`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.src.backend.common import global_state
+from keras.src.losses import loss as keras_loss
+
+from framework.core.text import without_colours
+from framework.devices.replicas import Replicas, Step, plain, take_rows
+from framework.errors import UserError
+from framework.sources.rows_axis import map_rows
+from framework.step.log_values import as_dtype
+
+_SEEDS = "seed_generator_state"
+_GLOBAL_SEEDS = "global_seed_generator"
+_FOLD = 0x9E3779B1  # odd, so that no two of 2**32 devices share a seed
+
+
+class MirroredReplicas(Replicas):
+    """Every device has a copy of all variables and takes its share of each batch's rows.
+
+    A batch is read once a process and cut along the axis of the rows (`Data.rows_axis`, by default
+    the first) of each leaf that has as many rows as the batch; other leaves go to every device
+    whole. With R devices, device r takes rows [n*r//R, n*(r+1)//R) of n; where that is none it
+    computes on one row with weight 0, since every device has to take part in the reductions.
+
+    Args:
+        strategy: A `MirroredStrategy` or `MultiWorkerMirroredStrategy`.
+    """
+
+    log_room = 256
+
+    def __init__(self, strategy: tf.distribute.Strategy) -> None:
+        self.strategy = strategy
+        self.count: int = strategy.num_replicas_in_sync
+        super().__init__(", ".join(map(_short, strategy.extended.worker_devices)))
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Make variables on every device, and let losses be the means that they say they are."""
+        logger = tf.get_logger()
+        level = logger.level
+        logger.setLevel(logging.ERROR)  # TensorFlow warns of running eagerly at every step
+        try:
+            with self.strategy.scope(), _unscaled_losses():
+                yield
+        finally:
+            logger.setLevel(level)
+
+    def spread(self, step: Step, rows_axis: Any = 0) -> Step:
+        """Return a step of the loop that runs `step` on every device, each on its rows."""
+
+        def on_all(read: Any, before: Any, index: Any, examples: Any, _: Any) -> Any:
+            batch, rows, _ = read(index)
+            seeds = global_state.get_global_attribute(_GLOBAL_SEEDS)
+
+            def on_one(part: Any) -> None:
+                # Keras keeps it for each thread, and devices are traced in threads of their own.
+                own = None if seeds is None else _OwnSeeds(seeds, _own_number())
+                global_state.set_global_attribute(_GLOBAL_SEEDS, own)
+                first, last = self._bounds(_own_number(), rows)
+                zero, go_on = tf.zeros((), tf.int64), tf.constant(True)
+                step(lambda _: (part, last - first, rows), before, index, zero, go_on)
+
+            def cut(context: Any) -> Any:
+                number = context.replica_id_in_sync_group
+                first, last = self._bounds(number, rows)
+                return map_rows(
+                    lambda t, axis: take_rows(t, first, last, rows, axis=axis), batch, rows_axis
+                )
+
+            self.strategy.run(
+                on_one, args=(self.strategy.experimental_distribute_values_from_function(cut),)
+            )
+            return index + 1, examples + tf.cast(rows, tf.int64), tf.constant(True)
+
+        return on_all
+
+    def sum(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Add tensors up over the devices; called on each of them, at the same place."""
+        if not tensors:
+            return []
+        add = tf.distribute.ReduceOp.SUM
+
+        def reduce(strategy: tf.distribute.Strategy, *parts: Any) -> list[Any]:
+            return list(strategy.extended.batch_reduce_to(add, [(p, p) for p in parts]))
+
+        # `all_reduce` would tie its results together by an IdentityN, for its gradient. TensorFlow
+        # first takes that for a barrier, drops the order between a read and an assignment that the
+        # barrier implies, and then removes it: the read may then see what is assigned after it.
+        dense = [tf.identity(t) for t in tensors]
+        return list(tf.distribute.get_replica_context().merge_call(reduce, args=dense))
+
+    def gather(self, tensor: tf.Tensor) -> tf.Tensor:
+        """Join a tensor of every device along its first axis; called as `sum` is."""
+        context = tf.distribute.get_replica_context()
+        return tensor if context is None else context.all_gather(tf.identity(tensor), axis=0)
+
+    @contextmanager
+    def agreeing(self, variables: Sequence[Any], share: Any) -> Iterator[None]:
+        """Give every device the mean, by rows, of what each has made of a variable in the body."""
+        before = [tf.identity(v) for v in variables]
+        share = 1.0 if share is None else share
+        yield
+        # As a difference: what no device has touched keeps its bits.
+        moved = self.sum([_weighed(v - b, share) for v, b in zip(variables, before, strict=True)])
+
+        def assign(before: list[Any], moved: list[Any]) -> None:
+            for variable, b, m in zip(variables, before, moved, strict=True):
+                self.change(variable, lambda v, b, m: v.assign(b + m), b, m)
+
+        if variables:
+            self.together(assign, before, moved)
+
+    def together(self, function: Callable[..., None], *args: Any) -> None:
+        """Call a function once for all devices, which wait for it; `args` are of each of them."""
+        context = tf.distribute.get_replica_context()
+        context.merge_call(lambda _, *parts: function(*parts), args=args)
+
+    def each(self, function: Callable[..., None], *args: Any) -> None:
+        """Call a function on every device, with the part of `args` that is its own."""
+        self.strategy.extended.call_for_each_replica(function, args=args)
+
+    def first(self, value: Any) -> tf.Tensor:
+        """Return the first device's part of a value."""
+        return self.strategy.experimental_local_results(value)[0]
+
+    def change(self, variable: Any, function: Callable[..., Any], *args: Any) -> None:
+        """Change a variable alike on every device: `function(variable, *args)`."""
+        self.strategy.extended.update(plain(variable), function, args=tuple(map(plain, args)))
+
+    def own(self, optimizer: keras.Optimizer) -> keras.Optimizer:
+        """Return an optimizer whose variables are on every device, which takes reduced gradients.
+
+        One that was made elsewhere is made again.
+        """
+        branches = optimizer.gradient_accumulation_steps or optimizer.ema_overwrite_frequency
+        if branches:
+            raise UserError(
+                "an option of the optimizer that branches inside it cannot run on several devices",
+                where=type(optimizer).__name__,
+                fix="Instead of gradient_accumulation_steps give trainer.accumulate, instead of "
+                "use_ema callbacks=ema.",
+            )
+        if optimizer.built and hasattr(optimizer.iterations.value, "values"):
+            optimizer._distribution_strategy = self.strategy  # of an earlier run on as many
+        elif optimizer._distribution_strategy is not self.strategy:
+            excluded = getattr(optimizer, "_exclude_from_weight_decay", None)
+            patterns = getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
+            try:
+                optimizer = type(optimizer).from_config(optimizer.get_config())
+            except (NotImplementedError, TypeError, ValueError) as error:
+                raise UserError(
+                    f"the optimizer was made before the devices, and cannot be made again: "
+                    f"{without_colours(error)}",
+                    where=type(optimizer).__name__,
+                    fix="Give a function that makes it: Task(optimizer=lambda: ...), or make it in "
+                    "configure_optimizers.",
+                ) from error
+            if excluded or patterns:
+                optimizer._exclude_from_weight_decay = excluded
+                optimizer._exclude_from_weight_decay_pattern = patterns
+        # The pipeline has summed the gradients up already, before it looked at them.
+        optimizer._all_reduce_sum_gradients = list
+        return optimizer
+
+    def diversify(self, variables: Iterable[Any]) -> None:
+        """Give each device seeds of its own for dropout and the like; the first keeps its own."""
+        for variable in variables:
+            if not getattr(variable, "path", "").endswith(_SEEDS):
+                continue
+            if not hasattr(variable.value, "values"):
+                raise UserError(
+                    f"a keras.random.SeedGenerator is on one device, not on all {self.count}",
+                    where=variable.path,
+                    fix="Make it in build_model, not before.",
+                )
+            seed = variable.numpy()
+            for number, copy in enumerate(variable.value.values, self._first_number):
+                own = seed.copy()
+                own[0] = (int(seed[0]) + number * _FOLD) % 2**32
+                copy.assign(own)
+
+    def _bounds(self, number: Any, rows: Any) -> tuple[Any, Any]:
+        return rows * number // self.count, rows * (number + 1) // self.count
+
+    def check_metric(self, name: str, metric: keras.Metric) -> None:
+        """Refuse a Keras metric that devices could not add up."""
+        if any(not hasattr(v.value, "values") for v in metric.variables):
+            raise UserError(
+                f"the metric {name!r} is on one device, not on all {self.count}",
+                where=type(metric).__name__,
+                fix="Make it in build_model, not before.",
+            )
+
+    @property
+    def _first_number(self) -> int:
+        return 0
+
+
+class _OwnSeeds:
+    """One device's draws from Keras's global seed generator.
+
+    Its state is the same on every device, since from one of them that of the others could not be
+    told: it is no counter. What is drawn from it differs, but for the first device.
+    """
+
+    def __init__(self, generator: keras.random.SeedGenerator, number: int) -> None:
+        self._generator, self._fold = generator, number * _FOLD % 2**31
+
+    def next(self, ordered: bool = True) -> tf.Tensor:
+        """Return the next seed; see `keras.random.SeedGenerator`."""
+        seed = tf.convert_to_tensor(self._generator.next(ordered))
+        return seed + tf.constant([self._fold, 0], seed.dtype)
+
+
+def _own_number() -> int:
+    context = tf.distribute.get_replica_context()
+    return int(tf.get_static_value(context.replica_id_in_sync_group))
+
+
+def _weighed(value: tf.Tensor, share: Any) -> tf.Tensor:
+    """Return a value times a share; none of it is 0, even of what is not finite."""
+    share = as_dtype(share, value.dtype)
+    return tf.where(share > 0, value * share, tf.zeros_like(value))
+
+
+def _short(device: str) -> str:
+    return device.rpartition("device:")[2] or device.strip("/")
+
+
+@contextmanager
+def _unscaled_losses() -> Iterator[None]:
+    """Keep Keras's loss objects from dividing by the number of devices.
+
+    The pipeline weighs each device's gradient by its share of the rows, ragged batches included;
+    and a loss that Keras has divided could not be told from one that it has not.
+    """
+    former = keras_loss.scale_loss_for_distribution
+    keras_loss.scale_loss_for_distribution = lambda value: value
+    try:
+        yield
+    finally:
+        keras_loss.scale_loss_for_distribution = former

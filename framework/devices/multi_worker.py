@@ -1,0 +1,184 @@
+"""Several machines that share each step, one process each."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.eager import context
+
+from framework.core.cluster import Member
+from framework.core.signals import Signals, ending_signals
+from framework.devices.mirrored import MirroredReplicas
+from framework.devices.peers import Peers
+from framework.errors import TrainingFailed, UserError
+from framework.run.agreement import check_same, plain_json
+
+_log = logging.getLogger("framework")
+
+
+class WorkerReplicas(MirroredReplicas):
+    """All devices of all workers; what is decided on the host is decided by all together.
+
+    Every worker runs the same program. Whatever brings tensors together, a step as well as the
+    reading of a metric, has to be reached by all of them in the same order, so the host may not
+    decide by its own clock or its own signals: `agree` makes one decision of them.
+
+    Args:
+        member: Which worker this is.
+        timeout: Seconds to wait for the others, before the first step. None: for ever.
+
+    Raises:
+        UserError: TensorFlow is at work already, so that a cluster can be joined no more; or
+            this worker's port is taken.
+        TrainingFailed: Another worker has not come in time.
+    """
+
+    def __init__(self, member: Member, timeout: float | None = None) -> None:
+        resolver = _resolver(member)
+        addresses = tuple(resolver.cluster_spec().as_dict()["worker"])
+        self._peers = _peers(member.index, addresses)
+        if not _too_late():
+            with Signals().noted():
+                self._peers.join(timeout)
+        logger = tf.get_logger()
+        level = logger.level
+        logger.setLevel(logging.WARNING)  # it tells at length what `device` says in a few words
+        try:
+            with _ended_by_signals():
+                strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+        except RuntimeError as error:
+            raise UserError(
+                "a cluster can be joined only before TensorFlow has begun",
+                where="trainer.strategy=multi_worker",
+                fix="Make the Trainer before the first tensor, model or data set.",
+            ) from error
+        finally:
+            logger.setLevel(level)
+        self.member = member
+        super().__init__(strategy)
+        self.is_chief = member.is_chief
+        if self.is_chief:
+            # The others take it for lost if the one that coordinates them ends before they do.
+            atexit.register(time.sleep, 2.0)
+        self.workers = int(strategy.cluster_resolver.cluster_spec().num_tasks("worker"))
+        self.device = f"{self.count} replicas on {self.workers} workers"
+        self._gather = tf.function(self._gather_values, autograph=False)
+
+    def agree(self, values: Sequence[float]) -> list[float]:
+        """Return the greatest of every worker's values, by place."""
+        table = self._gather(tf.constant([list(values)], tf.float64)).numpy()
+        return [float(v) for v in np.max(table, axis=0)]
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Also compare each variable that is made, before TensorFlow copies the chief's to all."""
+        with super().scope(), tf.variable_creator_scope(self._compared):
+            yield
+
+    def compare(self, about: str, facts: Callable[[], Mapping[str, Any]]) -> None:
+        """Refuse to go on where workers have found different facts."""
+        said = self._peers.exchange(about, plain_json(dict(facts())))
+        check_same(said, [self._peers.name(index) for index in range(len(said))])
+
+    def explain(self, error: Exception) -> Exception:
+        """Return what to raise in the place of an error that a lost worker has caused."""
+        lost = (
+            tf.errors.UnavailableError,
+            tf.errors.AbortedError,
+            tf.errors.CancelledError,
+            tf.errors.DeadlineExceededError,
+        )
+        text = str(error)
+        signs = ("ollective ops is aborted", "eartbeat", "oordination", "onnection reset")
+        by_sign = isinstance(error, tf.errors.OpError) and any(sign in text for sign in signs)
+        if not (isinstance(error, lost) or by_sign):
+            return error
+        # TensorFlow has left a pool of threads open in one of them, which Python would complain of
+        # when it ends.
+        traceback.clear_frames(error.__traceback__)
+        return TrainingFailed(
+            "another worker is gone, so no further step can be made",
+            where=f"worker {self.member.index} of {self.workers}: "
+            + (text.strip().splitlines() or [type(error).__name__])[0][:120],
+            fix="Start all of them again with the same command: with a run_dir= that all can see "
+            "they continue from the last checkpoint.",
+        )
+
+    def _compared(self, make: Callable[..., Any], **options: Any) -> Any:
+        name, initial = options.get("name") or "variable", options["initial_value"]
+
+        def compared(value: Any) -> Any:
+            value = tf.convert_to_tensor(value, dtype=options.get("dtype"))
+            kind = f"{value.dtype.name}{value.shape.as_list()}"
+            if value.shape.rank == 0 and hasattr(value, "numpy"):
+                kind += f" {value.numpy()}"  # a learning rate, in whose place the chief's comes
+            self.compare("making a variable", lambda: {f"variable {name}": kind})
+            return value
+
+        if callable(initial):
+            options["initial_value"] = lambda *args, **kwargs: compared(initial(*args, **kwargs))
+        else:
+            options["initial_value"] = compared(initial)
+        return make(**options)
+
+    def _gather_values(self, row: tf.Tensor) -> tf.Tensor:
+        def on_one(row: tf.Tensor) -> tf.Tensor:
+            return tf.distribute.get_replica_context().all_gather(tf.identity(row), axis=0)
+
+        found: Any = self.strategy.run(on_one, args=(row,))
+        return self.strategy.experimental_local_results(found)[0]
+
+    @property
+    def _first_number(self) -> int:
+        return self.member.index * len(self.strategy.extended.worker_devices)
+
+
+@lru_cache  # a process joins its cluster once, however many trainers it makes
+def _peers(index: int, addresses: tuple[str, ...]) -> Peers:
+    return Peers(index, addresses)
+
+
+def _too_late() -> bool:
+    """Tell whether TensorFlow is at work, and not in a cluster."""
+    made = context.context()
+    return made._context_handle is not None and made._collective_leader is None
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let signals end the process at once: while it waits for others Python would hold them up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = {number: signal.getsignal(number) for number in ending_signals()}
+    try:
+        for number in former:
+            signal.signal(number, signal.SIG_DFL)
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _resolver(member: Member) -> tf.distribute.cluster_resolver.ClusterResolver:
+    resolvers = tf.distribute.cluster_resolver
+    if member.source == "SLURM":
+        # One process a node that takes all its GPUs, so the resolver need not share them out.
+        return resolvers.SlurmClusterResolver(auto_set_gpu=False)
+    return resolvers.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": list(member.workers)}),
+        task_type="worker",
+        task_id=member.index,
+        rpc_layer="grpc",
+    )

@@ -1,0 +1,149 @@
+"""Which devices a run uses."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from functools import lru_cache
+
+import tensorflow as tf
+
+from framework.config import TrainerConfig
+from framework.core.cluster import member
+from framework.devices.mirrored import MirroredReplicas
+from framework.devices.multi_worker import WorkerReplicas
+from framework.devices.replicas import Replicas
+from framework.errors import UserError
+
+
+def device_name(device: str) -> str:
+    """Return TensorFlow's name of a device.
+
+    Example:
+        >>> device_name("cpu")
+        '/CPU:0'
+
+    Args:
+        device: `auto` (the first GPU, else the CPU), `cpu`, `gpu`, or one by number: `gpu:1`.
+
+    Raises:
+        UserError: It is no such word, or this machine has no such device.
+    """
+    match = re.fullmatch(r"(auto|cpu|gpu)(?::(\d+))?", device)
+    if not match or (match[1] == "auto" and match[2]):
+        raise UserError(
+            f"unknown device {device!r}",
+            where="trainer.device",
+            fix="Give auto, cpu, gpu, or a number with it: gpu:1.",
+        )
+    count = {kind: len(tf.config.list_logical_devices(kind.upper())) for kind in ("cpu", "gpu")}
+    kind = ("gpu" if count["gpu"] else "cpu") if match[1] == "auto" else match[1]
+    number = int(match[2] or 0)
+    if number >= count[kind]:
+        there = [f"{k}:{n}" for k in count for n in range(count[k])]
+        raise UserError(
+            f"this machine has no device {device!r}",
+            where="trainer.device",
+            fix=f"It has {', '.join(there)}. Choose one of them, or auto.",
+        )
+    return f"/{kind.upper()}:{number}"
+
+
+def prepare_devices(config: TrainerConfig) -> WorkerReplicas | None:
+    """Set what TensorFlow takes only before its first tensor: memory growth, logical CPUs, cluster.
+
+    Returns:
+        The workers, if there are several.
+    """
+    for gpu in tf.config.list_physical_devices("GPU"):
+        try:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        except RuntimeError:  # a device that is in use keeps the setting that it has
+            break
+    if config.device.startswith("gpu") and not tf.config.list_physical_devices("GPU"):
+        raise UserError(
+            f"this machine has no device {config.device!r}",
+            where="trainer.device",
+            fix="It has cpu:0, and no GPU that TensorFlow sees. Leave it out, or give cpu.",
+        )
+    if config.threads is not None:
+        _set_threads(config.threads)
+    if config.strategy == "multi_worker":
+        if config.devices not in (1, "all") or config.device != "auto":
+            raise UserError(
+                "each worker of a cluster takes all devices that it can see",
+                where="trainer.strategy=multi_worker",
+                fix="Leave out trainer.devices and trainer.device; hide GPUs by "
+                "CUDA_VISIBLE_DEVICES.",
+            )
+        return WorkerReplicas(member(), config.peers_seconds)
+    if isinstance(config.devices, int) and config.devices > 1 and _kind(config) == "CPU":
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        made = tf.config.get_logical_device_configuration(cpu) or [None]
+        if len(made) < config.devices:
+            logical = [tf.config.LogicalDeviceConfiguration() for _ in range(config.devices)]
+            with suppress(RuntimeError):  # if TensorFlow is at work already, `open_replicas` tells
+                tf.config.set_logical_device_configuration(cpu, logical)
+    return None
+
+
+def _set_threads(count: int) -> None:
+    threading = tf.config.threading
+    try:
+        threading.set_intra_op_parallelism_threads(count)
+        threading.set_inter_op_parallelism_threads(count)
+    except RuntimeError:
+        if threading.get_intra_op_parallelism_threads() != count:
+            raise UserError(
+                f"TensorFlow is at work in this process, without threads={count}",
+                where="trainer.threads",
+                fix="Make the Trainer before anything makes a tensor, or leave it out.",
+            ) from None
+
+
+def open_replicas(config: TrainerConfig) -> Replicas:
+    """Return the devices of a run.
+
+    Raises:
+        UserError: This machine does not have them.
+    """
+    if config.devices == 1:
+        return Replicas(device_name(config.device))
+    if ":" in config.device:
+        raise UserError(
+            f"device={config.device} is one device, devices={config.devices} are several",
+            where="trainer.devices",
+            fix="Give device=gpu or cpu, or leave devices at 1.",
+        )
+    kind = _kind(config)
+    there = [f"{kind}:{i}" for i in range(len(tf.config.list_logical_devices(kind)))]
+    count = len(there) if config.devices == "all" else int(config.devices)
+    if count > len(there):
+        fix = "Give a count of at most that, or all."
+        if kind == "CPU":
+            fix = (
+                "Logical CPU devices are made before TensorFlow begins: make the Trainer before "
+                "the first tensor and model."
+            )
+        raise UserError(
+            f"devices={count}, but there are {len(there)} {kind} devices",
+            where="trainer.devices",
+            fix=fix,
+        )
+    if count == 1:
+        return Replicas(device_name(config.device))
+    return MirroredReplicas(_strategy(kind, count))
+
+
+@lru_cache  # what a model was built for, TensorFlow tells from another by identity
+def _strategy(kind: str, count: int) -> tf.distribute.Strategy:
+    # Collective operations remember their group for the whole process: two runs with other counts
+    # of logical CPUs would meet in one. On GPUs NCCL is worth it.
+    reduce = tf.distribute.ReductionToOneDevice() if kind == "CPU" else None
+    devices = [f"{kind}:{i}" for i in range(count)]
+    return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduce)
+
+
+def _kind(config: TrainerConfig) -> str:
+    gpus = bool(tf.config.list_physical_devices("GPU"))
+    return "GPU" if config.device.startswith("gpu") or (gpus and config.device == "auto") else "CPU"

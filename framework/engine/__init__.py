@@ -1,1 +1,0 @@
-"""From batches to updated weights, compiled."""

@@ -1,0 +1,1 @@
+"""The compiled loop, its variants and their tuning; evaluation and prediction."""

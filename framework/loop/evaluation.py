@@ -1,0 +1,229 @@
+"""Evaluation and prediction, through the same compiled loop as training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from framework.core.signals import Signals
+from framework.devices.replicas import Replicas
+from framework.errors import UserError
+from framework.loop.compiled import Loop
+from framework.run.host_sync import Pulse
+from framework.run.wakeup_plan import Schedule
+from framework.sources.source import Source
+from framework.step.accumulator import Accumulator, MetricStates
+from framework.step.build import user_code
+from framework.step.runner import Engine
+
+
+def _left_alone(_: Mapping[int, str]) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+class Evaluator:
+    """Judges the model on one or several sets.
+
+    Training metrics are left as they were: means add up in an accumulator of the evaluation's
+    own, and the Keras metrics that training uses too are set aside meanwhile.
+
+    Example:
+        >>> Evaluator(engine, {"": source}, "val").run(global_step=1563)
+        {'val/loss': 2.61, 'val/accuracy': 0.355}
+
+    Args:
+        engine: Runs the task's `eval_step`.
+        sources: The sets by name; a single one is called "".
+        stage: What metric names begin with: `val` or `test`.
+        variant: How its loops are compiled; see `Loop`.
+        pulse: Asked about once a second; a signal ends the evaluation early.
+        undrawn: Makes the context that leaves random generators as they were, given what the
+            compiled steps write.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        sources: Mapping[str, Source],
+        stage: str,
+        *,
+        variant: str = "graph",
+        pulse: Pulse | None = None,
+        undrawn: Callable[[Mapping[int, str]], AbstractContextManager[None]] = _left_alone,
+    ) -> None:
+        self._undrawn = undrawn
+        self._engine, self._sources, self._stage = engine, sources, stage
+        self._pulse = pulse or Pulse(Signals(), Replicas(""))
+        self._means = {name: Accumulator(engine.train.room) for name in sources}
+        self._loops = {
+            name: Loop(
+                source,
+                partial(engine.eval_step, number, self._means[name]),
+                replicas=engine.replicas,
+                variant=variant,
+            )
+            for number, (name, source) in enumerate(sources.items())
+        }
+
+    def trace(self) -> None:
+        """Compile for every set, running no step."""
+        for name, loop in self._loops.items():
+            where = f"{type(self._engine.task).__name__}.eval_step"
+            with user_code(where, self._sources[name]):
+                loop.trace()
+
+    def forget(self) -> None:
+        """Compile anew at the next run."""
+        for loop in self._loops.values():
+            loop.forget()
+
+    @property
+    def names(self) -> set[str]:
+        """The full names of what the compiled steps log; empty before they are traced."""
+        sets = self._means.items()
+        return {f"{self._prefix(name)}/{each}" for name, means in sets for each in means.names}
+
+    @property
+    def written(self) -> dict[int, str]:
+        """What the compiled steps write, by handle; see `written.written`."""
+        return {k: name for loop in self._loops.values() for k, name in loop.written.items()}
+
+    def on_write(self, function: Callable[[], None]) -> None:
+        """Have a function called where steps run in Python; see `Loop.on_write`."""
+        for loop in self._loops.values():
+            loop.on_write = function
+
+    @property
+    def internal(self) -> list[Any]:
+        """The variables in which values add up, which each evaluation starts anew."""
+        return [v for means in self._means.values() for v in means.variables]
+
+    @property
+    def keras_metrics(self) -> dict[str, keras.Metric]:
+        """The Keras metrics that the compiled steps log, by full name."""
+        return {
+            f"{self._prefix(of)}/{name}": metric
+            for of, means in self._means.items()
+            for name, metric in means.keras_metrics.items()
+        }
+
+    def run(self, global_step: int = 0, most: int | None = None) -> dict[str, float]:
+        """Evaluate on every set.
+
+        Args:
+            global_step: Optimizer steps done, as the step may read it.
+            most: Look at so many batches only.
+
+        Returns:
+            Metrics by full name; of the part that was seen, if interrupted.
+        """
+        with self._undrawn(self.written):
+            return self._read(global_step, most)
+
+    def _read(self, global_step: int, most: int | None) -> dict[str, float]:
+        metrics: dict[str, float] = {}
+        for name, loop in self._loops.items():
+            accumulator = self._means[name]
+            aside = MetricStates(
+                [*accumulator.keras_metrics.values(), *self._engine.train.keras_metrics.values()]
+            )
+            accumulator.reset()
+            try:
+                self._run(loop, global_step, most)
+                metrics |= {f"{self._prefix(name)}/{k}": v for k, v in accumulator.read().items()}
+            finally:
+                loop.source.finished(0)
+                aside.restore(accumulator.keras_metrics.values())
+        return metrics
+
+    def _prefix(self, name: str) -> str:
+        return f"{self._stage}/{name}" if name else self._stage
+
+    def _run(self, loop: Loop, global_step: int, most: int | None) -> None:
+        schedule = Schedule([])
+        at, end = 0, loop.source.steps
+        end = most if end is None else min(end, end if most is None else most)
+        while (end is None or at < end) and not self._pulse.interrupted():
+            stop = self._pulse.nearest(schedule.next_stop(at, end, end))
+            started = time.monotonic()
+            steps, _ = loop.run(0, at, stop, global_step + at)
+            schedule.measured(steps, self._pulse.beat(time.monotonic() - started))
+            at += steps
+            if at < stop:
+                return
+
+
+def predict(
+    step: Callable[..., Any],
+    source: Source,
+    *,
+    eager: bool = False,
+    most: int | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> Any:
+    """Return what a step says of every batch, joined along the first axis.
+
+    Args:
+        step: The task's `predict_step`, of a batch and its number.
+        source: The set.
+        eager: Run each step in Python.
+        most: Look at so many batches only.
+        interrupted: Asked after every batch; True ends the prediction early.
+
+    Returns:
+        A nest of NumPy arrays with a row for each example; of the part that was seen, if
+        interrupted.
+
+    Raises:
+        UserError: The step gives something without rows.
+    """
+    parts: list[Any] = []
+    end = source.steps if most is None else min(most, source.steps or most)
+    for start, stop, size in source.parts(0, end if end is not None else 2**62):
+        run = partial(_step_of, step, source, source.cursor(0, start), size)
+        if not eager:  # one call for a batch: read, computed, and brought to the host at once
+            number = tf.TensorSpec([], tf.int64)
+            run = tf.function(run, autograph=False).get_concrete_function(number)
+        for index in range(start, stop):
+            try:
+                with source.reading():
+                    output = run(tf.constant(index, tf.int64))
+            except tf.errors.OutOfRangeError:
+                break
+            parts.append(tf.nest.map_structure(np.asarray, output))
+            if not all(np.ndim(leaf) for leaf in tf.nest.flatten(parts[-1])):
+                raise UserError(
+                    "predict_step returned a single number for a whole batch",
+                    where="predict_step",
+                    fix="Return one row for each example: tensors of shape [rows, ...].",
+                )
+            if interrupted():
+                break
+    source.finished(0)
+    _check_widths(parts)
+    return tf.nest.map_structure(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def _check_widths(parts: list[Any]) -> None:
+    """Refuse predictions that are not rows of one table."""
+    shapes = {tuple(np.shape(leaf)[1:] for leaf in tf.nest.flatten(part)) for part in parts}
+    if len(shapes) > 1:
+        first, other = (", ".join(map(str, each)) for each in sorted(shapes)[:2])
+        raise UserError(
+            f"predictions differ in width from batch to batch: {first} and {other}",
+            where="predict_step",
+            fix="Pad them to one width there, or predict batches of one width at a time.",
+        )
+
+
+def _step_of(
+    step: Callable[..., Any], source: Source, cursor: Any, size: int | None, index: tf.Tensor
+) -> Any:
+    return step(source.read(cursor, index, size), index)

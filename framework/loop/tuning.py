@@ -1,0 +1,288 @@
+"""`engine=auto`: which variant is the fastest for a model on a machine, found by trying."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import statistics
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from framework.config import TrainerConfig
+from framework.core.models import models_of
+from framework.every import Every
+from framework.loop.compiled import Loop
+from framework.loop.tuning_cache import Remembered, cache_directory
+from framework.loop.variants import CannotCompile
+from framework.run.result import versions
+from framework.step.build import describe
+from framework.step.runner import Engine
+
+_log = logging.getLogger("framework")
+
+SHARE, MOST_SECONDS = 0.1, 20.0  # of the expected run, and in all
+FEWEST_STEPS = 100  # a shorter run is over before anything has been measured
+COMPILING = 5.0  # XLA takes about so many times as long as tracing did,
+CONVOLUTION = 0.7  # and so many seconds more for each convolution
+WORTH = 1.05  # graph stays, unless another is that much faster
+ROUNDS = 3
+
+
+class Tuner:
+    """Chooses the variant of the training loops.
+
+    With `engine=auto`, and data and devices that leave a choice, the variants run some steps in
+    turn on a copy of the state, in at most a tenth of the expected run and never more than 20 s,
+    compiling included; afterwards every variable has the bits that it had. What was measured is
+    remembered for this model, batch, precision, and machine.
+
+    Example:
+        >>> tuner = Tuner(config, engine, loops, planned=15_630)
+        >>> tuner.begin()                   # every loop now has the variant to be traced first
+        >>> for loop in loops.values():
+        ...     loop.trace()
+        >>> tuner.finish()                  # and here the one that it is to run with
+        >>> tuner.report
+        {'source': 'measured', 'steps_per_second': {'graph': 8100.0, 'loop_xla': 48000.0}, …}
+
+    Args:
+        config: The trainer's options.
+        engine: What runs the steps.
+        loops: The training loops by the batches that they accumulate; the winner takes the place
+            of the first.
+        planned: Optimizer steps of the run. None: they cannot be told.
+        remembered: Where measurements are kept. Default: the user's cache directory.
+
+    Attributes:
+        report: What was measured, and where that comes from, for `result.json`.
+    """
+
+    def __init__(
+        self,
+        config: TrainerConfig,
+        engine: Engine,
+        loops: dict[int, Loop],
+        *,
+        planned: int | None,
+        remembered: Remembered | None = None,
+    ) -> None:
+        self._config, self._engine, self._loops, self._planned = config, engine, loops, planned
+        self._remembered = remembered or Remembered(cache_directory() / "engines.json")
+        self._subject: dict[str, Any] | None = None
+        self._began = 0.0
+        self._kept: str | None = None
+        self.report: dict[str, Any] = {}
+
+    def begin(self, kept: str | None = None) -> None:
+        """Give every loop the variant that it is to be traced with first.
+
+        Args:
+            kept: The variant of the run that is continued: others round differently. None: the
+                run is new.
+        """
+        self._kept, variant = kept, self._config.engine
+        if kept is not None and self._config.retune:
+            _log.info(
+                "the run goes on with engine=%s, as it began; only a new one is retuned", kept
+            )
+        if self._config.detect_anomaly and variant != "eager":
+            variant = "graph"  # XLA has no checks
+        elif variant == "auto":
+            # A step that ran in Python is compiled now, unless that is asked for again.
+            variant = self._recall() if kept is None else "graph" if kept == "eager" else kept
+        for loop in self._loops.values():
+            loop.variant = variant
+        self._began = time.perf_counter()
+
+    def finish(self) -> None:
+        """Measure, if that is wanted and pays, and give every loop the fastest variant."""
+        now = next(iter(self._loops.values())).variant
+        if self._kept not in (None, now):
+            _log.warning("the run began with engine=%s; %s rounds differently", self._kept, now)
+        if self._subject is None or self.report:
+            return
+        tracing, began = time.perf_counter() - self._began, time.perf_counter()
+        graph = next(iter(self._loops.values()))
+        try:
+            graph.check_repeatable()  # what is tried has to leave nothing behind
+        except CannotCompile as reason:
+            self.report = {"source": str(reason)}
+            return
+        with _put_back(graph):
+            speed, budget = self._budget(graph)
+            end = began + budget
+            compiling = COMPILING * tracing + CONVOLUTION * graph.count("Conv")
+            if time.perf_counter() + compiling > end:
+                self.report = {"source": "a short run"}
+                _log.info("engine=auto: graph (trying others would take a tenth of the run)")
+                return
+            loops = self._compiled(graph, speed, end, compiling)
+            rates = _race(loops, end)
+        seconds = time.perf_counter() - began
+        winner = max(loops, key=lambda loop: rates[loop.variant])
+        if rates[winner.variant] < WORTH * rates["graph"]:
+            winner = graph
+        measured = {"steps_per_second": rates, "seconds": round(seconds, 2)}
+        self.report = {"source": "measured", **measured}
+        entry = {"variant": winner.variant, "compiling": round(loops[winner], 2), **measured}
+        self._remembered.put(self._subject, entry)
+        _say(winner.variant, rates, f"measured in {seconds:.1f} s")
+        if winner is not graph:
+            self._install(winner)
+
+    def _nothing_to_choose(self) -> str | None:
+        """Return why graph is the only choice, if it is."""
+        if self._config.fast_dev_run:
+            return "fast_dev_run"
+        if self._engine.replicas.count > 1:
+            return "several devices"
+        if not all(loop.source.resident for loop in self._loops.values()):
+            return "data that are not on the device"  # trying would read from them
+        if self._planned is None and self._config.max_time is None:
+            return "a run of unknown length"
+        if self._planned is not None and self._planned < FEWEST_STEPS:
+            return "a short run"
+        return None
+
+    def _recall(self) -> str:
+        """Return the remembered variant; graph where there is none, or where it would not pay."""
+        if reason := self._nothing_to_choose():
+            self.report = {"source": reason}
+            return "graph"
+        self._subject = self._describe()
+        found = None if self._config.retune else self._remembered.get(self._subject)
+        if found is None:
+            return "graph"  # and `finish` measures
+        try:
+            variant, rates = str(found["variant"]), dict(found["steps_per_second"])
+            gain = 1 / float(rates["graph"]) - 1 / float(rates[variant])
+            pays = self._planned is None or self._planned * gain > float(found["compiling"])
+        except (KeyError, TypeError, ValueError, ZeroDivisionError):
+            return "graph"  # it is no such entry: measured anew as well
+        self.report = {"source": "remembered", "steps_per_second": rates, "seconds": 0.0}
+        variant = variant if pays else "graph"
+        _say(variant, rates, "measured in an earlier run")
+        return variant
+
+    def _budget(self, graph: Loop) -> tuple[float, float]:
+        """Return the graph's steps per second, and the seconds that measuring may take."""
+        _seconds(graph, 1)  # TensorFlow optimises a graph at its first call
+        steps, took = _stretch(graph, 0.05)
+        expected = [] if self._planned is None else [self._planned * took / steps]
+        if self._config.max_time is not None:
+            expected.append(Every(self._config.max_time).seconds or 0.0)
+        return steps / took, min(MOST_SECONDS, SHARE * min(expected))
+
+    def _compiled(
+        self, graph: Loop, speed: float, end: float, compiling: float
+    ) -> dict[Loop, float]:
+        """Compile what can be compiled in time; returns the seconds that each loop took.
+
+        Args:
+            graph: The loop that is compiled already.
+            speed: Its steps per second.
+            end: When everything has to be over.
+            compiling: Seconds that compiling another is expected to take.
+        """
+        took = {graph: 0.0}
+        for variant in ("loop_xla", "step_xla"):
+            began = time.perf_counter()
+            if began + compiling > end:
+                break
+            loop = Loop(graph.source, graph.step, variant=variant, strict=True)
+            try:
+                loop.trace(_whole(graph))
+            except CannotCompile:
+                continue
+            _seconds(loop, 1)  # a jitted step is compiled here
+            took[loop] = time.perf_counter() - began
+            steps, seconds = _stretch(loop, 0.05)
+            if steps / seconds > speed:
+                break  # the whole loop is faster; then each step by itself is not faster still
+        return took
+
+    def _install(self, winner: Loop) -> None:
+        first = next(iter(self._loops))
+        for batches, loop in self._loops.items():
+            if batches == first:
+                self._loops[batches] = winner
+                winner.strict = False
+                winner.trace()
+            else:
+                loop.variant = winner.variant
+                loop.forget()
+                loop.trace()
+
+    def _describe(self) -> dict[str, Any]:
+        """Return what a measurement is of."""
+        task, loop = self._engine.task, next(iter(self._loops.values()))
+        models = models_of(task.model)
+        update = self._engine.update
+        optimizers = [] if update is None else list(update.optimizers)
+        return {
+            "task": f"{type(task).__module__}.{type(task).__qualname__}",
+            "models": {
+                name: [(tuple(v.shape), str(v.dtype), v.trainable) for v in model.variables]
+                for name, model in models.items()
+            },
+            "optimizers": [type(each.optimizer).__name__ for each in optimizers],
+            "batch": describe(loop.source.spec()),
+            "pieces": loop.source.micro_rows,
+            "precision": self._config.precision,
+            "device": self._engine.replicas.device,
+            "machine": (platform.node(), platform.machine(), os.cpu_count()),
+            "versions": versions(),
+        }
+
+
+def _race(loops: Iterable[Loop], end: float) -> dict[str, float]:
+    """Return the steps per second of each variant, measured in turn until `end`."""
+    loops = list(loops)
+    length = max(0.0, end - time.perf_counter()) / (2 * ROUNDS * len(loops))
+    steps = {loop: _stretch(loop, min(0.1, length / 2))[0] for loop in loops}
+    rates: dict[Loop, list[float]] = {loop: [] for loop in loops}
+    for _ in range(ROUNDS):
+        for loop, count in steps.items():
+            if not rates[loop] or time.perf_counter() < end:
+                rates[loop].append(count / _seconds(loop, count))
+    return {loop.variant: round(statistics.median(each), 1) for loop, each in rates.items()}
+
+
+@contextmanager
+def _put_back(loop: Loop) -> Iterator[None]:
+    """Give every variable that a loop reads or writes its bits back, however the body ends."""
+    before = [(variable, variable.numpy()) for variable in loop.variables]
+    try:
+        yield
+    finally:
+        for variable, value in before:
+            variable.assign(value)
+
+
+def _whole(loop: Loop) -> int:
+    """Return the batches at the start of an epoch that have the shape of the first."""
+    return loop.source.parts(0, loop.source.steps or 1)[0][1]
+
+
+def _seconds(loop: Loop, steps: int) -> float:
+    began = time.perf_counter()
+    loop.run(0, 0, steps)
+    return max(time.perf_counter() - began, 1e-9)
+
+
+def _stretch(loop: Loop, seconds: float) -> tuple[int, float]:
+    """Return how many steps take about that long, and what they took."""
+    steps, most = 1, _whole(loop)
+    while True:
+        took = _seconds(loop, steps)
+        if took * 2 > seconds or steps == most:
+            return steps, took
+        steps = min(most, steps * 4)
+
+
+def _say(variant: str, rates: Mapping[str, float], how: str) -> None:
+    shown = ", ".join(f"{name} {rate:,.0f}" for name, rate in rates.items())
+    _log.info("engine=auto: %s (%s steps/s; %s)", variant, shown, how)

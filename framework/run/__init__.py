@@ -1,0 +1,1 @@
+"""One run: assembling it, resuming it, when it stops, what a wake-up does."""

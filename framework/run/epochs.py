@@ -1,0 +1,206 @@
+"""Where a run stands among its epochs, and where the next ends are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from framework.config import TrainerConfig
+from framework.core.progress import Progress
+from framework.errors import UserError
+from framework.loop.compiled import Loop
+from framework.run.wakeup_plan import Schedule, Timer
+
+
+class Epochs:
+    """The epochs of a run, whose length may differ, and its place in them.
+
+    Example:
+        >>> epochs = Epochs(config, progress, {1: loop})
+        >>> epochs.begin()
+        >>> epochs.end()
+        1563
+
+    Args:
+        config: Says how many epochs, and how many batches an optimizer step takes in each.
+        progress: The record that `advance` moves on.
+        loops: The training loop for each number of batches to accumulate.
+
+    Attributes:
+        loop: That of the present epoch.
+        length: Steps of the present epoch, or None while that is unknown: before its end, where
+            only reading the data tells.
+        over: Whether the present epoch has ended.
+        handled: The step whose log, validation and callbacks are done; that its epoch ends there
+            may be found out only afterwards.
+        validated: The step of the last validation.
+    """
+
+    def __init__(
+        self, config: TrainerConfig, progress: Progress, loops: Mapping[int, Loop]
+    ) -> None:
+        self._config, self._progress, self._loops = config, progress, loops
+        self._learnt: dict[int, int] = {}
+        self._ended: tuple[int, int] | None = None  # an epoch and its length, once it was read
+        self.handled = self.validated = -1
+        self.over = False
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin the epoch that `progress` stands in."""
+        self.over = False
+        self.loop = self._loops[self._config.accumulate_in(self._progress.epoch)]
+        self.length = self.steps_in(self._progress.epoch)
+        if self._ended is not None and self._ended[0] == self._progress.epoch:
+            self.length = self._ended[1]
+        elif self._config.resume_data == "restart" and self._progress.batch:
+            # The data begin anew within the epoch, which stays as long as the others.
+            self.length = self.expected
+
+    def steps_in(self, epoch: int) -> int | None:
+        """Return the steps of an epoch, or None while that is unknown."""
+        batches = self._config.accumulate_in(epoch)
+        return self._loops[batches].source.steps
+
+    @property
+    def expected(self) -> int | None:
+        """Steps of the present epoch as far as they can be told: as many as the last one had."""
+        if self.length is not None:
+            return self.length
+        return self._learnt.get(self._config.accumulate_in(self._progress.epoch))
+
+    def end(self) -> int | None:
+        """Return the step at which this epoch or the run ends, whichever is first."""
+        start = self._progress.step - self._progress.batch
+        epoch_end = None if self.length is None else start + self.length
+        ends = [n for n in (epoch_end, self._config.max_steps) if n is not None]
+        return min(ends) if ends else None
+
+    def total_steps(self) -> int | None:
+        """Return the optimizer steps planned in all, or None where that cannot be told."""
+        count, steps = self._config.max_epochs, None
+        if count is not None:
+            # Epochs are alike from where one number of batches to accumulate holds to the next.
+            firsts = sorted(epoch for epoch in self._config.accumulate_by_epoch if epoch < count)
+            ends = [*firsts[1:], count]
+            lengths = [self.steps_in(first) for first in firsts]
+            if None not in lengths:
+                spans = zip(firsts, ends, lengths, strict=True)
+                steps = sum((end - first) * (length or 0) for first, end, length in spans)
+        known = [n for n in (steps, self._config.max_steps) if n is not None]
+        return min(known) if known else None
+
+    def advance(self, steps: int, examples: int, *, ended: bool) -> None:
+        """Note a stretch.
+
+        Args:
+            steps: Optimizer steps that it made.
+            examples: Training examples that it saw.
+            ended: The data ended in it, sooner than was asked for.
+
+        Raises:
+            UserError: The data ended before the first batch.
+        """
+        progress = self._progress
+        progress.step += steps
+        progress.batch += steps
+        progress.examples += examples
+        if ended and not progress.batch:
+            raise UserError(
+                "the train set has no batches",
+                where="data.train",
+                fix="Give at least one; look at what selects them, such as a filter.",
+            )
+        if ended:
+            self.length = progress.batch
+            self._ended = (progress.epoch, progress.batch)
+            self._learnt[self._config.accumulate_in(progress.epoch)] = progress.batch
+        if self.length is not None and progress.batch >= self.length:
+            self.loop.source.finished(progress.epoch)
+            self._close()
+
+    @property
+    def done(self) -> int:
+        """Epochs finished, one that was left open at its last batch included."""
+        progress = self._progress
+        return progress.epoch + (progress.batch > 0 and progress.batch == self.length)
+
+    def leave_open(self, pending: str) -> None:
+        """Take back that the epoch has ended: what is due at this step is left to another run.
+
+        Args:
+            pending: See `Progress.pending`.
+        """
+        self._progress.pending, self.handled = pending, -1
+        if self.over:
+            self._progress.epoch -= 1
+            self._progress.batch = self.length or 0
+            self.over = False
+
+    @contextmanager
+    def left_open(self, pending: str) -> Iterator[None]:
+        """Do so for the body alone."""
+        over, handled = self.over, self.handled
+        self.leave_open(pending)
+        try:
+            yield
+        finally:
+            self._progress.pending, self.handled = "", handled
+            if over:
+                self._close()
+
+    def take_up(self) -> str:
+        """Return what is pending at the present step, which is about to be done."""
+        pending, self._progress.pending = self._progress.pending, ""
+        if pending and self.length is not None and self._progress.batch >= self.length:
+            self._close()
+        return pending
+
+    def state(self) -> dict[str, Any]:
+        """Return the lengths of epochs that only running them has told, and what was handled."""
+        learnt = {str(batches): steps for batches, steps in self._learnt.items()}
+        ended = None if self._ended is None else list(self._ended)
+        return {"learnt": learnt, "ended": ended, "handled": self.handled} | {
+            "validated": self.validated
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` returned."""
+        self._learnt = {int(batches): steps for batches, steps in state["learnt"].items()}
+        epoch, length = state.get("ended") or (-1, 0)
+        self._ended = (epoch, length) if length else None
+        self.handled = int(state.get("handled", -1))
+        self.validated = int(state.get("validated", -1))
+        self.begin()
+
+    def next_stop(self, schedule: Schedule) -> int:
+        """Return the step to run to."""
+        return schedule.next_stop(
+            self._progress.step, self.end(), self.length, self._start(), self.expected
+        )
+
+    def due(self, timer: Timer) -> bool:
+        """Tell whether a listener's moment has come at the present step."""
+        again = self.handled == self._progress.step
+        if again and timer.every is not None and timer.every.unit != "ep":
+            return False
+        return timer.due(
+            self._progress.step,
+            self.length,
+            epoch_ends=self.over,
+            epochs=self._progress.epoch,
+            epoch=self._start(),
+            expected=self.expected,
+        )
+
+    def _close(self) -> None:
+        self._progress.epoch += 1
+        self._progress.batch, self.over = 0, True
+
+    def _start(self) -> tuple[int, int]:
+        """Return the number and the first step of the epoch that the last step belongs to."""
+        progress = self._progress
+        if self.over:
+            return progress.epoch - 1, progress.step - (self.length or 0)
+        return progress.epoch, progress.step - progress.batch

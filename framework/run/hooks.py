@@ -1,0 +1,135 @@
+"""Calling the hooks of a run in their published order."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from framework.callback import Callback
+from framework.callbacks.initial_state import KEPT_AS, made_with, restore
+
+if TYPE_CHECKING:
+    from framework.trainer import Trainer
+
+_log = logging.getLogger("framework")
+
+_PER_BATCH = ("on_train_batch_start", "on_train_batch_end")
+
+
+class Hooks:
+    """The hooks of a run: the task's own first, then each callback's, in list order.
+
+    Example:
+        >>> hooks = Hooks(trainer, [ModelSummary(), ProgressBar()])
+        >>> hooks("on_log", {"train/loss": 2.31})
+
+    Args:
+        trainer: Given to each callback; its task's hooks are called without it.
+        callbacks: In the order in which they are called.
+    """
+
+    def __init__(self, trainer: Trainer, callbacks: Sequence[Callback]) -> None:
+        self._trainer, self._callbacks = trainer, callbacks
+        for callback in callbacks:
+            made_with(callback)  # before a hook has changed it
+
+    def __call__(self, hook: str, *args: Any) -> None:
+        """Call one hook everywhere.
+
+        Args:
+            hook: Its name, such as `on_epoch_end`.
+            *args: What it takes beside the trainer.
+        """
+        with self._trainer.profile("callbacks"):
+            own = getattr(self._trainer.task, hook, None)
+            if own is not None:
+                own(*args)
+            for callback in self._callbacks:
+                getattr(callback, hook)(self._trainer, *args)
+
+    @property
+    def every_batch(self) -> bool:
+        """Whether a callback overrides a per-batch hook, and so wakes the host for each batch."""
+        return any(
+            getattr(type(callback), hook) is not getattr(Callback, hook)
+            for callback in self._callbacks
+            for hook in _PER_BATCH
+        )
+
+    @property
+    def named(self) -> dict[str, Callback]:
+        """The callbacks by class and identity, and by their number among those of the same."""
+        names = [identity_of(callback) for callback in self._callbacks]
+        keys = [f"{name}-{names[:i].count(name)}" for i, name in enumerate(names)]
+        return dict(zip(keys, self._callbacks, strict=True))
+
+    def begin(self) -> None:
+        """Have every callback be as it was made: no run is to begin with what another has left."""
+        for callback in self._callbacks:
+            restore(callback)
+
+    def state(self) -> dict[str, Any]:
+        """Return the callbacks' states, by class and identity, with the options of each."""
+        return {
+            key: {"options": made_with(callback).options, "state": _state_of(callback)}
+            for key, callback in self.named.items()
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Give each callback the state that is its own, whatever the order of the list.
+
+        Of several of one class and identity it is the one with the same options, else the one at
+        the same place, if there are as many as there were.
+        """
+        saved: dict[str, list[Any]] = {}
+        for key, each in state.items():
+            saved.setdefault(key.rpartition("-")[0], []).append(each)
+        present: dict[str, list[Callback]] = {}
+        for key, callback in self.named.items():
+            present.setdefault(key.rpartition("-")[0], []).append(callback)
+        _by_place(saved, self._callbacks)
+        for name, callbacks in present.items():
+            there = saved.pop(name, [])
+            as_many = len(callbacks) == len(there)
+            others = []
+            for callback in callbacks:
+                mine = next((s for s in there if s["options"] == made_with(callback).options), None)
+                if mine is None:
+                    others.append(callback)
+                else:
+                    there.remove(mine)
+                    callback.load_state(mine["state"])
+            for callback, mine in zip(others, there, strict=False) if as_many else ():
+                callback.load_state(mine["state"])
+            if not as_many:
+                _say_new(name, [c for c in others if made_with(c).state])
+                saved |= {name: there} if there else {}
+        for name, left in saved.items():
+            if any(each["state"] for each in left):
+                _log.warning("the checkpoint has a state of %s, which finds no callback now", name)
+
+
+def identity_of(callback: Callback) -> str:
+    """Return what tells a callback from others: its class, and its identity in brackets."""
+    identity = callback.identity
+    return type(callback).__name__ + (f"({identity})" if identity else "")
+
+
+def _by_place(saved: dict[str, list[Any]], callbacks: Sequence[Callback]) -> None:
+    """Name the states of earlier formats, which knew no identities, by their callbacks' places."""
+    for kind, states in list(saved.items()):
+        of_kind = [c for c in callbacks if type(c).__name__ == kind]
+        if not any(s["options"] for s in states) and len(of_kind) == len(states):
+            del saved[kind]
+            for callback, state in zip(of_kind, states, strict=True):
+                saved.setdefault(identity_of(callback), []).append(state)
+
+
+def _state_of(callback: Callback) -> dict[str, Any]:
+    return {k: v for k, v in callback.state().items() if k != KEPT_AS}  # of `vars(self)`
+
+
+def _say_new(name: str, callbacks: Sequence[Callback]) -> None:
+    if callbacks:
+        _log.warning("the checkpoint has no state that is surely of %s: it begins anew", name)

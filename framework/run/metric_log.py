@@ -1,0 +1,152 @@
+"""Metrics on their way from the device to the loggers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from framework.core.files import NotAFile
+from framework.core.progress import Progress
+from framework.core.state import State, load_variables, variables_state
+from framework.errors import UserError
+from framework.logger import Logger
+from framework.step.accumulator import Accumulator, Sums, add_sums, means
+from framework.step.log_values import checked_name, number_of
+
+
+class Logbook:
+    """Turns what the steps have added up into rows, and gives them to the loggers.
+
+    A row of training holds each value's mean over the steps since the last row; at the end of an
+    epoch also its mean over the epoch, as `<name>_epoch`. Keras metrics, which only their own
+    rule can combine, are given as they stand since the start of the epoch.
+
+    Example:
+        >>> book.log_train(epoch_over=True)
+        {'train/loss': 2.31, 'train/accuracy': 0.41, 'train/loss_epoch': 2.62, …}
+        >>> book.latest["train/loss"]       # an epoch's mean, once there is one
+        2.62
+
+    Args:
+        loggers: Where rows go.
+        progress: Where training stands; read for the step and the epoch of a row.
+
+    Attributes:
+        latest: The latest value of every metric by its full name.
+        measured: The step at which each of them was measured.
+        not_finite: How often each training value was not finite since the row before the last.
+        train: Where training values add up; the trainer sets it when a run begins.
+    """
+
+    def __init__(self, loggers: Sequence[Logger], progress: Progress) -> None:
+        self.loggers, self.progress = list(loggers), progress
+        self.latest: dict[str, float] = {}
+        self.measured: dict[str, int] = {}
+        self.not_finite: dict[str, float] = {}
+        self.train: Accumulator
+        self._epoch: Sums = {}
+
+    def open(self, run_dir: Path | None, step: int | None) -> None:
+        """Open the loggers; what an earlier run logged past `step` is dropped, unless None."""
+        if run_dir is not None:
+            run_dir.mkdir(parents=True, exist_ok=True)
+            for logger in self.loggers:
+                try:
+                    logger.open(run_dir, step)
+                except (FileExistsError, NotADirectoryError, NotAFile) as error:
+                    raise UserError(
+                        f"{type(logger).__name__} cannot write its log: {error.strerror}",
+                        where=str(error.filename),
+                        fix="Move away what is there, or give another run_dir=.",
+                    ) from error
+
+    def close(self) -> None:
+        """Close the loggers."""
+        for logger in self.loggers:
+            logger.close()
+
+    def log(self, metrics: Mapping[str, float]) -> None:
+        """Record values, by full name, at the present step.
+
+        Raises:
+            UserError: A name is none, or a value is no number.
+        """
+        values = {checked_name(name): number_of(name, value) for name, value in metrics.items()}
+        self.latest.update(values)
+        self.measured.update(dict.fromkeys(values, self.progress.step))
+        self._give(values)
+
+    def _give(self, values: Mapping[str, float]) -> None:
+        for logger in self.loggers:
+            logger.log_metrics(values, self.progress.step, self.progress.current_epoch)
+
+    def forget(self, stage: str) -> None:
+        """Have the loggers drop what an earlier run has logged of a stage, such as `test`."""
+        for logger in self.loggers:
+            logger.forget(stage)
+
+    def log_train(
+        self, *, epoch_over: bool, extra: Mapping[str, float] | None = None
+    ) -> dict[str, float]:
+        """Read and reset the training sums, and record them as a row, which is returned.
+
+        Args:
+            epoch_over: The row is the epoch's last, and has its means as well.
+            extra: Further values of the row, by full name.
+        """
+        rows = self.train.rows()
+        sums: Sums = {name: (total, weight) for name, (total, weight, _) in rows.items()}
+        self.not_finite = {f"train/{name}": bad for name, (_, _, bad) in rows.items()}
+        self.train.reset()
+        self._epoch = add_sums(self._epoch, sums)
+        results = self.train.results()
+        row = {f"train/{name}": value for name, value in {**means(sums), **results}.items()}
+        row.update(extra or {})
+        if not epoch_over:
+            # Of a part of the epoch only: shown while there is no epoch's mean, but not measured.
+            self.latest |= {k: v for k, v in row.items() if k not in self.measured}
+            self.latest |= extra or {}
+            self._give(row)
+            return row
+        epoch = {**means(self._epoch), **results}
+        row |= {f"train/{name}_epoch": value for name, value in epoch.items()}
+        latest = {**self.latest, **(extra or {})}
+        self.log(row)
+        means_of_epoch = {f"train/{name}": value for name, value in epoch.items()}
+        self.latest = latest | means_of_epoch
+        self.measured |= dict.fromkeys(means_of_epoch, self.progress.step)
+        return row
+
+    def epoch_so_far(self) -> dict[str, float]:
+        """Return the means over the present epoch by full name; resets nothing."""
+        sums = add_sums(self._epoch, self.train.sums())
+        values = {**means(sums), **self.train.results()}
+        return {f"train/{name}": value for name, value in values.items()}
+
+    def start_epoch(self) -> None:
+        """Forget the sums of the last epoch."""
+        self._epoch = {}
+        self.train.reset()
+        for metric in self.train.keras_metrics.values():
+            metric.reset_state()
+
+    def state(self) -> State:
+        """Return what has been added up in mid-epoch, and the latest values."""
+        metrics = self.train.keras_metrics.items()
+        return {
+            "latest": dict(self.latest),
+            "measured": dict(self.measured),
+            "epoch": {name: list(pair) for name, pair in self._epoch.items()},
+            "row": {name: list(row) for name, row in self.train.rows().items()},
+            "keras": {name: variables_state(metric.variables) for name, metric in metrics},
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` returned."""
+        self.latest, self.measured = dict(state["latest"]), dict(state["measured"])
+        self._epoch = {name: (total, weight) for name, (total, weight) in state["epoch"].items()}
+        self.train.load(state["row"])
+        for name, metric in self.train.keras_metrics.items():
+            if name in state["keras"]:
+                load_variables(metric.variables, state["keras"][name], f"metric {name}")

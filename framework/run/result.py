@@ -1,0 +1,112 @@
+"""`result.json`: what came of a run."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from framework.config import TrainerConfig
+from framework.core.files import ours, read_bytes
+from framework.core.progress import Progress
+from framework.core.text import hidden
+
+_PACKAGES = ("keras-task-framework", "tensorflow", "keras", "numpy", "hydra-core")
+
+
+_MOST = 2**24  # bytes
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide a result."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def describe(config: TrainerConfig, progress: Progress) -> dict[str, Any]:
+    """Return what the options and the progress say of a run."""
+    return {
+        "seed": config.seed,
+        "epoch": progress.epoch,
+        "global_step": progress.step,
+        "engine": config.engine,
+        "precision": config.precision,
+        "seconds": round(progress.seconds, 3),
+        "versions": versions(),
+    }
+
+
+def write_result(path: Path, result: dict[str, Any]) -> None:
+    """Write a result as strict JSON, whole or not at all; NaN and infinity become null.
+
+    Args:
+        path: The file, replaced if it is there.
+        result: What to write.
+    """
+    aside = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        with open(aside, "w", opener=ours) as file:
+            file.write(json.dumps(_strict(result), indent=2, allow_nan=False) + "\n")
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def read_metrics(path: Path) -> dict[str, float]:
+    """Return the metrics that a result holds; none if there is no such file."""
+    try:
+        metrics = json.loads(read_bytes(path, _MOST))["metrics"]
+        return {name: value for name, value in metrics.items() if value is not None}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def laid_over(path: Path, result: dict[str, Any], *, whole: bool) -> dict[str, Any]:
+    """Return a result, laid over what an earlier run has left in its file.
+
+    Args:
+        path: The file, if there is one.
+        result: The new result.
+        whole: It is of a run that trained; otherwise, after a test alone, what the file says of
+            the training stays: only metrics, and the rows that they are of, are added.
+    """
+    try:
+        earlier = json.loads(read_bytes(path, _MOST))
+    except (OSError, ValueError, RecursionError):
+        return result
+    if not isinstance(earlier, dict):
+        return result
+    for key in ("metrics", "data"):
+        if not isinstance(earlier.get(key, {}), dict):
+            del earlier[key]
+    metrics = {**earlier.get("metrics", {}), **result["metrics"]}
+    weights = {**earlier.get("weights", {}), **result["weights"]}
+    if whole:
+        # A run that was over already has measured no speed, nor one that goes on its engine.
+        measured = ("examples_per_second", "time_in_steps", "tuning")
+        kept = {key: result.get(key) or earlier.get(key) for key in measured}
+        return {**result, "metrics": metrics, "weights": weights, **kept}
+    rows = {key: count for key, count in result["data"].items() if key.endswith("_rows")}
+    data = {**result["data"], **earlier.get("data", {}), **(rows if result["metrics"] else {})}
+    return {**result, **earlier, "metrics": metrics, "weights": weights, "data": data}
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _strict(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, (int, float, bool, type(None))):
+        return value
+    return hidden(str(value))

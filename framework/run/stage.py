@@ -1,0 +1,109 @@
+"""What surrounds every stage: isolation, devices, signals, and the lock on the run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+from framework.core.lock import RunLock
+from framework.core.signals import Signals
+from framework.devices.replicas import Replicas
+from framework.devices.select import open_replicas
+from framework.run.agreement import of_run
+from framework.run.components import Setup
+from framework.run.hooks import Hooks
+from framework.run.host_sync import Pulse
+from framework.run.isolation import isolated
+from framework.run.stop_condition import Ending
+from framework.step.accumulator import Accumulator
+from framework.step.anomaly import anomalies_detected, explain_anomaly
+
+if TYPE_CHECKING:
+    from framework.trainer import Trainer
+
+
+class Session:
+    """One stage of a trainer at work, and what exists only meanwhile.
+
+    Example:
+        >>> session = Session(trainer, signals, workers=None)
+        >>> with session.opened(ending):
+        ...     session.call("on_setup")
+
+    Args:
+        trainer: Its `stage`, `task` and `callbacks` are set.
+        signals: Those that the process receives.
+        workers: The devices of several processes. None: those of this one.
+
+    Attributes:
+        replicas: The devices.
+        setup: The data, models and optimizers.
+        call: The hooks.
+        eval_variant: How evaluation loops are compiled.
+        pulse: The clock, while it is open.
+        train: Where training values add up, while it is open.
+    """
+
+    pulse: Pulse
+    train: Accumulator
+
+    def __init__(self, trainer: Trainer, signals: Signals, workers: Replicas | None) -> None:
+        self._trainer, self._signals = trainer, signals
+        self.replicas = workers or open_replicas(trainer.config)
+        self.setup = Setup(trainer.task, trainer.config, self.replicas, trainer.data_info)
+        self.call = Hooks(trainer, trainer.callbacks)
+        self.eval_variant = "eager" if trainer.config.engine == "eager" else "graph"
+        self._stack, self._locked = ExitStack(), False
+
+    @contextmanager
+    def opened(self, ending: Ending) -> Iterator[None]:
+        """Be at work for the body; what it raises is noted as how the stage has ended.
+
+        Args:
+            ending: Where that is noted.
+        """
+        config, stage = self._trainer.config, self._trainer.stage
+        try:
+            with (
+                isolated(config.precision, deterministic=config.deterministic),
+                self.replicas.scope(),
+                self._signals.noted(),
+                anomalies_detected() if config.detect_anomaly else nullcontext(),
+                self._stack,
+            ):
+                task, callbacks = self._trainer.task, self._trainer.callbacks
+                self.replicas.compare(
+                    f"the beginning of {stage}", lambda: of_run(stage, config, task, callbacks)
+                )
+                self.train = Accumulator(self.replicas.log_room)
+                self.pulse = Pulse(self._signals, self.replicas)
+                yield
+        except Exception as error:
+            step = self._trainer.progress.step
+            when = f"at step {step + 1}" if stage == "fit" else f"in {stage}"
+            if self._trainer.validating:
+                when = f"in the validation after step {step}"
+            explained = explain_anomaly(self.replicas.explain(error), when)
+            ending.fail(explained)
+            if stage != "fit":  # which calls it before `on_fit_end`
+                self.call("on_exception", explained)
+            raise explained from (error if explained is not error else error.__cause__)
+        except BaseException as error:
+            ending.fail(error)
+            if stage != "fit":
+                self.call("on_exception", error)
+            raise
+
+    def lock(self, *, begun: bool = True) -> None:
+        """Hold the run directory until the stage ends, and make it if the run has begun.
+
+        Raises:
+            UserError: Another process holds it.
+        """
+        run_dir = self._trainer.run_dir
+        if run_dir is None or self._locked or not (begun or run_dir.is_dir()):
+            return
+        run_dir.mkdir(parents=True, exist_ok=True)
+        self._stack.enter_context(RunLock(run_dir))
+        self._locked = True

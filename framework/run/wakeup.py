@@ -1,0 +1,147 @@
+"""What is done when the host wakes, and what only because a run ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from framework.core.state import State
+from framework.loop.evaluation import Evaluator
+from framework.run.epochs import Epochs
+from framework.run.metric_log import Logbook
+from framework.run.stage import Session
+from framework.run.stop_condition import Ending
+from framework.run.wakeup_plan import Timers
+
+if TYPE_CHECKING:
+    from framework.trainer import Trainer
+
+
+class Wakes:
+    """Answers whoever asked for a step: the log, then validation, then callbacks.
+
+    A signal in the midst of that leaves the rest to the run that continues. What is done only
+    because the run ends at this step is done to a run that may be given a later end: checkpoints
+    hold it as it was before, in `final`.
+
+    Example:
+        >>> wakes = Wakes(trainer, session, ending, logbook, epochs, timers, evaluator)
+        >>> wakes.answer()
+
+    Args:
+        trainer: Whose run it is.
+        session: Its hooks, models and clock.
+        ending: Tells whether it is at an end.
+        logbook: Where metrics go.
+        epochs: Where it stands.
+        timers: When `log`, `val` and each callback are due.
+        evaluator: Of the validation data.
+
+    Attributes:
+        final: What checkpoints are to hold from now on. None: the state as it is.
+        closing: The metrics that were measured only because the run ended.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        session: Session,
+        ending: Ending,
+        logbook: Logbook,
+        epochs: Epochs,
+        timers: Timers,
+        evaluator: Evaluator,
+    ) -> None:
+        self._trainer, self._session, self._call = trainer, session, session.call
+        self._ending, self._logbook, self._epochs = ending, logbook, epochs
+        self._timers, self._evaluator, self._pulse = timers, evaluator, session.pulse
+        self.final: State | None = None
+        self.closing: dict[str, float] = {}
+
+    def answer_what_was_left(self) -> None:
+        """Do what was due at the step where a run was left before it could be done."""
+        pending = self._epochs.take_up()
+        if pending:
+            self.answer(logged=pending == "validation")
+
+    def answer(self, *, logged: bool = False) -> None:
+        """Do what is due at the present step.
+
+        Args:
+            logged: The log was answered before.
+        """
+        at_end, over = self.at_end(), self._epochs.over
+        if self._pulse.interrupted():
+            self._leave_open("log")
+            return
+        trainer = self._trainer
+        log, validate = self._due("log"), trainer.has_validation and self._due("val")
+        was = self._epochs.validated == trainer.progress.step
+        last_validation = at_end and trainer.has_validation and not (validate or was)
+        if at_end and (last_validation or not over):
+            self._save_before_the_end()
+        if not logged and (log or over or at_end):
+            extra = self._session.setup.precision_values()
+            with trainer.profile("logging"):
+                row = self._logbook.log_train(epoch_over=over or at_end, extra=extra)
+            self._call("on_log", row)
+        validates = validate or last_validation
+        if validates and not self._validate():
+            self._leave_open("validation")
+            return
+        due = [callback for name, callback in self._call.named.items() if self._due(name)]
+        self._epochs.handled = trainer.progress.step
+        with trainer.profile("callbacks"):
+            for callback in due:
+                callback.on_wake(trainer)
+        if log or validates or due or over or at_end:
+            self._call("on_wake_end")
+
+    def at_end(self) -> bool:
+        """Tell whether the run has come to an end, and note which."""
+        received, done = self._pulse.received, self._epochs.done
+        return self._ending.reached(self._trainer.progress, received, epochs=done)
+
+    def is_over(self) -> bool:
+        """Tell whether it has, and nothing is left to be done there."""
+        return self.at_end() and self._trainer.progress.pending != "end"
+
+    def note_closing(self) -> None:
+        """Note that what was to be done at the end is done, and what came of it."""
+        if self.final is not None and not (self._ending.broken or self._pulse.interrupted()):
+            progress = {**self.final["progress"], "pending": "log"}
+            closing = dict(self._trainer.metrics)
+            self.final = {**self.final, "progress": progress, "closing": closing}
+
+    def note_finalized(self, weights: Callable[[], State]) -> None:
+        """Note what optimizers have made of the weights at the end, for whoever evaluates it."""
+        if self.final is not None:
+            self.final = {**self.final, "finalized": weights()}
+
+    def _due(self, listener: str) -> bool:
+        return bool(self._epochs.due(self._timers[listener]))
+
+    def _leave_open(self, pending: str) -> None:
+        """Leave what is due at this step to the run that continues from it."""
+        self.at_end()
+        self._epochs.leave_open(pending)
+
+    def _save_before_the_end(self) -> None:
+        with self._epochs.left_open("end"):
+            self.final = self._trainer.state()
+        self._trainer.save_checkpoint()
+
+    def _validate(self) -> bool:
+        """Validate; returns False if a signal came meanwhile."""
+        trainer = self._trainer
+        trainer.validating = True
+        self._call("on_validation_start")
+        with trainer.profile("validation"), self._session.setup.averaged():
+            metrics = self._evaluator.run(trainer.progress.step)
+        trainer.validating = False
+        if self._pulse.interrupted():
+            return False
+        self._epochs.validated = trainer.progress.step
+        trainer.log_metrics(metrics)
+        self._call("on_validation_end", metrics)
+        return True

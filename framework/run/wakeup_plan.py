@@ -1,0 +1,185 @@
+"""The schedule of wake-ups: how far the compiled loop may run before the host is needed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from framework.every import Every
+
+LONGEST_STRETCH = 1.0  # seconds, so that signals and Ctrl-C are answered at once
+GROWTH = 8  # a stretch is at most so many times as long as the one before
+
+
+class Timer:
+    """Says when one listener's moment has come.
+
+    Example:
+        >>> timer = Timer(Every("500st"))
+        >>> timer.next_step(0, steps_per_epoch=1563), timer.due(500, 1563, epoch_ends=False)
+        (500, True)
+
+    Args:
+        every: The moment, or None for never.
+        clock: Returns seconds.
+    """
+
+    def __init__(self, every: Every | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.every, self._clock = every, clock
+        self._last = clock()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the moment last came, or since the beginning."""
+        return self._clock() - self._last
+
+    @elapsed.setter
+    def elapsed(self, seconds: float) -> None:
+        self._last = self._clock() - seconds
+
+    def next_step(
+        self,
+        step: int,
+        steps_per_epoch: int | None,
+        epoch: tuple[int, int] | None = None,
+        expected: int | None = None,
+    ) -> int | None:
+        """Return the next step at which the host is needed, if that can be told.
+
+        Args:
+            step: Optimizer steps done.
+            steps_per_epoch: Steps in the present epoch, or None while that is unknown.
+            epoch: As in `Every.next_step`.
+            expected: As many as it may have, for the parts of an epoch of unknown length; only its
+                end itself tells when it is over.
+        """
+        if self.every is None:
+            return None
+        if not self._guesses(steps_per_epoch, expected):
+            return self.every.next_step(step, steps_per_epoch, epoch)
+        found, end = self.every.next_step(step, expected, epoch), (epoch or (0, 0))[1]
+        return found if found is not None and found < end + (expected or 0) else None
+
+    def _guesses(self, steps_per_epoch: int | None, expected: int | None) -> bool:
+        parts = self.every is not None and self.every.count.denominator != 1
+        return parts and steps_per_epoch is None and expected is not None
+
+    def due(
+        self,
+        step: int,
+        steps_per_epoch: int | None,
+        *,
+        epoch_ends: bool,
+        epochs: int = 0,
+        epoch: tuple[int, int] | None = None,
+        expected: int | None = None,
+    ) -> bool:
+        """Tell whether the moment has come at `step`; one in time starts anew.
+
+        Args:
+            step: Optimizer steps done.
+            steps_per_epoch: Steps in an epoch, or None while that is unknown.
+            epoch_ends: Whether `step` is the last of an epoch.
+            epochs: Epochs finished, this one included if it ends.
+            epoch: As in `Every.next_step`, of the epoch that `step` belongs to.
+            expected: As in `next_step`.
+        """
+        if self.every is None:
+            return False
+        seconds = self.every.seconds
+        if seconds is not None:
+            if self.elapsed < seconds:
+                return False
+            self._last = self._clock()
+            return True
+        whole = self.every.count.denominator == 1
+        if self.every.unit == "ep" and steps_per_epoch is None and whole:
+            return epoch_ends and epochs % int(self.every.count) == 0
+        return self.next_step(step - 1, steps_per_epoch, epoch, expected) == step
+
+
+class Timers:
+    """The timers of all listeners, by name.
+
+    Example:
+        >>> timers = Timers({"log": Every("50st"), "val": Every("10min")}, time.monotonic)
+        >>> list(timers.state())
+        ['val']
+
+    Args:
+        every: When each of them wants the host.
+        clock: Returns seconds.
+    """
+
+    def __init__(
+        self, every: Mapping[str, Every | None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._timers = {name: Timer(each, clock) for name, each in every.items()}
+
+    def __getitem__(self, name: str) -> Timer:
+        return self._timers[name]
+
+    def all(self) -> list[Timer]:
+        """Return them all."""
+        return list(self._timers.values())
+
+    def state(self) -> dict[str, float]:
+        """Return how long ago those came that go by time; the others know it from the step."""
+        timers = self._timers.items()
+        return {k: t.elapsed for k, t in timers if t.every and t.every.seconds is not None}
+
+    def load_state(self, state: Mapping[str, float]) -> None:
+        """Take back what `state` returned; timers that it does not know begin anew."""
+        for name, timer in self._timers.items():
+            if name in state:
+                timer.elapsed = state[name]
+
+
+class Schedule:
+    """Finds the nearest step at which anybody needs the host.
+
+    A stretch is kept to about a second by the speed measured so far, and to the shortest
+    interval in time that somebody asked for.
+
+    Example:
+        >>> schedule = Schedule([Timer(Every("50st")), Timer(Every("1ep"))])
+        >>> schedule.measured(steps=10, seconds=0.01)
+        >>> schedule.next_stop(step=20, end=1563, steps_per_epoch=1563)
+        50
+
+    Args:
+        timers: The listeners' moments.
+        every_batch: Somebody overrides a per-batch hook: wake for every batch.
+    """
+
+    def __init__(self, timers: Sequence[Timer], *, every_batch: bool = False) -> None:
+        self._timers, self._every_batch = timers, every_batch
+        times = [t.every.seconds for t in timers if t.every and t.every.seconds is not None]
+        self._budget = min([LONGEST_STRETCH, *times])
+        self._longest = 1
+
+    def next_stop(
+        self,
+        step: int,
+        end: int | None,
+        steps_per_epoch: int | None,
+        epoch: tuple[int, int] | None = None,
+        expected: int | None = None,
+    ) -> int:
+        """Return the step to run to: above `step`, but at most `end`.
+
+        Args:
+            step: Optimizer steps done.
+            end: The last step of this epoch or of the run, or None while that is unknown.
+            steps_per_epoch: Steps in an epoch, or None while that is unknown.
+            epoch: As in `Every.next_step`.
+            expected: As in `Timer.next_step`.
+        """
+        longest = 1 if self._every_batch else self._longest
+        stops = [timer.next_step(step, steps_per_epoch, epoch, expected) for timer in self._timers]
+        return min(s for s in [*stops, end, step + longest] if s is not None)
+
+    def measured(self, steps: int, seconds: float) -> None:
+        """Learn from a stretch how many steps fit into the next."""
+        fitting = int(steps * self._budget / max(seconds, 1e-6))
+        self._longest = max(1, min(fitting, max(steps, self._longest) * GROWTH))

@@ -1,0 +1,1 @@
+"""Where batches come from: arrays, streams, what can be resumed."""

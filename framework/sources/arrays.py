@@ -1,0 +1,268 @@
+"""Arrays on the device, read at any place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from framework.errors import UserError
+from framework.sources.guard import not_dense
+from framework.sources.source import Source, limited
+
+
+class ArraySource(Source):
+    """Random access to arrays on the device: the batch at (seed, epoch, step) is a pure function.
+
+    Args:
+        arrays: A nest of arrays with one length, the rows.
+        batch_size: Rows of a batch; the last one of an epoch may have fewer.
+        large: Make batches larger than `batch_size` where that costs little memory, for what
+            learns nothing from them.
+        shuffle: Another order every epoch.
+        seed: Seed of the order, of the split, and of augmentation.
+        part: (first, count): use only `count` of the rows, from place `first` of a permutation
+            drawn once by the seed. Default: all of them, in place.
+        map: See `Data`.
+        augment: See `Data`.
+        limit: Batches of an epoch: a count or a fraction. Default: all.
+        accumulate: Put so many batches into one, whose gradient is taken a batch at a time.
+        name: What to call it in messages: `train`, `val`, …
+        held: Tensors made so far by the id of their array, so that none is held twice.
+    """
+
+    resident = True
+
+    def __init__(
+        self,
+        arrays: Any,
+        batch_size: int,
+        *,
+        large: bool = False,
+        shuffle: bool = False,
+        seed: int = 0,
+        part: tuple[int, int] | None = None,
+        map: Callable[[Any], Any] | None = None,
+        augment: Callable[[Any, tf.Tensor], Any] | None = None,
+        limit: int | float = 1.0,
+        accumulate: int = 1,
+        name: str = "data",
+        held: dict[int, tf.Tensor] | None = None,
+    ) -> None:
+        self.rows = check_rows(arrays, name)
+        found = {} if held is None else held
+        self._tensors = tf.nest.map_structure(lambda a: self._hold(a, found), arrays)
+        self._first, self.count = part if part else (0, self.rows)
+        if self.count == 0:
+            raise UserError(
+                f"the {name} set has no rows",
+                where=f"data.{name}",
+                fix="Give at least one; look at what selects them, such as a slice or a filter.",
+            )
+        size = min(batch_size, self.count)
+        if large:
+            size = _large(size, self.count, tf.nest.flatten(self._tensors))
+        self._used = min(self.count, size * limited(math.ceil(self.count / size), limit))
+        self.batch_size = min(size * accumulate, self._used)
+        self.micro_rows = size if accumulate > 1 else None
+        self._split = part is not None
+        self._shuffle, self._seed = shuffle, seed
+        self._map, self._augment = map, augment
+        self._in_place = not (shuffle or self._split)
+        self._order: tf.Tensor | None = None
+        self._rows_in_order: np.ndarray | None = None
+        self._order_of = 0
+        self.steps: int = math.ceil(self._used / self.batch_size)
+
+    def cursor(self, epoch: int, start: int) -> Any:
+        """Return the epoch and the order of its rows: with the index all that a batch depends on.
+
+        The order is found once an epoch, outside of the loop: TensorFlow's `index_shuffle` takes a
+        quarter of a microsecond a row, which is half of the time of a small step, and XLA has none.
+        """
+        if self._order is None or (self._shuffle and epoch != self._order_of):
+            self._order_of, self._order = epoch, self._order_in(epoch)
+        return tf.constant(epoch, tf.int64), self._order
+
+    def parts(self, start: int, stop: int) -> list[tuple[int, int, int | None]]:
+        """Cut off the ragged last batch, which has a shape of its own."""
+        whole = self._used // self.batch_size
+        runs = [(start, min(stop, whole), self.batch_size)]
+        runs.append((max(start, whole), stop, self._used - whole * self.batch_size))
+        return [run for run in runs if run[0] < run[1]]
+
+    def read(self, cursor: Any, index: tf.Tensor, size: int | None) -> Any:
+        """Gather one batch, in the graph."""
+        epoch, batch = self._gathered(cursor, index, size)
+        if self._map:
+            batch = self._map(batch)
+        if self._augment:
+            # Batches are counted through all epochs, so that no two share their draws.
+            step = epoch * math.ceil(self.count / self.batch_size) + index
+            batch = self._augment(batch, tf.stack([tf.constant(self._seed, tf.int64), step]))
+        return batch
+
+    def first(self) -> Any:
+        """Gather the rows of the first batch."""
+        (_, _, size), *_ = self.parts(0, 1)
+        return self._gathered(self.cursor(0, 0), tf.constant(0, tf.int64), size)[1]
+
+    def _hold(self, array: Any, held: dict[int, Any]) -> Any:
+        """Return an array as it is kept, the same for every set that has it."""
+        if id(array) not in held:
+            held[id(array)] = as_tensor(array)
+        return held[id(array)]
+
+    def _gathered(self, cursor: Any, index: tf.Tensor, size: int | None) -> tuple[Any, Any]:
+        """Return the epoch and the rows of a batch, in the graph."""
+        epoch, order = cursor
+        start = index * self.batch_size
+        if self._in_place:
+            return epoch, tf.nest.map_structure(lambda t: _slice(t, start, size), self._tensors)
+        place = _slice(order, start, size)
+        return epoch, tf.nest.map_structure(lambda t: tf.gather(t, place), self._tensors)
+
+    def spec(self, size: int | None = None) -> Any:
+        """Trace `read` once, without running it."""
+        outputs = self._traced(size).structured_outputs
+        return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), outputs)
+
+    @property
+    def operations(self) -> set[str]:
+        """The kinds of TensorFlow's operations that read a batch, where it is varied."""
+        if self._augment is None:
+            return set()
+        graph = self._traced(None).graph.as_graph_def()
+        inner = [node for function in graph.library.function for node in function.node_def]
+        return {node.op for node in (*graph.node, *inner)}
+
+    def _traced(self, size: int | None) -> Any:
+        cursor = self.cursor(0, 0)
+        read = tf.function(
+            lambda: self.read(cursor, tf.constant(0, tf.int64), size or self.batch_size),
+            autograph=False,
+        )
+        return read.get_concrete_function()
+
+    def _order_in(self, epoch: int) -> tf.Tensor:
+        """Return the rows of an epoch in their order; nothing where they are read in place."""
+        place = np.arange(0 if self._in_place else self._used)
+        if self._shuffle:
+            place = permutation(self.count, self._seed, epoch)[: self._used]
+        if self._split:
+            if self._rows_in_order is None:
+                self._rows_in_order = permutation(self.rows, self._seed, _SPLIT)
+            place = self._rows_in_order[place + self._first]
+        return tf.constant(place, tf.int64)
+
+
+_SPLIT = 2**63  # no epoch has this number
+
+
+def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
+    """Return the order of so many rows in an epoch: a pure function.
+
+    Example:
+        >>> sorted(permutation(5, seed=0, epoch=1).tolist())
+        [0, 1, 2, 3, 4]
+    """
+    key = np.array([seed, epoch], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key)).permutation(count)
+
+
+LARGE_ROWS, LARGE_BYTES = 512, 2**24
+
+
+def _large(size: int, count: int, tensors: list[tf.Tensor]) -> int:
+    """Return the rows of a batch for evaluation, in even batches: the ragged one is traced too."""
+    row: int = sum(tf.as_dtype(t.dtype).size * math.prod(t.shape[1:]) for t in tensors)
+    most = max(size, min(LARGE_ROWS, LARGE_BYTES // max(1, row)))
+    return max(size, math.ceil(count / math.ceil(count / most)))
+
+
+def _slice(tensor: tf.Tensor, start: tf.Tensor, size: int | None) -> tf.Tensor:
+    rank = tensor.shape.rank
+    return tf.slice(tensor, [start, *[0] * (rank - 1)], [size, *tensor.shape[1:]])
+
+
+def check_rows(arrays: Any, name: str) -> int:
+    """Return the number of rows that all arrays of a nest share, having looked for faults.
+
+    Raises:
+        UserError: No arrays, no rows, lengths that differ, or a float array with NaN in it.
+    """
+    where = f"data.{name}"
+    flat = keras.tree.flatten_with_path(arrays) if arrays is not None else []
+    leaves = [("/".join(map(str, path)), leaf) for path, leaf in flat]
+    if not leaves:
+        fix = "Give arrays of one length: (x, y), or a dict of them."
+        raise UserError(f"the {name} set holds no arrays", where=where, fix=fix)
+    for path, leaf in leaves:
+        _refuse_kind(leaf, path or "it", name)
+        if not np.ndim(leaf):
+            raise UserError(
+                f"{path or name} of the {name} set is no array of rows",
+                where=where,
+                fix="Give NumPy arrays; make them of lists by np.asarray.",
+            )
+    rows = {path or "array": len(leaf) for path, leaf in leaves}
+    if len(set(rows.values())) > 1:
+        counts = ", ".join(f"{path}: {n:,}" for path, n in rows.items())
+        raise UserError(
+            f"the arrays of the {name} set differ in their number of rows ({counts})",
+            where=where,
+            fix="Give every array one row for each example.",
+        )
+    for path, leaf in leaves:
+        refuse_nan(leaf, path, name)
+    return next(iter(rows.values()))
+
+
+def _refuse_kind(leaf: Any, path: str, name: str) -> None:
+    """Complain of what TensorFlow cannot hold as rows, or what may change under way."""
+    fault = not_dense(leaf)
+    if fault:
+        what, fix = fault
+    elif isinstance(leaf, (tf.Variable, keras.Variable)):
+        what, fix = "a variable", "Give its value: variable.numpy()."
+    elif getattr(leaf, "dtype", None) == np.dtype(object):
+        what = "an array of Python objects"
+        fix = "Give numbers of one shape for every row: np.stack(rows), or pad them."
+    elif getattr(getattr(leaf, "dtype", None), "kind", "") in ("m", "M"):
+        what, fix = "an array of dates or times", "Give numbers: array.astype('int64')."
+    else:
+        return
+    raise UserError(f"{path} of the {name} set is {what}", where=f"data.{name}", fix=fix)
+
+
+def refuse_nan(array: Any, path: str, name: str) -> None:
+    """Complain of NaN and infinity in a float array, looked at a slice at a time."""
+    array = array if isinstance(array, np.ndarray) else np.asarray(array)
+    if not np.issubdtype(array.dtype, np.floating):
+        return
+    bad: list[int] = []
+    chunk = max(1, 2**22 // max(1, array[:1].size))
+    for start in range(0, len(array), chunk):
+        piece = array[start : start + chunk]
+        finite = np.isfinite(piece.reshape(len(piece), -1)).all(axis=1)
+        bad.extend((start + np.flatnonzero(~finite)).tolist())
+    if bad:
+        raise UserError(
+            f"the {name} set has NaN or infinity in {len(bad):,} of {len(array):,} rows, "
+            f"first in row {bad[0]:,}",
+            where=f"data.{name}" + (f" ({path})" if path else ""),
+            fix="Drop those rows or fill the gaps before training.",
+        )
+
+
+def as_tensor(array: Any) -> tf.Tensor:
+    """Return an array as a tensor of its own dtype; Python floats become Keras's float."""
+    if isinstance(array, (list, tuple, float)):
+        array = np.asarray(array)
+        if array.dtype == np.float64:
+            array = array.astype(keras.config.floatx())
+    return tf.convert_to_tensor(array)

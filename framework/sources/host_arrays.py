@@ -1,0 +1,115 @@
+"""Arrays that are too large for the device: read from the host's memory, or from its disk."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from framework.sources.arrays import ArraySource, as_tensor
+
+SHARE = 0.5  # of what is free: the model, its activations and the system want the rest
+
+
+class HostArraySource(ArraySource):
+    """The batches of an `ArraySource`, from arrays that stay where they are.
+
+    A few batches are read ahead, by threads of their own, so that the loop does not wait. Rows of
+    an `np.memmap` are read from the disk when they are needed.
+
+    Example:
+        >>> images = np.load("images.npy", mmap_mode="r")       # 200 GB
+        >>> HostArraySource((images, labels), 32, shuffle=True).steps
+        1953125
+
+    Args:
+        arrays: See `ArraySource`, as all that follow.
+        batch_size: Rows of a batch.
+        **options: The further arguments.
+    """
+
+    resident = False
+
+    def __init__(self, arrays: Any, batch_size: int, **options: Any) -> None:
+        super().__init__(arrays, batch_size, **options)
+        self._iterator: Any = None
+        self._epoch, self._next = -1, 0
+
+    def cursor(self, epoch: int, start: int) -> Any:
+        """Return an iterator that stands at `start`: the running one, if it does."""
+        if self._iterator is None or (epoch, start) != (self._epoch, self._next):
+            super().cursor(epoch, start)
+            self._iterator = iter(self._batches(epoch, start))
+            self._epoch, self._next = epoch, start
+        return self._iterator
+
+    def first(self) -> Any:
+        """Read the first batch, leaving the running iterator where it is."""
+        super().cursor(0, 0)
+        return next(iter(self._batches(0, 0)))[1]
+
+    def moved(self, stop: int) -> None:
+        """Note where the iterator stands after a stretch."""
+        self._next = stop
+
+    def _hold(self, array: Any, held: dict[int, Any]) -> Any:
+        return array if isinstance(array, np.ndarray) else as_tensor(array).numpy()
+
+    def _gathered(self, cursor: Any, index: tf.Tensor, size: int | None) -> tuple[Any, Any]:
+        epoch, batch = self.taken(cursor)
+        for leaf, array in zip(tf.nest.flatten(batch), self._flat, strict=True):
+            leaf.set_shape((size, *array.shape[1:]))
+        return epoch, batch
+
+    @property
+    def _flat(self) -> list[np.ndarray]:
+        return list(tf.nest.flatten(self._tensors))
+
+    def _batches(self, epoch: int, start: int) -> tf.data.Dataset:
+        order = None if self._in_place else np.asarray(self._order)
+        size, used, flat = self.batch_size, self._used, self._flat
+
+        def take(index: int) -> list[np.ndarray]:
+            first, last = index * size, min(used, (index + 1) * size)
+            if order is None:
+                return [np.ascontiguousarray(array[first:last]) for array in flat]
+            return [np.take(array, order[first:last], axis=0) for array in flat]
+
+        def load(index: tf.Tensor) -> Any:
+            leaves = tf.numpy_function(take, [index], [array.dtype for array in flat])
+            for leaf, array in zip(leaves, flat, strict=True):
+                leaf.set_shape((None, *array.shape[1:]))
+            return tf.constant(epoch, tf.int64), tf.nest.pack_sequence_as(self._tensors, leaves)
+
+        numbers = tf.data.Dataset.range(start, self.steps)
+        return numbers.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def fits_on_device(arrays: Any) -> bool:
+    """Tell whether arrays take less than half of the memory that the device has free."""
+    leaves = tf.nest.flatten(arrays)
+    needed = sum(leaf.nbytes for leaf in leaves if isinstance(leaf, np.ndarray))
+    return needed <= SHARE * free_bytes()
+
+
+def free_bytes() -> float:
+    """Return the memory of the device that computes; without limit where it cannot be told."""
+    gpus = [d for d in tf.config.list_logical_devices() if d.device_type == "GPU"]
+    if gpus:
+        from tensorflow.python.client import device_lib
+
+        limits = [d.memory_limit for d in device_lib.list_local_devices() if d.device_type == "GPU"]
+        return float(min(limits, default=0)) or float("inf")
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found = {name: rest for name, _, rest in (line.partition(":") for line in lines)}
+        return float(found["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError, IndexError):
+        pass
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):
+        return float("inf")

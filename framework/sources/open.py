@@ -1,0 +1,291 @@
+"""From a `Data` to the sources of each stage."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from framework.config import TrainerConfig
+from framework.errors import UserError
+from framework.sources.arrays import ArraySource, check_rows
+from framework.sources.guard import Guard
+from framework.sources.host_arrays import HostArraySource, fits_on_device
+from framework.sources.readers import from_generator, from_pydataset
+from framework.sources.resumable import EpochHooks, calls_generator, obstacle, passing
+from framework.sources.rows_axis import rows_back, rows_first
+from framework.sources.source import Data, Source, exact
+from framework.sources.step_source import Steps, StepSource
+from framework.sources.streams import StreamSource, never_ends
+
+
+def open_train(
+    data: Data,
+    *,
+    seed: int,
+    limit: int | float = 1.0,
+    overfit: int | float = 0,
+    accumulate: int = 1,
+    restart: bool = False,
+    held: dict[int, Any] | None = None,
+) -> Source:
+    """Open the training set, shuffled and augmented.
+
+    Args:
+        data: What to open.
+        seed: Seed of the order, the split, and augmentation.
+        limit: Batches of an epoch: a count or a fraction.
+        overfit: If not 0: use only these first batches, unshuffled.
+        accumulate: Batches that are put into one.
+        restart: A stream that is continued in mid-epoch begins anew instead.
+        held: What was made of the sets so far, by their id: no array is put on the device twice,
+            and no stream is counted twice.
+
+    Raises:
+        UserError: There is none, or it is of no known kind.
+    """
+    if data.train is None:
+        raise UserError(
+            "there is no training data",
+            where="Data(train=...)",
+            fix="Give Data(train=(x, y)) to Trainer.fit, or return it from Task.build_data; "
+            "Data(train=Steps(1000)) where steps make their own batches.",
+        )
+    return _open(
+        data.train,
+        data,
+        "train",
+        batch_size=data.batch_size,
+        shuffle=data.shuffle and not overfit,
+        seed=seed,
+        limit=overfit or limit,
+        accumulate=accumulate,
+        train=True,
+        restart=restart,
+        overfit=bool(overfit),
+        held=held,
+    )
+
+
+def open_batches(
+    data: Data, *, seed: int, limit: int | float, held: dict[int, Any] | None = None
+) -> Source:
+    """Open the training set to look at: in its own order, not augmented, in batches of its size.
+
+    Args:
+        data: What to open; it has a training set.
+        seed: Seed of the split.
+        limit: Batches of an epoch: a count or a fraction.
+        held: As in `open_train`.
+    """
+    size = data.batch_size
+    return _open(data.train, data, "train", batch_size=size, seed=seed, limit=limit, held=held)
+
+
+def open_eval(
+    data: Data,
+    stage: str,
+    *,
+    seed: int,
+    limit: int | float = 1.0,
+    held: dict[int, Any] | None = None,
+) -> dict[str, Source]:
+    """Open the sets of an evaluation, by name; a single one is called "".
+
+    Args:
+        data: What to open.
+        stage: `val`, `test`, `predict` or `overfit` (the training set, as it is).
+        seed: Seed of the split.
+        limit: Batches: a count or a fraction; 0 opens nothing.
+        held: As in `open_train`.
+
+    Returns:
+        No entry if the data has no such set.
+    """
+    if not limit:
+        return {}
+    size = data.eval_batch_size or data.batch_size
+    options: dict[str, Any] = {"batch_size": size, "seed": seed, "limit": limit, "held": held}
+    if stage == "overfit":
+        options |= {"batch_size": data.batch_size, "overfit": True}
+        return {"": _open(data.train, data, "train", **options)}
+    # A limit counts batches, so their size must not be a surprise.
+    options["large"] = data.eval_batch_size is None and limit == 1.0
+    if stage == "val" and data.val_fraction:
+        return {"": _open(data.train, data, "val", **options)}
+    sets = getattr(data, stage)
+    if stage == "predict" and sets is None:
+        sets = data.test if data.test is not None else data.val
+    if sets is None:
+        return {}
+    if not _is_several(sets, data.train):
+        return {"": _open(sets, data, stage, **options)}
+    return {name: _open(each, data, stage, **options) for name, each in sets.items()}
+
+
+def _open(given: Any, data: Data, name: str, **options: Any) -> Source:
+    axis = data.rows_axis
+    if axis == 0:
+        return _made(given, data, name, **options)
+    if _is_arrays(given):
+        held = options.get("held")
+        given = rows_first(given, axis, name, {} if held is None else held)
+        data = replace(data, map=_after(partial(rows_back, rows_axis=axis), data.map))
+    elif options.get("accumulate", 1) > 1:
+        raise UserError(
+            f"the batches of a {type(given).__name__} are put together along their first axis",
+            where="trainer.accumulate, data.rows_axis",
+            fix="Leave accumulate out and give larger batches, or arrays.",
+        )
+    source = _made(given, data, name, **options)
+    source.rows_axis = axis
+    return source
+
+
+def _after(first: Callable[[Any], Any], second: Callable[[Any], Any] | None) -> Any:
+    return first if second is None else lambda batch: second(first(batch))
+
+
+def _made(
+    given: Any,
+    data: Data,
+    name: str,
+    *,
+    batch_size: int,
+    seed: int,
+    limit: int | float,
+    accumulate: int = 1,
+    large: bool = False,
+    shuffle: bool = False,
+    train: bool = False,
+    restart: bool = False,
+    overfit: bool = False,
+    held: dict[int, Any] | None = None,
+) -> Source:
+    common: dict[str, Any] = {
+        "map": data.map,
+        "augment": data.augment if train else None,
+        "seed": seed,
+        "limit": limit,
+        "accumulate": accumulate,
+        "name": name,
+    }
+    if data.val_fraction and name in ("train", "val") and not _is_arrays(given):
+        raise UserError(
+            f"val_fraction needs arrays, and the training set is a {type(given).__name__}",
+            where="data.val_fraction",
+            fix="Give arrays, or a validation set of its own: Data(train=..., val=...).",
+        )
+    if isinstance(given, Source):
+        return given
+    if isinstance(given, Steps):
+        del common["name"]
+        return StepSource(given, batch_size, counts_on=shuffle, **common)
+    held = {} if held is None else held
+    option = "overfit_batches" if overfit else _LIMITS.get(name, "")
+    streamed: dict[str, Any] = {"restart": restart, "limit_name": option, **common}
+    counted = train and not overfit and isinstance(limit, int)
+    if isinstance(given, tf.data.Dataset):
+        streamed["endless"] = counted and (never_ends(given) or calls_generator(given))
+        if train:
+            streamed["obstacle"] = obstacle(given)
+        if train and not streamed["endless"]:
+            streamed["before_epoch"] = held.setdefault(id(given), passing(given))
+        return StreamSource(given, **streamed)
+    if isinstance(given, keras.utils.PyDataset):
+        guard = Guard(f"the {name} PyDataset", name, data.rows_axis)
+        with guard.blaming():
+            made = EpochHooks(given, guard.blaming, repeated=not train)
+        hooks = held.setdefault(id(given), made) if train else made
+        streamed |= {"before_epoch": hooks.before_epoch, "after_epoch": hooks.after_epoch}
+        dataset = from_pydataset(given, guard, data.signature)
+        endless = counted and never_ends(dataset)
+        return StreamSource(dataset, guard=guard, endless=endless, **streamed)
+    if isinstance(given, Iterator):
+        raise UserError(
+            f"the {name} set is an iterator, which can be read only once",
+            where=f"data.{name}",
+            fix="Give the function that makes it: Data(train=batches), not Data(train=batches()).",
+        )
+    if callable(given):
+        guard = Guard(f"the {name} generator", name, data.rows_axis)
+        generator = _Generator(given)
+        streamed |= {"before_epoch": generator.before_epoch, "obstacle": generator.obstacle}
+        dataset = from_generator(generator, guard, data.signature)
+        endless = counted and not generator.takes_epoch  # one that knows no epochs may have no end
+        return StreamSource(dataset, guard=guard, endless=endless, **streamed)
+    part = None
+    if data.val_fraction and name in ("train", "val"):
+        part = _split(check_rows(given, "train"), data.val_fraction, name)
+    resident = fits_on_device(given) if data.resident is None else data.resident
+    kind = ArraySource if resident else HostArraySource
+    return kind(given, batch_size, large=large, shuffle=shuffle, part=part, held=held, **common)
+
+
+_LIMITS = {name: f"limit_{name}_batches" for name in ("train", "val", "test")}
+
+
+def larger_batches(data: Data, config: TrainerConfig) -> str:
+    """Return how to ask for a batch as large as those that would be accumulated."""
+    times = max(config.accumulate_by_epoch.values())
+    if not _is_arrays(data.train):
+        return f"give batches {times} times as large"
+    size = data.batch_size * times
+    return f"give larger batches: data.batch_size={size}, from Python Data(batch_size={size})"
+
+
+def _split(rows: int, fraction: float, name: str) -> tuple[int, int]:
+    held_back = max(1, round(exact(fraction) * rows))
+    if held_back >= rows:
+        raise UserError(
+            f"val_fraction={fraction} of {rows} rows leaves nothing to train on",
+            where="data.val_fraction",
+            fix="Give a smaller fraction.",
+        )
+    return (0, held_back) if name == "val" else (held_back, rows - held_back)
+
+
+def _is_arrays(given: Any) -> bool:
+    kinds = (Source, Steps, tf.data.Dataset, keras.utils.PyDataset, Iterator)
+    return not isinstance(given, kinds) and not callable(given)
+
+
+def _is_several(sets: Any, train: Any) -> bool:
+    if not isinstance(sets, Mapping) or not sets:
+        return False
+    if isinstance(train, Mapping) and train.keys() == sets.keys():
+        return False  # one set, whose batches are dicts like those of the training set
+    kinds = (tuple, list, Mapping, Source, Steps, tf.data.Dataset, keras.utils.PyDataset)
+    return all(isinstance(each, kinds) or callable(each) for each in sets.values())
+
+
+class _Generator:
+    """A generator function, called with the epoch if it takes one."""
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self._make, self._epoch = make, 0
+        try:
+            parameters = inspect.signature(make).parameters.values()
+        except (TypeError, ValueError):  # some that are not written in Python
+            parameters = {}.values()
+        in_place = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        self._by_name = any(p.name == "epoch" and p.kind != p.POSITIONAL_ONLY for p in parameters)
+        self.takes_epoch = self._by_name or any(p.default is p.empty for p in in_place)
+        self.obstacle = (
+            None
+            if self.takes_epoch
+            else "it is a generator function without an argument, whose state is out of reach"
+        )
+
+    def __call__(self) -> Any:
+        if self._by_name:
+            return self._make(epoch=self._epoch)
+        return self._make(self._epoch) if self.takes_epoch else self._make()
+
+    def before_epoch(self, epoch: int, *_: Any) -> None:
+        self._epoch = epoch

@@ -1,0 +1,120 @@
+"""A set without data, for steps that make their own batches."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from framework.errors import UserError
+from framework.sources.source import Source, limited
+
+
+@dataclass(frozen=True)
+class Steps:
+    """So many batches without data: reinforcement learning, sampling, simulation.
+
+    A batch is the numbers of its examples, int64 of shape [batch_size], counted through the run; in
+    evaluations, and with `Data(shuffle=False)`, counted from 0 in each epoch. A step may leave them
+    alone; or it, or `Data.map`, draws each example by its number, which gives the same examples on
+    any number of devices.
+
+    Example:
+        >>> Data(train=Steps(1000), val=Steps(10), batch_size=8)
+
+    Args:
+        count: Batches in an epoch, 1 or more.
+
+    Raises:
+        UserError: The count is something else.
+    """
+
+    count: int
+
+    def __post_init__(self) -> None:
+        count: Any = self.count
+        whole = isinstance(count, numbers.Integral) and not isinstance(count, bool)
+        if not (whole and count >= 1):
+            raise UserError(f"an epoch of {count!r} batches", where="Steps", fix="Give 1 or more.")
+
+
+class StepSource(Source):
+    """The batches of a `Steps`.
+
+    Args:
+        given: What says how many.
+        batch_size: Rows of a batch.
+        counts_on: Other numbers in every epoch.
+        seed: Seed of augmentation.
+        limit: Batches of an epoch: a count or a fraction.
+        accumulate: Put so many batches into one, whose gradient is taken a batch at a time.
+        map: See `Data`.
+        augment: See `Data`.
+    """
+
+    resident = True  # there is nothing to wait for
+
+    def __init__(
+        self,
+        given: Steps,
+        batch_size: int,
+        *,
+        counts_on: bool = False,
+        seed: int = 0,
+        limit: int | float = 1.0,
+        accumulate: int = 1,
+        map: Callable[[Any], Any] | None = None,
+        augment: Callable[[Any, tf.Tensor], Any] | None = None,
+    ) -> None:
+        rows = int(given.count) * batch_size
+        self._used = limited(int(given.count), limit) * batch_size
+        self._size = min(batch_size * accumulate, self._used)
+        self.micro_rows = batch_size if accumulate > 1 else None
+        self._rows = rows if counts_on else 0
+        self._every = math.ceil(rows / self._size)
+        self._seed, self._map, self._augment = seed, map, augment
+        self.steps: int = math.ceil(self._used / self._size)
+
+    def cursor(self, epoch: int, start: int) -> Any:
+        """Return the epoch."""
+        return tf.constant(epoch, tf.int64)
+
+    def parts(self, start: int, stop: int) -> list[tuple[int, int, int | None]]:
+        """Cut off the last batch, which may have fewer rows where batches are put together."""
+        whole = self._used // self._size
+        runs = [(start, min(stop, whole), self._size)]
+        runs.append((max(start, whole), min(stop, self.steps), self._used - whole * self._size))
+        return [run for run in runs if run[0] < run[1]]
+
+    def read(self, cursor: Any, index: tf.Tensor, size: int | None) -> Any:
+        """Return the numbers of a batch's examples, mapped and augmented."""
+        batch: Any = self._numbers(cursor, index, size)
+        if self._map:
+            batch = self._map(batch)
+        if self._augment:
+            step = cursor * self._every + index
+            batch = self._augment(batch, tf.stack([tf.constant(self._seed, tf.int64), step]))
+        return batch
+
+    def spec(self, size: int | None = None) -> Any:
+        """Trace `read` once, without running it."""
+        zero = tf.constant(0, tf.int64)
+        read = tf.function(
+            lambda: self.read(zero, zero, size or self._size), autograph=False
+        ).get_concrete_function()
+        return tf.nest.map_structure(
+            lambda t: tf.TensorSpec(t.shape, t.dtype), read.structured_outputs
+        )
+
+    def first(self) -> Any:
+        """Return the numbers of the first batch."""
+        zero = tf.constant(0, tf.int64)
+        return self._numbers(zero, zero, self._size)
+
+    def _numbers(self, epoch: tf.Tensor, index: tf.Tensor, size: int | None) -> tf.Tensor:
+        first = epoch * self._rows + index * self._size
+        return first + tf.range(self._size if size is None else size, dtype=tf.int64)

@@ -1,0 +1,130 @@
+"""Averages of weights over the course of training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from framework.core.state import State, load_variables, variables_state
+
+if TYPE_CHECKING:
+    from framework.devices.replicas import Replicas
+
+
+class Average:
+    """An average of some variables, in variables of its own.
+
+    Either exponential, renewed in the graph after every update of its sources (Polyak and
+    Juditsky, 1992), or plain, of the moments at which `add` was called (Izmailov et al., 2018).
+    It begins as a copy of its sources.
+
+    Example:
+        >>> average = Average(model.trainable_variables, decay=0.999)
+        >>> average.copies[0].shape == model.trainable_variables[0].shape
+        True
+
+    Args:
+        sources: What to average: floating-point variables.
+        copies: Where to keep the averages. Default: new variables.
+        decay: What the average keeps of itself at an update, from 0 to 1. None: a plain average.
+        followed: Variables that are copied as they are instead, such as batch-norm statistics.
+        evaluate: Judge the model with the averages in the place of its weights.
+
+    Attributes:
+        sources: As given, the followed ones last.
+        copies: One for each source.
+        count: Moments in a plain average so far.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[keras.Variable],
+        *,
+        copies: Sequence[keras.Variable] | None = None,
+        decay: float | None,
+        followed: Iterable[keras.Variable] = (),
+        evaluate: bool = False,
+    ) -> None:
+        self.decay, self.evaluate = decay, evaluate
+        self._followed = {id(v) for v in followed}
+        self.sources = list(sources)
+        self.copies = list(copies) if copies is not None else [_copy_of(v) for v in sources]
+        self.count = 0
+        self.restart()
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is an average yet."""
+        return self.decay is not None or self.count > 0
+
+    def restart(self) -> None:
+        """Begin as a copy of the sources again."""
+        self.count = 0
+        for copy, source in zip(self.copies, self.sources, strict=True):
+            copy.assign(source)
+
+    def follows(self, updated: set[int]) -> bool:
+        """Tell whether an update of the variables with these ids concerns this average."""
+        return self.decay is not None and any(id(v) in updated for v in self.sources)
+
+    def update(self, replicas: Replicas) -> None:
+        """Renew an exponential average, in the graph."""
+        for copy, source in zip(self.copies, self.sources, strict=True):
+            keep = 0.0 if id(source) in self._followed else self.decay or 0.0
+            replicas.change(copy, lambda c, s, k=keep: c.assign(_mixed(c, s, k)), source)
+
+    def add(self) -> None:
+        """Take the sources' present values into a plain average, on the host."""
+        keep = self.count / (self.count + 1)
+        self.count += 1
+        for copy, source in zip(self.copies, self.sources, strict=True):
+            kept = 0.0 if id(source) in self._followed else keep
+            # In float64: the mean of many epochs must not drift.
+            mean = copy.numpy().astype("f8") * kept + source.numpy().astype("f8") * (1 - kept)
+            copy.assign(mean.astype(copy.numpy().dtype))
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Put the averages in the place of their sources for the body."""
+        former = [np.asarray(source.numpy()) for source in self.sources]
+        try:
+            for source, copy in zip(self.sources, self.copies, strict=True):
+                source.assign(copy)
+            yield
+        finally:
+            for source, value in zip(self.sources, former, strict=True):
+                source.assign(value)
+
+    def state(self) -> State:
+        """Return the averages and their number."""
+        return {"count": self.count, "copies": variables_state(self.copies)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` returned."""
+        self.count = int(state["count"])
+        load_variables(self.copies, state["copies"], "average")
+
+
+def averaged_variables(models: Iterable[keras.Layer]) -> list[keras.Variable]:
+    """Return the floating-point variables of models: the weights, then the statistics."""
+    models = list(models)
+    found = [v for m in models for v in (*m.trainable_variables, *m.non_trainable_variables)]
+    kept = {id(v): v for v in found if "float" in str(v.dtype)}
+    return list(kept.values())
+
+
+def _copy_of(variable: keras.Variable) -> keras.Variable:
+    return keras.Variable(
+        np.zeros(variable.shape),
+        dtype=variable.dtype,
+        trainable=False,
+        name=f"{variable.name}_average",
+    )
+
+
+def _mixed(copy: Any, source: Any, keep: float) -> Any:
+    return source if keep == 0.0 else copy * keep + source * (1.0 - keep)

@@ -1,0 +1,80 @@
+"""Random generators, which an evaluation leaves as they were."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Set
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from tensorflow.python.eager import context
+
+from framework.devices.replicas import plain
+from framework.step.reachable import handles
+
+_KERAS, _TENSORFLOW = "seed_generator_state", "StateVar"
+_FAR = 2**30  # draws that training does not come to; Keras reads them modulo 2**31 - 2
+
+
+def generators(variables: Iterable[Any], written: Set[int] | None) -> list[Any]:
+    """Return those of some variables that are the state of a generator, and that a step draws from.
+
+    Args:
+        variables: Among them those of `keras.random.SeedGenerator` and `tf.random.Generator`.
+        written: The handles of what the steps write. None: that cannot be told.
+    """
+    return [
+        v
+        for v in variables
+        if (str(getattr(v, "path", "")).endswith(_KERAS) or str(v.name).startswith(_TENSORFLOW))
+        and (written is None or handles(v) & written)
+    ]
+
+
+@contextmanager
+def set_aside(states: Iterable[Any], seed: int, *, host: bool) -> Iterator[None]:
+    """Have generators draw the same numbers in every such body, and go on afterwards as before.
+
+    Args:
+        states: The variables of generators, as `generators` returns them.
+        seed: Of the generators of Python and NumPy meanwhile.
+        host: Set these aside too: no other thread draws from them.
+    """
+    parts = [
+        (part, str(v.name).startswith(_TENSORFLOW))
+        for v in states
+        for part in getattr(plain(v), "values", (plain(v),))
+    ]
+    before = [part.numpy() for part, _ in parts]
+    python, numpy = random.getstate(), np.random.get_state()
+    eager = context.context()._rng if context.global_seed() is not None else None
+    operations = eager.getstate() if eager is not None else None
+    try:
+        for (part, of_tensorflow), value in zip(parts, before, strict=True):
+            part.assign(_elsewhere(value, of_tensorflow=of_tensorflow))
+        if eager is not None:
+            eager.seed(_FAR + seed)
+        if host:
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+        yield
+    finally:
+        for (part, _), value in zip(parts, before, strict=True):
+            part.assign(value)
+        if eager is not None:
+            eager.setstate(operations)
+        if host:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+def _elsewhere(state: np.ndarray, *, of_tensorflow: bool) -> np.ndarray:
+    """Return a generator's state far away from where training draws, the same every time."""
+    found = state.copy()
+    if of_tensorflow:  # a counter, and then the key
+        found[:-1] = 0
+        found[-2] = _FAR
+    else:  # the seed, and how often it was drawn from
+        found[1] = _FAR
+    return found

@@ -1,0 +1,39 @@
+"""A mean over the whole batch, from inside a step that sees one device's part of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from framework.devices.replicas import Replicas
+from framework.step.log_values import as_dtype
+
+
+def global_mean(values: Any, weights: Any, share: Any, replicas: Replicas) -> tf.Tensor:
+    """Return a device's part of sum(values * weights) / sum(weights) over all devices.
+
+    Args:
+        values: A tensor of floats.
+        weights: What each counts, of a shape that broadcasts to that of the values.
+        share: The device's part of the step's examples. None: all.
+        replicas: The devices.
+
+    Returns:
+        A scalar whose mean over the devices, weighted by `share`, is the ratio: so a step's loss
+        and what it logs are brought together.
+    """
+    values = tf.convert_to_tensor(values)
+    if values.dtype.size < 4:
+        values = tf.cast(values, tf.float32)
+    weights = tf.stop_gradient(as_dtype(weights, values.dtype))
+    weights = tf.broadcast_to(weights, tf.shape(values))
+    # A weight of 0 leaves a value out, whatever that is.
+    own = tf.reduce_sum(tf.math.multiply_no_nan(values, weights))
+    if share is None:
+        return tf.math.divide_no_nan(own, tf.reduce_sum(weights))
+    share = as_dtype(share, values.dtype)
+    # A device without rows computes on one that is not its own.
+    counted = tf.where(share > 0, tf.reduce_sum(weights), 0)
+    (total,) = replicas.sum([counted])
+    return tf.math.divide_no_nan(own, tf.stop_gradient(total) * share)

@@ -1,0 +1,274 @@
+"""What Keras splits between an optimizer, a model, and the trainer that calls them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from framework.errors import UserError
+from framework.step.precision import LossScale
+
+if TYPE_CHECKING:
+    from framework.step.optimizers import NamedOptimizer
+    from framework.task import Task
+
+_log = logging.getLogger("framework")
+
+_MUCH = 0.5  # a larger part of the first weights is worth a warning
+_HOOKS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
+"""What `Model.fit` and its like call of a model, and a trainer does not."""
+
+
+def check_protocol(optimizer: keras.Optimizer) -> None:
+    """Refuse what an optimizer of Keras would leave to `Model.fit`, and the trainer does itself.
+
+    Args:
+        optimizer: What a task is to be trained with.
+
+    Raises:
+        UserError: It scales the loss or shares out the weights in a way of its own.
+    """
+    what = fix = ""
+    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
+        what = "it shares out the weights among optimizers of its own"
+        fix = (
+            "Return a dict from configure_optimizers: {name: (optimizer, weights)} gives each "
+            "part of the weights its optimizer."
+        )
+    elif _overrides(optimizer, "scale_loss"):
+        what = "its scale_loss would have to be called with the loss"
+        fix = "Leave it out: precision=mixed_float16 has the trainer scale the loss."
+    if what:
+        raise UserError(
+            f"{type(optimizer).__name__} cannot be used here: {what}",
+            where="configure_optimizers",
+            fix=fix,
+        )
+
+
+def unwrapped(optimizer: keras.Optimizer) -> tuple[keras.Optimizer, LossScale | None]:
+    """Return what a `LossScaleOptimizer` wraps, and a loss scale of its settings.
+
+    The trainer scales the loss itself, since all optimizers and devices share one check.
+    """
+    if type(optimizer) is not keras.optimizers.LossScaleOptimizer:
+        return optimizer, None
+    scale = LossScale(optimizer.initial_scale, optimizer.dynamic_growth_steps)
+    return optimizer.inner_optimizer, scale
+
+
+def one_scale(first: LossScale | None, second: LossScale | None) -> LossScale | None:
+    """Return the loss scale of several optimizers.
+
+    Raises:
+        UserError: They were given different ones.
+    """
+    if first is None or second is None:
+        return first or second
+    same = float(first.value.numpy()) == float(second.value.numpy())
+    if not same or first.growth_steps != second.growth_steps:
+        raise UserError(
+            "the optimizers are wrapped in a LossScaleOptimizer of different settings",
+            where="configure_optimizers",
+            fix="Give all of them the same initial_scale and dynamic_growth_steps: a step has one "
+            "loss scale.",
+        )
+    return first
+
+
+def check_built(optimizer: keras.Optimizer, owned: Sequence[keras.Variable], where: str) -> None:
+    """Refuse a built optimizer that is not one for its weights.
+
+    Args:
+        optimizer: The optimizer.
+        owned: The weights that it is to update.
+        where: The method that configured it, for messages.
+
+    Raises:
+        UserError: It has slots for others, or is to average what comes as a gradient.
+    """
+    try:
+        optimizer._check_variables_are_known(list(owned))
+    except ValueError:
+        raise UserError(
+            f"the {type(optimizer).__name__} was built for the weights of another model",
+            where=where,
+            fix="Give each task an optimizer of its own: Task(optimizer=lambda: "
+            "keras.optimizers.Adam(1e-3)).",
+        ) from None
+    values = [variable.path for variable in owned if overwrites(variable)]
+    if values and optimizer.use_ema:
+        raise UserError(
+            f"use_ema cannot average {values[0]}, whose gradient is its new value",
+            where=where,
+            fix="Leave use_ema out and give callbacks=[EMA(0.99)].",
+        )
+
+
+def scaled(optimizer: keras.Optimizer, gradients: list[Any]) -> list[Any]:
+    """Return gradients as an optimizer takes them that divides them by `loss_scale_factor`."""
+    factor = optimizer.loss_scale_factor
+    return gradients if factor is None else [g * factor for g in gradients]
+
+
+def finalizes(optimizers: Iterable[NamedOptimizer]) -> bool:
+    """Tell whether an optimizer has a last word on the weights, such as `use_ema` has."""
+    return any(map(_finalizes, optimizers))
+
+
+def finalize(optimizers: Iterable[NamedOptimizer]) -> None:
+    """Let each optimizer set the final values of its weights, as `Model.fit` does at its end."""
+    for each in filter(_finalizes, optimizers):
+        each.optimizer.finalize_variable_values(list(each.owned))
+        _warn_of_young(each)
+
+
+def overwrites(variable: keras.Variable) -> bool:
+    """Tell whether a variable's gradient is its new value, such as a float8 scale's."""
+    return bool(getattr(variable, "overwrite_with_gradient", False))
+
+
+def check_whole(variables: Iterable[keras.Variable]) -> None:
+    """Refuse to add up over devices or micro-batches what is no slope.
+
+    Raises:
+        UserError: A variable's gradient is its new value.
+    """
+    for variable in variables:
+        if overwrites(variable):
+            raise UserError(
+                f"the gradient of {variable.path} is its new value, of which a part of a batch "
+                "has another",
+                where="trainer.devices, trainer.accumulate",
+                fix="Train on one device and without accumulate, or leave float8 out.",
+            )
+
+
+@contextmanager
+def left_to_trainer(optimizers: Iterable[keras.Optimizer], task: Task) -> Iterator[None]:
+    """Refuse that the body applies one of the trainer's optimizers itself.
+
+    The trainer would not see that update, which is neither scaled nor clipped nor added up over
+    devices, or would make it a second time.
+
+    Args:
+        optimizers: The trainer's.
+        task: Whose step the body is.
+
+    Raises:
+        UserError: It does.
+    """
+    own = list(optimizers)
+    automatic = task.automatic_optimization
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise UserError(
+            "train_step calls the optimizer's own apply_gradients or apply"
+            + (", and the trainer updates the weights by the loss" if automatic else ""),
+            where=f"{type(task).__name__}.train_step",
+            fix=(
+                "Return the loss alone; or set automatic_optimization = False and call "
+                if automatic
+                else "Call "
+            )
+            + "self.minimize(loss_fn) or self.apply_gradients(tape, loss).",
+        )
+
+    try:
+        for optimizer in own:
+            optimizer.apply = refuse
+        yield
+    finally:
+        for optimizer in own:
+            vars(optimizer).pop("apply", None)
+
+
+@contextmanager
+def by_trainer(optimizer: keras.Optimizer) -> Iterator[None]:
+    """Let the trainer apply an optimizer in the body, wherever it is called."""
+    refusal = vars(optimizer).pop("apply", None)
+    try:
+        yield
+    finally:
+        if refusal is not None:
+            optimizer.apply = refusal
+
+
+def warn_of_unused(task: Task, models: Mapping[str, keras.Layer]) -> None:
+    """Say what of a model only `Model.fit` would have used.
+
+    Args:
+        task: Whose steps run instead.
+        models: Its models by name.
+    """
+    from framework.task import Task  # which imports this
+
+    own = [vars(kind) for kind in type(task).__mro__ if kind not in Task.__mro__]
+    methods = [each for names in own for each in names.values() if hasattr(each, "__code__")]
+    called = {name for each in methods for name in _names_in(each.__code__)}
+    chooses = type(task).configure_optimizers is not Task.configure_optimizers
+    for model in models.values():
+        if not isinstance(model, keras.Model) or not model.trainable_variables:
+            continue
+        hooks = [h for h in _HOOKS if _has_own(model, h) and h not in called]
+        if hooks:
+            _log.warning(
+                "%s of %s is what Model.fit would call; the trainer does not. Do the same in "
+                "%s.train_step and eval_step.",
+                ", ".join(hooks),
+                type(model).__name__,
+                type(task).__name__,
+            )
+        if model.compiled and model.optimizer is not None and not chooses and not task.optimizer:
+            _log.warning(
+                "%s was compiled with %s, which Model.fit would use; the trainer uses the task's "
+                "optimizer, adam by default. Give %s(optimizer=...).",
+                model.name,
+                type(model.optimizer).__name__,
+                type(task).__name__,
+            )
+
+
+def _finalizes(each: NamedOptimizer) -> bool:
+    optimizer = each.optimizer
+    if not (optimizer.use_ema or _overrides(optimizer, "finalize_variable_values")):
+        return False
+    # Before the first update there is no average yet, only zeros.
+    return bool(optimizer.iterations.numpy())
+
+
+def _warn_of_young(each: NamedOptimizer) -> None:
+    optimizer, updates = each.optimizer, int(each.optimizer.iterations.numpy())
+    if not optimizer.use_ema or optimizer.ema_overwrite_frequency:
+        return
+    left = optimizer.ema_momentum ** (updates - 1)
+    if left > _MUCH:
+        _log.warning(
+            "use_ema: after %d updates the average, which is now in the place of the weights, is "
+            "still %.0f %% those after the first. Give the %s a smaller ema_momentum (now %g).",
+            updates,
+            100 * left,
+            type(optimizer).__name__,
+            optimizer.ema_momentum,
+        )
+
+
+def _names_in(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _names_in(inner)
+
+
+def _has_own(model: keras.Model, hook: str) -> bool:
+    method = getattr(type(model), hook)
+    return method is not getattr(keras.Model, hook) and not method.__module__.startswith("keras.")
+
+
+def _overrides(optimizer: keras.Optimizer, method: str) -> bool:
+    return getattr(type(optimizer), method) is not getattr(keras.Optimizer, method)

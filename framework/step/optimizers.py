@@ -1,0 +1,271 @@
+"""A task's optimizers by name, and the weights that each one owns."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+
+from framework.core.state import State, check_variables, load_variables, variables_state
+from framework.errors import UserError, choice
+from framework.step.keras_protocol import check_built, check_protocol, one_scale, unwrapped
+from framework.step.precision import LossScale
+
+ONLY = "optimizer"
+"""The name of an optimizer that was given without one."""
+
+
+@dataclass(frozen=True)
+class NamedOptimizer:
+    """An optimizer and the weights that it may update.
+
+    Attributes:
+        name: What `minimize` and `apply_gradients` call it.
+        optimizer: The Keras optimizer, built on `owned`.
+        owned: Its weights, whether they are frozen at the moment or not.
+    """
+
+    name: str
+    optimizer: keras.Optimizer
+    owned: tuple[keras.Variable, ...]
+
+
+class Optimizers:
+    """What `Task.configure_optimizers` returned, checked and put in order.
+
+    Example:
+        >>> optimizers = Optimizers({"critic": keras.optimizers.Adam()}, models, where="...")
+        >>> [each.name for each in optimizers]
+        ['critic']
+
+    Args:
+        configured: An optimizer; or a dict of them by name, each alone or with its weights:
+            `(optimizer, weights)`, where weights are a model, a layer, a variable, or a list of
+            these. One that is alone owns the model of its own name.
+        models: The task's models by name.
+        extra: Trainable variables of the task's own; a single optimizer owns them too.
+        exclusive: Refuse a weight that two optimizers own.
+        prepare: Applied to each optimizer, such as `Replicas.own`.
+        given: What `configure_optimizers` made them of: the task's `optimizer`.
+        where: The method that configured them, for messages.
+
+    Attributes:
+        loss_scale: That of a `LossScaleOptimizer` among them, if there is one.
+
+    Raises:
+        UserError: It is something else, an optimizer owns nothing, or one is given twice.
+    """
+
+    def __init__(
+        self,
+        configured: Any,
+        models: Mapping[str, keras.Layer],
+        *,
+        extra: Sequence[keras.Variable] = (),
+        exclusive: bool = False,
+        prepare: Callable[[keras.Optimizer], keras.Optimizer] = lambda optimizer: optimizer,
+        given: Any = None,
+        where: str = "configure_optimizers",
+    ) -> None:
+        self._models, self._where, self._prepare, self._given = models, where, prepare, given
+        self._learning = set(self._learning_now())
+        self.loss_scale: LossScale | None = None
+        self._all: dict[str, NamedOptimizer] = {}
+        self._seen: set[int] = set()
+        if not isinstance(configured, Mapping):
+            weights = [v for model in models.values() for v in model.trainable_variables]
+            configured = {ONLY: (configured, [*weights, *extra])}
+        for name, given in configured.items():
+            self._add(str(name), given)
+        if not self._all:
+            raise UserError(
+                "configure_optimizers returned no optimizer",
+                where=where,
+                fix="Return one, or a dict of them by name.",
+            )
+        if exclusive:
+            self._refuse_shared()
+
+    def __iter__(self) -> Iterator[NamedOptimizer]:
+        return iter(self._all.values())
+
+    @property
+    def factor(self) -> float | None:
+        """The greatest `loss_scale_factor` of theirs, or None."""
+        factors = [each.optimizer.loss_scale_factor for each in self]
+        return max((f for f in factors if f is not None), default=None)
+
+    def named(self, name: str | None) -> NamedOptimizer:
+        """Return one by name; without a name, the only one.
+
+        Raises:
+            UserError: There is none of that name, or there are several to choose from.
+        """
+        if name is None and len(self._all) == 1:
+            return next(iter(self._all.values()))
+        if name not in self._all:
+            names = ", ".join(self._all)
+            raise UserError(
+                f"there is no optimizer {name!r}" if name else "which optimizer is meant?",
+                where=self._where,
+                fix=choice(name, self._all) if name else f"Give its name, one of: {names}.",
+            )
+        return self._all[name]
+
+    def suit(self, given: Any) -> bool:
+        """Tell whether another run may go on with them: no weight that they do not know learns.
+
+        Args:
+            given: The task's `optimizer` now.
+        """
+        return given is self._given and self._learning.issuperset(self._learning_now())
+
+    def prepare(self, function: Callable[[keras.Optimizer], keras.Optimizer]) -> None:
+        """Apply a function, such as `Replicas.own`, to each built optimizer."""
+        self._all = {
+            k: replace(each, optimizer=function(each.optimizer)) for k, each in self._all.items()
+        }
+
+    def _learning_now(self) -> dict[int, keras.Variable]:
+        return {id(v): v for m in self._models.values() for v in m.trainable_variables}
+
+    def trainable(self, each: NamedOptimizer) -> list[keras.Variable]:
+        """Return the weights of an optimizer that are not frozen at the moment."""
+        known = {id(v) for model in self._models.values() for v in model.variables}
+        learning = self._learning_now()
+        return [v for v in each.owned if id(v) in learning or id(v) not in known]
+
+    def build(self) -> None:
+        """Give every optimizer its slots, before anything is traced.
+
+        Raises:
+            UserError: One has slots already, for other weights, or averages what has none.
+        """
+        for each in self:
+            each.optimizer.build(list(each.owned))
+            check_built(each.optimizer, each.owned, self._where)
+
+    def made(self) -> dict[str, Any]:
+        """Return what the optimizers were made with, by `<name>.<argument>`, as JSON has it.
+
+        Nothing of one that has made updates already: its rate may have been changed since.
+        """
+        found: dict[str, Any] = {}
+        for each in self:
+            if each.optimizer.built and int(each.optimizer.iterations.numpy()):
+                continue
+            arguments = {**_config(each.optimizer), "name": type(each.optimizer).__name__}
+            text = json.dumps(arguments, default=_plain)
+            made = json.loads(text, parse_float=lambda digits: float(f"{float(digits):.7g}"))
+            found |= {f"{each.name}.{key}": value for key, value in made.items()}
+        return found
+
+    def state(self) -> State:
+        """Return the optimizers' variables by name."""
+        return {each.name: variables_state(each.optimizer.variables) for each in self}
+
+    def check_fits(self, state: Mapping[str, Any]) -> None:
+        """Refuse a state of other variables; see `check_variables`."""
+        for each in self:
+            check_variables(
+                each.optimizer.variables, state.get(each.name, {}), f"optimizer {each.name!r}"
+            )
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` returned."""
+        for each in self:
+            load_variables(
+                each.optimizer.variables, state.get(each.name, {}), f"optimizer {each.name!r}"
+            )
+
+    def _add(self, name: str, given: Any) -> None:
+        if isinstance(given, (tuple, list)) and len(given) != 2:
+            raise UserError(
+                f"the optimizer {name!r} is given as {len(given)} things",
+                where=self._where,
+                fix="Give the optimizer alone, or two: (optimizer, weights).",
+            )
+        optimizer, weights = given if isinstance(given, (tuple, list)) else (given, None)
+        label = f" for {name!r}" if name != ONLY else ""
+        if not isinstance(optimizer, keras.Optimizer):
+            raise UserError(
+                f"configure_optimizers returned a {type(optimizer).__name__}{label}",
+                where=self._where,
+                fix="Return a Keras optimizer, keras.optimizers.Adam(1e-3), or a dict of them by "
+                "name.",
+            )
+        optimizer, scale = unwrapped(optimizer)
+        self.loss_scale = one_scale(self.loss_scale, scale)
+        check_protocol(optimizer)
+        if id(optimizer) in self._seen:
+            raise UserError(
+                f"one optimizer is given twice, the second time{label}",
+                where=self._where,
+                fix="Make one for each name: its slots belong to its weights.",
+            )
+        if weights is None:
+            if name not in self._models:
+                raise UserError(
+                    f"which weights does the optimizer {name!r} update?",
+                    where=self._where,
+                    fix="Name it after a model, or give both: {name: (optimizer, weights)}.",
+                )
+            weights = self._models[name]
+        owned = tuple({id(v): v for v in self._weights(weights, name)}.values())
+        if not owned:
+            raise UserError(
+                f"the optimizer {name!r} has no weights to update" if label else
+                "the model has no weights to update",
+                where=self._where,
+                fix="Give it a model that has trainable weights.",
+            )  # fmt: skip
+        self._seen.add(id(optimizer))
+        self._all[name] = NamedOptimizer(name, self._prepare(optimizer), owned)
+
+    def _weights(self, given: Any, name: str) -> Iterable[keras.Variable]:
+        if isinstance(given, (list, tuple)):
+            for each in given:
+                yield from self._weights(each, name)
+        elif isinstance(given, keras.Layer):
+            yield from given.trainable_variables
+        elif isinstance(given, str) and given in self._models:
+            yield from self._models[given].trainable_variables
+        elif isinstance(given, keras.Variable):
+            yield given
+        else:
+            raise UserError(
+                f"the optimizer {name!r} is given a {type(given).__name__} to update",
+                where=self._where,
+                fix="Give a model, a layer, keras variables, or a list of these.",
+            )
+
+    def _refuse_shared(self) -> None:
+        owners: dict[int, str] = {}
+        for each in self:
+            for variable in each.owned:
+                other = owners.setdefault(id(variable), each.name)
+                if other != each.name:
+                    raise UserError(
+                        f"{variable.path} is updated by {other!r} and by {each.name!r}",
+                        where=self._where,
+                        fix="Give every weight one optimizer, or set automatic_optimization = "
+                        "False and say in train_step which one is meant.",
+                    )
+
+
+def _config(optimizer: keras.Optimizer) -> dict[str, Any]:
+    try:
+        with warnings.catch_warnings():  # Keras warns of a rate that is a lambda
+            warnings.simplefilter("ignore")
+            return dict(optimizer.get_config())
+    except Exception:  # of a rate without a source, say, or of a class that has none
+        return {}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that JSON has not as one that is the same in another process."""
+    return float(value) if hasattr(value, "__float__") else type(value).__name__

@@ -1,0 +1,54 @@
+"""What is known of a step while it runs on one device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import tensorflow as tf
+
+from framework.step.accumulator import Accumulator
+
+
+@dataclass
+class Running:
+    """A step at work on one device.
+
+    Attributes:
+        means: Where its values go.
+        rows: Its examples.
+        share: The part of the whole step's examples that they are. None: all.
+        global_step: Optimizer steps done before it.
+        training: Whether it may change weights for good.
+        place: What tells its random numbers from those of others: training or evaluation, and the
+            first row of a piece, or the number of a batch.
+        applied: Whether it has changed weights.
+        snapshots: How many snapshots are open.
+        logged: Values noted so far, with their weights.
+    """
+
+    means: Accumulator
+    rows: Any
+    share: Any
+    global_step: Any
+    training: bool
+    place: tuple[int, Any] = (0, 0)
+    applied: bool = False
+    snapshots: int = 0
+    logged: dict[str, tuple[tf.Tensor, tf.Tensor]] = field(default_factory=dict)
+
+    @property
+    def is_piece(self) -> bool:
+        """Whether it sees a piece of its device's rows, as under `trainer.accumulate`."""
+        first = self.place[1]
+        return self.training and not (isinstance(first, int) and first == 0)
+
+    def note(self, name: str, value: tf.Tensor, weight: tf.Tensor) -> None:
+        """Note a value; one that is noted several times becomes their weighted mean."""
+        if name in self.logged:
+            former, so_far = self.logged[name]
+            total = so_far + weight
+            parts = tf.math.multiply_no_nan(former, so_far) + tf.math.multiply_no_nan(value, weight)
+            value = tf.math.divide_no_nan(parts, total)
+            weight = total
+        self.logged[name] = value, weight

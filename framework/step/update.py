@@ -1,0 +1,201 @@
+"""The one pipeline from a loss to new weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from framework.devices.replicas import Replicas
+from framework.step.averaging import Average
+from framework.step.keras_protocol import by_trainer, check_whole, overwrites, scaled
+from framework.step.log_values import as_dtype
+from framework.step.optimizers import NamedOptimizer, Optimizers
+from framework.step.precision import LossScale, map_values, unscaled
+
+
+@dataclass(frozen=True)
+class Part:
+    """The gradients of one loss, for the optimizers that it concerns.
+
+    Attributes:
+        optimizers: Each with the weights that it is to update.
+        gradients: One for each weight, in that order; None where the loss does not depend on it.
+    """
+
+    optimizers: Sequence[tuple[NamedOptimizer, Sequence[keras.Variable]]]
+    gradients: Sequence[Any]
+
+    def pairs(self) -> list[tuple[keras.Variable, Any]]:
+        """Return each weight with its gradient."""
+        variables = [v for _, own in self.optimizers for v in own]
+        return list(zip(variables, self.gradients, strict=True))
+
+    @property
+    def name(self) -> str:
+        """The optimizers' names."""
+        return "+".join(each.name for each, _ in self.optimizers)
+
+
+class Update:
+    """From a loss to new weights, in an order that holds in every mode and on every device.
+
+        scale the loss -> gradients -> (add up micro-batches) -> sum over devices -> unscale
+        -> one finite check -> clip -> apply -> average
+
+    A gradient that overflows in float16 on any device skips the update on all of them. Clipping
+    sees the gradient of the whole batch. Averages see the new weights.
+
+    Args:
+        optimizers: The built optimizers.
+        replicas: The devices.
+        loss_scale: The dynamic loss scale of float16. None: that which the optimizers were given
+            as `loss_scale_factor`, if any.
+        clip_norm: Scale a loss's gradients down to this global norm at most.
+        clip_value: Clip each element of a gradient to -clip_value..clip_value.
+
+    Attributes:
+        averages: Averages that follow the weights, by name.
+    """
+
+    def __init__(
+        self,
+        optimizers: Optimizers,
+        *,
+        replicas: Replicas,
+        loss_scale: LossScale | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
+        self.optimizers, self.replicas, self.loss_scale = optimizers, replicas, loss_scale
+        self._clip_norm, self._clip_value = clip_norm, clip_value
+        self.averages: Mapping[str, Average] = {}
+
+    @property
+    def scale(self) -> Any:
+        """What losses are multiplied by before they are differentiated, or None."""
+        return self.optimizers.factor if self.loss_scale is None else self.loss_scale.value
+
+    def gradients(
+        self, tape: tf.GradientTape, loss: tf.Tensor, variables: Sequence[Any], share: Any = None
+    ) -> list[Any]:
+        """Differentiate a loss, scaled.
+
+        Args:
+            tape: The tape that recorded it.
+            loss: A scalar.
+            variables: What to differentiate by.
+            share: The part of the step's examples that the loss is a mean of. None: all.
+
+        Returns:
+            A gradient for each variable, times the loss scale and the share.
+        """
+        # Through `output_gradients`, since a tape that is closed records no multiplication.
+        seed = None if self.scale is None else as_dtype(self.scale, loss.dtype)
+        if share is not None:
+            check_whole(variables)
+            share = as_dtype(share, loss.dtype)
+            seed = share if seed is None else seed * share
+        found = tape.gradient(loss, list(variables), output_gradients=seed)
+        # Dense: a sparse gradient may name a row twice, which neither a norm, nor clipping, nor
+        # every optimizer of Keras adds up.
+        found = [None if g is None else tf.convert_to_tensor(g) for g in found]
+        if share is None:
+            return found
+        # The loss of no rows may be NaN, or have slopes that are: 0 times that is no 0. What is
+        # finite may have come from other devices, through what they have gathered.
+        counts = share > 0
+        return [None if g is None else _without_nan(g, counts) for g in found]
+
+    def apply(self, parts: Sequence[Part]) -> tuple[list[tf.Tensor], Any]:
+        """Update the weights by scaled gradients.
+
+        Args:
+            parts: The gradients of each loss, of this device.
+
+        Returns:
+            The global norm of each part before it was clipped, and whether all of them are finite
+            (True where nobody asks).
+        """
+        # What is wholly frozen has no gradients, and is left alone.
+        if all(g is None for part in parts for g in part.gradients):
+            return [tf.constant(0.0) for _ in parts], True
+        counts = [sum(g is not None for g in part.gradients) for part in parts]
+        pairs = [pair for part in parts for pair in part.pairs() if pair[1] is not None]
+        values = [overwrites(variable) for variable, _ in pairs]
+        flat = self.replicas.sum([g for _, g in pairs])
+        finite: Any = True
+        if self.scale is not None:
+            true = unscaled(flat, self.scale)
+            flat = [g if new else t for g, t, new in zip(flat, true, values, strict=True)]
+        if self.loss_scale is not None:
+            finite = self.loss_scale.finite(flat)
+        norms, clipped = [], []
+        for count in counts:
+            gradients, flat = flat[:count], flat[count:]
+            new, values = values[:count], values[count:]
+            slopes = [g for g, is_value in zip(gradients, new, strict=True) if not is_value]
+            norms.append(tf.linalg.global_norm(slopes) if slopes else tf.constant(0.0))
+            rest = iter(self._clipped(slopes, norms[-1]))
+            clipped += [g if v else next(rest) for g, v in zip(gradients, new, strict=True)]
+        self.replicas.together(lambda *args: self._apply_together(parts, *args), clipped, finite)
+        return norms, finite
+
+    def _clipped(self, gradients: list[Any], norm: tf.Tensor) -> list[Any]:
+        if self._clip_value is not None:
+            limit = self._clip_value
+            gradients = [
+                map_values(g, lambda v: tf.clip_by_value(v, -limit, limit)) for g in gradients
+            ]
+            norm = tf.linalg.global_norm(gradients)
+        if self._clip_norm is not None:
+            gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm, use_norm=norm)
+        return gradients
+
+    def _apply_together(self, parts: Sequence[Part], gradients: list[Any], finite: Any) -> None:
+        updates = _by_optimizer(parts)
+        updated = {id(v) for _, variables in updates for v in variables}
+
+        def apply(gradients: list[Any]) -> None:
+            rest = list(gradients)
+            for optimizer, variables in updates:
+                own, rest = rest[: len(variables)], rest[len(variables) :]
+                # As `Model.fit` does: optimizers of a user's may have an `apply_gradients`.
+                pairs = zip(scaled(optimizer, own), variables, strict=True)
+                with by_trainer(optimizer):
+                    optimizer.apply_gradients(list(pairs))
+
+        def good() -> tf.Tensor:
+            self.replicas.each(apply, gradients)
+            for average in self.averages.values():
+                if average.follows(updated):
+                    average.update(self.replicas)
+            if self.loss_scale is not None:
+                self.loss_scale.note_good()
+            return tf.constant(True)
+
+        if self.loss_scale is None:
+            good()
+        else:
+            tf.cond(self.replicas.first(finite), good, self.loss_scale.note_overflow)
+
+
+def _without_nan(gradient: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
+    """Return a gradient; of rows that do not count, without what is not finite."""
+    good = tf.logical_or(counts, tf.math.is_finite(gradient))
+    return tf.where(good, gradient, tf.zeros_like(gradient))
+
+
+def _by_optimizer(parts: Sequence[Part]) -> list[tuple[keras.Optimizer, list[keras.Variable]]]:
+    """Return each optimizer with the variables that have a gradient, in the gradients' order."""
+    found = []
+    for part in parts:
+        gradients = iter(part.gradients)
+        for each, variables in part.optimizers:
+            known = [v for v in variables if next(gradients) is not None]
+            if known:
+                found.append((each.optimizer, known))
+    return found

@@ -1,0 +1,194 @@
+"""Variables and averaged copies that a task asks for."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Set
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.src.backend.common import global_state
+from keras.src.random.seed_generator import global_seed_generator
+
+from framework.core.models import models_of
+from framework.errors import UserError
+from framework.step.averaging import Average, averaged_variables
+from framework.step.layer_state import layer_state, load_layer_state
+from framework.step.reachable import handles, reachable, saved_by_keras
+
+if TYPE_CHECKING:
+    from framework.task import Task
+
+
+def state_variable(task: str, name: str, initial: Any, *, trainable: bool) -> keras.Variable:
+    """Make a variable of a task's own; see `Task.state`.
+
+    Raises:
+        UserError: There is nothing to make it from, or several devices are at work on a step.
+    """
+    where = f'{task}.state("{name}")'
+    if initial is None:
+        raise UserError(
+            f"the task has no variable {name!r}",
+            where=where,
+            fix=f'Make it in build_model: self.state("{name}", tf.zeros(...)).',
+        )
+    replica = tf.distribute.get_replica_context()
+    if replica is not None and replica.num_replicas_in_sync > 1:
+        raise UserError(
+            f"the variable {name!r} is made in a step that runs on several devices",
+            where=where,
+            fix="Make it in build_model, before they begin.",
+        )
+    with tf.init_scope():
+        value = np.asarray(initial)
+        if type(initial) is float:  # not NumPy's, which says what it is
+            value = value.astype(keras.config.floatx())
+        return keras.Variable(
+            value,
+            dtype=value.dtype.name,
+            trainable=trainable,
+            autocast=False,
+            name=name,
+        )
+
+
+def held_variables(
+    task: Task, known: Iterable[Any], updated: Iterable[Any], written: Set[int] | None
+) -> dict[str, Any]:
+    """Return the variables that neither models nor optimizers own, and that may change.
+
+    Seeds, statistics, metrics, and whatever a step assigns. A layer's weight that no optimizer
+    updates and no step assigns does not change, and is left out: a teacher's, say.
+
+    Args:
+        task: Its attributes are searched, and those of its models' layers.
+        known: Variables that are accounted for elsewhere.
+        updated: Weights that optimizers update.
+        written: The handles of what the compiled steps write; see `reachable.handles`. None:
+            that cannot be told.
+
+    Returns:
+        By the way to each from the task.
+    """
+    seen, changing = {id(v) for v in known}, {id(v) for v in updated}
+    found: dict[str, Any] = {}
+    for name, variable, of_layer in reachable(searched(task)):
+        fixed = of_layer and id(variable) not in changing and written is not None
+        fixed = fixed and not handles(variable) & (written or set())
+        if id(variable) not in seen and not fixed:
+            seen.add(id(variable))
+            found[name] = variable
+    return found
+
+
+def searched(task: Task) -> dict[str, Any]:
+    """Return what of a task may hold state: its attributes and its models, by name."""
+    own = {name: value for name, value in vars(task).items() if name not in _NOT_SEARCHED}
+    return {"model": models_of(task.model), **own}
+
+
+_NOT_SEARCHED = (
+    "trainer", "model", "data", "_engine", "_optimizers", "_loss_scale", "_averages", "_followers",
+    "_state_variables",
+)  # fmt: skip
+
+
+def unowned(task: Task, tape: tf.GradientTape, owned: Iterable[Any]) -> dict[str, Any]:
+    """Return the weights that a tape has recorded, but no model holds and no optimizer updates.
+
+    Args:
+        task: Its attributes are searched for their names.
+        tape: The tape of a training step.
+        owned: What optimizers update.
+    """
+    models = [v for model in models_of(task.model).values() for v in model.variables]
+    known = {h for v in (*models, *owned) for h in handles(v)}
+    used = {h: v for v in tape.watched_variables() for h in handles(v) if h not in known}
+    if not used:
+        return {}
+    search = reachable(searched(task))
+    ways = {h: (name, each.trainable) for name, each, _ in search for h in handles(each)}
+    named = {h: ways.get(h, (v.name, True)) for h, v in used.items()}
+    return {name: used[h] for h, (name, trainable) in named.items() if trainable}
+
+
+def clone(model: Any, decay: float, copy: Any, where: str) -> keras.Layer:
+    """Return a model of the same architecture, not trainable; see `Task.ema_of`.
+
+    Raises:
+        UserError: The decay is out of range, or Keras cannot clone the model.
+    """
+    if not 0.0 <= decay <= 1.0:
+        raise UserError(
+            f"decay is {decay!r}", where=f"{where}, ema_of", fix="Give a number from 0 to 1."
+        )
+    if copy is None:
+        try:
+            copy = _cloned(model)
+        except (NotImplementedError, TypeError, ValueError) as error:
+            raise UserError(
+                f"Keras cannot clone a {type(model).__name__}",
+                where=f"{where}, ema_of",
+                fix="Give a second one of the same architecture: "
+                "self.ema_of(model, decay, copy=make_model()).",
+            ) from error
+    copy.trainable = False
+    return copy
+
+
+def _cloned(model: keras.Layer) -> keras.Layer:
+    if isinstance(model, keras.Model):
+        return keras.models.clone_model(model)
+    copy = type(model).from_config(model.get_config())
+    if model.built:
+        copy.build_from_config(model.get_build_config())
+    return copy
+
+
+def follow(model: keras.Layer, copy: keras.Layer, decay: float) -> Average:
+    """Return the average that keeps a copy of a built model, as it is now."""
+    if not copy.built:
+        copy.build_from_config(model.get_build_config())
+    sources, copies = averaged_variables([model]), averaged_variables([copy])
+    # The copy is not trainable, so its weights may come in another order.
+    by_place = {id(v): i for i, v in enumerate(model.variables)}
+    places = [by_place[id(v)] for v in sources]
+    if len(sources) != len(copies):
+        raise UserError(
+            f"the copy of {model.name} has {len(copies)} variables, the model {len(sources)}",
+            where="ema_of",
+            fix="Give a copy of the same architecture.",
+        )
+    average = Average(sources, copies=[copy.variables[i] for i in places], decay=decay)
+    load_layer_state(saved_by_keras({"": copy}), layer_state(saved_by_keras({"": model})))
+    return average
+
+
+def task_followers(task: Task) -> dict[str, Average]:
+    """Return the averages that `Task.ema_of` was asked for, by name; they outlive a run."""
+    for number, (model, copy, decay) in enumerate(task.followers):
+        name = f"ema_of-{number}"
+        if name not in task.averages:
+            task.averages[name] = follow(model, copy, decay)
+    return dict(task.averages)
+
+
+def global_seed(*, make: bool = False, everywhere: bool = False) -> Any:
+    """Return the variable behind random operations of Keras that were given no seed.
+
+    Args:
+        make: Make it if it is not there yet. Otherwise None is returned.
+        everywhere: Make it anew if it is not on all devices of a strategy.
+    """
+    found = global_state.get_global_attribute("global_seed_generator")
+    if everywhere and found is not None and not hasattr(found.state.value, "values"):
+        found = None  # it was made before the devices were known
+        global_state.set_global_attribute("global_seed_generator", None)
+    if found is None and (make or everywhere):
+        drawn = random.getstate()  # layers that are built later draw their seeds from it
+        found = global_seed_generator()
+        random.setstate(drawn)
+    return None if found is None else found.state
