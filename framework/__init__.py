@@ -13,7 +13,7 @@ import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from framework.core.text import PlainText
+from framework.text.plain import PlainText
 
 _WHERE = {
     "Callback": "framework.callback",
@@ -31,12 +31,12 @@ _WHERE = {
 if TYPE_CHECKING:
     from framework.callback import Callback as Callback
     from framework.callbacks.keras.wrapper import KerasCallback as KerasCallback
+    from framework.data import Data as Data
+    from framework.data import Steps as Steps
     from framework.errors import TrainingFailed as TrainingFailed
     from framework.errors import UserError as UserError
     from framework.every import Every as Every
     from framework.logger import Logger as Logger
-    from framework.sources.source import Data as Data
-    from framework.sources.step_source import Steps as Steps
     from framework.task import Task as Task
     from framework.trainer import Trainer as Trainer
 

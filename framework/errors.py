@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from framework.core.text import plain
+from framework.text.plain import plain
 
 SEE_TRACEBACK = "Correct it there. -v shows the whole traceback."
 """The way out of an error in code that is not ours."""

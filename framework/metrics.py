@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from framework.cli.groups.loss_choices import METRICS
 from framework.errors import UserError, closest
+
+METRICS = {
+    "accuracy": "sparse_categorical_accuracy",
+    "top5": "sparse_top_k_categorical_accuracy",
+    "categorical_accuracy": "categorical_accuracy",
+    "binary_accuracy": "binary_accuracy",
+    "mse": "mean_squared_error",
+    "mae": "mean_absolute_error",
+}
+"""Functions of `keras.metrics` by the names that the command line gives them."""
 
 
 def named_metrics(given: Any) -> dict[str, Any]:
@@ -55,7 +64,7 @@ def _metric(given: Any) -> Any:
             fix="Give a Keras metric, a function of (y_true, y_pred), or a name: 'accuracy'.",
         )
     if given in METRICS:
-        return getattr(keras.metrics, METRICS[given]._target_.rpartition(".")[2])
+        return getattr(keras.metrics, METRICS[given])
     try:
         return keras.metrics.get(given)
     except ValueError:

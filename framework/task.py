@@ -9,17 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from framework.errors import UserError
 from framework.metrics import named_metrics
+from framework.step_context import StepContext, TaskRuntime
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
-
-    from framework.callback import Callback
-    from framework.sources.source import Source
-    from framework.step.averaging import Average
-    from framework.step.optimizers import Optimizers
-    from framework.step.precision import LossScale
-    from framework.step.runner import Engine
 
 
 class Task(abc.ABC):
@@ -78,13 +72,6 @@ class Task(abc.ABC):
     model: Any = None
     trainer: Any = None
     built_for: str | None = None
-    _engine: Engine | None = None
-    _open_batches: Callable[[], Source] | None = None  # the training set, while fit is at work
-    _optimizers: Optimizers | None = None  # from the first fit on, with the loss scale
-    _loss_scale: LossScale | None = None
-    _whose: dict[str, Any] | None = (
-        None  # whose weights the model has; see `framework.run.judged_weights`
-    )
 
     def __init__(
         self,
@@ -171,7 +158,7 @@ class Task(abc.ABC):
             optimizer = optimizer()
         return keras.optimizers.get(optimizer)
 
-    def configure_callbacks(self) -> Sequence[Callback]:
+    def configure_callbacks(self) -> Sequence[Any]:
         """Return callbacks that belong to this task. Default: none."""
         return ()
 
@@ -212,26 +199,7 @@ class Task(abc.ABC):
         """Run after the last step of each epoch and its validation, on the host."""
 
     def log(self, name: str, value: Any, weight: Any = None) -> None:
-        """Report a value under the running stage's name: `train/…`, `val/…` or `test/…`.
-
-        In a step it costs no host time: values add up on the device and are read when somebody
-        asked. A tensor is averaged over its elements, and over batches weighted by their number
-        of examples, so that a ragged last batch counts for what it is. A Keras metric that the
-        step has updated is logged by its `result()`. What a step logs several times under one
-        name becomes its mean.
-
-        Example:
-            >>> self.log("accuracy", keras.metrics.sparse_categorical_accuracy(y, p))
-            >>> self.auc.update_state(y, p); self.log("auc", self.auc)
-
-        Args:
-            name: The metric's name, without the stage.
-            value: A number, a tensor of any shape, or a `keras.Metric`.
-            weight: What this batch counts in the mean. Default: its number of examples.
-
-        Raises:
-            UserError: Called outside a run, or in a branch or loop of a compiled step.
-        """
+        """Report a value under the running stage's name; see `StepContext.log`."""
         self._running().log(name, value, weight)
 
     def log_metrics(self, y_true: Any, y_pred: Any) -> None:
@@ -251,151 +219,37 @@ class Task(abc.ABC):
                 self.log(name, metric(y_true, y_pred))
 
     def minimize(self, loss_fn: Callable[[], Any], name: str | Sequence[str] | None = None) -> Any:
-        """Compute a loss and update the weights by it, in manual optimisation.
-
-        It may be called several times in a step, for one optimizer or for several. Loss scaling,
-        reduction over devices, the check for overflow, clipping, the optimizer and averages are
-        the trainer's, as in automatic mode. Nothing is added to the loss: neither `model.losses`
-        nor anything else.
-
-        Example:
-            >>> for _ in range(3):
-            ...     loss = self.minimize(lambda: self.critic_loss(images), "critic")
-            >>> self.minimize(lambda: {"a": loss_a(), "b": loss_b()})  # both gradients, then both
-
-        Args:
-            loss_fn: Returns the loss, a scalar; or a dict of losses by the optimizer that each is
-                for: all gradients are then computed before any weight changes.
-            name: Which optimizer, or several. Default: the only one.
-
-        Returns:
-            What `loss_fn` returned: the loss, of at least float32, or the dict of them.
-
-        Raises:
-            UserError: Called outside `train_step` (or a `snapshot`), with
-                `automatic_optimization` True, or for an optimizer that there is not.
-        """
+        """Compute a loss and update the weights by it; see `StepContext.minimize`."""
         self._refuse_automatic("minimize")
         return self._running().minimize(loss_fn, name)
 
     def apply_gradients(
         self, tape: tf.GradientTape, loss: Any, name: str | Sequence[str] | None = None
     ) -> None:
-        """Update the weights from a tape that `train_step` opened itself; see `minimize`.
-
-        Example:
-            >>> automatic_optimization = False
-            >>> def train_step(self, batch):
-            ...     x, y = batch
-            ...     with tf.GradientTape() as tape:
-            ...         loss = self.loss(y, self.model(x, training=True))
-            ...     self.apply_gradients(tape, loss)
-            ...     self.log("loss", loss)
-
-        Args:
-            tape: The tape that recorded the loss, closed. For several losses, a persistent one.
-            loss: A scalar tensor; or a dict of them by optimizer: all gradients are computed
-                before any weight changes.
-            name: Which optimizer, or several. Default: the only one.
-
-        Raises:
-            UserError: As `minimize`.
-        """
+        """Update the weights from a tape; see `StepContext.apply_gradients`."""
         self._refuse_automatic("apply_gradients")
         self._running().apply_gradients(tape, loss, name)
 
     def gradient(self, tape: tf.GradientTape, target: Any, sources: Any) -> Any:
-        """Return an inner gradient, such as a gradient penalty's, right in every precision.
-
-        Under `mixed_float16` it is computed scaled, so that it does not vanish, and unscaled again
-        in float32. Outside of that it is `tape.gradient(target, sources)`.
-
-        Example:
-            >>> with tf.GradientTape() as inner:
-            ...     inner.watch(images)
-            ...     scores = self.model["critic"](images, training=True)
-            >>> slopes = self.gradient(inner, scores, images)
-
-        Args:
-            tape: The tape that recorded `target`.
-            target: A tensor; of one that is no scalar, the sum is differentiated.
-            sources: A tensor or variable, or a nest of them.
-
-        Returns:
-            A gradient for each source, of its shape.
-        """
+        """Return an inner gradient; see `StepContext.gradient`."""
         return self._running().gradient(tape, target, sources)
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Put all weights and optimizers back when the body is over.
-
-        For training inside an evaluation, as a meta-learner does: in `eval_step`, `minimize`
-        works only in here.
-
-        Example:
-            >>> def eval_step(self, batch):
-            ...     support, query = batch
-            ...     with self.snapshot():
-            ...         self.minimize(lambda: self.loss_of(support))
-            ...         self.log("adapted", self.loss_of(query))
-        """
+        """Put all weights and optimizers back when the body is over; see `StepContext.snapshot`."""
         with self._running().snapshot():
             yield
 
     def gather(self, tensor: Any) -> Any:
-        """Join a tensor of every device along its first axis; on one device it is returned as is.
-
-        For what needs the whole batch: the negatives of a contrastive loss, or a queue of keys.
-
-        Args:
-            tensor: Of shape [rows, ...].
-
-        Returns:
-            Of shape [rows on all devices, ...].
-        """
+        """Join a tensor of every device along its first axis; see `StepContext.gather`."""
         return self._running().gather(tensor)
 
     def step_seed(self, draw: int = 0) -> tf.Tensor:
-        """Return a seed for `framework.random` or `tf.random.stateless_*`, in a step.
-
-        It is another one for every training step, micro-batch, device, batch of an evaluation or
-        a prediction, and draw; and the same in every run and every evaluation. `global_step`
-        alone is the same on every device and in every micro-batch.
-
-        Example:
-            >>> noise = framework.random.normal(tf.shape(images), self.step_seed(), stddev=0.1)
-            >>> mix = framework.random.uniform([rows, 1], self.step_seed(1))
-
-        Args:
-            draw: A number for each place in the step that draws.
-
-        Returns:
-            An int64 tensor of shape [2].
-        """
+        """Return a seed that no other draw of the run has; see `StepContext.step_seed`."""
         return self._running().step_seed(draw)
 
     def global_mean(self, values: Any, weights: Any) -> Any:
-        """Return sum(values * weights) / sum(weights) over the batch of all devices, in a step.
-
-        For a mean over what a mask leaves: pieces of a batch may be left with different numbers,
-        so that the mean of their means would be another. As a loss it gives the gradient of one
-        device, and logged its value; on its own it is this device's part of the ratio.
-
-        Example:
-            >>> loss = self.global_mean(per_token, mask)      # [rows, length] each
-
-        Args:
-            values: A tensor of floats; 16-bit ones are taken as float32.
-            weights: What each counts, a number or bool that broadcasts to the values. They get no
-                gradient; a value of weight 0 is left out, finite or not.
-
-        Returns:
-            A scalar; 0 where all weights are 0.
-
-        Raises:
-            UserError: In a training step under `trainer.accumulate`, which shows it pieces only.
-        """
+        """Return a weighted mean over the whole batch; see `StepContext.global_mean`."""
         return self._running().global_mean(values, weights)
 
     def to_float32(self, tensors: Any) -> Any:
@@ -408,18 +262,20 @@ class Task(abc.ABC):
         """
         import tensorflow as tf
 
-        from framework.step.precision import to_float32
+        from framework.core.dtypes import to_float32
 
         return tf.nest.map_structure(to_float32, tensors)
 
-    def state(self, name: str, initial: Any = None, *, trainable: bool = False) -> keras.Variable:
+    def variable(
+        self, name: str, initial: Any = None, *, trainable: bool = False
+    ) -> keras.Variable:
         """Return a variable of the task's own, saved with every checkpoint.
 
         Make it in `build_model`, with `initial`; anywhere else it is found by its name.
 
         Example:
-            >>> self.state("queue", tf.zeros((4096, 128)))           # in build_model
-            >>> queue = self.state("queue")                          # in train_step
+            >>> self.variable("queue", tf.zeros((4096, 128)))           # in build_model
+            >>> queue = self.variable("queue")                          # in train_step
             >>> queue.assign(tf.concat([keys, queue[: -len(keys)]], 0))
 
         Args:
@@ -435,12 +291,12 @@ class Task(abc.ABC):
         Raises:
             UserError: There is none of that name, and no `initial` to make it from.
         """
-        found = self.state_variables.get(name)
+        found = self.runtime.variables.get(name)
         if found is None:
-            from framework.step.variables import state_variable
+            from framework.core.task_variables import state_variable
 
             found = state_variable(type(self).__name__, name, initial, trainable=trainable)
-            self.state_variables[name] = found
+            self.runtime.variables[name] = found
         return found
 
     def ema_of(self, model: keras.Model, decay: float, copy: keras.Model | None = None) -> Any:
@@ -466,10 +322,10 @@ class Task(abc.ABC):
         Raises:
             UserError: The decay is out of range, or Keras cannot clone the model.
         """
-        from framework.step.variables import clone
+        from framework.core.task_variables import clone
 
         made = clone(model, decay, copy, where=f"{type(self).__name__}.build_model")
-        self.followers.append((model, made, decay))
+        self.runtime.followers.append((model, made, decay))
         return made
 
     @property
@@ -490,28 +346,16 @@ class Task(abc.ABC):
             A dataset of batches, as tuples or dicts; of a set without an end, without an end:
             `.take(100)`. None outside of `fit`: what was adapted comes from the checkpoint.
         """
-        if self._open_batches is None:
+        if self.runtime.open_batches is None:
             return None
         from framework.sources.as_dataset import as_dataset
 
-        return as_dataset(self._open_batches())
+        return as_dataset(self.runtime.open_batches())
 
     @property
-    def state_variables(self) -> dict[str, keras.Variable]:
-        """The task's own variables by name, as `state` made them."""
-        found: dict[str, keras.Variable] = self.__dict__.setdefault("_state_variables", {})
-        return found
-
-    @property
-    def followers(self) -> list[tuple[Any, Any, float]]:
-        """Models and their averaged copies with their decay, as `ema_of` made them."""
-        found: list[tuple[Any, Any, float]] = self.__dict__.setdefault("_followers", [])
-        return found
-
-    @property
-    def averages(self) -> dict[str, Average]:
-        """What keeps those copies, by name, once their models are built."""
-        found: dict[str, Average] = self.__dict__.setdefault("_averages", {})
+    def runtime(self) -> TaskRuntime:
+        """What trainers keep with the task, from one run to the next."""
+        found: TaskRuntime = self.__dict__.setdefault("_runtime", TaskRuntime())
         return found
 
     @property
@@ -532,11 +376,11 @@ class Task(abc.ABC):
                 fix="Set automatic_optimization = False, or return the loss instead.",
             )
 
-    def _running(self) -> Engine:
-        if self._engine is None:
+    def _running(self) -> StepContext:
+        if self.runtime.context is None:
             raise UserError(
                 "log, minimize, global_step and the like work only while a Trainer runs the task",
                 where=type(self).__name__,
                 fix="Call Trainer(...).fit(task), and use them in its steps and hooks.",
             )
-        return self._engine
+        return self.runtime.context

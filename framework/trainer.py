@@ -24,6 +24,7 @@ from framework.core.models import models_of
 from framework.core.progress import Progress
 from framework.core.signals import Signals
 from framework.core.state import State
+from framework.core.user_code import user_code
 from framework.devices.select import prepare_devices
 from framework.errors import UserError
 from framework.every import Every
@@ -56,7 +57,6 @@ from framework.run.wakeup import Wakes
 from framework.run.wakeup_plan import Schedule, Timers
 from framework.schedules import bind_schedules
 from framework.step.averaging import Average
-from framework.step.build import user_code
 from framework.step.keras_protocol import finalize, finalizes
 from framework.task import Task
 
@@ -196,7 +196,7 @@ class Trainer:
                 self._evaluator.trace()
             for loop in self._loops.values():
                 where = f"{type(task).__name__}.train_step"
-                with self.profile("compiling"), user_code(where, loop.source):
+                with self.profile("compiling"), user_code(where, loop.source.spec):
                     loop.trace()
             with self.profile("compiling"):
                 self._tuner.finish()
@@ -270,7 +270,7 @@ class Trainer:
             outputs = {}
             for number, (name, source) in enumerate(sources.items()):
                 with (
-                    user_code(where, source),
+                    user_code(where, source.spec),
                     self._setup.averaged(),
                     self._setup.undrawn(None),
                     self._signals.deferred(),
@@ -577,7 +577,7 @@ class Trainer:
                 trained = self.progress.step > 0 and (stage == "fit" or self._examples_run > 0)
                 trained = trained and not (stage == "fit" and self.already_complete)
                 write_result(path, laid_over(path, self.result(), whole=trained))
-            task._engine = task._open_batches = None
+            task.runtime.context = task.runtime.open_batches = None
         self._signals.raise_received(self._session.pulse.received)
 
     def _prepare_fit(self, task: Task, data: Any) -> Schedule:
@@ -674,7 +674,7 @@ class Trainer:
             finally:
                 self._wakes.note_closing()
                 step = self.progress.step
-                self.task._whose = {"weights": "last", "step": step, "run": self._place}
+                self.task.runtime.weights = {"weights": "last", "step": step, "run": self._place}
                 self._finalize_weights()
                 if self.has_validation:
                     names = self._setup.averages_in_place
@@ -699,7 +699,7 @@ class Trainer:
             self.hold_state()
             finalize(optimizers)
             self._wakes.note_finalized(self._setup.weights)
-            self.task._whose = averaged(self.task._whose, ["the optimizer"])
+            self.task.runtime.weights = averaged(self.task.runtime.weights, ["the optimizer"])
 
     def _last_logged(self) -> int | None:
         """Return the last step whose rows stay when the run goes on. None: all of them."""
@@ -777,7 +777,7 @@ class Trainer:
         """
         task = self.task
         run_has_some = self._continues and bool(self._store.steps())
-        if checkpoint is None and task._whose is None and run_has_some:
+        if checkpoint is None and task.runtime.weights is None and run_has_some:
             checkpoint = str(self._store.favourite())
         if checkpoint is not None:
             path = self._store.find(checkpoint)
@@ -786,7 +786,9 @@ class Trainer:
                 finalized = dict(state.get("finalized", {}))
                 self._setup.load_weights({**state, **finalized})
                 self.progress.load_state(state["progress"])
-            task._whose = averaged(of_checkpoint(path), ["the optimizer"] if finalized else [])
-        self.weights[name] = told(task._whose, self._place, self._setup.averages_in_place)
-        level = logging.INFO if task._whose else logging.WARNING
+            task.runtime.weights = averaged(
+                of_checkpoint(path), ["the optimizer"] if finalized else []
+            )
+        self.weights[name] = told(task.runtime.weights, self._place, self._setup.averages_in_place)
+        level = logging.INFO if task.runtime.weights else logging.WARNING
         _log.log(level, "%s: %s", self.stage, in_words(self.weights[name]))

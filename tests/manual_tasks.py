@@ -373,7 +373,7 @@ def contrastive_loss(query: tf.Tensor, keys: tf.Tensor, queue: tf.Tensor) -> tf.
 
 class Contrast(ByHand):
     def build_model(self) -> Any:
-        self.state("queue", QUEUE.astype(keras.config.floatx()))
+        self.variable("queue", QUEUE.astype(keras.config.floatx()))
         online = encoder()
         return {"online": online, "momentum": self.ema_of(online, DECAY)}
 
@@ -381,7 +381,7 @@ class Contrast(ByHand):
         return {"online": keras.optimizers.Adam(0.01)}
 
     def train_step(self, batch: Any) -> None:
-        queue, x = self.state("queue"), real(batch)
+        queue, x = self.variable("queue"), real(batch)
         views = [x + 0.1 * noise(self.global_step, k, x, WIDTH) for k in range(2)]
 
         def loss() -> tf.Tensor:
@@ -575,11 +575,11 @@ class Tempered(Quiet):
     """With a trainable variable of the task's own."""
 
     def build_model(self) -> Any:
-        self.state("temperature", 0.5, trainable=True)
+        self.variable("temperature", 0.5, trainable=True)
         return net(6, 3, seed=1)
 
     def train_step(self, batch: Any) -> Any:
-        return label_loss(self.model, batch, tf.exp(self.state("temperature")))
+        return label_loss(self.model, batch, tf.exp(self.variable("temperature")))
 
 
 class TemperedByHand(Tempered):

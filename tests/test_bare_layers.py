@@ -15,7 +15,7 @@ from rich.console import Console
 from framework import Data, Task, UserError
 from framework.callbacks.freeze import Freeze
 from framework.callbacks.model_summary import ModelSummary
-from framework.step.build import user_code
+from framework.core.user_code import user_code
 
 
 class Parts(Task):

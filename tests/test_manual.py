@@ -312,7 +312,7 @@ def train(task: Task, data: Any, **options: Any) -> Trainer:
 
 
 def learnt(task: Task) -> mt.Weights:
-    return weights(task.model, **task.state_variables)
+    return weights(task.model, **task.runtime.variables)
 
 
 def check(task: Task, expected: Bare, *, frozen: Sequence[str] = (), most: float = 1e-5) -> None:
@@ -697,10 +697,10 @@ MISTAKES: dict[str, tuple[type[mt.Pair], Callable[[mt.Pair], Any], Any, str, str
     ),
     "state": (
         mt.Pair,
-        lambda task: task.state("quue"),
+        lambda task: task.variable("quue"),
         mt.two,
         "the task has no variable 'quue'",
-        'self.state("quue", tf.zeros(...))',
+        'self.variable("quue", tf.zeros(...))',
     ),
     "average": (
         mt.Pair,

@@ -456,10 +456,10 @@ def test_a_second_fit_goes_on_with_weights_slots_and_count(given: str) -> None:
 def test_another_optimizer_or_weights_that_were_frozen_start_with_new_slots() -> None:
     task = Line(optimizer="adam")
     trainer().fit(task, DATA)
-    first = task._optimizers
+    first = task.runtime.optimizers
     task.optimizer = "sgd"
     trainer().fit(task, DATA)
-    assert task._optimizers is not first
+    assert task.runtime.optimizers is not first
 
     class Frozen(Line):
         def build_model(self) -> keras.Model:

@@ -20,8 +20,9 @@ from helpers import Net, blobs
 from test_workers import Cluster, free_ports
 
 from framework import Data, Trainer, TrainingFailed, UserError
+from framework.devices.comparison import check_same
 from framework.devices.peers import Peers
-from framework.run.agreement import check_same, of_data, of_run
+from framework.run.agreement import of_data, of_run
 
 ADDRESSES = ["a:1", "b:2"]
 PATIENCE = 300.0

@@ -21,11 +21,11 @@ from framework import Data, TrainingFailed, UserError
 from framework.callbacks.display import Screen
 from framework.callbacks.model_summary import ModelSummary
 from framework.callbacks.progress_bar import ProgressBar
-from framework.cli.one_run import Outcome
+from framework.cli.job import Outcome
 from framework.cli.streams import lasting_streams
 from framework.cli.sweep import SweepJob, print_table
-from framework.core.tables import table
-from framework.core.text import one_line, plain
+from framework.text.plain import one_line, plain
+from framework.text.tables import table
 
 __all__ = ["project", "run"]
 

@@ -9,7 +9,7 @@ from cli_project import Run, project, run
 from omegaconf import OmegaConf
 
 from framework.cli.references import find_references
-from framework.core.text import hidden
+from framework.text.plain import hidden
 
 __all__ = ["project", "run"]
 

@@ -193,13 +193,13 @@ class Masks(Task):
     """Keeps the dropout masks of the last step."""
 
     def build_model(self) -> keras.Model:
-        self.state("masks", np.zeros((8, 64), "f4"))
+        self.variable("masks", np.zeros((8, 64), "f4"))
         layers = [keras.layers.Dropout(0.5), keras.layers.Dense(1)]
         return keras.Sequential([keras.Input((64,)), *layers])
 
     def train_step(self, batch: Any) -> Any:
         dropped = self.model.layers[0](batch[0], training=True)
-        self.state("masks").assign(self.gather(dropped))
+        self.variable("masks").assign(self.gather(dropped))
         return tf.reduce_mean(self.model(batch[0], training=True))
 
     def eval_step(self, batch: Any) -> None: ...

@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 
 from framework import Data, Task
+from framework.core.user_code import user_code
 from framework.errors import UserError
-from framework.step.build import user_code
 from tests.helpers import make_trainer
 
 

@@ -54,7 +54,7 @@ class Everything(Net):
 
     def build_model(self) -> Any:
         self.seeds = keras.random.SeedGenerator(7)
-        self.seen = self.state("seen", 0)
+        self.seen = self.variable("seen", 0)
         self.metric = keras.metrics.SparseCategoricalAccuracy()
         self.plain = tf.Variable(0.0)
         return super().build_model()

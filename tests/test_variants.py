@@ -56,7 +56,7 @@ class Metered(Net):
 
     def build_model(self) -> Any:
         self.auc = keras.metrics.SparseCategoricalAccuracy()
-        self.steps = self.state("steps", 0)
+        self.steps = self.variable("steps", 0)
         self.average = self.ema_of(built := super().build_model(), 0.9)
         return {"net": built, "average": self.average}
 

@@ -141,6 +141,6 @@ def _weights_and_statistics(task: Task) -> tuple[list[keras.Variable], list[kera
         for v in layer._non_trainable_variables
     }
     found = {id(v): v for model in models for v in model.variables if "float" in str(v.dtype)}
-    own = [v for v in task.state_variables.values() if v.trainable]
+    own = [v for v in task.runtime.variables.values() if v.trainable]
     weights = [v for key, v in found.items() if key not in made_so]
     return [*weights, *own], [v for key, v in found.items() if key in made_so]

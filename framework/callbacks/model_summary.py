@@ -17,7 +17,7 @@ from rich.text import Text
 from framework.callback import Callback
 from framework.callbacks.display import Screen
 from framework.callbacks.shapes import layers_of, output_shapes
-from framework.core.tables import cell
+from framework.text.tables import cell
 
 if TYPE_CHECKING:
     from framework.trainer import Trainer

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from framework.callback import Callback
 from framework.callbacks.display import Display, Line, Screen, in_order
-from framework.core.text import one_line
 from framework.every import Every
+from framework.text.plain import one_line
 
 if TYPE_CHECKING:
     from framework.trainer import Trainer

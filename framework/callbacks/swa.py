@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from framework.callbacks.ema import WeightAverage
+from framework.core.fractions import exact
 from framework.errors import UserError
-from framework.sources.source import exact
 from framework.step.averaging import Average
 
 if TYPE_CHECKING:

@@ -24,11 +24,11 @@ from framework.cli.streams import lasting_streams
 from framework.cli.words import again, value_of
 from framework.core.paths import local_path, working_directory
 from framework.core.signals import ending_signals
-from framework.core.text import hiding, one_line, plain
 from framework.errors import UserError
+from framework.text.plain import hiding, one_line, plain
 
 if TYPE_CHECKING:
-    from framework.cli.one_run import Job
+    from framework.cli.job import Job
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -138,7 +138,8 @@ def _sweep(arguments: Arguments) -> int:
     from hydra.core.hydra_config import HydraConfig
 
     from framework.cli.earlier import key_of
-    from framework.cli.one_run import Outcome, run
+    from framework.cli.job import Outcome
+    from framework.cli.one_run import run
     from framework.cli.run_dir import make_dirs, make_unique, remove_empty, writing
     from framework.cli.sweep import SweepJob, fixed_keys, job_name, planned_jobs, print_table
 
@@ -235,7 +236,7 @@ def _job(arguments: Arguments, config: Any, run_dir: Path | None = None) -> Job:
     from framework.cli.choices import fitted
     from framework.cli.diagnose import check_added, no_such_task
     from framework.cli.earlier import laid_over_run
-    from framework.cli.one_run import Job
+    from framework.cli.job import Job
     from framework.cli.references import References, find_references, recorded
 
     hydra = HydraConfig.get()

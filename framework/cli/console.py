@@ -9,8 +9,8 @@ import sys
 import textwrap
 import traceback
 
-from framework.core.text import plain
 from framework.errors import TrainingFailed, UserError
+from framework.text.plain import plain
 
 # Not the tables in them, nor commands, which are to be copied.
 _ERROR = re.compile(r"(error: |  where: |  fix:   )(?!.*(python -m|keras-task))")

@@ -6,8 +6,7 @@ import errno
 import logging
 import os
 import signal
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +14,18 @@ from framework.cli.console import show_error, show_log
 from framework.cli.earlier import nodes_of
 from framework.cli.groups.root import MODES
 from framework.cli.guesses import mode_fix
+from framework.cli.job import Job, Outcome
 from framework.cli.predictions import save_predictions
 from framework.cli.references import FILE as REFERENCES
-from framework.cli.references import References, check_references
+from framework.cli.references import check_references
 from framework.cli.report import continuing, say_end
 from framework.cli.run_dir import RunDir, check_run, to_yaml
 from framework.cli.trust import check_defined, vouched
 from framework.config import TrainerConfig
 from framework.core.files import NotAFile
 from framework.core.paths import local_path
-from framework.core.text import hiding
 from framework.errors import UserError
+from framework.text.plain import hiding
 
 if TYPE_CHECKING:
     from framework.checkpoint.store import CheckpointStore
@@ -42,61 +42,6 @@ _IN_THE_WAY = {
 }  # fmt: skip
 
 _log = logging.getLogger("framework")
-
-
-@dataclass(frozen=True)
-class Job:
-    """What to run.
-
-    Attributes:
-        config: The configuration, resolved, as plain values.
-        task: The task's name in the configuration.
-        overrides: The command line's overrides.
-        run_dir: Where to, unless the configuration says so. None: `runs/<task>/<time>-<random>`.
-        references: What of the configuration refers to the environment.
-        command: The words of the command line, to be shown again; none in a sweep.
-    """
-
-    config: Mapping[str, Any]
-    task: str
-    overrides: Sequence[str] = ()
-    run_dir: Path | None = None
-    references: References = field(default_factory=References)
-    command: Sequence[str] = ()
-
-    @property
-    def written(self) -> dict[str, Any]:
-        """The configuration as files hold it: with references to the environment, not values."""
-        return self.references.put_into(self.config)
-
-    def chosen(self) -> Collection[str]:
-        """Return the sections that the overrides name."""
-        keys = {o.lstrip("+~").partition("=")[0] for o in self.overrides}
-        return {key.partition("@")[0].partition(".")[0] for key in keys}
-
-    def place(self) -> Path | None:
-        """Return the run directory that was asked for, if any."""
-        given = self.config["run_dir"] or self.run_dir
-        return local_path(given, "run_dir") if given else None
-
-
-@dataclass
-class Outcome:
-    """What came of a run.
-
-    Attributes:
-        code: The exit code.
-        status: `completed`, `stopped`, `interrupted`, `failed` or `refused`.
-        metrics: The latest value of every metric by full name.
-        run_dir: Where its files are, or None if it left none.
-        error: Why it failed, in one line.
-    """
-
-    code: int = 0
-    status: str = "completed"
-    metrics: dict[str, float] = field(default_factory=dict)
-    run_dir: Path | None = None
-    error: str = ""
 
 
 def run(job: Job) -> Outcome:

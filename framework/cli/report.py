@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from framework.cli.words import again
 
 if TYPE_CHECKING:
-    from framework.cli.one_run import Job, Outcome
+    from framework.cli.job import Job, Outcome
 
 _log = logging.getLogger("framework")
 

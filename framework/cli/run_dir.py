@@ -17,9 +17,9 @@ from framework.cli.run_yaml import read_yaml
 from framework.config import COUNT_OR_FRACTION, TrainerConfig
 from framework.core.files import NotAFile, check_directory, ours, read_bytes
 from framework.core.same import same
-from framework.core.tables import table
-from framework.core.text import PlainFormatter
 from framework.errors import UserError
+from framework.text.plain import PlainFormatter
+from framework.text.tables import table
 
 CONFIG, OVERRIDES, LOG = "config.yaml", "overrides.yaml", "log.txt"
 FOLDERS = ("checkpoints", "tensorboard")

@@ -14,9 +14,9 @@ from pathlib import Path
 from textwrap import shorten
 
 from framework.cli.earlier import key_of
-from framework.cli.one_run import Outcome
-from framework.core.tables import cell
-from framework.core.text import one_line
+from framework.cli.job import Outcome
+from framework.text.plain import one_line
+from framework.text.tables import cell
 
 _LONGEST = 100  # bytes, well below what a file system takes
 

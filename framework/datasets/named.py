@@ -18,7 +18,7 @@ from framework.datasets.synthetic import synthetic_images
 from framework.errors import UserError, choice
 
 if TYPE_CHECKING:
-    from framework.sources.source import Data
+    from framework.data import Data
 
 SOURCES = ("auto", "real", "synthetic")
 
@@ -144,8 +144,8 @@ def image_data(
     Raises:
         UserError: A value is out of its range, or the set cannot be loaded.
     """
+    from framework.data import Data
     from framework.datasets.augment import Augment
-    from framework.sources.source import Data
 
     # Ranges first: nobody wants to wait for a download to be told.
     options: dict[str, Any] = {

@@ -12,11 +12,11 @@ import tensorflow as tf
 from keras.src.backend.common import global_state
 from keras.src.losses import loss as keras_loss
 
-from framework.core.text import without_colours
+from framework.core.dtypes import as_dtype
 from framework.devices.replicas import Replicas, Step, plain, take_rows
 from framework.errors import UserError
 from framework.sources.rows_axis import map_rows
-from framework.step.log_values import as_dtype
+from framework.text.plain import without_colours
 
 _SEEDS = "seed_generator_state"
 _GLOBAL_SEEDS = "global_seed_generator"

@@ -19,10 +19,10 @@ from tensorflow.python.eager import context
 
 from framework.core.cluster import Member
 from framework.core.signals import Signals, ending_signals
+from framework.devices.comparison import check_same, plain_json
 from framework.devices.mirrored import MirroredReplicas
 from framework.devices.peers import Peers
 from framework.errors import TrainingFailed, UserError
-from framework.run.agreement import check_same, plain_json
 
 _log = logging.getLogger("framework")
 

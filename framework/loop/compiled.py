@@ -9,6 +9,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from framework.core.graphs import operations
+from framework.core.user_code import labels_checked
 from framework.devices.replicas import Replicas, Step
 from framework.loop.variants import (
     CannotCompile,
@@ -17,11 +19,9 @@ from framework.loop.variants import (
     check_operations,
     check_place,
     draws_by_itself,
-    operations,
 )
 from framework.loop.written import recorded, written
 from framework.sources.source import Source, batch_rows
-from framework.step.build import labels_checked
 
 _log = logging.getLogger("framework")
 

@@ -13,14 +13,14 @@ import numpy as np
 import tensorflow as tf
 
 from framework.core.signals import Signals
+from framework.core.user_code import user_code
+from framework.devices.host_sync import Pulse
 from framework.devices.replicas import Replicas
 from framework.errors import UserError
 from framework.loop.compiled import Loop
-from framework.run.host_sync import Pulse
-from framework.run.wakeup_plan import Schedule
+from framework.loop.span_length import SpanLength
 from framework.sources.source import Source
 from framework.step.accumulator import Accumulator, MetricStates
-from framework.step.build import user_code
 from framework.step.runner import Engine
 
 
@@ -76,7 +76,7 @@ class Evaluator:
         """Compile for every set, running no step."""
         for name, loop in self._loops.items():
             where = f"{type(self._engine.task).__name__}.eval_step"
-            with user_code(where, self._sources[name]):
+            with user_code(where, self._sources[name].spec):
                 loop.trace()
 
     def forget(self) -> None:
@@ -147,14 +147,14 @@ class Evaluator:
         return f"{self._stage}/{name}" if name else self._stage
 
     def _run(self, loop: Loop, global_step: int, most: int | None) -> None:
-        schedule = Schedule([])
-        at, end = 0, loop.source.steps
+        span, at, end = SpanLength(), 0, loop.source.steps
         end = most if end is None else min(end, end if most is None else most)
         while (end is None or at < end) and not self._pulse.interrupted():
-            stop = self._pulse.nearest(schedule.next_stop(at, end, end))
+            ends = [n for n in (end, at + span.steps) if n is not None]
+            stop = self._pulse.nearest(min(ends))
             started = time.monotonic()
             steps, _ = loop.run(0, at, stop, global_step + at)
-            schedule.measured(steps, self._pulse.beat(time.monotonic() - started))
+            span.measured(steps, self._pulse.beat(time.monotonic() - started))
             at += steps
             if at < stop:
                 return

@@ -13,12 +13,12 @@ from typing import Any
 
 from framework.config import TrainerConfig
 from framework.core.models import models_of
+from framework.core.user_code import describe
+from framework.core.versions import versions
 from framework.every import Every
 from framework.loop.compiled import Loop
 from framework.loop.tuning_cache import Remembered, cache_directory
 from framework.loop.variants import CannotCompile
-from framework.run.result import versions
-from framework.step.build import describe
 from framework.step.runner import Engine
 
 _log = logging.getLogger("framework")

@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.eager.polymorphic_function import compiler_ir
 
+from framework.core.graphs import operations
 from framework.devices.replicas import Replicas
 from framework.sources.source import Source
 
@@ -122,20 +123,3 @@ _SOME_ROWS = 8  # in the place of a length that is not known before a batch has 
 def draws_by_itself(operation: tf.Operation) -> bool:
     """Tell whether an operation draws random numbers from a state that nobody can read."""
     return bool(operation.op_def.is_stateful and _DRAWS.match(operation.type))
-
-
-def operations(graph: tf.Graph) -> list[tf.Operation]:
-    """Return the operations of a graph and of all functions that it calls."""
-    found: list[tf.Operation] = []
-    seen: set[str] = set()
-    graphs = [graph]
-    while graphs:
-        each: Any = graphs.pop()
-        found += each.get_operations()
-        for operation in each.get_operations():
-            for value in operation.node_def.attr.values():
-                for name in (value.func.name, *(function.name for function in value.list.func)):
-                    if name and name not in seen and each._is_function(name):
-                        seen.add(name)
-                        graphs.append(each._get_function(name).graph)
-    return found

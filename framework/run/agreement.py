@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -18,43 +17,13 @@ import tensorflow as tf
 
 from framework.callback import Callback
 from framework.config import TrainerConfig
-from framework.core.tables import table
-from framework.errors import UserError
-from framework.run.result import versions
+from framework.core.versions import versions
+from framework.devices.comparison import plain_json
 from framework.sources.source import Source
 
 # Options that only show something, or say how fast.
 _FREE = {"enable_progress_bar", "enable_model_summary", "retune", "threads", "peers_timeout"}
 _SHOWING = {"ModelSummary", "ProgressBar", "Throughput", "Trace", "KerasCallback"}
-_MISSING = "(none)"
-
-
-def check_same(said: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
-    """Refuse to go on if workers differ from the first one.
-
-    Args:
-        said: What each has found, by what it is about. What begins with `code of` may be missing
-            in some: modules are loaded when they are needed.
-        names: How each worker is called.
-
-    Raises:
-        UserError: They differ; it says who, in what.
-    """
-    rows = []
-    for name, theirs in zip(names[1:], said[1:], strict=True):
-        for about in [*said[0], *(key for key in theirs if key not in said[0])]:
-            first, other = said[0].get(about, _MISSING), theirs.get(about, _MISSING)
-            if about.startswith("code of ") and _MISSING in (first, other):
-                continue
-            if first != other:
-                rows.append((about, name, _short(other), _short(first)))
-    if rows:
-        raise UserError(
-            "the workers do not agree on what to compute\n"
-            + table(("what", "who", "has", f"where {names[0]} has"), rows, most=20),
-            where="trainer.strategy=multi_worker",
-            fix="Start all of them with the same command, code, data and versions.",
-        )
 
 
 def of_run(stage: str, config: TrainerConfig, task: Any, callbacks: Sequence[Callback]) -> Any:
@@ -109,11 +78,6 @@ def of_built(models: Mapping[str, Any], optimizers: Mapping[str, Any]) -> Any:
             of = f"{name} layer {number} ({type(layer).__name__})"
             found |= {f"{of}: {k}": v for k, v in config.items() if _is_plain(v) and k != "name"}
     return plain_json(found)
-
-
-def plain_json(value: Any) -> Any:
-    """Return a value as it comes back from JSON; what JSON does not know, by its type."""
-    return json.loads(json.dumps(value, default=lambda v: type(v).__name__))
 
 
 def _arguments(instance: Any) -> Iterator[tuple[str, Any]]:
@@ -180,8 +144,3 @@ def _code(kind: type) -> Iterator[tuple[str, str]]:
         place = Path(path).resolve()
         if place.is_relative_to(home) and "site-packages" not in place.parts and place.is_file():
             yield name, hashlib.sha256(place.read_bytes()).hexdigest()[:16]
-
-
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 40 else text[:37] + "..."

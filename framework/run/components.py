@@ -22,16 +22,17 @@ from framework.core.state import (
     load_variables,
     variables_state,
 )
-from framework.core.tables import table
+from framework.core.user_code import user_code
+from framework.data import Data
 from framework.devices.replicas import Replicas
 from framework.errors import UserError
 from framework.loop.written import named
 from framework.sources.arrays import ArraySource
 from framework.sources.open import larger_batches, open_batches, open_eval, open_train
-from framework.sources.source import Data, Source, batch_rows
+from framework.sources.source import Source, batch_rows
 from framework.step.accumulator import Accumulator
 from framework.step.averaging import Average
-from framework.step.build import build_by_tracing, build_model, is_built, user_code
+from framework.step.build import build_by_tracing, build_model, is_built
 from framework.step.generators import generators, set_aside
 from framework.step.keras_protocol import warn_of_unused
 from framework.step.layer_state import (
@@ -47,6 +48,7 @@ from framework.step.reachable import handles, saved_by_keras
 from framework.step.runner import Engine
 from framework.step.update import Update
 from framework.step.variables import global_seed, held_variables, searched, task_followers
+from framework.text.tables import table
 
 if TYPE_CHECKING:
     from framework.task import Task
@@ -95,7 +97,7 @@ class Setup:
             )
         held: dict[int, Any] = {}
         limit = config.overfit_batches or config.limit_train_batches
-        self.task._open_batches = lambda: open_batches(
+        self.task.runtime.open_batches = lambda: open_batches(
             data, seed=config.seed, limit=limit, held=held
         )
         train = {
@@ -172,7 +174,7 @@ class Setup:
         if step == "train_step" and pieces and task.loss_is_mean and not task.needs_eager:
             source = next(iter(sources.values()))
             check_mean(task, source.spec(), source.rows_axis)
-        engine = task._engine = Engine(
+        engine = task.runtime.context = Engine(
             task,
             train=train,
             update=self.update,
@@ -285,7 +287,7 @@ class Setup:
         models = models_of(self.task.model).items()
         return {
             "models": {name: variables_state(model.variables) for name, model in models},
-            "task": {k: v.numpy() for k, v in self.task.state_variables.items()},
+            "task": {k: v.numpy() for k, v in self.task.runtime.variables.items()},
         }
 
     def state(self) -> State:
@@ -367,8 +369,8 @@ class Setup:
             raise UserError(
                 f"a step assigns {', '.join(lost)}, which no checkpoint would hold",
                 where=type(self.task).__name__,
-                fix='Make it in build_model by self.state("name", 0.0), or keep it as an attribute '
-                "of the task, and what tables hold in variables; "
+                fix='Make it in build_model by self.variable("name", 0.0), or keep it as an '
+                "attribute of the task, and what tables hold in variables; "
                 "enable_checkpointing=false does without checkpoints.",
             )
 
@@ -376,14 +378,14 @@ class Setup:
         """Return the variables that have a place of their own in a state."""
         models = [
             *models_of(self.task.model).values(),
-            *(copy for _, copy, _ in self.task.followers),
+            *(copy for _, copy, _ in self.task.runtime.followers),
         ]
         optimizers = [] if self.update is None else list(self.update.optimizers)
         known = [v for model in models for v in model.variables]
         known += [v for each in optimizers for v in each.optimizer.variables]
         known += [copy for average in self.averages.values() for copy in average.copies]
         known += self.loss_scale.variables.values() if self.loss_scale else []
-        return [*known, *self.task.state_variables.values()]
+        return [*known, *self.task.runtime.variables.values()]
 
     def _held(self) -> dict[str, Any]:
         """Return the variables of what the task holds beside its models."""
@@ -394,7 +396,7 @@ class Setup:
 
     def _layers(self) -> dict[str, Any]:
         """Return what Keras would save of the task in ways of its own, by the way to each."""
-        copies = [copy for _, copy, _ in self.task.followers]
+        copies = [copy for _, copy, _ in self.task.runtime.followers]
         made = [] if self.update is None else [each.optimizer for each in self.update.optimizers]
         return saved_by_keras({**searched(self.task), "ema_of": copies, "optimizers": made})
 
@@ -437,11 +439,11 @@ class Setup:
                     )
 
     def _load_own(self, state: Mapping[str, Any]) -> None:
-        for name, variable in self.task.state_variables.items():
+        for name, variable in self.task.runtime.variables.items():
             if name not in state or np.shape(state[name]) != tuple(variable.shape):
                 raise UserError(
                     f"the checkpoint has no variable {name!r} of shape {tuple(variable.shape)}",
-                    where=f'{type(self.task).__name__}.state("{name}")',
+                    where=f'{type(self.task).__name__}.variable("{name}")',
                     fix="Use the task that the checkpoint was saved from.",
                 )
             variable.assign(state[name])
@@ -449,13 +451,13 @@ class Setup:
     def _make_update(self) -> Update:
         task, config = self.task, self.config
         optimizers = self._optimizers()
-        if task._loss_scale is None:
+        if task.runtime.loss_scale is None:
             half = config.precision == "mixed_float16"
-            task._loss_scale = optimizers.loss_scale or (LossScale() if half else None)
+            task.runtime.loss_scale = optimizers.loss_scale or (LossScale() if half else None)
         return Update(
             optimizers,
             replicas=self.replicas,
-            loss_scale=task._loss_scale,
+            loss_scale=task.runtime.loss_scale,
             clip_norm=config.clip_norm,
             clip_value=config.clip_value,
         )
@@ -463,7 +465,7 @@ class Setup:
     def _optimizers(self) -> Optimizers:
         """Return the task's optimizers: those of its last fit, as `Model.fit` has it."""
         task = self.task
-        kept = task._optimizers
+        kept: Optimizers | None = task.runtime.optimizers
         if kept is not None and kept.suit(task.optimizer):
             kept.prepare(self.replicas.own)
             self.made_optimizers = kept.made()
@@ -474,7 +476,7 @@ class Setup:
         optimizers = Optimizers(
             configured,
             models_of(task.model),
-            extra=[v for v in task.state_variables.values() if v.trainable],
+            extra=[v for v in task.runtime.variables.values() if v.trainable],
             exclusive=task.automatic_optimization,
             prepare=self.replicas.own,
             given=task.optimizer,
@@ -483,7 +485,7 @@ class Setup:
         warn_of_unused(task, models_of(task.model))
         self.made_optimizers = optimizers.made()
         optimizers.build()
-        task._optimizers, task._loss_scale = optimizers, None
+        task.runtime.optimizers, task.runtime.loss_scale = optimizers, None
         return optimizers
 
     def _data(self, data: Any) -> Data:
@@ -508,7 +510,7 @@ class Setup:
     def _build(self, spec: Any, rows_axis: Any, step: str) -> None:
         # Traced in every engine, so that nothing runs.
         unread = Accumulator()
-        engine = self.task._engine = Engine(
+        engine = self.task.runtime.context = Engine(
             self.task, train=unread, replicas=self.replicas, building=True
         )
 

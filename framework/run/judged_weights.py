@@ -52,7 +52,7 @@ def noting_replaced(task: Task) -> Iterator[None]:
     before = None if failed else _digest(task)
     yield
     if before is not None and _digest(task) != before:
-        task._whose = {**(task._whose or INITIAL), "weights": "replaced"}
+        task.runtime.weights = {**(task.runtime.weights or INITIAL), "weights": "replaced"}
 
 
 def _digest(task: Task) -> list[int]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from framework.core.tables import table
+from framework.text.tables import table
 
 PARTS = (
     "data", "building", "compiling",

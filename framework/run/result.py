@@ -5,31 +5,16 @@ from __future__ import annotations
 import json
 import math
 import os
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from framework.config import TrainerConfig
 from framework.core.files import ours, read_bytes
 from framework.core.progress import Progress
-from framework.core.text import hidden
-
-_PACKAGES = ("keras-task-framework", "tensorflow", "keras", "numpy", "hydra-core")
-
+from framework.core.versions import versions
+from framework.text.plain import hidden
 
 _MOST = 2**24  # bytes
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide a result."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def describe(config: TrainerConfig, progress: Progress) -> dict[str, Any]:

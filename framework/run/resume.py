@@ -14,8 +14,8 @@ from framework.config import COUNT_OR_FRACTION, TrainerConfig
 from framework.core.paths import local_path
 from framework.core.same import same
 from framework.core.state import LOADED, State, check_same_data
-from framework.core.tables import table
 from framework.errors import UserError
+from framework.text.tables import table
 
 if TYPE_CHECKING:
     from framework.devices.replicas import Replicas

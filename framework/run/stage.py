@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from framework.core.lock import RunLock
 from framework.core.signals import Signals
+from framework.devices.host_sync import Pulse
 from framework.devices.replicas import Replicas
 from framework.devices.select import open_replicas
 from framework.run.agreement import of_run
 from framework.run.components import Setup
 from framework.run.hooks import Hooks
-from framework.run.host_sync import Pulse
 from framework.run.isolation import isolated
 from framework.run.stop_condition import Ending
 from framework.step.accumulator import Accumulator

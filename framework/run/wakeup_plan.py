@@ -6,9 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from framework.every import Every
-
-LONGEST_STRETCH = 1.0  # seconds, so that signals and Ctrl-C are answered at once
-GROWTH = 8  # a stretch is at most so many times as long as the one before
+from framework.loop.span_length import SpanLength
 
 
 class Timer:
@@ -153,10 +151,9 @@ class Schedule:
     """
 
     def __init__(self, timers: Sequence[Timer], *, every_batch: bool = False) -> None:
-        self._timers, self._every_batch = timers, every_batch
         times = [t.every.seconds for t in timers if t.every and t.every.seconds is not None]
-        self._budget = min([LONGEST_STRETCH, *times])
-        self._longest = 1
+        self._timers, self._every_batch = timers, every_batch
+        self._span = SpanLength(*times)
 
     def next_stop(
         self,
@@ -175,11 +172,10 @@ class Schedule:
             epoch: As in `Every.next_step`.
             expected: As in `Timer.next_step`.
         """
-        longest = 1 if self._every_batch else self._longest
+        longest = 1 if self._every_batch else self._span.steps
         stops = [timer.next_step(step, steps_per_epoch, epoch, expected) for timer in self._timers]
         return min(s for s in [*stops, end, step + longest] if s is not None)
 
     def measured(self, steps: int, seconds: float) -> None:
         """Learn from a stretch how many steps fit into the next."""
-        fitting = int(steps * self._budget / max(seconds, 1e-6))
-        self._longest = max(1, min(fitting, max(steps, self._longest) * GROWTH))
+        self._span.measured(steps, seconds)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from framework.core.user_code import describe, user_code
 from framework.errors import UserError
 from framework.sources.rows_axis import rows_open
-from framework.step.build import describe, user_code
 
 
 class Guard:

@@ -12,6 +12,8 @@ import keras
 import tensorflow as tf
 
 from framework.config import TrainerConfig
+from framework.core.fractions import exact
+from framework.data import Data, Steps
 from framework.errors import UserError
 from framework.sources.arrays import ArraySource, check_rows
 from framework.sources.guard import Guard
@@ -19,8 +21,8 @@ from framework.sources.host_arrays import HostArraySource, fits_on_device
 from framework.sources.readers import from_generator, from_pydataset
 from framework.sources.resumable import EpochHooks, calls_generator, obstacle, passing
 from framework.sources.rows_axis import rows_back, rows_first
-from framework.sources.source import Data, Source, exact
-from framework.sources.step_source import Steps, StepSource
+from framework.sources.source import Source
+from framework.sources.step_source import StepSource
 from framework.sources.streams import StreamSource, never_ends
 
 

@@ -14,23 +14,6 @@ from framework.errors import UserError
 _WHERE = "data.rows_axis"
 
 
-def check_axes(rows_axis: Any) -> None:
-    """Refuse what says of no axis that it holds the rows.
-
-    Raises:
-        UserError: It is no number from 0 on, nor a nest of them and of None.
-    """
-    for axis in tf.nest.flatten(rows_axis):
-        whole = isinstance(axis, numbers.Integral) and not isinstance(axis, bool)
-        if (axis is not None or axis is rows_axis) and not (whole and axis >= 0):
-            raise UserError(
-                f"rows_axis is {rows_axis!r}",
-                where=_WHERE,
-                fix="Give the axis that holds the rows, from 0 on; or a nest like a batch, such as "
-                "(1, 0), with None for what has no rows.",
-            )
-
-
 def axes_of(batch: Any, rows_axis: Any) -> list[int | None]:
     """Return for each leaf of a batch which axis holds its rows. None: none does.
 

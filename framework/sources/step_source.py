@@ -3,43 +3,13 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
 
-from framework.errors import UserError
+from framework.data import Steps
 from framework.sources.source import Source, limited
-
-
-@dataclass(frozen=True)
-class Steps:
-    """So many batches without data: reinforcement learning, sampling, simulation.
-
-    A batch is the numbers of its examples, int64 of shape [batch_size], counted through the run; in
-    evaluations, and with `Data(shuffle=False)`, counted from 0 in each epoch. A step may leave them
-    alone; or it, or `Data.map`, draws each example by its number, which gives the same examples on
-    any number of devices.
-
-    Example:
-        >>> Data(train=Steps(1000), val=Steps(10), batch_size=8)
-
-    Args:
-        count: Batches in an epoch, 1 or more.
-
-    Raises:
-        UserError: The count is something else.
-    """
-
-    count: int
-
-    def __post_init__(self) -> None:
-        count: Any = self.count
-        whole = isinstance(count, numbers.Integral) and not isinstance(count, bool)
-        if not (whole and count >= 1):
-            raise UserError(f"an epoch of {count!r} batches", where="Steps", fix="Give 1 or more.")
 
 
 class StepSource(Source):

@@ -11,11 +11,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from framework.core.user_code import user_code
 from framework.errors import UserError
 from framework.sources.guard import Guard, not_dense
 from framework.sources.resumable import BeforeEpoch
 from framework.sources.source import Source, limited
-from framework.step.build import user_code
 
 NO_BATCHES = "Give at least one; look at what selects them, such as a filter or drop_remainder."
 _SHORT = (

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
-import re
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
 
 from framework.core.models import models_of
-from framework.core.text import without_colours
-from framework.errors import SEE_TRACEBACK, UserError
+from framework.core.user_code import _NO_VALUES, _message, user_code
+from framework.errors import UserError
 from framework.sources.rows_axis import rows_open
-from framework.sources.source import Source
 from framework.step.open_rows import built_layers, leave_rows_open
 
 if TYPE_CHECKING:
     from framework.task import Task
-
-_LIBRARIES = (Path(keras.__file__).parent, Path(tf.__file__).parent, Path(__file__).parents[1])
-_FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\w+)')
-_LABEL = re.compile(r"label value of (-?\d+) which is outside the valid range of \[0, (\d+)\)")
-_NO_VALUES = re.compile(
-    r"no attribute '(numpy|item|tolist)'|\.numpy\(\) is only|symbolic tf\.Tensor"
-    r"|argument must be .*'(Symbolic|Keras)Tensor'"
-)
-_MOST_LINES = 14
 
 
 def build_model(task: Task) -> Any:
@@ -84,7 +70,7 @@ def build_by_tracing(
     for layer in made:
         if hasattr(layer, "finalize_state"):  # what it computed of its variables was a symbol
             layer.finalize_state()
-    for model, copy, _ in task.followers:  # a step need not call them
+    for model, copy, _ in task.runtime.followers:  # a step need not call them
         if model.built and not copy.built:
             copy.build_from_config(model.get_build_config())
     if not is_built(task.model):
@@ -119,120 +105,3 @@ def _trace(step: Callable[[Any], Any], spec: Any) -> None:
     # Not tf.function, which traces twice what makes variables.
     with tf.__internal__.FuncGraph("build").as_default():
         step(tf.nest.map_structure(lambda s: tf.compat.v1.placeholder(s.dtype, s.shape), spec))
-
-
-@contextmanager
-def user_code(where: str, spec: Any = None) -> Iterator[None]:
-    """Turn an exception of the task's code into a `UserError` that points at its line.
-
-    Args:
-        where: The function it happened in, in case the traceback does not tell.
-        spec: The TensorSpecs of the batch that it was given, to be shown, or its source.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        if str(error).startswith("in user code:") and isinstance(error.__context__, UserError):
-            raise error.__context__ from None  # AutoGraph has wrapped what we said ourselves
-        fix, what = SEE_TRACEBACK, _message(error)
-        if "out of scope" in str(error) or "InaccessibleTensor" in type(error).__name__:
-            what = "a value was logged, returned or kept inside a branch or loop of the step"
-            fix = (
-                "Log and return after it, not inside it: let the branch or loop give the value, "
-                "then self.log(name, value)."
-            )
-        elif "merge_call" in str(error):
-            what = "an update stands inside a branch or loop on tensors"
-            fix = (
-                "On several devices it cannot: loop with Python's own range, for _ in range(3), "
-                "and weigh a loss by 0 instead of leaving its update out."
-            )
-        elif "non-persistent GradientTape" in str(error):
-            fix = "Open it as tf.GradientTape(persistent=True), and del it afterwards."
-        elif re.search("does not match type|the same dtype|the same type", str(error)):
-            fix = (
-                "Bring both to one type: tf.cast(y, prediction.dtype), or tf.cast(prediction, "
-                "tf.float32). NumPy makes float64; mixed precision makes 16-bit outputs."
-            )
-        elif _NO_VALUES.search(str(error)):
-            fix = (
-                "A compiled step has no values for .numpy(), float() or NumPy: use TensorFlow "
-                "operations, or run the steps in Python by trainer.engine=eager."
-            )
-        elif re.search("None values not supported|'NoneType'", str(error)):
-            fix = (
-                "Something in this line is None, as self.total_steps is where the length of the "
-                "run is unknown: give trainer.max_steps, or look for None before."
-            )
-        place = _place(error)
-        shown = f"{where}, {place}" if place else where
-        if isinstance(spec, Source):
-            spec = _spec_of(spec)
-        if spec is not None:
-            shown += f"\n         on a batch of {describe(spec)}"
-        raise UserError(what, where=shown, fix=fix) from error
-
-
-@contextmanager
-def labels_checked() -> Iterator[None]:
-    """Say in the user's terms that a running step met a label outside the network's classes."""
-    try:
-        yield
-    except tf.errors.InvalidArgumentError as error:
-        found = _LABEL.search(str(error))
-        if not found:
-            raise
-        raise UserError(
-            f"a label is {found[1]}, but the network has {found[2]} classes, "
-            f"0 to {int(found[2]) - 1}",
-            where=_place(error),
-            fix="Give the network one output for each class, and count labels from 0.",
-        ) from error
-
-
-def describe(spec: Any) -> str:
-    """Return dtypes and shapes of a nest in one line.
-
-    Example:
-        >>> describe((tf.TensorSpec([32, 28, 28, 1]), tf.TensorSpec([32], tf.uint8)))
-        '(float32 [32, 28, 28, 1], uint8 [32])'
-    """
-    shown = tf.nest.map_structure(lambda t: f"{t.dtype.name} {list(t.shape)}", spec)
-    return str(shown).replace("'", "")
-
-
-def _spec_of(source: Source) -> Any:
-    try:
-        return source.spec()
-    except Exception:  # it is Data's own map or augment that fails
-        return None
-
-
-def _place(error: BaseException) -> str | None:
-    # AutoGraph puts the user's own lines into the message, since its frames are generated.
-    frames = [(f, int(n)) for f, n, _ in _FRAME.findall(str(error))]
-    stack = traceback.extract_tb(error.__traceback__)
-    frames = [(f.filename, f.lineno or 0) for f in stack] + frames
-    for file, line in reversed(frames):
-        path = Path(file)
-        own = path.exists() and not any(library in path.parents for library in _LIBRARIES)
-        if own and "site-packages" not in path.parts and "autograph_generated" not in file:
-            here = path.is_relative_to(Path.cwd())
-            return f"{path.relative_to(Path.cwd()) if here else path.name}:{line}"
-    return None
-
-
-def _message(error: BaseException) -> str:
-    text = without_colours(error)  # Keras prints names in bold
-    if text.startswith("in user code:"):
-        # What follows the quoted frames is the message of the error itself.
-        kept = re.split(r'\n    File "[^"]+", line \d+, in [^\n]*\n        [^\n]*', text)[-1]
-        text = inspect.cleandoc(kept) or text
-    else:
-        text = f"{type(error).__name__}: {text}"
-    lines = [line for line in text.strip().splitlines() if line.strip()]
-    if len(lines) > _MOST_LINES:
-        lines = [*lines[:_MOST_LINES], "…"]
-    return "\n".join(lines)

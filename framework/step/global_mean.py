@@ -6,8 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from framework.core.dtypes import as_dtype
 from framework.devices.replicas import Replicas
-from framework.step.log_values import as_dtype
 
 
 def global_mean(values: Any, weights: Any, share: Any, replicas: Replicas) -> tf.Tensor:

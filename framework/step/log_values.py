@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from framework.core.dtypes import as_dtype
 from framework.errors import UserError
 
 _NO_NUMBERS = {f"tensor of {kind}" for kind in ("string", "complex64", "complex128")}
@@ -67,13 +68,6 @@ def describe_value(value: Any) -> str:
     if shape is not None and value is not None:
         return f"a {kind} of shape {tuple(shape)}"
     return f"a {kind}" if value is not None else "None"
-
-
-def as_dtype(value: Any, dtype: tf.DType) -> tf.Tensor:
-    """Return a number or tensor in a dtype; `tf.cast` would round a Python float to float32."""
-    if isinstance(value, (int, float)):
-        return tf.constant(value, dtype)
-    return tf.cast(value, dtype)
 
 
 def mean_of(value: Any, where: str) -> tf.Tensor:

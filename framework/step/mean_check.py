@@ -14,9 +14,9 @@ import numpy as np
 import tensorflow as tf
 from keras.src import backend
 
+from framework.core.graphs import operations
 from framework.core.models import models_of
 from framework.errors import UserError
-from framework.loop.variants import operations
 from framework.sources.rows_axis import rows_of_specs
 from framework.sources.source import batch_rows
 from framework.step.accumulator import Accumulator
@@ -201,7 +201,7 @@ class _Losses:
     """
 
     def __init__(self, task: Task, spec: Any, rows_axis: Any, specs: list[tf.TensorSpec]) -> None:
-        engine = task._engine = _Recording(task)
+        engine = task.runtime.context = _Recording(task)
 
         def losses(*leaves: tf.Tensor) -> tf.Tensor:
             batch, zero = tf.nest.pack_sequence_as(spec, leaves), tf.constant(0, tf.int64)
@@ -227,6 +227,7 @@ def _kept(task: Task) -> Iterator[None]:
     Nothing is dropped meanwhile, so that the same rows give the same loss.
     """
     attributes, dropout = dict(vars(task)), backend.random.dropout
+    context = task.runtime.context
     held = {k: copy(v) for k, v in attributes.items() if isinstance(v, (list, dict, set))}
     vars(task).update(held)
     backend.random.dropout = lambda inputs, *_, **__: inputs
@@ -237,4 +238,5 @@ def _kept(task: Task) -> Iterator[None]:
         backend.random.dropout = dropout
         vars(task).clear()
         vars(task).update(attributes)
+        task.runtime.context = context
         forget_model_losses(task.model)

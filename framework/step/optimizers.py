@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -13,25 +13,11 @@ import keras
 from framework.core.state import State, check_variables, load_variables, variables_state
 from framework.errors import UserError, choice
 from framework.step.keras_protocol import check_built, check_protocol, one_scale, unwrapped
+from framework.step.named_optimizer import NamedOptimizer
 from framework.step.precision import LossScale
 
 ONLY = "optimizer"
 """The name of an optimizer that was given without one."""
-
-
-@dataclass(frozen=True)
-class NamedOptimizer:
-    """An optimizer and the weights that it may update.
-
-    Attributes:
-        name: What `minimize` and `apply_gradients` call it.
-        optimizer: The Keras optimizer, built on `owned`.
-        owned: Its weights, whether they are frozen at the moment or not.
-    """
-
-    name: str
-    optimizer: keras.Optimizer
-    owned: tuple[keras.Variable, ...]
 
 
 class Optimizers:

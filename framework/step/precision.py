@@ -98,10 +98,3 @@ def map_values(gradient: Any, function: Callable[[tf.Tensor], tf.Tensor]) -> Any
             function(gradient.values), gradient.indices, dense_shape=gradient.dense_shape
         )
     return function(gradient)
-
-
-def to_float32(value: Any) -> tf.Tensor:
-    """Return a tensor of 16-bit floats as float32, and any other as it is."""
-    tensor = tf.convert_to_tensor(value)
-    narrow = tensor.dtype in (tf.float16, tf.bfloat16)
-    return tf.cast(tensor, tf.float32) if narrow else tensor

@@ -395,7 +395,8 @@ class Engine:
             _log.warning(
                 "the loss depends on weights that are not trained: %s. Return what they are of "
                 'from build_model ({"model": ..., "head": self.head}; a lone variable from '
-                "self.state(name, value, trainable=True)), or set trainable = False to keep them.",
+                "self.variable(name, value, trainable=True)), or set trainable = False to keep "
+                "them.",
                 ", ".join(names),
             )
 
@@ -508,7 +509,7 @@ class Engine:
         """Return the floating-point variables that a step may assign but no optimizer updates."""
         if self.replicas.count == 1 or self._building:
             return []
-        found = [v for v in self.task.state_variables.values() if not v.trainable]
+        found = [v for v in self.task.runtime.variables.values() if not v.trainable]
         if training:
             models = models_of(self.task.model).values()
             found += [v for model in models for v in model.non_trainable_variables]
@@ -522,7 +523,7 @@ class Engine:
 
     def _changing_variables(self) -> list[Any]:
         found = [v for model in models_of(self.task.model).values() for v in model.variables]
-        found += self.task.state_variables.values()
+        found += self.task.runtime.variables.values()
         if self.update is not None:
             found += [v for each in self.update.optimizers for v in each.optimizer.variables]
             found += [copy for each in self.update.averages.values() for copy in each.copies]

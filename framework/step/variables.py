@@ -7,7 +7,6 @@ from collections.abc import Iterable, Set
 from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras.src.backend.common import global_state
 from keras.src.random.seed_generator import global_seed_generator
@@ -20,39 +19,6 @@ from framework.step.reachable import handles, reachable, saved_by_keras
 
 if TYPE_CHECKING:
     from framework.task import Task
-
-
-def state_variable(task: str, name: str, initial: Any, *, trainable: bool) -> keras.Variable:
-    """Make a variable of a task's own; see `Task.state`.
-
-    Raises:
-        UserError: There is nothing to make it from, or several devices are at work on a step.
-    """
-    where = f'{task}.state("{name}")'
-    if initial is None:
-        raise UserError(
-            f"the task has no variable {name!r}",
-            where=where,
-            fix=f'Make it in build_model: self.state("{name}", tf.zeros(...)).',
-        )
-    replica = tf.distribute.get_replica_context()
-    if replica is not None and replica.num_replicas_in_sync > 1:
-        raise UserError(
-            f"the variable {name!r} is made in a step that runs on several devices",
-            where=where,
-            fix="Make it in build_model, before they begin.",
-        )
-    with tf.init_scope():
-        value = np.asarray(initial)
-        if type(initial) is float:  # not NumPy's, which says what it is
-            value = value.astype(keras.config.floatx())
-        return keras.Variable(
-            value,
-            dtype=value.dtype.name,
-            trainable=trainable,
-            autocast=False,
-            name=name,
-        )
 
 
 def held_variables(
@@ -90,10 +56,7 @@ def searched(task: Task) -> dict[str, Any]:
     return {"model": models_of(task.model), **own}
 
 
-_NOT_SEARCHED = (
-    "trainer", "model", "data", "_engine", "_optimizers", "_loss_scale", "_averages", "_followers",
-    "_state_variables",
-)  # fmt: skip
+_NOT_SEARCHED = ("trainer", "model", "data", "_runtime")
 
 
 def unowned(task: Task, tape: tf.GradientTape, owned: Iterable[Any]) -> dict[str, Any]:
@@ -113,39 +76,6 @@ def unowned(task: Task, tape: tf.GradientTape, owned: Iterable[Any]) -> dict[str
     ways = {h: (name, each.trainable) for name, each, _ in search for h in handles(each)}
     named = {h: ways.get(h, (v.name, True)) for h, v in used.items()}
     return {name: used[h] for h, (name, trainable) in named.items() if trainable}
-
-
-def clone(model: Any, decay: float, copy: Any, where: str) -> keras.Layer:
-    """Return a model of the same architecture, not trainable; see `Task.ema_of`.
-
-    Raises:
-        UserError: The decay is out of range, or Keras cannot clone the model.
-    """
-    if not 0.0 <= decay <= 1.0:
-        raise UserError(
-            f"decay is {decay!r}", where=f"{where}, ema_of", fix="Give a number from 0 to 1."
-        )
-    if copy is None:
-        try:
-            copy = _cloned(model)
-        except (NotImplementedError, TypeError, ValueError) as error:
-            raise UserError(
-                f"Keras cannot clone a {type(model).__name__}",
-                where=f"{where}, ema_of",
-                fix="Give a second one of the same architecture: "
-                "self.ema_of(model, decay, copy=make_model()).",
-            ) from error
-    copy.trainable = False
-    return copy
-
-
-def _cloned(model: keras.Layer) -> keras.Layer:
-    if isinstance(model, keras.Model):
-        return keras.models.clone_model(model)
-    copy = type(model).from_config(model.get_config())
-    if model.built:
-        copy.build_from_config(model.get_build_config())
-    return copy
 
 
 def follow(model: keras.Layer, copy: keras.Layer, decay: float) -> Average:
@@ -169,11 +99,11 @@ def follow(model: keras.Layer, copy: keras.Layer, decay: float) -> Average:
 
 def task_followers(task: Task) -> dict[str, Average]:
     """Return the averages that `Task.ema_of` was asked for, by name; they outlive a run."""
-    for number, (model, copy, decay) in enumerate(task.followers):
+    for number, (model, copy, decay) in enumerate(task.runtime.followers):
         name = f"ema_of-{number}"
-        if name not in task.averages:
-            task.averages[name] = follow(model, copy, decay)
-    return dict(task.averages)
+        if name not in task.runtime.averages:
+            task.runtime.averages[name] = follow(model, copy, decay)
+    return dict(task.runtime.averages)
 
 
 def global_seed(*, make: bool = False, everywhere: bool = False) -> Any:

@@ -13,9 +13,9 @@ import keras
 
 from framework.callbacks.direction import by_name
 from framework.callbacks.monitor import Monitor, why_none
-from framework.core.text import without_colours
 from framework.errors import UserError, closest
 from framework.schedules import is_scheduled
+from framework.text.plain import without_colours
 
 if TYPE_CHECKING:
     from framework.trainer import Trainer

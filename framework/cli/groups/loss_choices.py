@@ -7,6 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from framework import metrics
+
 
 @dataclass
 class LossConfig:
@@ -70,10 +72,6 @@ LOSSES: dict[str, Any] = {
 }
 
 METRICS: dict[str, Any] = {
-    "accuracy": MetricConfig(_target_="keras.metrics.sparse_categorical_accuracy"),
-    "top5": TopKConfig,
-    "categorical_accuracy": MetricConfig(_target_="keras.metrics.categorical_accuracy"),
-    "binary_accuracy": MetricConfig(_target_="keras.metrics.binary_accuracy"),
-    "mse": MetricConfig(_target_="keras.metrics.mean_squared_error"),
-    "mae": MetricConfig(_target_="keras.metrics.mean_absolute_error"),
+    name: TopKConfig if name == "top5" else MetricConfig(_target_=f"keras.metrics.{function}")
+    for name, function in metrics.METRICS.items()
 }

@@ -46,7 +46,7 @@ class Everything(Task):
 
     def build_model(self) -> keras.Model:
         self.noise = keras.random.SeedGenerator(7)
-        self.seen = self.state("seen", tf.zeros((), tf.int64))
+        self.seen = self.variable("seen", tf.zeros((), tf.int64))
         return keras.Sequential(
             [
                 keras.layers.Dense(self.width),

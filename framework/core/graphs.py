@@ -1,0 +1,24 @@
+"""What is in a graph and in the functions that it calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+
+def operations(graph: tf.Graph) -> list[tf.Operation]:
+    """Return the operations of a graph and of all functions that it calls."""
+    found: list[tf.Operation] = []
+    seen: set[str] = set()
+    graphs = [graph]
+    while graphs:
+        each: Any = graphs.pop()
+        found += each.get_operations()
+        for operation in each.get_operations():
+            for value in operation.node_def.attr.values():
+                for name in (value.func.name, *(function.name for function in value.list.func)):
+                    if name and name not in seen and each._is_function(name):
+                        seen.add(name)
+                        graphs.append(each._get_function(name).graph)
+    return found

@@ -1,0 +1,1 @@
+"""Text fit for a terminal, a table, a log."""
