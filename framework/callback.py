@@ -26,13 +26,201 @@ order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from framework.every import Every
 
 if TYPE_CHECKING:
-    from framework.trainer import Trainer
+    import keras
+
+    from framework.checkpoint.retention import Retention
+    from framework.checkpoint.store import CheckpointStore
+    from framework.config import TrainerConfig
+    from framework.core.profile import Profile
+    from framework.core.progress import Progress
+    from framework.task import Task
+
+
+class RunView(Protocol):
+    """What a callback sees of the run that it belongs to, and may ask of it.
+
+    Every hook gets it. Read whatever is here; change nothing but by the methods. A test of a
+    callback may bring a small fake with the few members that the callback uses.
+    """
+
+    @property
+    def config(self) -> TrainerConfig:
+        """The options."""
+
+    @property
+    def progress(self) -> Progress:
+        """How far training has come: epoch, batch, step, examples, seconds."""
+
+    @property
+    def stage(self) -> str:
+        """`fit`, `validate`, `test` or `predict`."""
+
+    @property
+    def validating(self) -> bool:
+        """Whether a validation is running."""
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether `fit` has anything to validate on."""
+
+    @property
+    def at_epoch_end(self) -> bool:
+        """Whether the present wake-up is the last of its epoch; `on_epoch_end` follows."""
+
+    @property
+    def task(self) -> Task:
+        """What is trained; its `model` is built from `on_setup` on."""
+
+    @property
+    def callbacks(self) -> Sequence[Callback]:
+        """All callbacks of the run, in the order in which they are called."""
+
+    @property
+    def optimizers(self) -> dict[str, keras.Optimizer]:
+        """The optimizers by name; a single one is called `optimizer`. Empty outside `fit`."""
+
+    @property
+    def run_dir(self) -> Path | None:
+        """Where this process writes, or None where it writes nothing."""
+
+    @property
+    def checkpoints(self) -> CheckpointStore | None:
+        """The run's checkpoints, or None where this process keeps none."""
+
+    @property
+    def data_info(self) -> Mapping[str, Any]:
+        """Where the data came from, and their rows."""
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes; of several workers only one does."""
+
+    @property
+    def status(self) -> str:
+        """`running`, `completed`, `stopped`, `interrupted` or `failed`."""
+
+    @property
+    def stop_reason(self) -> str:
+        """Why the run ended, as a sentence; empty while it runs."""
+
+    @property
+    def already_complete(self) -> bool:
+        """Whether `fit` found nothing left to do."""
+
+    @property
+    def engine(self) -> str:
+        """How the training loop is compiled: `graph`, `step_xla`, `loop_xla` or `eager`."""
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Steps of the present epoch, or None while that is unknown."""
+
+    @property
+    def total_steps(self) -> int | None:
+        """Optimizer steps planned in all, or None where that cannot be told."""
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The latest value of every metric by its full name; `train/…` is the last epoch's."""
+
+    @property
+    def metric_names(self) -> Set[str]:
+        """The full names of what the compiled steps log; empty in the eager engine."""
+
+    @property
+    def profile(self) -> Profile:
+        """Where the wall time of the present stage goes."""
+
+    @property
+    def recovers_from_overflow(self) -> bool:
+        """Whether a loss scale skips updates that are not finite, and can still go lower."""
+
+    @property
+    def holds_state(self) -> bool:
+        """Whether checkpoints hold the run as it was before it came to its end."""
+
+    def measured_at(self, name: str) -> int | None:
+        """Return the step at which a metric was last measured, or None if it never was."""
+
+    def keras_metric(self, name: str) -> keras.Metric | None:
+        """Return the Keras metric that is logged by a full name such as `val/auc`, or None."""
+
+    def steps_not_finite(self, name: str) -> int | None:
+        """Return in how many steps of the last training row a value was NaN or infinite.
+
+        Args:
+            name: Its full name, such as `train/loss`.
+
+        Returns:
+            How many, or None where a step logs it several times.
+        """
+
+    def epoch_so_far(self) -> dict[str, float]:
+        """Return the training metrics' means over the present epoch, read from the device."""
+
+    def stop(self, reason: str) -> None:
+        """End training after the present wake-up, on purpose.
+
+        Args:
+            reason: Why, as a sentence for the log and `result.json`.
+        """
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Give values, by full name, to the loggers at the present step."""
+
+    def log_text(self, name: str, text: str) -> None:
+        """Give a text to the loggers."""
+
+    def log_images(self, name: str, images: Any) -> None:
+        """Give images to the loggers: [count, height, width, channels], floats in 0..1 or uint8."""
+
+    def save_checkpoint(
+        self,
+        *,
+        wait: bool = True,
+        judged: dict[str, Any] | None = None,
+        permanent: bool = False,
+        retention: Retention | None = None,
+    ) -> Path | None:
+        """Save the whole state of the run, from which the same command continues.
+
+        Args:
+            wait: Return when it is on the disk. Otherwise only the state is copied, and a thread
+                writes it; what goes wrong then is logged.
+            judged: The metric that makes it the best or not; see `CheckpointStore.save`.
+            permanent: Never delete it.
+            retention: Which checkpoints to keep now. Default: all.
+
+        Returns:
+            Where it is, or None where none are kept.
+
+        Raises:
+            OSError: It cannot be written, and somebody waits.
+            UserError: The run directory is gone, or nothing was fitted yet.
+        """
+
+    def note_best(self, best: dict[str, Any] | None) -> None:
+        """Note which checkpoint is the best: its step, metric and value."""
+
+    def hold_state(self) -> None:
+        """Have checkpoints hold the run as it is now, whatever is done to it until `fit` returns.
+
+        For `on_fit_end` of a callback that changes the weights at the end: a run that is given a
+        later end then goes on from those that training left.
+        """
+
+    def recompile(self) -> None:
+        """Have the training step compiled again, since other weights are trainable now."""
+
+    def add_average(self, name: str, average: Any) -> None:
+        """Keep an `Average` beside the weights, renewed with them; to be called in `on_setup`."""
 
 
 class Callback:
@@ -64,59 +252,59 @@ class Callback:
         monitor = getattr(self, "monitor", None)
         return str(getattr(monitor, "name", monitor) or "")
 
-    def on_setup(self, trainer: Trainer) -> None:
+    def on_setup(self, run: RunView) -> None:
         """Run once in every stage, before a step is compiled or a checkpoint is loaded."""
 
-    def on_fit_start(self, trainer: Trainer) -> None:
+    def on_fit_start(self, run: RunView) -> None:
         """Run once, after the model is built and restored, before the first step."""
 
-    def on_fit_end(self, trainer: Trainer) -> None:
+    def on_fit_end(self, run: RunView) -> None:
         """Run once, after the last step, however the run ended."""
 
-    def on_epoch_start(self, trainer: Trainer) -> None:
+    def on_epoch_start(self, run: RunView) -> None:
         """Run before the first step of each epoch, and where a run continues in mid-epoch."""
 
-    def on_epoch_end(self, trainer: Trainer) -> None:
+    def on_epoch_end(self, run: RunView) -> None:
         """Run after the last step of each epoch, and after its validation.
 
         Also where the run ends on purpose in mid-epoch (`progress.batch` is then not 0), but not
         where a signal cuts it short: the run that continues from there finishes the epoch.
         """
 
-    def on_train_batch_start(self, trainer: Trainer) -> None:
+    def on_train_batch_start(self, run: RunView) -> None:
         """Run before every batch. Overriding it wakes the host for every batch."""
 
-    def on_train_batch_end(self, trainer: Trainer) -> None:
+    def on_train_batch_end(self, run: RunView) -> None:
         """Run after every batch. Overriding it wakes the host for every batch."""
 
-    def on_wake(self, trainer: Trainer) -> None:
+    def on_wake(self, run: RunView) -> None:
         """Run whenever `every` is due, after logging and validation of the same step."""
 
-    def on_wake_end(self, trainer: Trainer) -> None:
+    def on_wake_end(self, run: RunView) -> None:
         """Run after a log, a validation or an `on_wake`, when everybody has had their turn."""
 
-    def on_log(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+    def on_log(self, run: RunView, metrics: Mapping[str, float]) -> None:
         """Run when training metrics were read; `metrics` holds just those, by full name."""
 
-    def on_validation_start(self, trainer: Trainer) -> None:
+    def on_validation_start(self, run: RunView) -> None:
         """Run before a validation, in mid-training or from `Trainer.validate`."""
 
-    def on_validation_end(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+    def on_validation_end(self, run: RunView, metrics: Mapping[str, float]) -> None:
         """Run after a validation; `metrics` holds its results, such as `val/accuracy`."""
 
-    def on_test_start(self, trainer: Trainer) -> None:
+    def on_test_start(self, run: RunView) -> None:
         """Run before a test."""
 
-    def on_test_end(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+    def on_test_end(self, run: RunView, metrics: Mapping[str, float]) -> None:
         """Run after a test; `metrics` holds its results, such as `test/accuracy`."""
 
-    def on_predict_start(self, trainer: Trainer) -> None:
+    def on_predict_start(self, run: RunView) -> None:
         """Run before a prediction."""
 
-    def on_predict_end(self, trainer: Trainer) -> None:
+    def on_predict_end(self, run: RunView) -> None:
         """Run after a prediction."""
 
-    def on_exception(self, trainer: Trainer, error: BaseException) -> None:
+    def on_exception(self, run: RunView, error: BaseException) -> None:
         """Run when an exception ends the run, before `on_fit_end`."""
 
     def state(self) -> dict[str, Any]:

@@ -16,8 +16,8 @@ import pytest
 from helpers import Net, blobs, make_trainer
 
 from framework import Data, UserError
+from framework.core.profile import PARTS, Profile
 from framework.loggers.csv import CSVLogger
-from framework.run.profile import PARTS, Profile
 
 
 def test_a_part_inside_of_another_counts_for_itself_only() -> None:

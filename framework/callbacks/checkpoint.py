@@ -14,7 +14,7 @@ from framework.errors import UserError
 from framework.every import Every
 
 if TYPE_CHECKING:
-    from framework.trainer import Trainer
+    from framework.callback import RunView
 
 _WHERE = "callbacks.checkpoint"
 
@@ -79,44 +79,44 @@ class Checkpoint(Callback):
         """None: what it has kept so far counts whatever it judges by."""
         return ""
 
-    def on_fit_start(self, trainer: Trainer) -> None:
+    def on_fit_start(self, run: RunView) -> None:
         """Choose what to judge by."""
-        name = self.monitor or _first_choice(trainer)
+        name = self.monitor or _first_choice(run)
         self._monitor = Monitor(name, self._mode, where=_WHERE)
         if self.monitor:
-            self._monitor.check(trainer)
+            self._monitor.check(run)
         else:
-            self._monitor.settle(trainer)
+            self._monitor.settle(run)
         self._saved_at, self._due = None, False
-        if trainer.progress.step == 0 or self._judged_by != name:
+        if run.progress.step == 0 or self._judged_by != name:
             self._judged, self._judged_by = {}, name
-        trainer.best = self._best()
+        run.note_best(self._best())
 
-    def on_wake(self, trainer: Trainer) -> None:
+    def on_wake(self, run: RunView) -> None:
         """Note that a checkpoint is due."""
         self._due = True
 
-    def on_validation_end(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+    def on_validation_end(self, run: RunView, metrics: Mapping[str, float]) -> None:
         """Note that one of the best is due to be saved."""
-        if trainer.stage == "fit" and trainer.progress.step:
-            self._due = self._due or self._is_among_best(self._value(trainer))
+        if run.stage == "fit" and run.progress.step:
+            self._due = self._due or self._is_among_best(self._value(run))
 
-    def on_wake_end(self, trainer: Trainer) -> None:
+    def on_wake_end(self, run: RunView) -> None:
         """Save what is due, unless the end of the epoch is still to come at this step."""
-        if self._due and not trainer.at_epoch_end:
-            self._save(trainer)
+        if self._due and not run.at_epoch_end:
+            self._save(run)
 
-    def on_epoch_end(self, trainer: Trainer) -> None:
+    def on_epoch_end(self, run: RunView) -> None:
         """Save what is due at the last moment of the epoch."""
         if self._due:
-            self._save(trainer)
+            self._save(run)
 
-    def on_fit_end(self, trainer: Trainer) -> None:
+    def on_fit_end(self, run: RunView) -> None:
         """Save where the run ended, unless it failed: the last good checkpoint stays."""
-        if trainer.status == "failed" or trainer.already_complete:
+        if run.status == "failed" or run.already_complete:
             return
-        if self._saved_at != trainer.progress.step or trainer.holds_state:
-            self._save(trainer, wait=True)
+        if self._saved_at != run.progress.step or run.holds_state:
+            self._save(run, wait=True)
 
     def state(self) -> dict[str, Any]:
         """Return how many checkpoints were to be kept for good, and how all were judged."""
@@ -128,26 +128,26 @@ class Checkpoint(Callback):
         self._kept, self._judged_by = int(state["kept"]), str(state["judged_by"])
         self._judged = {int(step): float(value) for step, value in state["judged"].items()}
 
-    def _save(self, trainer: Trainer, *, wait: bool = False) -> None:
-        step, value = trainer.progress.step, self._value(trainer)
+    def _save(self, run: RunView, *, wait: bool = False) -> None:
+        step, value = run.progress.step, self._value(run)
         judged = None
         if value is not None:
             judged = {"metric": self._monitor.name, "value": value, "mode": self._monitor.mode}
             self._judged[step] = value
             self._judged = dict(self._in_order()[: max(self.keep_best, 1)])
-            trainer.best = self._best()
-        moments = _moments(self._keep_every, trainer)
+            run.note_best(self._best())
+        moments = _moments(self._keep_every, run)
         permanent, self._kept = moments > self._kept, max(moments, self._kept)
         retention = Retention(self.keep_last, self.keep_best, self._monitor.mode)
         self._due, self._saved_at = False, step
-        trainer.save_checkpoint(wait=wait, judged=judged, permanent=permanent, retention=retention)
+        run.save_checkpoint(wait=wait, judged=judged, permanent=permanent, retention=retention)
 
-    def _value(self, trainer: Trainer) -> float | None:
+    def _value(self, run: RunView) -> float | None:
         """Return the metric if it was measured at this step and is a finite number."""
         name = self._monitor.name
-        if trainer.measured_at(name) != trainer.progress.step:
+        if run.measured_at(name) != run.progress.step:
             return None
-        value = float(trainer.metrics[name])
+        value = float(run.metrics[name])
         return value if math.isfinite(value) else None
 
     def _is_among_best(self, value: float | None) -> bool:
@@ -177,23 +177,23 @@ def _moment(name: str, text: str | None) -> Every | None:
         raise UserError(error.what, where=f"{_WHERE}.{name}", fix=error.fix) from None
 
 
-def _moments(every: Every | None, trainer: Trainer) -> int:
+def _moments(every: Every | None, run: RunView) -> int:
     """Return how often an interval has passed since the run began."""
     if every is None:
         return 0
-    progress = trainer.progress
+    progress = run.progress
     if every.seconds is not None:
         return int(progress.seconds // every.seconds)
     return int((progress.step if every.unit == "st" else progress.epoch) // every.count)
 
 
-def _first_choice(trainer: Trainer) -> str:
-    if not trainer.has_validation:
+def _first_choice(run: RunView) -> str:
+    if not run.has_validation:
         return "train/loss"
     default = "val/loss"
-    names = sorted(trainer.metric_names)
+    names = sorted(run.metric_names)
     evaluated = [name for name in names if name.startswith("val/")]
     if default in names or not evaluated:
         return default
-    told = [n for n in evaluated if of_metric(trainer.keras_metric(n)) or by_name(n)]
+    told = [n for n in evaluated if of_metric(run.keras_metric(n)) or by_name(n)]
     return told[0] if told else "train/loss"

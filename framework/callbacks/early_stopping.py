@@ -12,7 +12,7 @@ from framework.callbacks.monitor import Monitor
 from framework.errors import UserError
 
 if TYPE_CHECKING:
-    from framework.trainer import Trainer
+    from framework.callback import RunView
 
 _WHERE = "callbacks.early_stopping"
 
@@ -69,25 +69,25 @@ class EarlyStopping(Callback):
         self.waited = 0
         self._epoch = 1
 
-    def on_fit_start(self, trainer: Trainer) -> None:
+    def on_fit_start(self, run: RunView) -> None:
         """Refuse to watch a validation that will not be; stop a run that was stopped before."""
-        self.monitor.check(trainer)
-        self._stop_if_due(trainer)
+        self.monitor.check(run)
+        self._stop_if_due(run)
 
-    def on_epoch_start(self, trainer: Trainer) -> None:
+    def on_epoch_start(self, run: RunView) -> None:
         """Note which epoch begins."""
-        self._epoch = trainer.progress.epoch + 1
+        self._epoch = run.progress.epoch + 1
 
-    def on_epoch_end(self, trainer: Trainer) -> None:
+    def on_epoch_end(self, run: RunView) -> None:
         """Judge a `train/…` metric."""
         # The run may have ended before the epoch did; it goes on with it another time.
-        if self._stage == "train" and trainer.progress.epoch >= self._epoch:
-            self._judge(trainer)
+        if self._stage == "train" and run.progress.epoch >= self._epoch:
+            self._judge(run)
 
-    def on_validation_end(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+    def on_validation_end(self, run: RunView, metrics: Mapping[str, float]) -> None:
         """Judge a `val/…` metric, in training only, and not before the first step."""
-        if self._stage == "val" and trainer.stage == "fit" and trainer.progress.step > 0:
-            self._judge(trainer)
+        if self._stage == "val" and run.stage == "fit" and run.progress.step > 0:
+            self._judge(run)
 
     def state(self) -> dict[str, Any]:
         """Return the best value so far and the evaluations since."""
@@ -99,8 +99,8 @@ class EarlyStopping(Callback):
         self.best = None if best is None else float(best)
         self.waited = int(state["waited"])
 
-    def _judge(self, trainer: Trainer) -> None:
-        value = self.monitor.value(trainer)
+    def _judge(self, run: RunView) -> None:
+        value = self.monitor.value(run)
         if value is None:  # it was not judged, neither well nor badly
             return
         if self._epoch <= self.start_from_epoch:
@@ -109,15 +109,15 @@ class EarlyStopping(Callback):
             self.best, self.waited = value, 0
         else:
             self.waited += 1
-        self._stop_if_due(trainer)
+        self._stop_if_due(run)
 
-    def _stop_if_due(self, trainer: Trainer) -> None:
+    def _stop_if_due(self, run: RunView) -> None:
         if self.waited < self.patience:
             return
         unit = "validation" if self._stage == "val" else "epoch"
         times = f"{self.waited} {unit}{'s' if self.waited > 1 else ''}"
         missed = "been a number" if self.best is None else f"improved on {self.best:.4g}"
-        trainer.stop(f"early stopping: {self.monitor.name} has not {missed} for {times}")
+        run.stop(f"early stopping: {self.monitor.name} has not {missed} for {times}")
 
 
 def _is_whole(value: object) -> bool:

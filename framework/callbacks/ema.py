@@ -13,8 +13,8 @@ from framework.errors import UserError
 from framework.step.averaging import Average
 
 if TYPE_CHECKING:
+    from framework.callback import RunView
     from framework.task import Task
-    from framework.trainer import Trainer
 
 
 _MUCH = 0.5  # a larger part of the first weights is worth a warning
@@ -37,17 +37,17 @@ class WeightAverage(Callback):
         self.average: Average | None = None
         self._variables: list[keras.Variable] = []
 
-    def on_setup(self, trainer: Trainer) -> None:
+    def on_setup(self, run: RunView) -> None:
         """Begin the average as a copy of the weights, unless it goes on from the last `fit`."""
-        weights, statistics = _weights_and_statistics(trainer.task)
+        weights, statistics = _weights_and_statistics(run.task)
         variables = [*weights, *statistics]
         kept = len(variables) == len(self._variables) and all(
             a is b for a, b in zip(variables, self._variables, strict=True)
         )
-        if self.average is None or trainer.stage == "fit" or not kept:
+        if self.average is None or run.stage == "fit" or not kept:
             self.average = self._begin(weights, statistics)
             self._variables = variables
-        trainer.add_average(type(self).__name__, self.average)
+        run.add_average(type(self).__name__, self.average)
 
     def _begin(self, weights: list[keras.Variable], statistics: list[keras.Variable]) -> Average:
         raise NotImplementedError
@@ -93,32 +93,32 @@ class EMA(WeightAverage):
         self.decay, self.evaluate = float(decay), evaluate
         self._warned = False
 
-    def on_setup(self, trainer: Trainer) -> None:
+    def on_setup(self, run: RunView) -> None:
         """Begin the average as a copy of the weights, unless it goes on from the last `fit`."""
-        super().on_setup(trainer)
+        super().on_setup(run)
         self._warned = False
 
-    def on_validation_start(self, trainer: Trainer) -> None:
+    def on_validation_start(self, run: RunView) -> None:
         """Warn if what is about to be judged is little more than the weights it began with."""
-        left = self.decay**trainer.progress.step
+        left = self.decay**run.progress.step
         if self.evaluate and left > _MUCH and not self._warned:
             self._warned = True
             _log.warning(
                 "EMA: after %d steps the average is still %.0f %% the weights it started from; "
                 "%s judges that. Give a smaller callbacks.ema.decay (%s), or evaluate=false.",
-                trainer.progress.step,
+                run.progress.step,
                 100 * left,
-                trainer.stage if trainer.stage != "fit" else "validation",
+                run.stage if run.stage != "fit" else "validation",
                 f"now {self.decay:g}",
             )
 
-    def on_test_start(self, trainer: Trainer) -> None:
+    def on_test_start(self, run: RunView) -> None:
         """See `on_validation_start`."""
-        self.on_validation_start(trainer)
+        self.on_validation_start(run)
 
-    def on_predict_start(self, trainer: Trainer) -> None:
+    def on_predict_start(self, run: RunView) -> None:
         """See `on_validation_start`."""
-        self.on_validation_start(trainer)
+        self.on_validation_start(run)
 
     def _begin(self, weights: list[keras.Variable], statistics: list[keras.Variable]) -> Average:
         return Average(

@@ -14,7 +14,7 @@ from framework.core.models import models_of
 from framework.errors import UserError, choice, closest
 
 if TYPE_CHECKING:
-    from framework.trainer import Trainer
+    from framework.callback import RunView
 
 _WHERE = "callbacks.freeze"
 
@@ -60,9 +60,9 @@ class Freeze(Callback):
         self._chosen: list[Any] = []
         self._former: list[tuple[Any, bool]] = []
 
-    def on_setup(self, trainer: Trainer) -> None:
+    def on_setup(self, run: RunView) -> None:
         """Freeze, after the optimizers have made their slots and before a step is compiled."""
-        if trainer.stage != "fit":
+        if run.stage != "fit":
             return
         if self._former:
             self._release()
@@ -73,7 +73,7 @@ class Freeze(Callback):
                     where=_WHERE,
                     fix="They are let go now: call fit again.",
                 )
-        self._chosen = self._find(trainer.task.model)
+        self._chosen = self._find(run.task.model)
         weights = [v for layer in self._chosen for v in layer.trainable_variables]
         if not weights:
             raise UserError(
@@ -83,19 +83,19 @@ class Freeze(Callback):
             )
         self._freeze()
 
-    def on_epoch_start(self, trainer: Trainer) -> None:
+    def on_epoch_start(self, run: RunView) -> None:
         """Let the layers go if this is the epoch, or freeze them if it is an earlier one."""
         # By where the run stands, since it may have been continued past that epoch.
-        frozen = self.until is None or trainer.progress.epoch < self.until
+        frozen = self.until is None or run.progress.epoch < self.until
         if frozen == bool(self._former):
             return
         if frozen:
             self._freeze()
         else:
             self._release()
-        trainer.recompile()
+        run.recompile()
 
-    def on_fit_end(self, trainer: Trainer) -> None:
+    def on_fit_end(self, run: RunView) -> None:
         """Leave the layers as trainable as they were."""
         self._release()
 

@@ -9,7 +9,7 @@ from framework.callback import Callback
 from framework.schedules import current_rate
 
 if TYPE_CHECKING:
-    from framework.trainer import Trainer
+    from framework.callback import RunView
 
 
 class LearningRateMonitor(Callback):
@@ -23,10 +23,10 @@ class LearningRateMonitor(Callback):
         >>> Trainer(run_dir="runs/a", log_every="50st", callbacks=[LearningRateMonitor()])
     """
 
-    def on_log(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+    def on_log(self, run: RunView, metrics: Mapping[str, float]) -> None:
         """Log it beside `metrics`."""
-        rates = {name: current_rate(each) for name, each in trainer.optimizers.items()}
+        rates = {name: current_rate(each) for name, each in run.optimizers.items()}
         several = len(rates) > 1
-        trainer.log_metrics(
+        run.log_metrics(
             {f"train/learning_rate{f'/{name}' * several}": rate for name, rate in rates.items()}
         )

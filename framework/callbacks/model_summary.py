@@ -20,7 +20,7 @@ from framework.callbacks.shapes import layers_of, output_shapes
 from framework.text.tables import cell
 
 if TYPE_CHECKING:
-    from framework.trainer import Trainer
+    from framework.callback import RunView
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
@@ -45,10 +45,10 @@ class ModelSummary(Callback):
         self.max_rows = max(4, max_rows)
         self._console = console
 
-    def on_fit_start(self, trainer: Trainer) -> None:
+    def on_fit_start(self, run: RunView) -> None:
         """Print the summary."""
         console = self._console or Screen(highlight=False)
-        model = trainer.task.model
+        model = run.task.model
         models: dict[str, Any] = dict(model) if isinstance(model, Mapping) else {"": model}
         for name, one in models.items():
             title = f"{name or one.name}: {_kind(one)}"
@@ -56,7 +56,7 @@ class ModelSummary(Callback):
             _print_table(console, self._table(one))
         for line in _totals(list(models.values())):
             console.print(Text(line), soft_wrap=True)
-        used = f"precision {trainer.config.precision}, device {_device(trainer, models.values())}"
+        used = f"precision {run.config.precision}, device {_device(run, models.values())}"
         console.print(Text(used), soft_wrap=True)
 
     def _table(self, model: Any) -> Table:
@@ -142,13 +142,13 @@ def _size(count: float) -> str:
     return f"{count / 1000**power:.{1 if power else 0}f} {_UNITS[power]}"
 
 
-def _device(trainer: Trainer, models: Iterable[Any]) -> str:
+def _device(run: RunView, models: Iterable[Any]) -> str:
     """Return where the weights are, which `auto` does not tell."""
     for model in models:
         for weight in model.weights:
             place = str(getattr(weight.value, "device", ""))
-            return place.rpartition("device:")[2] or str(trainer.config.device)
-    return str(trainer.config.device)
+            return place.rpartition("device:")[2] or str(run.config.device)
+    return str(run.config.device)
 
 
 def _print_table(console: Console, table: Table) -> None:

@@ -10,7 +10,7 @@ from framework.callbacks.direction import by_name, of_metric
 from framework.errors import UserError, choice, closest
 
 if TYPE_CHECKING:
-    from framework.trainer import Trainer
+    from framework.callback import RunView
 
 
 class Monitor:
@@ -72,13 +72,13 @@ class Monitor:
             )
         return self._known
 
-    def settle(self, trainer: Trainer) -> None:
+    def settle(self, run: RunView) -> None:
         """Ask the Keras metric that is logged by this name, if there is one, which is better.
 
         Raises:
             UserError: The mode was not given, and cannot be told.
         """
-        self._known = self._given or of_metric(trainer.keras_metric(self.name)) or self._known
+        self._known = self._given or of_metric(run.keras_metric(self.name)) or self._known
         _ = self.mode
 
     def improves(self, value: float, best: float | None) -> bool:
@@ -91,51 +91,51 @@ class Monitor:
             value > best + self.min_delta if self.mode == "max" else value < best - self.min_delta
         )
 
-    def check(self, trainer: Trainer) -> None:
+    def check(self, run: RunView) -> None:
         """Refuse a metric that nothing is going to log.
 
         Raises:
             UserError: The name starts with `val/` and nothing is validated, or no compiled step
                 logs it.
         """
-        if self.name.startswith("val/") and not trainer.has_validation:
-            why, fix = why_none(trainer)
+        if self.name.startswith("val/") and not run.has_validation:
+            why, fix = why_none(run)
             raise UserError(
                 f"{self.name} is monitored, but {why}",
                 where=f"{self._where}.monitor",
                 fix=f"{fix}, or monitor train/loss.",
             )
-        names = trainer.metric_names
+        names = run.metric_names
         if names and self.name not in names:
             raise UserError(
                 f"nothing logs the monitored metric {self.name!r}",
                 where=f"{self._where}.monitor",
                 fix=closest(self.name, names),
             )
-        self.settle(trainer)
+        self.settle(run)
 
-    def value(self, trainer: Trainer) -> float | None:
+    def value(self, run: RunView) -> float | None:
         """Return the metric as it was measured at this step; None if it had no weight in it.
 
         Raises:
             UserError: Nobody has logged it.
         """
-        logged = self.name in trainer.metric_names
-        if logged and trainer.measured_at(self.name) != trainer.progress.step:
+        logged = self.name in run.metric_names
+        if logged and run.measured_at(self.name) != run.progress.step:
             return None
-        if self.name not in trainer.metrics:
+        if self.name not in run.metrics:
             raise UserError(
                 f"nothing logs the monitored metric {self.name!r}",
                 where=f"{self._where}.monitor",
-                fix=closest(self.name, trainer.metrics),
+                fix=closest(self.name, run.metrics),
             )
-        return float(trainer.metrics[self.name])
+        return float(run.metrics[self.name])
 
 
-def why_none(trainer: Trainer) -> tuple[str, str]:
+def why_none(run: RunView) -> tuple[str, str]:
     """Return why nothing is validated, and what to do about it."""
-    if trainer.config.val_every is None:
+    if run.config.val_every is None:
         return "val_every is null: nothing is validated", "Give trainer.val_every=1ep"
-    if not trainer.config.limit_val_batches:
+    if not run.config.limit_val_batches:
         return "limit_val_batches is 0: nothing is validated", "Allow some batches"
     return "there is no validation data", "Hold some back (data.val_fraction=0.1)"

@@ -13,7 +13,7 @@ from framework.core.models import models_of
 from framework.errors import TrainingFailed
 
 if TYPE_CHECKING:
-    from framework.trainer import Trainer
+    from framework.callback import RunView
 
 
 class StopOnNaN(Callback):
@@ -29,30 +29,30 @@ class StopOnNaN(Callback):
     def __init__(self) -> None:
         self._last_good = 0
 
-    def on_fit_start(self, trainer: Trainer) -> None:
+    def on_fit_start(self, run: RunView) -> None:
         """Start from the step that the run starts from."""
-        self._last_good = trainer.progress.step
+        self._last_good = run.progress.step
 
-    def on_log(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+    def on_log(self, run: RunView, metrics: Mapping[str, float]) -> None:
         """Look at the loss."""
-        step = trainer.progress.step
+        step = run.progress.step
         losses = {k: v for k, v in metrics.items() if _is_loss(k)}
         bad = {name: value for name, value in losses.items() if not math.isfinite(value)}
         # A step that logs no loss is judged by what it has made of the weights, once an epoch.
         epoch_over = any(name.endswith("_epoch") for name in metrics)
-        weight = self._bad_weight(trainer) if bad or (epoch_over and not losses) else None
-        if not (bad or weight) or (weight is None and trainer.recovers_from_overflow):
+        weight = self._bad_weight(run) if bad or (epoch_over and not losses) else None
+        if not (bad or weight) or (weight is None and run.recovers_from_overflow):
             self._last_good = step
             return
         name, value = next(iter(bad.items()), ("a weight", math.nan))
-        steps = self._steps(trainer, name, from_then_on=weight is not None)
+        steps = self._steps(run, name, from_then_on=weight is not None)
         what = "the training loss" if name == "train/loss" else name
-        xla = trainer.engine in ("step_xla", "loop_xla")
+        xla = run.engine in ("step_xla", "loop_xla")
         label = (
             "\nUnder XLA a label that the network has no output for gives NaN too." if xla else ""
         )
         raise TrainingFailed(
-            f"{what} became {value} {steps} (epoch {trainer.progress.current_epoch})",
+            f"{what} became {value} {steps} (epoch {run.progress.current_epoch})",
             where=f"the first weight that is not finite is {weight}"
             if weight
             else "all weights are still finite",
@@ -60,10 +60,10 @@ class StopOnNaN(Callback):
             "have the operation named: the same command with trainer.detect_anomaly=true." + label,
         )
 
-    def _steps(self, trainer: Trainer, name: str, *, from_then_on: bool) -> str:
+    def _steps(self, run: RunView, name: str, *, from_then_on: bool) -> str:
         """Say when it happened; a loss whose weights are bad does not become finite again."""
-        first, last = self._last_good + 1, trainer.progress.step
-        count = trainer.steps_not_finite(name)
+        first, last = self._last_good + 1, run.progress.step
+        count = run.steps_not_finite(name)
         if count and (from_then_on or count == 1 + last - first):
             first = last = 1 + last - count
         if first == last:
@@ -71,8 +71,8 @@ class StopOnNaN(Callback):
         few = f"{count} of " if count else ""
         return f"in {few}steps {first} to {last}"
 
-    def _bad_weight(self, trainer: Trainer) -> str | None:
-        for model in models_of(trainer.task.model).values():
+    def _bad_weight(self, run: RunView) -> str | None:
+        for model in models_of(run.task.model).values():
             for variable in model.variables:
                 value = np.asarray(variable.numpy())
                 if value.dtype.kind not in "biu" and not np.isfinite(value.astype("f4")).all():

@@ -10,7 +10,7 @@ from framework.callback import Callback
 from framework.every import Every
 
 if TYPE_CHECKING:
-    from framework.trainer import Trainer
+    from framework.callback import RunView
 
 
 class Throughput(Callback):
@@ -24,24 +24,24 @@ class Throughput(Callback):
         >>> Trainer(run_dir="runs/a", profiler="simple")
     """
 
-    def on_epoch_start(self, trainer: Trainer) -> None:
+    def on_epoch_start(self, run: RunView) -> None:
         """Remember where the epoch begins."""
-        self._from = trainer.progress.step, trainer.progress.examples, self._seconds(trainer)
+        self._from = run.progress.step, run.progress.examples, self._seconds(run)
 
-    def on_epoch_end(self, trainer: Trainer) -> None:
+    def on_epoch_end(self, run: RunView) -> None:
         """Log what came of it."""
         step, examples, seconds = self._from
-        spent = max(self._seconds(trainer) - seconds, 1e-9)
-        trainer.log_metrics(
+        spent = max(self._seconds(run) - seconds, 1e-9)
+        run.log_metrics(
             {
-                "perf/steps_per_second": (trainer.progress.step - step) / spent,
-                "perf/examples_per_second": (trainer.progress.examples - examples) / spent,
-                "perf/time_in_steps": trainer.profile.share("steps"),
+                "perf/steps_per_second": (run.progress.step - step) / spent,
+                "perf/examples_per_second": (run.progress.examples - examples) / spent,
+                "perf/time_in_steps": run.profile.share("steps"),
             }
         )
 
-    def _seconds(self, trainer: Trainer) -> float:
-        return trainer.profile.seconds()["steps"]
+    def _seconds(self, run: RunView) -> float:
+        return run.profile.seconds()["steps"]
 
 
 class Trace(Callback):
@@ -62,17 +62,17 @@ class Trace(Callback):
         self.every = Every(f"{seconds}s")
         self._recording = False
 
-    def on_fit_start(self, trainer: Trainer) -> None:
+    def on_fit_start(self, run: RunView) -> None:
         """Begin."""
-        if trainer.run_dir is not None:
-            tf.profiler.experimental.start(str(trainer.run_dir / "tensorboard"))
+        if run.run_dir is not None:
+            tf.profiler.experimental.start(str(run.run_dir / "tensorboard"))
             self._recording = True
 
-    def on_wake(self, trainer: Trainer) -> None:
+    def on_wake(self, run: RunView) -> None:
         """End: enough is seen."""
         self._end()
 
-    def on_fit_end(self, trainer: Trainer) -> None:
+    def on_fit_end(self, run: RunView) -> None:
         """End, if the run was shorter."""
         self._end()
 

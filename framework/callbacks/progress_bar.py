@@ -16,7 +16,7 @@ from framework.every import Every
 from framework.text.plain import one_line
 
 if TYPE_CHECKING:
-    from framework.trainer import Trainer
+    from framework.callback import RunView
 
 _SECONDS_BETWEEN_LINES = 10.0
 _RATE_WINDOW = 10.0
@@ -66,154 +66,154 @@ class ProgressBar(Callback):
         self._line_at = clock()
         self._line_step: int | None = None
 
-    def on_fit_start(self, trainer: Trainer) -> None:
+    def on_fit_start(self, run: RunView) -> None:
         """Forget an earlier run."""
         self._train.clear()
-        self._begin_epoch(trainer)
+        self._begin_epoch(run)
 
-    def on_epoch_start(self, trainer: Trainer) -> None:
+    def on_epoch_start(self, run: RunView) -> None:
         """Begin a bar."""
-        self._begin_epoch(trainer)
-        self._show(trainer)
+        self._begin_epoch(run)
+        self._show(run)
 
-    def on_log(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+    def on_log(self, run: RunView, metrics: Mapping[str, float]) -> None:
         """Keep the latest training metrics for the next redraw."""
-        self._print_pending(trainer)
+        self._print_pending(run)
         for name, value in metrics.items():
             if name.startswith("train/") and not name.endswith("_epoch"):
                 self._train[name] = value
 
-    def on_wake(self, trainer: Trainer) -> None:
+    def on_wake(self, run: RunView) -> None:
         """Redraw the bar, or print a line if the last one is long ago."""
-        self._print_pending(trainer)
-        self._rate.add(self._clock(), trainer.progress.step)
-        self._show(trainer)
+        self._print_pending(run)
+        self._rate.add(self._clock(), run.progress.step)
+        self._show(run)
         now = self._clock()
         if not self._display.live and now - self._line_at >= _SECONDS_BETWEEN_LINES:
             self._line_at = now
-            self._display.print(self._line(trainer).plain())
+            self._display.print(self._line(run).plain())
 
-    def on_validation_start(self, trainer: Trainer) -> None:
+    def on_validation_start(self, run: RunView) -> None:
         """Say that a validation is under way."""
         self._validation_started = self._clock()
         self._status = "validating"
-        self._show(trainer, urgent=True)
+        self._show(run, urgent=True)
 
-    def on_validation_end(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+    def on_validation_end(self, run: RunView, metrics: Mapping[str, float]) -> None:
         """Print the results of a validation on its own; keep those of one in training."""
         self._status = ""
         # The pause would count as slow training otherwise.
         self._rate.clear()
         self._validated += self._clock() - self._validation_started
-        if trainer.stage == "fit":
-            self._pending = (trainer.progress.step, dict(metrics))
+        if run.stage == "fit":
+            self._pending = (run.progress.step, dict(metrics))
         else:
-            self._finish(trainer, metrics, self._validation_started)
+            self._finish(run, metrics, self._validation_started)
 
-    def on_test_start(self, trainer: Trainer) -> None:
+    def on_test_start(self, run: RunView) -> None:
         """Say that a test is under way."""
         self._started = self._clock()
         self._status = "testing"
-        self._show(trainer, urgent=True)
+        self._show(run, urgent=True)
 
-    def on_test_end(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+    def on_test_end(self, run: RunView, metrics: Mapping[str, float]) -> None:
         """Print the results of the test."""
-        self._finish(trainer, metrics, self._started)
+        self._finish(run, metrics, self._started)
 
-    def on_predict_start(self, trainer: Trainer) -> None:
+    def on_predict_start(self, run: RunView) -> None:
         """Say that a prediction is under way."""
         self._status = "predicting"
-        self._show(trainer, urgent=True)
+        self._show(run, urgent=True)
 
-    def on_predict_end(self, trainer: Trainer) -> None:
+    def on_predict_end(self, run: RunView) -> None:
         """Take the status away."""
         self._status = ""
         self._display.stop()
 
-    def on_epoch_end(self, trainer: Trainer) -> None:
+    def on_epoch_end(self, run: RunView) -> None:
         """Print the epoch's line."""
         now = self._clock()
         step, validated = self._pending or (None, {})
-        if step != trainer.progress.step:
-            self._print_pending(trainer)
+        if step != run.progress.step:
+            self._print_pending(run)
             validated = {}
         self._pending = None
         parts = [
-            self._epoch_name(trainer),
-            *_epoch_metrics(trainer.metrics),
-            *_pairs(in_order(validated, trainer.metrics)),
+            self._epoch_name(run),
+            *_epoch_metrics(run.metrics),
+            *_pairs(in_order(validated, run.metrics)),
         ]
-        if trainer.progress.epoch < self._epoch:
-            parts.insert(1, f"ended after {trainer.progress.batch} steps")
+        if run.progress.epoch < self._epoch:
+            parts.insert(1, f"ended after {run.progress.batch} steps")
         parts.append(_duration(now - self._started))
         training = now - self._started - self._validated
-        examples = trainer.progress.examples - self._examples
+        examples = run.progress.examples - self._examples
         if examples > 0 and training > 0:
             parts.append(f"{examples / training:,.0f} examples/s")
         self._display.print_parts(parts)
-        self._line_at, self._line_step = now, trainer.progress.step
+        self._line_at, self._line_step = now, run.progress.step
 
-    def on_exception(self, trainer: Trainer, error: BaseException) -> None:
+    def on_exception(self, run: RunView, error: BaseException) -> None:
         """Leave the terminal as it was."""
         self._status = ""
         self._display.stop()
 
-    def on_fit_end(self, trainer: Trainer) -> None:
+    def on_fit_end(self, run: RunView) -> None:
         """Print what is left to print, and leave the terminal as it was."""
-        self._print_pending(trainer, last=True)
+        self._print_pending(run, last=True)
         self._display.stop()
-        if self._line_step is not None and trainer.progress.step > self._line_step:
-            self._display.print(self._line(trainer).plain())
+        if self._line_step is not None and run.progress.step > self._line_step:
+            self._display.print(self._line(run).plain())
         self._line_step = None
 
-    def _begin_epoch(self, trainer: Trainer) -> None:
-        self._epoch = trainer.progress.epoch + 1
+    def _begin_epoch(self, run: RunView) -> None:
+        self._epoch = run.progress.epoch + 1
         self._status = ""
         self._pending = None
         self._rate.clear()
         self._started = self._line_at = self._clock()
-        self._line_step = trainer.progress.step
+        self._line_step = run.progress.step
         self._validated = 0.0
-        self._examples = trainer.progress.examples
-        self._rate.add(self._started, trainer.progress.step)
+        self._examples = run.progress.examples
+        self._rate.add(self._started, run.progress.step)
 
-    def _print_pending(self, trainer: Trainer, last: bool = False) -> None:
+    def _print_pending(self, run: RunView, last: bool = False) -> None:
         """Print a validation in mid-epoch, once it is known that the epoch did not end with it."""
-        if self._pending is None or (self._pending[0] == trainer.progress.step and not last):
+        if self._pending is None or (self._pending[0] == run.progress.step and not last):
             return
         (step, metrics), self._pending = self._pending, None
         if step > 0:
             parts = [
-                self._epoch_name(trainer),
+                self._epoch_name(run),
                 f"step {step:,}",
-                *_pairs(in_order(metrics, trainer.metrics)),
+                *_pairs(in_order(metrics, run.metrics)),
             ]
             self._display.print_parts(parts)
 
-    def _finish(self, trainer: Trainer, metrics: Mapping[str, float], started: float) -> None:
+    def _finish(self, run: RunView, metrics: Mapping[str, float], started: float) -> None:
         self._status = ""
         self._display.stop()
         seconds = _duration(self._clock() - started)
         self._display.print_parts([*_pairs(metrics), seconds])
 
-    def _show(self, trainer: Trainer, urgent: bool = False) -> None:
-        self._display.draw(lambda: self._line(trainer), urgent)
+    def _show(self, run: RunView, urgent: bool = False) -> None:
+        self._display.draw(lambda: self._line(run), urgent)
 
-    def _epoch_name(self, trainer: Trainer) -> str:
-        if trainer.config.max_epochs is None:
+    def _epoch_name(self, run: RunView) -> str:
+        if run.config.max_epochs is None:
             return f"epoch {self._epoch}"
-        return f"epoch {self._epoch}/{trainer.config.max_epochs}"
+        return f"epoch {self._epoch}/{run.config.max_epochs}"
 
-    def _line(self, trainer: Trainer) -> Line:
+    def _line(self, run: RunView) -> Line:
         """Return what there is to show now."""
-        if trainer.stage != "fit":
+        if run.stage != "fit":
             return Line(self._status)
-        progress, length = trainer.progress, trainer.steps_per_epoch
+        progress, length = run.progress, run.steps_per_epoch
         # Once an epoch is over the trainer counts the next one's batches.
         done = length if length and progress.epoch >= self._epoch else progress.batch
-        left = self._epoch_name(trainer)
-        if trainer.config.max_epochs is None and trainer.total_steps is not None:
-            left += f"  step {progress.step}/{trainer.total_steps}"
+        left = self._epoch_name(run)
+        if run.config.max_epochs is None and run.total_steps is not None:
+            left += f"  step {progress.step}/{run.total_steps}"
         if self._status:
             return Line(f"{left}  {self._status}")
         count = f"{done:{len(str(length))}}/{length}" if length else f"{done} steps"
@@ -226,7 +226,7 @@ class ProgressBar(Callback):
             left,
             done / length if length else None,
             count,
-            _pairs(in_order(self._train, trainer.metrics)),
+            _pairs(in_order(self._train, run.metrics)),
         )
 
 

@@ -16,7 +16,7 @@ from framework.errors import UserError, choice
 from framework.schedules import current_rate, is_scheduled
 
 if TYPE_CHECKING:
-    from framework.trainer import Trainer
+    from framework.callback import RunView
 
 _WHERE = "callbacks.reduce_on_plateau"
 
@@ -80,11 +80,11 @@ class ReduceOnPlateau(Callback):
         self.waited = self.cooling = 0
         self._epoch = 1
 
-    def on_setup(self, trainer: Trainer) -> None:
+    def on_setup(self, run: RunView) -> None:
         """Refuse an optimizer that is not there, or whose rate is not to be set."""
-        if trainer.stage != "fit":
+        if run.stage != "fit":
             return
-        for name, optimizer in self._chosen(trainer).items():
+        for name, optimizer in self._chosen(run).items():
             if is_scheduled(optimizer):
                 raise UserError(
                     f"the learning rate of the optimizer {name!r} follows a schedule",
@@ -93,24 +93,24 @@ class ReduceOnPlateau(Callback):
                     "reduce_on_plateau out.",
                 )
 
-    def on_fit_start(self, trainer: Trainer) -> None:
+    def on_fit_start(self, run: RunView) -> None:
         """Refuse to watch a metric that nothing logs."""
-        self.monitor.check(trainer)
+        self.monitor.check(run)
 
-    def on_epoch_start(self, trainer: Trainer) -> None:
+    def on_epoch_start(self, run: RunView) -> None:
         """Note which epoch begins."""
-        self._epoch = trainer.progress.epoch + 1
+        self._epoch = run.progress.epoch + 1
 
-    def on_epoch_end(self, trainer: Trainer) -> None:
+    def on_epoch_end(self, run: RunView) -> None:
         """Judge a `train/…` metric."""
         # The run may have ended before the epoch did; it goes on with it another time.
-        if self._stage == "train" and trainer.progress.epoch >= self._epoch:
-            self._judge(trainer)
+        if self._stage == "train" and run.progress.epoch >= self._epoch:
+            self._judge(run)
 
-    def on_validation_end(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+    def on_validation_end(self, run: RunView, metrics: Mapping[str, float]) -> None:
         """Judge a `val/…` metric, in training only, and not before the first step."""
-        if self._stage == "val" and trainer.stage == "fit" and trainer.progress.step > 0:
-            self._judge(trainer)
+        if self._stage == "val" and run.stage == "fit" and run.progress.step > 0:
+            self._judge(run)
 
     def state(self) -> dict[str, Any]:
         """Return the best value so far, the evaluations since, and those left to cool down."""
@@ -122,8 +122,8 @@ class ReduceOnPlateau(Callback):
         self.best = None if best is None else float(best)
         self.waited, self.cooling = int(state["waited"]), int(state["cooling"])
 
-    def _judge(self, trainer: Trainer) -> None:
-        value = self.monitor.value(trainer)
+    def _judge(self, run: RunView) -> None:
+        value = self.monitor.value(run)
         if value is None:  # it was not judged, neither well nor badly
             return
         if self.cooling:
@@ -132,28 +132,28 @@ class ReduceOnPlateau(Callback):
             self.best, self.waited = value, 0
         elif not self.cooling:
             self.waited += 1
-            if self.waited >= self.patience and self._reduce(trainer):
+            if self.waited >= self.patience and self._reduce(run):
                 self.cooling, self.waited = self.cooldown, 0
 
-    def _reduce(self, trainer: Trainer) -> bool:
+    def _reduce(self, run: RunView) -> bool:
         """Lower what is above the least rate; tell whether there was any."""
         lowered = False
-        for name, optimizer in self._chosen(trainer).items():
+        for name, optimizer in self._chosen(run).items():
             rate = current_rate(optimizer)
             # The rate is kept in single precision, where the least one may be a little above it.
             if rate <= self.min_learning_rate * (1 + 1e-6):
                 continue
             new = max(rate * self.factor, self.min_learning_rate)
             optimizer.learning_rate = new
-            of = f" of {name!r}" if len(trainer.optimizers) > 1 else ""
+            of = f" of {name!r}" if len(run.optimizers) > 1 else ""
             _log.info(
                 "%s is on a plateau: learning rate%s %.3g -> %.3g", self.monitor.name, of, rate, new
             )
             lowered = True
         return lowered
 
-    def _chosen(self, trainer: Trainer) -> dict[str, keras.Optimizer]:
-        found = trainer.optimizers
+    def _chosen(self, run: RunView) -> dict[str, keras.Optimizer]:
+        found = run.optimizers
         if self.optimizer is None:
             return found
         if self.optimizer not in found:

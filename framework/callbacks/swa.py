@@ -15,7 +15,7 @@ from framework.errors import UserError
 from framework.step.averaging import Average
 
 if TYPE_CHECKING:
-    from framework.trainer import Trainer
+    from framework.callback import RunView
 
 _WHERE = "callbacks.swa.start"
 
@@ -61,20 +61,20 @@ class SWA(WeightAverage):
         self._first = 0
         self._last_step = 0
 
-    def on_setup(self, trainer: Trainer) -> None:
+    def on_setup(self, run: RunView) -> None:
         """Begin the average, and find out which epoch is the first."""
-        super().on_setup(trainer)
-        if trainer.stage != "fit":
+        super().on_setup(run)
+        if run.stage != "fit":
             return
-        self._first = self._first_epoch(trainer.config.max_epochs)
-        epochs = trainer.config.max_epochs
-        if epochs is not None and self._first >= epochs and not trainer.config.fast_dev_run:
+        self._first = self._first_epoch(run.config.max_epochs)
+        epochs = run.config.max_epochs
+        if epochs is not None and self._first >= epochs and not run.config.fast_dev_run:
             _log.warning("SWA begins with epoch %d, but max_epochs is %d.", self._first, epochs)
 
-    def on_log(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+    def on_log(self, run: RunView, metrics: Mapping[str, float]) -> None:
         """Take in the weights at the end of an epoch, before they are validated."""
         # Not in `on_epoch_end`: a checkpoint must be as good as the validation that chose it.
-        progress = trainer.progress
+        progress = run.progress
         if progress.batch or progress.epoch <= self._first or self.average is None:
             return
         # A signal during validation leaves the epoch's end to the next run, which logs it again.
@@ -82,17 +82,17 @@ class SWA(WeightAverage):
             self.average.add()
             self._last_step = progress.step
 
-    def on_fit_end(self, trainer: Trainer) -> None:
+    def on_fit_end(self, run: RunView) -> None:
         """Warn if the run has come to an end before the average began."""
-        epochs = trainer.config.max_epochs
+        epochs = run.config.max_epochs
         told = epochs is not None and self._first >= epochs
-        ended = trainer.status in ("completed", "stopped") and not trainer.config.fast_dev_run
+        ended = run.status in ("completed", "stopped") and not run.config.fast_dev_run
         if ended and not told and self.average is not None and not self.average.ready:
             _log.warning(
                 "SWA has taken in no weights: it begins with epoch %d, and the run ended in epoch "
                 "%d. The last weights are judged as they are.",
                 self._first,
-                trainer.progress.current_epoch,
+                run.progress.current_epoch,
             )
 
     def state(self) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from framework.callback import Callback
+from framework.callback import Callback, RunView
 from framework.cli.groups.optimizer_choices import in_range
 from framework.cli.groups.root import GROUPS
 from framework.cli.usage import (
@@ -26,9 +26,6 @@ from framework.cli.usage import (
 )
 from framework.errors import SEE_TRACEBACK, TrainingFailed, UserError, choice, closest
 from framework.task import Task
-
-if TYPE_CHECKING:
-    from framework.trainer import Trainer
 
 
 def build_task(config: Mapping[str, Any], chosen: Collection[str]) -> Task:
@@ -222,10 +219,10 @@ class ConfigText(Callback):
     def __init__(self, text: str) -> None:
         self.text = text
 
-    def on_fit_start(self, trainer: Trainer) -> None:
+    def on_fit_start(self, run: RunView) -> None:
         """Log it, once in the life of a run."""
-        if not trainer.progress.step:
-            trainer.log_text("config", self.text)
+        if not run.progress.step:
+            run.log_text("config", self.text)
 
 
 @contextmanager

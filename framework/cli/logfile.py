@@ -11,7 +11,7 @@ from framework.callback import Callback
 from framework.callbacks.display import in_order
 
 if TYPE_CHECKING:
-    from framework.trainer import Trainer
+    from framework.callback import RunView
 
 _log = logging.getLogger("framework")
 
@@ -19,27 +19,27 @@ _log = logging.getLogger("framework")
 class RunLog(Callback):
     """Notes the model, every epoch and every result in the run's log, not on the terminal."""
 
-    def on_fit_start(self, trainer: Trainer) -> None:
+    def on_fit_start(self, run: RunView) -> None:
         """Note the model."""
         from rich.console import Console
 
         from framework.callbacks.model_summary import ModelSummary
 
         text = StringIO()
-        ModelSummary(console=Console(file=text, width=100)).on_fit_start(trainer)
+        ModelSummary(console=Console(file=text, width=100)).on_fit_start(run)
         _log.debug("The model:\n%s", text.getvalue().rstrip())
 
-    def on_epoch_end(self, trainer: Trainer) -> None:
+    def on_epoch_end(self, run: RunView) -> None:
         """Note the epoch's metrics."""
-        epoch = trainer.progress.epoch + (trainer.progress.batch > 0)
-        _note(f"epoch {epoch}, step {trainer.progress.step:,}", trainer.metrics)
+        epoch = run.progress.epoch + (run.progress.batch > 0)
+        _note(f"epoch {epoch}, step {run.progress.step:,}", run.metrics)
 
-    def on_validation_end(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+    def on_validation_end(self, run: RunView, metrics: Mapping[str, float]) -> None:
         """Note the results of a validation that is no epoch's."""
-        if trainer.stage == "validate":
+        if run.stage == "validate":
             _note("validation", metrics)
 
-    def on_test_end(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+    def on_test_end(self, run: RunView, metrics: Mapping[str, float]) -> None:
         """Note the results of a test."""
         _note("test", metrics)
 

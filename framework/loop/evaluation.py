@@ -85,6 +85,11 @@ class Evaluator:
             loop.forget()
 
     @property
+    def has_data(self) -> bool:
+        """Whether there is any set."""
+        return bool(self._sources)
+
+    @property
     def names(self) -> set[str]:
         """The full names of what the compiled steps log; empty before they are traced."""
         sets = self._means.items()

@@ -10,7 +10,7 @@ from framework.callback import Callback
 from framework.callbacks.initial_state import KEPT_AS, made_with, restore
 
 if TYPE_CHECKING:
-    from framework.trainer import Trainer
+    from framework.callback import RunView
 
 _log = logging.getLogger("framework")
 
@@ -21,16 +21,16 @@ class Hooks:
     """The hooks of a run: the task's own first, then each callback's, in list order.
 
     Example:
-        >>> hooks = Hooks(trainer, [ModelSummary(), ProgressBar()])
+        >>> hooks = Hooks(run, [ModelSummary(), ProgressBar()])
         >>> hooks("on_log", {"train/loss": 2.31})
 
     Args:
-        trainer: Given to each callback; its task's hooks are called without it.
+        run: Given to each callback; its task's hooks are called without it.
         callbacks: In the order in which they are called.
     """
 
-    def __init__(self, trainer: Trainer, callbacks: Sequence[Callback]) -> None:
-        self._trainer, self._callbacks = trainer, callbacks
+    def __init__(self, run: RunView, callbacks: Sequence[Callback]) -> None:
+        self._run, self._callbacks = run, callbacks
         for callback in callbacks:
             made_with(callback)  # before a hook has changed it
 
@@ -39,14 +39,14 @@ class Hooks:
 
         Args:
             hook: Its name, such as `on_epoch_end`.
-            *args: What it takes beside the trainer.
+            *args: What it takes beside the run.
         """
-        with self._trainer.profile("callbacks"):
-            own = getattr(self._trainer.task, hook, None)
+        with self._run.profile("callbacks"):
+            own = getattr(self._run.task, hook, None)
             if own is not None:
                 own(*args)
             for callback in self._callbacks:
-                getattr(callback, hook)(self._trainer, *args)
+                getattr(callback, hook)(self._run, *args)
 
     @property
     def every_batch(self) -> bool:

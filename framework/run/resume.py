@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from framework.checkpoint.store import CheckpointStore, Fits
 from framework.config import COUNT_OR_FRACTION, TrainerConfig
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from framework.loop.compiled import Loop
     from framework.run.components import Setup
     from framework.sources.source import Source
-    from framework.trainer import Trainer
 
 # Options that decide what a run computes; the others may differ when it is continued.
 IDENTITY = (
@@ -53,6 +52,19 @@ class Earlier:
     def engine(self) -> str | None:
         """The engine variant that goes on, since others round differently. None: any."""
         return None if self.weights_only else str(self.state.get("engine", "graph"))
+
+
+class Resumable(Protocol):
+    """What a checkpoint is loaded into."""
+
+    def data_state(self, epoch: int) -> State:
+        """Return what tells whether a run is continued on the same data."""
+
+    def load_state(self, state: State) -> None:
+        """Take a whole state."""
+
+    def load_fitting(self, state: State) -> list[tuple[str, str]]:
+        """Take over the weights that fit; say what became of each."""
 
 
 def find_earlier(
@@ -146,11 +158,11 @@ def prepare(setup: Setup, earlier: Earlier | None) -> None:
             setup.load_models(earlier.state)
 
 
-def resume(trainer: Trainer, earlier: Earlier | None) -> None:
-    """Load a checkpoint into a trainer that is about to fit.
+def resume(run: Resumable, earlier: Earlier | None) -> None:
+    """Load a checkpoint into a run that is about to fit.
 
     Args:
-        trainer: Its models and optimizers are built, its steps are traced.
+        run: Its models and optimizers are built, its steps are traced.
         earlier: What to load, if anything.
 
     Raises:
@@ -161,16 +173,15 @@ def resume(trainer: Trainer, earlier: Earlier | None) -> None:
     state = earlier.state
     if earlier.weights_only:
         with understood(earlier.path):
-            _load_weights(trainer, earlier)
+            _load_weights(run, earlier)
         return
     with understood(earlier.path):
         epoch, batch = int(state["progress"]["epoch"]), int(state["progress"]["batch"])
         then = state.get("data", {})
-        check_same_data(then, trainer.data_state(epoch), batch=batch, own=earlier.mine)
-        trainer.load_state(state)
-    if trainer.checkpoints is not None and not earlier.mine:
-        trainer.checkpoints.take_back(trainer.progress.step)
-    _log.info("continuing from %s, at step %s", earlier.path, f"{trainer.progress.step:,}")
+        check_same_data(then, run.data_state(epoch), batch=batch, own=earlier.mine)
+        run.load_state(state)
+    step = int(state["progress"]["step"])
+    _log.info("continuing from %s, at step %s", earlier.path, f"{step:,}")
 
 
 def warn_of_chance(loops: Iterable[Loop]) -> None:
@@ -297,8 +308,8 @@ def _check_same_run(
         )
 
 
-def _load_weights(trainer: Trainer, earlier: Earlier) -> None:
-    report = trainer.load_fitting(earlier.state)
+def _load_weights(run: Resumable, earlier: Earlier) -> None:
+    report = run.load_fitting(earlier.state)
     loaded = [name for name, outcome in report if outcome == LOADED]
     others = [row for row in report if row[1] != LOADED]
     total = len(report) - sum(outcome == "only in the checkpoint" for _, outcome in report)

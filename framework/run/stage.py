@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from framework.core.lock import RunLock
 from framework.core.signals import Signals
@@ -20,23 +20,25 @@ from framework.step.accumulator import Accumulator
 from framework.step.anomaly import anomalies_detected, explain_anomaly
 
 if TYPE_CHECKING:
-    from framework.trainer import Trainer
+    from framework.callback import RunView
 
 
 class Session:
     """One stage of a trainer at work, and what exists only meanwhile.
 
     Example:
-        >>> session = Session(trainer, signals, workers=None)
+        >>> session = Session(run, signals, workers=None, data_info={})
         >>> with session.opened(ending):
         ...     session.call("on_setup")
 
     Args:
-        trainer: Its `stage`, `task` and `callbacks` are set.
+        run: Its `stage`, `task` and `callbacks` are set.
         signals: Those that the process receives.
         workers: The devices of several processes. None: those of this one.
+        data_info: What `result.json` says of the data; the stage adds to it.
 
     Attributes:
+        signals: As given.
         replicas: The devices.
         setup: The data, models and optimizers.
         call: The hooks.
@@ -48,12 +50,18 @@ class Session:
     pulse: Pulse
     train: Accumulator
 
-    def __init__(self, trainer: Trainer, signals: Signals, workers: Replicas | None) -> None:
-        self._trainer, self._signals = trainer, signals
-        self.replicas = workers or open_replicas(trainer.config)
-        self.setup = Setup(trainer.task, trainer.config, self.replicas, trainer.data_info)
-        self.call = Hooks(trainer, trainer.callbacks)
-        self.eval_variant = "eager" if trainer.config.engine == "eager" else "graph"
+    def __init__(
+        self,
+        run: RunView,
+        signals: Signals,
+        workers: Replicas | None,
+        data_info: dict[str, Any],
+    ) -> None:
+        self._run, self.signals = run, signals
+        self.replicas = workers or open_replicas(run.config)
+        self.setup = Setup(run.task, run.config, self.replicas, data_info)
+        self.call = Hooks(run, run.callbacks)
+        self.eval_variant = "eager" if run.config.engine == "eager" else "graph"
         self._stack, self._locked = ExitStack(), False
 
     @contextmanager
@@ -63,26 +71,26 @@ class Session:
         Args:
             ending: Where that is noted.
         """
-        config, stage = self._trainer.config, self._trainer.stage
+        config, stage = self._run.config, self._run.stage
         try:
             with (
                 isolated(config.precision, deterministic=config.deterministic),
                 self.replicas.scope(),
-                self._signals.noted(),
+                self.signals.noted(),
                 anomalies_detected() if config.detect_anomaly else nullcontext(),
                 self._stack,
             ):
-                task, callbacks = self._trainer.task, self._trainer.callbacks
+                task, callbacks = self._run.task, self._run.callbacks
                 self.replicas.compare(
                     f"the beginning of {stage}", lambda: of_run(stage, config, task, callbacks)
                 )
                 self.train = Accumulator(self.replicas.log_room)
-                self.pulse = Pulse(self._signals, self.replicas)
+                self.pulse = Pulse(self.signals, self.replicas)
                 yield
         except Exception as error:
-            step = self._trainer.progress.step
+            step = self._run.progress.step
             when = f"at step {step + 1}" if stage == "fit" else f"in {stage}"
-            if self._trainer.validating:
+            if self._run.validating:
                 when = f"in the validation after step {step}"
             explained = explain_anomaly(self.replicas.explain(error), when)
             ending.fail(explained)
@@ -101,7 +109,7 @@ class Session:
         Raises:
             UserError: Another process holds it.
         """
-        run_dir = self._trainer.run_dir
+        run_dir = self._run.run_dir
         if run_dir is None or self._locked or not (begun or run_dir.is_dir()):
             return
         run_dir.mkdir(parents=True, exist_ok=True)

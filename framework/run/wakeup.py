@@ -14,7 +14,7 @@ from framework.run.stop_condition import Ending
 from framework.run.wakeup_plan import Timers
 
 if TYPE_CHECKING:
-    from framework.trainer import Trainer
+    from framework.callback import RunView
 
 
 class Wakes:
@@ -25,34 +25,38 @@ class Wakes:
     hold it as it was before, in `final`.
 
     Example:
-        >>> wakes = Wakes(trainer, session, ending, logbook, epochs, timers, evaluator)
+        >>> wakes = Wakes(run, session, ending, logbook, epochs, timers, evaluator, state)
         >>> wakes.answer()
 
     Args:
-        trainer: Whose run it is.
+        run: The run, as its callbacks see it.
         session: Its hooks, models and clock.
         ending: Tells whether it is at an end.
         logbook: Where metrics go.
         epochs: Where it stands.
         timers: When `log`, `val` and each callback are due.
         evaluator: Of the validation data.
+        state: Returns the state of the run.
 
     Attributes:
         final: What checkpoints are to hold from now on. None: the state as it is.
         closing: The metrics that were measured only because the run ended.
+        validating: Whether a validation is running.
     """
 
     def __init__(
         self,
-        trainer: Trainer,
+        run: RunView,
         session: Session,
         ending: Ending,
         logbook: Logbook,
         epochs: Epochs,
         timers: Timers,
         evaluator: Evaluator,
+        state: Callable[[], State],
     ) -> None:
-        self._trainer, self._session, self._call = trainer, session, session.call
+        self._run, self._session, self._call = run, session, session.call
+        self._state, self.validating = state, False
         self._ending, self._logbook, self._epochs = ending, logbook, epochs
         self._timers, self._evaluator, self._pulse = timers, evaluator, session.pulse
         self.final: State | None = None
@@ -74,15 +78,15 @@ class Wakes:
         if self._pulse.interrupted():
             self._leave_open("log")
             return
-        trainer = self._trainer
-        log, validate = self._due("log"), trainer.has_validation and self._due("val")
-        was = self._epochs.validated == trainer.progress.step
-        last_validation = at_end and trainer.has_validation and not (validate or was)
+        run = self._run
+        log, validate = self._due("log"), run.has_validation and self._due("val")
+        was = self._epochs.validated == run.progress.step
+        last_validation = at_end and run.has_validation and not (validate or was)
         if at_end and (last_validation or not over):
             self._save_before_the_end()
         if not logged and (log or over or at_end):
             extra = self._session.setup.precision_values()
-            with trainer.profile("logging"):
+            with run.profile("logging"):
                 row = self._logbook.log_train(epoch_over=over or at_end, extra=extra)
             self._call("on_log", row)
         validates = validate or last_validation
@@ -90,27 +94,27 @@ class Wakes:
             self._leave_open("validation")
             return
         due = [callback for name, callback in self._call.named.items() if self._due(name)]
-        self._epochs.handled = trainer.progress.step
-        with trainer.profile("callbacks"):
+        self._epochs.handled = run.progress.step
+        with run.profile("callbacks"):
             for callback in due:
-                callback.on_wake(trainer)
+                callback.on_wake(run)
         if log or validates or due or over or at_end:
             self._call("on_wake_end")
 
     def at_end(self) -> bool:
         """Tell whether the run has come to an end, and note which."""
         received, done = self._pulse.received, self._epochs.done
-        return self._ending.reached(self._trainer.progress, received, epochs=done)
+        return self._ending.reached(self._run.progress, received, epochs=done)
 
     def is_over(self) -> bool:
         """Tell whether it has, and nothing is left to be done there."""
-        return self.at_end() and self._trainer.progress.pending != "end"
+        return self.at_end() and self._run.progress.pending != "end"
 
     def note_closing(self) -> None:
         """Note that what was to be done at the end is done, and what came of it."""
         if self.final is not None and not (self._ending.broken or self._pulse.interrupted()):
             progress = {**self.final["progress"], "pending": "log"}
-            closing = dict(self._trainer.metrics)
+            closing = dict(self._run.metrics)
             self.final = {**self.final, "progress": progress, "closing": closing}
 
     def note_finalized(self, weights: Callable[[], State]) -> None:
@@ -128,20 +132,19 @@ class Wakes:
 
     def _save_before_the_end(self) -> None:
         with self._epochs.left_open("end"):
-            self.final = self._trainer.state()
-        self._trainer.save_checkpoint()
+            self.final = self._state()
+        self._run.save_checkpoint()
 
     def _validate(self) -> bool:
         """Validate; returns False if a signal came meanwhile."""
-        trainer = self._trainer
-        trainer.validating = True
+        run, self.validating = self._run, True
         self._call("on_validation_start")
-        with trainer.profile("validation"), self._session.setup.averaged():
-            metrics = self._evaluator.run(trainer.progress.step)
-        trainer.validating = False
+        with run.profile("validation"), self._session.setup.averaged():
+            metrics = self._evaluator.run(run.progress.step)
+        self.validating = False
         if self._pulse.interrupted():
             return False
-        self._epochs.validated = trainer.progress.step
-        trainer.log_metrics(metrics)
+        self._epochs.validated = run.progress.step
+        run.log_metrics(metrics)
         self._call("on_validation_end", metrics)
         return True

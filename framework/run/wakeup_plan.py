@@ -112,7 +112,13 @@ class Timers:
     def __init__(
         self, every: Mapping[str, Every | None], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._timers = {name: Timer(each, clock) for name, each in every.items()}
+        self._clock = clock
+        self._timers: dict[str, Timer] = {}
+        self.listen(every)
+
+    def listen(self, every: Mapping[str, Every | None]) -> None:
+        """Have these listeners instead; their clocks begin now."""
+        self._timers = {name: Timer(each, self._clock) for name, each in every.items()}
 
     def __getitem__(self, name: str) -> Timer:
         return self._timers[name]

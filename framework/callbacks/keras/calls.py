@@ -13,7 +13,7 @@ from framework.errors import UserError
 from framework.step.log_values import number_of
 
 if TYPE_CHECKING:
-    from framework.trainer import Trainer
+    from framework.callback import RunView
 
 
 class KerasCalls:
@@ -35,7 +35,7 @@ class KerasCalls:
         self._callback = callback
         self.model: Any = None
 
-    def __call__(self, trainer: Trainer, hook: str, *args: Any) -> bool:
+    def __call__(self, run: RunView, hook: str, *args: Any) -> bool:
         """Call one hook.
 
         Args:
@@ -46,18 +46,18 @@ class KerasCalls:
         Returns:
             Whether it has set `model.stop_training`.
         """
-        if not trainer.is_chief and isinstance(self._callback, WRITERS):
+        if not run.is_chief and isinstance(self._callback, WRITERS):
             return False
-        stopped = trainer.status == "stopped"
-        with self._lent(trainer, stop_training=stopped):
+        stopped = run.status == "stopped"
+        with self._lent(run, stop_training=stopped):
             getattr(self._callback, hook)(*args)
             return bool(self.model.stop_training) and not stopped
 
     @contextmanager
-    def _lent(self, trainer: Trainer, **lent: Any) -> Iterator[None]:
+    def _lent(self, run: RunView, **lent: Any) -> Iterator[None]:
         """Give the model what it needs in the body, and then what it had."""
         # For so long only: nothing is left behind, however a run ends and whoever else does this.
-        model, optimizers = self.model, list(trainer.optimizers.values())
+        model, optimizers = self.model, list(run.optimizers.values())
         if len(optimizers) == 1:
             lent["optimizer"] = optimizers[0]
         own = {name: vars(model)[name] for name in lent if name in vars(model)}
@@ -88,19 +88,19 @@ def wants_batches(callback: Any) -> tuple[bool, bool]:
     )
 
 
-def params_of(trainer: Trainer) -> dict[str, Any]:
+def params_of(run: RunView) -> dict[str, Any]:
     """Return what Keras tells a callback of the run."""
-    config = trainer.config
+    config = run.config
     verbose = int(config.enable_progress_bar)
-    return {"epochs": config.max_epochs, "steps": trainer.steps_per_epoch, "verbose": verbose}
+    return {"epochs": config.max_epochs, "steps": run.steps_per_epoch, "verbose": verbose}
 
 
-def epoch_logs(trainer: Trainer, first: int) -> dict[str, Any]:
+def epoch_logs(run: RunView, first: int) -> dict[str, Any]:
     """Return the logs of an epoch's end: what was measured in it, after its first step."""
     found = {
         name: value
-        for name, value in trainer.metrics.items()
-        if name.startswith(("train/", "val/")) and (trainer.measured_at(name) or 0) > first
+        for name, value in run.metrics.items()
+        if name.startswith(("train/", "val/")) and (run.measured_at(name) or 0) > first
     }
     return keras_logs(found)
 

@@ -18,7 +18,7 @@ from framework.schedules import is_scheduled
 from framework.text.plain import without_colours
 
 if TYPE_CHECKING:
-    from framework.trainer import Trainer
+    from framework.callback import RunView
 
 _IN = "framework.callbacks"
 _REFUSED = {
@@ -109,7 +109,7 @@ def refuse_unsaved(callback: Any, model: keras.Model) -> None:
         ) from error
 
 
-def refuse_fixed_rates(callback: Any, trainer: Trainer) -> None:
+def refuse_fixed_rates(callback: Any, run: RunView) -> None:
     """Refuse to set the learning rate where that is not one number, before training begins.
 
     Raises:
@@ -117,7 +117,7 @@ def refuse_fixed_rates(callback: Any, trainer: Trainer) -> None:
     """
     if not isinstance(callback, _SET_RATES):
         return
-    name, optimizers = type(callback).__name__, list(trainer.optimizers.values())
+    name, optimizers = type(callback).__name__, list(run.optimizers.values())
     if len(optimizers) > 1:
         raise UserError(
             f"{name} sets the rate of one optimizer, and there are {len(optimizers)}",
@@ -132,7 +132,7 @@ def refuse_fixed_rates(callback: Any, trainer: Trainer) -> None:
         )
 
 
-def settle_monitor(callback: Any, trainer: Trainer | None = None) -> None:
+def settle_monitor(callback: Any, run: RunView | None = None) -> None:
     """Settle now what better means for a callback with a `monitor`.
 
     Keras does it at the first epoch's end, from the metrics of a compiled model, of which there
@@ -144,10 +144,10 @@ def settle_monitor(callback: Any, trainer: Trainer | None = None) -> None:
     if not getattr(callback, "save_best_only", True):
         callback.mode = "min"  # Keras wants one, and then judges by nothing
     elif callback.mode == "auto":
-        name = _full_name(callback.monitor, trainer.metric_names if trainer else ())
+        name = _full_name(callback.monitor, run.metric_names if run else ())
         monitor = Monitor(name, where=_where(callback))
-        if trainer is not None:
-            monitor.settle(trainer)
+        if run is not None:
+            monitor.settle(run)
         elif by_name(name) is None:
             return  # until there is a metric to be asked
         callback.mode = monitor.mode
@@ -161,19 +161,19 @@ def _full_name(monitor: str, names: Iterable[str]) -> str:
     return next(known, f"{stage}/{rest}")
 
 
-def refuse_unlogged(callback: Any, trainer: Trainer) -> None:
+def refuse_unlogged(callback: Any, run: RunView) -> None:
     """Refuse to watch a metric that nothing logs, of which Keras would only warn at every epoch.
 
     Raises:
         UserError: No compiled step logs it, or it is of a validation that will not be.
     """
     watches = hasattr(callback, "_set_monitor_op") and getattr(callback, "save_best_only", True)
-    names = trainer.metric_names
+    names = run.metric_names
     if not watches or not names:
         return
     monitor, where = str(callback.monitor), f"{_where(callback)}, monitor"
-    if monitor.startswith("val_") and not trainer.has_validation:
-        why, fix = why_none(trainer)
+    if monitor.startswith("val_") and not run.has_validation:
+        why, fix = why_none(run)
         raise UserError(
             f"{monitor} is monitored, but {why}", where=where, fix=f"{fix}, or monitor loss."
         )

@@ -22,7 +22,7 @@ from framework.core.models import models_of
 from framework.errors import UserError
 
 if TYPE_CHECKING:
-    from framework.trainer import Trainer
+    from framework.callback import RunView
 
 _log = logging.getLogger("framework")
 
@@ -89,9 +89,9 @@ class KerasCallback(Callback):
     def _options(self) -> Mapping[str, Any]:
         return self._attributes.made
 
-    def on_setup(self, trainer: Trainer) -> None:
+    def on_setup(self, run: RunView) -> None:
         """Give the callback its model."""
-        models = list(models_of(trainer.task.model).values())
+        models = list(models_of(run.task.model).values())
         if len(models) > 1:
             raise UserError(
                 f"a Keras callback has one model, and the task has {len(models)}",
@@ -102,79 +102,79 @@ class KerasCallback(Callback):
         keras_known.refuse_layer(self.callback, models[0])
         self._reset()
         self._calls.model = models[0]
-        keras_known.refuse_fixed_rates(self.callback, trainer)
+        keras_known.refuse_fixed_rates(self.callback, run)
         keras_known.refuse_unsaved(self.callback, models[0])
         if overrides(self.callback, "on_test_batch_begin", "on_test_batch_end"):
             _log.warning("%s: on_test_batch_begin and _end are never called", self._name)
-        self._call(trainer, "set_model", models[0])
-        self._call(trainer, "set_params", params_of(trainer))
+        self._call(run, "set_model", models[0])
+        self._call(run, "set_params", params_of(run))
 
-    def on_fit_start(self, trainer: Trainer) -> None:
+    def on_fit_start(self, run: RunView) -> None:
         """Call `on_train_begin`, then put the state back; stop a run that was stopped before."""
-        earlier = trainer.callbacks[: trainer.callbacks.index(self)]
+        earlier = run.callbacks[: run.callbacks.index(self)]
         if not any(isinstance(each, KerasCallback) for each in earlier):  # they may add to logs
-            keras_known.refuse_unlogged(self.callback, trainer)
+            keras_known.refuse_unlogged(self.callback, run)
         state, self._loaded = self._loaded, None
-        keras_known.settle_monitor(self.callback, trainer)
+        keras_known.settle_monitor(self.callback, run)
         self._attributes.rewind()
-        with keras_known.going_on(self.callback, trainer.progress.epoch if state else None):
-            self._call(trainer, "on_train_begin", {})
+        with keras_known.going_on(self.callback, run.progress.epoch if state else None):
+            self._call(run, "on_train_begin", {})
         self._attributes.begin()
         if state is not None:
             self._attributes.load_state(state["attributes"])
             self._epoch = state["epoch"]
             # Unless it is given another chance, such as more patience.
             if state["stopped"] and same(state["made"], self._attributes.made):
-                self._stop(trainer)
+                self._stop(run)
 
-    def on_fit_end(self, trainer: Trainer) -> None:
+    def on_fit_end(self, run: RunView) -> None:
         """Call `on_train_end`, unless an error or a signal ended the run."""
         # As `Model.fit` has it.
-        ended = trainer.status not in ("failed", "interrupted")
+        ended = run.status not in ("failed", "interrupted")
         if ended and overrides(self.callback, "on_train_end"):
-            trainer.hold_state()
-            self._call(trainer, "on_train_end", self._logs)
+            run.hold_state()
+            self._call(run, "on_train_end", self._logs)
         self._attributes.leave()
 
-    def on_epoch_start(self, trainer: Trainer) -> None:
+    def on_epoch_start(self, run: RunView) -> None:
         """Call `on_epoch_begin`, unless that was done before the run was interrupted."""
-        progress = trainer.progress
+        progress = run.progress
         self._first, self._last = progress.step - progress.batch, progress.step
         if self._epoch != progress.epoch:
-            self._call(trainer, "on_epoch_begin", progress.epoch, {})
+            self._call(run, "on_epoch_begin", progress.epoch, {})
             self._epoch = progress.epoch
 
-    def on_epoch_end(self, trainer: Trainer) -> None:
+    def on_epoch_end(self, run: RunView) -> None:
         """Call `on_epoch_end` with the epoch's metrics, if it is over."""
-        if trainer.progress.epoch <= self._epoch:
+        if run.progress.epoch <= self._epoch:
             return  # the run ends in mid-epoch; the one that goes on from there finishes it
-        given = epoch_logs(trainer, self._first)
+        given = epoch_logs(run, self._first)
         self._logs = dict(given)
-        self._call(trainer, "on_epoch_end", self._epoch, self._logs)
+        self._call(run, "on_epoch_end", self._epoch, self._logs)
         added = added_to(given, self._logs)
         if added:  # in Keras the callbacks of a list share one dict; here the next see it so
-            trainer.log_metrics(added)
+            run.log_metrics(added)
 
-    def on_validation_start(self, trainer: Trainer) -> None:
+    def on_validation_start(self, run: RunView) -> None:
         """Call `on_test_begin`."""
-        if trainer.stage == "fit" and overrides(self.callback, "on_test_begin"):
+        if run.stage == "fit" and overrides(self.callback, "on_test_begin"):
             self._before = self.state()  # a signal in mid-validation has all of it done again
-        self._call(trainer, "on_test_begin", {})
+        self._call(run, "on_test_begin", {})
 
-    def on_validation_end(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+    def on_validation_end(self, run: RunView, metrics: Mapping[str, float]) -> None:
         """Call `on_test_end`."""
         self._before = None
-        self._call(trainer, "on_test_end", keras_known.keras_logs(metrics, bare=True))
-        if trainer.stage != "fit":
+        self._call(run, "on_test_end", keras_known.keras_logs(metrics, bare=True))
+        if run.stage != "fit":
             self._attributes.leave()
 
-    def on_test_start(self, trainer: Trainer) -> None:
+    def on_test_start(self, run: RunView) -> None:
         """Call `on_test_begin`; in Keras a test is an evaluation like any other."""
-        self.on_validation_start(trainer)
+        self.on_validation_start(run)
 
-    def on_test_end(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+    def on_test_end(self, run: RunView, metrics: Mapping[str, float]) -> None:
         """Call `on_test_end`."""
-        self.on_validation_end(trainer, metrics)
+        self.on_validation_end(run, metrics)
 
     def state(self) -> dict[str, Any]:
         """Return the attributes that have changed, and how far the callback has been called."""
@@ -191,23 +191,23 @@ class KerasCallback(Callback):
         """Take back what `state` returned, once `on_train_begin` was called."""
         self._loaded = state
 
-    def _batch_start(self, trainer: Trainer) -> None:
-        self._call(trainer, "on_train_batch_begin", trainer.progress.step - self._first, {})
+    def _batch_start(self, run: RunView) -> None:
+        self._call(run, "on_train_batch_begin", run.progress.step - self._first, {})
 
-    def _batch_end(self, trainer: Trainer) -> None:
-        step = trainer.progress.step
+    def _batch_end(self, run: RunView) -> None:
+        step = run.progress.step
         if step > self._last:  # or the data had ended, and there was none
             self._last = step
-            logs = keras_known.keras_logs(trainer.epoch_so_far())
-            self._call(trainer, "on_train_batch_end", step - self._first - 1, logs)
+            logs = keras_known.keras_logs(run.epoch_so_far())
+            self._call(run, "on_train_batch_end", step - self._first - 1, logs)
 
-    def _call(self, trainer: Trainer, hook: str, *args: Any) -> None:
-        if self._calls(trainer, hook, *args) and trainer.stage == "fit":
-            self._stop(trainer)
+    def _call(self, run: RunView, hook: str, *args: Any) -> None:
+        if self._calls(run, hook, *args) and run.stage == "fit":
+            self._stop(run)
 
-    def _stop(self, trainer: Trainer) -> None:
+    def _stop(self, run: RunView) -> None:
         self._stopped = True
-        trainer.stop(f"{self._name} set model.stop_training")
+        run.stop(f"{self._name} set model.stop_training")
 
     def _reset(self) -> None:
         self._epoch, self._first, self._last, self._stopped = -1, 0, 0, False

@@ -1,0 +1,316 @@
+"""The record of a run: what a trainer keeps from stage to stage, and what callbacks see of it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from framework.callback import Callback
+from framework.checkpoint.retention import Retention
+from framework.checkpoint.saver import Saver
+from framework.checkpoint.store import CheckpointStore
+from framework.config import TrainerConfig
+from framework.core.profile import Profile
+from framework.core.progress import Progress
+from framework.core.signals import Signals
+from framework.devices.select import prepare_devices
+from framework.errors import UserError
+from framework.logger import Logger
+from framework.run.default_callbacks import with_defaults
+from framework.run.fitting import Fitting
+from framework.run.listener_checks import check_listeners, with_wrapped
+from framework.run.metric_log import Logbook
+from framework.run.result import describe, laid_over, write_result
+from framework.run.stage import Session
+from framework.run.stop_condition import Ending
+from framework.task import Task
+
+
+class Run:
+    """One trainer's run; implements `RunView`.
+
+    Example:
+        >>> run = Run((), (), "runs/a", {}, {"max_epochs": 3})
+        >>> with run.working("fit", task):
+        ...     run.assemble(data)
+
+    Args:
+        callbacks: See `Trainer`.
+        loggers: See `Trainer`.
+        run_dir: See `Trainer`.
+        info: See `Trainer`.
+        options: The fields of `TrainerConfig`.
+
+    Attributes:
+        keeps: Whether the run has checkpoints, which this process writes or another one.
+        store: Where they are, or would be.
+        saver: Writes them.
+        metric_log: Where metrics go.
+        ending: How and why the run ends.
+        place: The run directory's real path, whether this process writes there or not.
+        session: The stage at work, or the last one.
+        fitting: The parts of the present or the last `fit`.
+    """
+
+    def __init__(
+        self,
+        callbacks: Sequence[Callback],
+        loggers: Sequence[Logger],
+        run_dir: str | Path | None,
+        info: Mapping[str, Any],
+        options: dict[str, Any],
+    ) -> None:
+        run_dir = check_listeners(callbacks, loggers, run_dir)
+        self.config = self._options = TrainerConfig.of(options).effective()
+        writes = run_dir is not None and not self.config.fast_dev_run
+        self._workers = prepare_devices(self.config)  # before anything makes a tensor
+        self.is_chief = self._workers is None or self._workers.is_chief
+        self.store = CheckpointStore((run_dir or Path()) / "checkpoints")
+        writes = writes and self.is_chief
+        self.run_dir = run_dir if writes else None
+        wanted = self.config.enable_checkpointing and not self.config.fast_dev_run
+        self.keeps = run_dir is not None and wanted
+        self.checkpoints = self.store if self.keeps and self.is_chief else None
+        self.saver = Saver(self.store)
+        self.place = None if run_dir is None else os.path.realpath(run_dir)
+        self.callbacks: list[Callback] = []
+        self.progress, self.stage, self.profile = Progress(), "", Profile()
+        self.data_info: dict[str, Any] = {}
+        self.best: dict[str, Any] | None = None
+        self.weights: dict[str, dict[str, Any]] = {}
+        self.already_complete = self._busy = False
+        self._given_callbacks, self._info = with_wrapped(callbacks), dict(info)
+        self.ending, self._signals = Ending(self.config), Signals()
+        self.metric_log = Logbook(loggers if writes else (), self.progress)
+        self._task: Task | None = None
+        self.session: Session | None = None
+        self.fitting: Fitting | None = None
+
+    # ---- a stage
+
+    @contextmanager
+    def working(self, stage: str, task: Task) -> Iterator[Session]:
+        """Everything around a stage: isolation, devices, signals, and the result at its end."""
+        if not isinstance(task, Task):
+            raise UserError(
+                f"{task!r} is not a Task",
+                where=f"Trainer.{stage}",
+                fix="Give an instance of a subclass of framework.Task.",
+            )
+        if self._busy:
+            raise UserError(
+                f"{stage} was called while {self.stage} is at work",
+                where=f"Trainer.{stage}",
+                fix="Call it afterwards, or give a second Trainer; trainer.stop(reason) ends fit.",
+            )
+        self.stage, self._task, task.trainer, self.profile = stage, task, self, Profile()
+        if stage == "fit":
+            self.data_info, self.fitting = {}, None
+        self.config = self._options.for_task(type(task).__name__, needs_eager=task.needs_eager)
+        former, self.ending = self.ending, Ending(self.config)
+        given = [*with_wrapped(task.configure_callbacks()), *self._given_callbacks]
+        self.callbacks = with_defaults(given, self.config, is_chief=self.is_chief)
+        self.session = Session(self, self._signals, self._workers, self.data_info)
+        self._busy = True
+        try:
+            with self.session.opened(self.ending):
+                self.metric_log.train = self.session.train
+                yield self.session
+        finally:
+            self._busy = False
+            if stage != "fit" and self._trained and self.status == "completed":
+                self.ending = former  # that a test went well is not how training ended
+            self.metric_log.close()
+            self._write_result()
+            task.runtime.context = task.runtime.open_batches = None
+        self._signals.raise_received(self.session.pulse.received)
+
+    def assemble(self, data: Any) -> Fitting:
+        """Bring everything for `fit` together, before anything runs or is written."""
+        assert self.session is not None
+        self.metric_log.latest, self.metric_log.measured = {}, {}
+        self.best, self.weights = None, {}
+        self.fitting = Fitting(
+            self, self.session, self.metric_log, self.ending, data, keeps=self.keeps
+        )
+        self.fitting.set_up()
+        return self.fitting
+
+    @property
+    def _trained(self) -> bool:
+        return self.fitting is not None and self.fitting.examples > 0
+
+    def _write_result(self) -> None:
+        if self.run_dir is None or not self.run_dir.is_dir():
+            return
+        path = self.run_dir / "result.json"
+        trained = self.progress.step > 0 and (self.stage == "fit" or self._trained)
+        trained = trained and not (self.stage == "fit" and self.already_complete)
+        write_result(path, laid_over(path, self.result(), whole=trained))
+
+    def result(self) -> dict[str, Any]:
+        """Return what `result.json` holds."""
+        fitting, rate = self.fitting, None
+        if fitting is not None and fitting.step_seconds:
+            rate = round(fitting.examples / fitting.step_seconds, 1)
+        return {
+            "status": self.status,
+            "stop_reason": self.stop_reason,
+            "task": type(self.task).__name__,
+            **describe(self.config, self.progress),
+            "engine": self.engine,
+            "tuning": (fitting and fitting.tuner.report) or None,
+            "metrics": self.metrics,
+            "best": self.best,
+            "weights": self.weights,
+            "data": self.data_info,
+            "device": "" if self.session is None else self.session.replicas.device.strip("/"),
+            "examples_per_second": rate,
+            "time_in_steps": round(self.profile.share("steps"), 3),
+            **self._info,
+        }
+
+    # ---- what callbacks read, as `RunView` says it
+
+    @property
+    def task(self) -> Task:  # noqa: D102
+        assert self._task is not None
+        return self._task
+
+    @property
+    def status(self) -> str:  # noqa: D102
+        return self.ending.status
+
+    @property
+    def stop_reason(self) -> str:  # noqa: D102
+        return self.ending.reason
+
+    @property
+    def validating(self) -> bool:  # noqa: D102
+        return self.fitting is not None and self.fitting.wakeup.validating
+
+    @property
+    def has_validation(self) -> bool:  # noqa: D102
+        return self.fitting is not None and self.fitting.has_validation
+
+    @property
+    def at_epoch_end(self) -> bool:  # noqa: D102
+        return self.fitting is not None and self.fitting.epochs.over
+
+    @property
+    def optimizers(self) -> dict[str, keras.Optimizer]:  # noqa: D102
+        update = None if self.session is None else self.session.setup.update
+        return {} if update is None else {o.name: o.optimizer for o in update.optimizers}
+
+    @property
+    def engine(self) -> str:  # noqa: D102
+        return self.config.engine if self.fitting is None else self.fitting.engine
+
+    @property
+    def steps_per_epoch(self) -> int | None:  # noqa: D102
+        return None if self.fitting is None else self.fitting.epochs.expected
+
+    @property
+    def total_steps(self) -> int | None:  # noqa: D102
+        return None if self.fitting is None else self.fitting.epochs.total_steps()
+
+    @property
+    def metrics(self) -> dict[str, float]:  # noqa: D102
+        return self.metric_log.latest
+
+    @property
+    def metric_names(self) -> set[str]:  # noqa: D102
+        if self.config.engine == "eager" or self.fitting is None:
+            return set()  # only some are known, and only where a run goes on
+        return self.fitting.metric_names
+
+    @property
+    def recovers_from_overflow(self) -> bool:  # noqa: D102
+        scale = None if self.session is None else self.session.setup.loss_scale
+        return scale is not None and float(scale.value) > 1.0
+
+    @property
+    def holds_state(self) -> bool:  # noqa: D102
+        return self.fitting is not None and self.fitting.wakeup.final is not None
+
+    def measured_at(self, name: str) -> int | None:  # noqa: D102
+        return self.metric_log.measured.get(name)
+
+    def keras_metric(self, name: str) -> Any:  # noqa: D102
+        stage, _, rest = name.partition("/")
+        train = self.metric_log.train.keras_metrics if stage == "train" else {}
+        evaluated = {} if self.fitting is None else self.fitting.evaluator.keras_metrics
+        found = train.get(rest.removesuffix("_epoch")) or evaluated.get(name)
+        return found or (self.task.metrics or {}).get(rest.rpartition("/")[2])
+
+    def steps_not_finite(self, name: str) -> int | None:  # noqa: D102
+        if self.config.accumulates or self.session is None:
+            return None
+        devices = self.session.replicas.count  # each of them counts
+        return math.ceil(self.metric_log.not_finite.get(name, 0.0) / devices)
+
+    def epoch_so_far(self) -> dict[str, float]:  # noqa: D102
+        return self.metric_log.epoch_so_far()
+
+    # ---- what callbacks ask for
+
+    def stop(self, reason: str) -> None:  # noqa: D102
+        self.ending.end("stopped", reason)
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:  # noqa: D102
+        with self.profile("logging"):
+            self.metric_log.log(metrics)
+
+    def log_text(self, name: str, text: str) -> None:  # noqa: D102
+        for logger in self.metric_log.loggers:
+            logger.log_text(name, text, self.progress.step)
+
+    def log_images(self, name: str, images: Any) -> None:  # noqa: D102
+        for logger in self.metric_log.loggers:
+            logger.log_images(name, images, self.progress.step)
+
+    def save_checkpoint(  # noqa: D102
+        self,
+        *,
+        wait: bool = True,
+        judged: dict[str, Any] | None = None,
+        permanent: bool = False,
+        retention: Retention | None = None,
+    ) -> Path | None:
+        if not self.keeps or self.ending.broken:
+            return None
+        if self.fitting is None:
+            raise UserError(
+                "there is nothing to save yet",
+                where="Trainer.save_checkpoint",
+                fix="Call it in fit, from a callback or the task, or afterwards.",
+            )
+        with self.profile("saving"):
+            # Reading metrics takes all workers, writing only one.
+            state = self.fitting.wakeup.final or self.fitting.state()
+            if self.checkpoints is None:
+                return None
+            about = {"judged": judged, "permanent": permanent}
+            return self.saver.save(self.progress.step, state, retention, wait=wait, **about)
+
+    def note_best(self, best: dict[str, Any] | None) -> None:  # noqa: D102
+        self.best = best
+
+    def hold_state(self) -> None:  # noqa: D102
+        if self.keeps and not self.ending.broken and self.fitting is not None:
+            wakeup = self.fitting.wakeup
+            wakeup.final = wakeup.final or self.fitting.state()
+
+    def recompile(self) -> None:  # noqa: D102
+        if self.fitting is not None:
+            self.fitting.recompile()
+
+    def add_average(self, name: str, average: Any) -> None:  # noqa: D102
+        if self.session is not None:
+            self.session.setup.add_average(name, average)
