@@ -9,19 +9,21 @@ Names are loaded when they are first used, so that `--help` need not wait for Te
 
 from __future__ import annotations
 
-import importlib
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from framework.core.lazy import lazily
 from framework.text.plain import PlainText
 
 _WHERE = {
     "Callback": "framework.callback",
-    "Data": "framework.sources.source",
+    "Data": "framework.data",
     "Every": "framework.every",
     "KerasCallback": "framework.callbacks.keras.wrapper",
     "Logger": "framework.logger",
-    "Steps": "framework.sources.step_source",
+    "RunView": "framework.callback",
+    "StepContext": "framework.step_context",
+    "Steps": "framework.data",
     "Task": "framework.task",
     "Trainer": "framework.trainer",
     "TrainingFailed": "framework.errors",
@@ -30,6 +32,7 @@ _WHERE = {
 
 if TYPE_CHECKING:
     from framework.callback import Callback as Callback
+    from framework.callback import RunView as RunView
     from framework.callbacks.keras.wrapper import KerasCallback as KerasCallback
     from framework.data import Data as Data
     from framework.data import Steps as Steps
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from framework.errors import UserError as UserError
     from framework.every import Every as Every
     from framework.logger import Logger as Logger
+    from framework.step_context import StepContext as StepContext
     from framework.task import Task as Task
     from framework.trainer import Trainer as Trainer
 
@@ -46,6 +50,8 @@ __all__ = [
     "Every",
     "KerasCallback",
     "Logger",
+    "RunView",
+    "StepContext",
     "Steps",
     "Task",
     "Trainer",
@@ -57,12 +63,4 @@ __all__ = [
 # Whoever shows these messages, what they quote acts on no terminal.
 logging.getLogger("framework").addFilter(PlainText())
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_WHERE[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazily(__name__, _WHERE)

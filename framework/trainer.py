@@ -14,10 +14,11 @@ from framework.checkpoint.store import CheckpointStore
 from framework.config import TrainerConfig
 from framework.core.profile import Profile
 from framework.core.progress import Progress
+from framework.core.state import State
 from framework.logger import Logger
 from framework.run.judging import evaluated, predicted
 from framework.run.run import Run
-from framework.run.started import resume_point, started_at
+from framework.run.started import resume_from, resume_point, started
 from framework.task import Task
 
 
@@ -89,11 +90,15 @@ class Trainer:
         with run.working("fit", task) as stage:
             fitting = run.assemble(data)
             start = resume_point(run, stage, fitting, checkpoint, weights_only=weights_only)
-            fitting.compile(start)
-            with started_at(run, stage, fitting, start):
+            with fitting.compiling(start) as loops:
+                for loop in loops:
+                    loop.trace()
+            resume_from(start, run, fitting)
+            del start  # it holds the arrays of a whole checkpoint
+            with started(run, stage, fitting):
                 while fitting.wants_epoch():
                     stage.call("on_epoch_start")
-                    fitting.wakeup.answer_what_was_left()
+                    fitting.wakeup.handle_pending()
                     while fitting.wants_span():
                         stage.call("on_train_batch_start")
                         span = fitting.next_span()
@@ -101,7 +106,7 @@ class Trainer:
                             done = fitting.loop.run(*span)
                         fitting.advance(span, *done)
                         stage.call("on_train_batch_end")
-                        fitting.wakeup.answer()
+                        fitting.wakeup.handle()
                     if run.status != "interrupted":
                         stage.call("on_epoch_end")
         return self.metrics
@@ -163,6 +168,26 @@ class Trainer:
         return self._run.save_checkpoint(
             wait=wait, judged=judged, permanent=permanent, retention=retention
         )
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Give values, by full name, to the loggers at the present step."""
+        self._run.log_metrics(metrics)
+
+    def state(self) -> State:
+        """Return everything that changes during training and influences it.
+
+        Raises:
+            UserError: Nothing was fitted yet.
+        """
+        return self._run.state()
+
+    def load_state(self, state: State) -> None:
+        """Take back what `state` returned of the same `fit`."""
+        self._run.load_state(state)
+
+    def result(self) -> dict[str, Any]:
+        """Return what `result.json` holds."""
+        return self._run.result()
 
     # ---- what there is to read of the run
 

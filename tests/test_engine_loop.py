@@ -16,8 +16,8 @@ from helpers import LogRows, Net, blobs, busy_data, dense, differing, fitted, ma
 import framework
 from framework import Callback, Data, Every, Trainer
 from framework.loggers.csv import CSVLogger
+from framework.loop import span_length
 from framework.loop.compiled import Loop
-from framework.run import wakeup_plan as schedule
 
 
 class PerBatch(Callback):
@@ -62,7 +62,7 @@ def test_cutting_into_stretches_changes_no_bit(
     if cut == "callback":
         options["callbacks"] = [per_batch := PerBatch()]
     elif cut == "shortest":
-        monkeypatch.setattr(schedule, "LONGEST_STRETCH", 1e-9)
+        monkeypatch.setattr(span_length, "LONGEST", 1e-9)
     elif cut == "wakes":
         options["callbacks"] = [woken := Woken("5st"), Woken("0.3ep")]
     else:

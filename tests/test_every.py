@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from framework import Every, UserError
-from framework.run import wakeup_plan as schedule_module
-from framework.run.wakeup_plan import Schedule, Timer
+from framework.loop import span_length
+from framework.run.wakeup_plan import Trigger, WakeupPlan
 
 
 class Clock:
@@ -64,7 +64,7 @@ def test_a_fraction_of_an_unknown_epoch_is_refused_and_a_whole_one_waits_for_its
     assert Every("2ep").next_step(7, None) is None
     with pytest.raises(UserError, match="length of an epoch"):
         Every("0.5ep").next_step(7, None)
-    timer = Timer(Every("2ep"))
+    timer = Trigger(Every("2ep"))
     due = [timer.due(9, None, epoch_ends=True, epochs=n) for n in (1, 2, 3, 4)]
     assert due == [False, True, False, True]
     assert not timer.due(9, None, epoch_ends=False, epochs=2)
@@ -90,14 +90,14 @@ def test_epoch_moments_are_the_whole_steps_at_or_past_each_multiple(
 
 def test_a_timer_in_time_comes_once_an_interval() -> None:
     clock = Clock()
-    timer = Timer(Every("10s"), clock)
+    timer = Trigger(Every("10s"), clock)
     came = []
     for second in range(1, 36):
         clock.now += 1
         if timer.due(second, None, epoch_ends=False):
             came.append(second)
     assert came == [10, 20, 30]
-    assert not Timer(None).due(5, 5, epoch_ends=True, epochs=1)
+    assert not Trigger(None).due(5, 5, epoch_ends=True, epochs=1)
 
 
 INTERVALS = st.one_of(
@@ -117,8 +117,8 @@ def test_the_schedule_always_advances_and_passes_nobodys_moment(
     intervals: list[str], per_epoch: int, every_batch: bool, speeds: list[float]
 ) -> None:
     clock = Clock()
-    timers = [Timer(Every(text), clock) for text in intervals]
-    schedule = Schedule(timers, every_batch=every_batch)
+    timers = [Trigger(Every(text), clock) for text in intervals]
+    schedule = WakeupPlan(timers, every_batch=every_batch)
     moments = {
         text: {math.ceil(k * Every(text).count * per_epoch) for k in range(1, 2000)}
         if Every(text).unit == "ep"
@@ -151,20 +151,20 @@ def test_the_schedule_always_advances_and_passes_nobodys_moment(
 
 @pytest.mark.parametrize("speed", [3, 100, 5_000, 60_000])
 def test_with_nobody_asking_the_host_is_woken_about_once_a_second(speed: float) -> None:
-    schedule, step, stretches, longest = Schedule([]), 0, 0, 0.0
+    schedule, step, stretches, longest = WakeupPlan([]), 0, 0, 0.0
     while step < 60 * speed:
         stop = schedule.next_stop(step, 60 * speed, None)
         seconds = (stop - step) / speed
         longest = max(longest, seconds)
         schedule.measured(stop - step, seconds)
         step, stretches = stop, stretches + 1
-    growing = math.ceil(math.log(max(speed, 8), schedule_module.GROWTH)) + 1
+    growing = math.ceil(math.log(max(speed, 8), span_length.GROWTH)) + 1
     assert 60 <= stretches <= 60 + growing
-    assert longest <= schedule_module.LONGEST_STRETCH * 1.001
+    assert longest <= span_length.LONGEST * 1.001
 
 
 def test_a_slow_step_and_a_short_interval_shorten_the_stretch() -> None:
-    schedule = Schedule([Timer(Every("0.2s"))])
+    schedule = WakeupPlan([Trigger(Every("0.2s"))])
     schedule.measured(1, 0.01)
     schedule.measured(8, 0.08)
     assert schedule.next_stop(9, None, None) == 9 + 20  # 0.2 s at 100 steps a second

@@ -116,7 +116,7 @@ def test_what_is_too_large_for_the_device_stays_with_the_host(
 
     class Looks(Net):
         def on_fit_start(self) -> None:
-            sources.extend(loop.source for loop in self.trainer._loops.values())
+            sources.append(self.trainer.fitting.loop.source)
 
     fitted(Looks(), Data(train=(X, Y), batch_size=8), max_steps=1)
     assert type(sources[0]) is HostArraySource

@@ -49,8 +49,8 @@ from framework.core.progress import Progress
 from framework.core.state import variables_state
 from framework.loggers.csv import CSVLogger
 from framework.loggers.tensorboard import TensorBoardLogger
-from framework.run.stop_condition import Ending
-from framework.run.wakeup_plan import Timers
+from framework.run.stop_condition import StopCondition
+from framework.run.wakeup_plan import Triggers
 from framework.sources.resumable import obstacle
 from framework.step.averaging import Average
 from framework.step.optimizers import Optimizers
@@ -225,8 +225,8 @@ def _optimizers(steps: int) -> Optimizers:
     return made
 
 
-def _timers(elapsed: float) -> Timers:
-    timers = Timers({"val": Every("10min"), "log": Every("5st")}, lambda: 100.0)
+def _timers(elapsed: float) -> Triggers:
+    timers = Triggers({"val": Every("10min"), "log": Every("5st")}, lambda: 100.0)
     timers["val"].elapsed = elapsed
     return timers
 
@@ -247,11 +247,11 @@ def _keras(waited: int) -> KerasCallback:
 # Each: something that has changed, and the same thing as it is made.
 PAIRS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "Progress": lambda: (Progress(1, 2, 3, 4, 5.5, "log"), Progress()),
-    "Ending": lambda: (
-        _changed(Ending(TrainerConfig()), _time_began=3.5),
-        Ending(TrainerConfig()),
+    "StopCondition": lambda: (
+        _changed(StopCondition(TrainerConfig()), _time_began=3.5),
+        StopCondition(TrainerConfig()),
     ),
-    "Timers": lambda: (_timers(70.0), _timers(0.0)),
+    "Triggers": lambda: (_timers(70.0), _timers(0.0)),
     "LossScale": lambda: (_scale(64.0), LossScale()),
     "Optimizers": lambda: (_optimizers(3), _optimizers(0)),
     "Average": lambda: (_average(5), _average(0)),
@@ -265,7 +265,7 @@ PAIRS: dict[str, Callable[[], tuple[Any, Any]]] = {
 }
 # What the runs of this file and of test_checkpoint.py take to pieces and put together again.
 IN_RUNS = {
-    "Callback", "Hooks", "Logbook", "Epochs", "Setup", "Trainer", "EMA", "SWA", "Attributes",
+    "Callback", "Hooks", "MetricLog", "Epochs", "Components", "Trainer", "Run", "Fitting", "EMA", "SWA", "Attributes",
     "KerasCallback",
 }  # fmt: skip
 

@@ -16,7 +16,7 @@ from framework.config import TrainerConfig
 from framework.loop import tuning
 from framework.loop.compiled import Loop
 from framework.loop.tuning import Tuner
-from framework.loop.tuning_cache import Remembered, cache_directory
+from framework.loop.tuning_cache import TuningCache, cache_directory
 
 
 @pytest.fixture(autouse=True)
@@ -258,7 +258,7 @@ def test_the_cache_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     for value in ("", "relative"):
         monkeypatch.setenv("XDG_CACHE_HOME", value)
         assert cache_directory() == Path("/home/somebody/.cache/keras-task-framework")
-    remembered = Remembered(tmp_path / "a" / "b.json")
+    remembered = TuningCache(tmp_path / "a" / "b.json")
     remembered.put({"n": 1}, {"variant": "graph"})
     remembered.put({"n": 2}, {"variant": "loop_xla"})
     assert remembered.get({"n": 1}) == {"variant": "graph"}

@@ -1,4 +1,4 @@
-"""Engine variants: the same results, cut as one likes, and a reason where XLA cannot."""
+"""StepRunner variants: the same results, cut as one likes, and a reason where XLA cannot."""
 
 from __future__ import annotations
 

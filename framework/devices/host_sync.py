@@ -8,14 +8,14 @@ from framework.core.signals import Signals
 from framework.devices.replicas import Replicas
 
 
-class Pulse:
+class HostSync:
     """What the host decides by between two stretches: the time, and whether to end.
 
     Where several workers share a run, each has a clock and signals of its own; at every beat they
     agree on the latest time, the longest stretch, and any signal that one of them has received.
 
     Example:
-        >>> pulse = Pulse(Signals(), replicas)
+        >>> pulse = HostSync(Signals(), replicas)
         >>> pulse.beat(0.98)
         0.98
 

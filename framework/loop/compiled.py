@@ -40,8 +40,8 @@ class Loop:
 
     Args:
         source: Where batches come from.
-        step: What to do with one, the body of the loop: `Engine.train_step` or
-            `Engine.eval_step`.
+        step: What to do with one, the body of the loop: `StepRunner.train_step` or
+            `StepRunner.eval_step`.
         replicas: The devices that share each step. Default: one.
         variant: How it is compiled: `graph`; `step_xla`, each step by XLA; `loop_xla`, the whole
             loop by XLA; or `eager`, not at all, for a breakpoint. What XLA cannot compile runs as

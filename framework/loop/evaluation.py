@@ -14,14 +14,14 @@ import tensorflow as tf
 
 from framework.core.signals import Signals
 from framework.core.user_code import user_code
-from framework.devices.host_sync import Pulse
+from framework.devices.host_sync import HostSync
 from framework.devices.replicas import Replicas
 from framework.errors import UserError
 from framework.loop.compiled import Loop
 from framework.loop.span_length import SpanLength
 from framework.sources.source import Source
 from framework.step.accumulator import Accumulator, MetricStates
-from framework.step.runner import Engine
+from framework.step.runner import StepRunner
 
 
 def _left_alone(_: Mapping[int, str]) -> AbstractContextManager[None]:
@@ -43,24 +43,24 @@ class Evaluator:
         sources: The sets by name; a single one is called "".
         stage: What metric names begin with: `val` or `test`.
         variant: How its loops are compiled; see `Loop`.
-        pulse: Asked about once a second; a signal ends the evaluation early.
+        host_sync: Asked about once a second; a signal ends the evaluation early.
         undrawn: Makes the context that leaves random generators as they were, given what the
             compiled steps write.
     """
 
     def __init__(
         self,
-        engine: Engine,
+        engine: StepRunner,
         sources: Mapping[str, Source],
         stage: str,
         *,
         variant: str = "graph",
-        pulse: Pulse | None = None,
+        host_sync: HostSync | None = None,
         undrawn: Callable[[Mapping[int, str]], AbstractContextManager[None]] = _left_alone,
     ) -> None:
         self._undrawn = undrawn
         self._engine, self._sources, self._stage = engine, sources, stage
-        self._pulse = pulse or Pulse(Signals(), Replicas(""))
+        self._host_sync = host_sync or HostSync(Signals(), Replicas(""))
         self._means = {name: Accumulator(engine.train.room) for name in sources}
         self._loops = {
             name: Loop(
@@ -154,12 +154,12 @@ class Evaluator:
     def _run(self, loop: Loop, global_step: int, most: int | None) -> None:
         span, at, end = SpanLength(), 0, loop.source.steps
         end = most if end is None else min(end, end if most is None else most)
-        while (end is None or at < end) and not self._pulse.interrupted():
+        while (end is None or at < end) and not self._host_sync.interrupted():
             ends = [n for n in (end, at + span.steps) if n is not None]
-            stop = self._pulse.nearest(min(ends))
+            stop = self._host_sync.nearest(min(ends))
             started = time.monotonic()
             steps, _ = loop.run(0, at, stop, global_step + at)
-            span.measured(steps, self._pulse.beat(time.monotonic() - started))
+            span.measured(steps, self._host_sync.beat(time.monotonic() - started))
             at += steps
             if at < stop:
                 return

@@ -17,9 +17,9 @@ from framework.core.user_code import describe
 from framework.core.versions import versions
 from framework.every import Every
 from framework.loop.compiled import Loop
-from framework.loop.tuning_cache import Remembered, cache_directory
+from framework.loop.tuning_cache import TuningCache, cache_directory
 from framework.loop.variants import CannotCompile
-from framework.step.runner import Engine
+from framework.step.runner import StepRunner
 
 _log = logging.getLogger("framework")
 
@@ -54,7 +54,7 @@ class Tuner:
         loops: The training loops by the batches that they accumulate; the winner takes the place
             of the first.
         planned: Optimizer steps of the run. None: they cannot be told.
-        remembered: Where measurements are kept. Default: the user's cache directory.
+        tuning_cache: Where measurements are kept. Default: the user's cache directory.
 
     Attributes:
         report: What was measured, and where that comes from, for `result.json`.
@@ -63,14 +63,14 @@ class Tuner:
     def __init__(
         self,
         config: TrainerConfig,
-        engine: Engine,
+        engine: StepRunner,
         loops: dict[int, Loop],
         *,
         planned: int | None,
-        remembered: Remembered | None = None,
+        tuning_cache: TuningCache | None = None,
     ) -> None:
         self._config, self._engine, self._loops, self._planned = config, engine, loops, planned
-        self._remembered = remembered or Remembered(cache_directory() / "engines.json")
+        self._tuning_cache = tuning_cache or TuningCache(cache_directory() / "engines.json")
         self._subject: dict[str, Any] | None = None
         self._began = 0.0
         self._kept: str | None = None
@@ -128,7 +128,7 @@ class Tuner:
         measured = {"steps_per_second": rates, "seconds": round(seconds, 2)}
         self.report = {"source": "measured", **measured}
         entry = {"variant": winner.variant, "compiling": round(loops[winner], 2), **measured}
-        self._remembered.put(self._subject, entry)
+        self._tuning_cache.put(self._subject, entry)
         _say(winner.variant, rates, f"measured in {seconds:.1f} s")
         if winner is not graph:
             self._install(winner)
@@ -153,7 +153,7 @@ class Tuner:
             self.report = {"source": reason}
             return "graph"
         self._subject = self._describe()
-        found = None if self._config.retune else self._remembered.get(self._subject)
+        found = None if self._config.retune else self._tuning_cache.get(self._subject)
         if found is None:
             return "graph"  # and `finish` measures
         try:

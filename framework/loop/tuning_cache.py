@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 
-class Remembered:
+class TuningCache:
     """Measurements by what they are of, in one JSON file.
 
     It is a convenience: a file that cannot be read is as good as none, and one that cannot be
     written is let be.
 
     Example:
-        >>> remembered = Remembered(cache_directory() / "engines.json")
+        >>> remembered = TuningCache(cache_directory() / "engines.json")
         >>> remembered.put({"model": "…"}, {"variant": "loop_xla"})
         >>> remembered.get({"model": "…"})
         {'variant': 'loop_xla'}

@@ -45,7 +45,7 @@ from framework.step.mean_check import check_mean
 from framework.step.optimizers import Optimizers
 from framework.step.precision import LossScale
 from framework.step.reachable import handles, saved_by_keras
-from framework.step.runner import Engine
+from framework.step.runner import StepRunner
 from framework.step.update import Update
 from framework.step.variables import global_seed, held_variables, searched, task_followers
 from framework.text.tables import table
@@ -59,7 +59,7 @@ _log = logging.getLogger("framework")
 _FITTING = ("variable", "outcome")
 
 
-class Setup:
+class Components:
     """A run's models, optimizers, loss scale and data.
 
     Args:
@@ -136,7 +136,9 @@ class Setup:
         self._count_rows(stage, *sources.values())
         return sources
 
-    def engine_for(self, sources: Mapping[str, Source], step: str, train: Accumulator) -> Engine:
+    def engine_for(
+        self, sources: Mapping[str, Source], step: str, train: Accumulator
+    ) -> StepRunner:
         """Build the models, and the optimizers if needed, for batches like the sources'.
 
         Args:
@@ -174,7 +176,7 @@ class Setup:
         if step == "train_step" and pieces and task.loss_is_mean and not task.needs_eager:
             source = next(iter(sources.values()))
             check_mean(task, source.spec(), source.rows_axis)
-        engine = task.runtime.context = Engine(
+        engine = task.runtime.context = StepRunner(
             task,
             train=train,
             update=self.update,
@@ -510,7 +512,7 @@ class Setup:
     def _build(self, spec: Any, rows_axis: Any, step: str) -> None:
         # Traced in every engine, so that nothing runs.
         unread = Accumulator()
-        engine = self.task.runtime.context = Engine(
+        engine = self.task.runtime.context = StepRunner(
             self.task, train=unread, replicas=self.replicas, building=True
         )
 

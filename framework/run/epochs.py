@@ -10,7 +10,7 @@ from framework.config import TrainerConfig
 from framework.core.progress import Progress
 from framework.errors import UserError
 from framework.loop.compiled import Loop
-from framework.run.wakeup_plan import Schedule, Timer
+from framework.run.wakeup_plan import Trigger, WakeupPlan
 
 
 class Epochs:
@@ -174,13 +174,13 @@ class Epochs:
         self.validated = int(state.get("validated", -1))
         self.begin()
 
-    def next_stop(self, schedule: Schedule) -> int:
+    def next_stop(self, schedule: WakeupPlan) -> int:
         """Return the step to run to."""
         return schedule.next_stop(
             self._progress.step, self.end(), self.length, self._start(), self.expected
         )
 
-    def due(self, timer: Timer) -> bool:
+    def due(self, timer: Trigger) -> bool:
         """Tell whether a listener's moment has come at the present step."""
         again = self.handled == self._progress.step
         if again and timer.every is not None and timer.every.unit != "ep":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from framework.callback import RunView
@@ -18,12 +19,12 @@ from framework.loop.evaluation import Evaluator
 from framework.loop.tuning import Tuner
 from framework.run.agreement import of_built, of_data
 from framework.run.epochs import Epochs
-from framework.run.metric_log import Logbook
-from framework.run.resume import Earlier, check_data, identity, prepare, warn_of_chance
-from framework.run.stage import Session
-from framework.run.stop_condition import Ending
-from framework.run.wakeup import Wakes
-from framework.run.wakeup_plan import Schedule, Timers
+from framework.run.metric_log import MetricLog
+from framework.run.resume import ResumePoint, check_data, identity, prepare, warn_of_chance
+from framework.run.stage import Stage
+from framework.run.stop_condition import StopCondition
+from framework.run.wakeup import Wakeup
+from framework.run.wakeup_plan import Triggers, WakeupPlan
 from framework.schedules import bind_schedules
 from framework.sources.source import Source
 
@@ -43,14 +44,16 @@ class Fitting:
     Example:
         >>> fitting = Fitting(run, stage, metric_log, stop_condition, data, keeps=True)
         >>> fitting.set_up()
-        >>> fitting.compile(None)
+        >>> with fitting.compiling(None) as loops:
+        ...     for loop in loops:
+        ...         loop.trace()
         >>> fitting.loop.run(*fitting.next_span())
 
     Args:
         run: The run, as its callbacks see it.
-        session: The stage at work.
-        logbook: Where metrics go.
-        ending: Tells whether the run is at an end.
+        stage: The stage at work.
+        metric_log: Where metrics go.
+        stop_condition: Tells whether the run is at an end.
         data: What to train on; see `Trainer.fit`.
         keeps: Whether it has checkpoints.
 
@@ -68,32 +71,32 @@ class Fitting:
     def __init__(
         self,
         run: RunView,
-        session: Session,
-        logbook: Logbook,
-        ending: Ending,
+        stage: Stage,
+        metric_log: MetricLog,
+        stop_condition: StopCondition,
         data: Any,
         *,
         keeps: bool,
     ) -> None:
-        self._run, self._session, self._logbook = run, session, logbook
-        self._ending, self._keeps = ending, keeps
+        self._run, self._stage, self._metric_log = run, stage, metric_log
+        self._stop_condition, self._keeps = stop_condition, keeps
         self.begun_from: str | None = None
         self.examples, self.step_seconds, self._began = 0, 0.0, 0.0
-        config, setup = run.config, session.setup
+        config, components = run.config, stage.components
         with run.profile("data"):
-            train, val = setup.open_fit(data)
-        session.replicas.compare("the data", lambda: of_data("train", train) | of_data("val", val))
+            train, val = components.open_fit(data)
+        stage.replicas.compare("the data", lambda: of_data("train", train) | of_data("val", val))
         self._check_sources(train)
         source = next(iter(train.values()))
         with run.profile("building"):
-            self._engine = setup.engine_for({"": source}, "train_step", logbook.train)
+            self._engine = components.engine_for({"": source}, "train_step", metric_log.train)
         models = models_of(run.task.model)
-        session.replicas.compare("the models", lambda: of_built(models, run.optimizers))
+        stage.replicas.compare("the models", lambda: of_built(models, run.optimizers))
         self._loops = {
             batches: Loop(
                 each,
                 self._engine.taking(each.micro_rows, each.rows_axis).train_step,
-                replicas=session.replicas,
+                replicas=stage.replicas,
             )
             for batches, each in train.items()
         }
@@ -104,35 +107,42 @@ class Fitting:
             self._engine,
             val,
             "val",
-            variant=session.eval_variant,
-            pulse=session.pulse,
-            undrawn=setup.undrawn,
+            variant=stage.eval_variant,
+            host_sync=stage.host_sync,
+            undrawn=components.undrawn,
         )
         self.tuner = Tuner(config, self._engine, self._loops, planned=self.epochs.total_steps())
-        self._timers = Timers({}, session.pulse.now)
-        self.wakeup = Wakes(
-            run, session, ending, logbook, self.epochs, self._timers, self.evaluator, self.state
+        self._triggers = Triggers({}, stage.host_sync.now)
+        self.wakeup = Wakeup(
+            run,
+            stage,
+            stop_condition,
+            metric_log,
+            self.epochs,
+            self._triggers,
+            self.evaluator,
+            self.state,
         )
-        self._plan = Schedule([])
+        self._plan = WakeupPlan([])
 
     def _check_sources(self, train: Mapping[int, Source]) -> None:
-        run, session = self._run, self._session
+        run, stage = self._run, self._stage
         if self._keeps:
             check_data(next(iter(train.values())), run.config)
         for each in train.values():
-            each.check = session.signals.raise_received  # type: ignore[method-assign]
-            if run.config.profiler == "simple" and session.replicas.count == 1:
+            each.check = stage.signals.raise_received  # type: ignore[method-assign]
+            if run.config.profiler == "simple" and stage.replicas.count == 1:
                 each.time_waits()
 
     def set_up(self) -> None:
         """Call `on_setup`, and note at which steps somebody needs the host."""
-        config, call = self._run.config, self._session.call
+        config, call = self._run.config, self._stage.call
         # By hand a step may make any number of updates, which is what schedules count.
         planned = self.epochs.total_steps() if self._run.task.automatic_optimization else None
         bind_schedules(self._run.optimizers, planned, self.epochs.length)
         call.begin()
         call("on_setup")
-        self._session.setup.written = self._written
+        self._stage.components.written = self._written
         if self._keeps:
             for loop in self._loops.values():
                 loop.on_write = self._check_written
@@ -140,29 +150,35 @@ class Fitting:
         every: dict[str, Every | None] = {"log": Every(config.log_every)}
         every["val"] = Every(config.val_every) if config.val_every and self.has_data else None
         every |= {name: callback.every for name, callback in call.named.items()}
-        self._timers.listen(every)
+        self._triggers.listen(every)
         every_batch = call.every_batch or config.detect_anomaly
-        self._plan = Schedule(self._timers.all(), every_batch=every_batch)
+        self._plan = WakeupPlan(self._triggers.all(), every_batch=every_batch)
 
     @property
     def has_data(self) -> bool:
         """Whether there are validation data, wanted or not."""
         return self.evaluator.has_data
 
-    def compile(self, earlier: Earlier | None) -> None:
-        """Trace every step, with what it takes for constant, and find the fastest variant.
+    @contextmanager
+    def compiling(self, start: ResumePoint | None) -> Iterator[Iterable[Loop]]:
+        """Have the body trace the training steps, and find the fastest variant afterwards.
+
+        What the steps take for constant is loaded before, and the evaluation's step is traced.
 
         Args:
             earlier: The checkpoint that the run begins with, if any.
+
+        Yields:
+            The loops, one after another, each to be traced.
         """
-        self.tuner.begin(kept=None if earlier is None else earlier.engine)
-        prepare(self._session.setup, earlier)
+        self.tuner.begin(kept=None if start is None else start.engine)
+        prepare(self._stage.components, start)
         where = f"{type(self._run.task).__name__}.train_step"
         with self._run.profile("compiling"):
             self.evaluator.trace()
-            for loop in self._loops.values():
-                with user_code(where, loop.source.spec):
-                    loop.trace()
+            spec = next(iter(self._loops.values())).source.spec
+            with user_code(where, spec):
+                yield self._loops.values()
             self.tuner.finish()
         if self._keeps:
             warn_of_chance(self._loops.values())
@@ -181,17 +197,17 @@ class Fitting:
             return False
         self.epochs.begin()
         if self._run.progress.batch == 0:
-            self._logbook.start_epoch()
+            self._metric_log.start_epoch()
         return True
 
     def wants_span(self) -> bool:
         """Tell whether more of the epoch is to be run."""
-        return not (self.epochs.over or self._ending.reason)
+        return not (self.epochs.over or self._stop_condition.reason)
 
     def next_span(self) -> Span:
         """Return what to run now: up to the next step at which somebody needs the host."""
         progress = self._run.progress
-        stop = self._session.pulse.nearest(self.epochs.next_stop(self._plan))
+        stop = self._stage.host_sync.nearest(self.epochs.next_stop(self._plan))
         last = progress.batch + stop - progress.step
         self._began = time.perf_counter()
         return Span(progress.epoch, progress.batch, last, progress.step)
@@ -204,10 +220,10 @@ class Fitting:
             steps: Optimizer steps that it made.
             examples: Training examples that it saw.
         """
-        run, pulse = self._run, self._session.pulse
-        seconds = pulse.beat(time.perf_counter() - self._began)
+        run, host_sync = self._run, self._stage.host_sync
+        seconds = host_sync.beat(time.perf_counter() - self._began)
         self._plan.measured(steps, seconds)
-        run.progress.seconds = pulse.now() - self.started
+        run.progress.seconds = host_sync.now() - self.started
         self.examples += examples
         self.step_seconds += seconds
         run.profile.move(self.loop.source.waited(), "steps", "data")
@@ -215,7 +231,7 @@ class Fitting:
 
     def start_clock(self) -> None:
         """Count the time of the run from now on, and what it took before."""
-        self.started = self._session.pulse.now() - self._run.progress.seconds
+        self.started = self._stage.host_sync.now() - self._run.progress.seconds
 
     # ---- what is compiled
 
@@ -227,7 +243,7 @@ class Fitting:
     @property
     def metric_names(self) -> set[str]:
         """The full names of what the compiled steps log."""
-        train = {f"train/{name}" for name in self._logbook.train.names}
+        train = {f"train/{name}" for name in self._metric_log.train.names}
         return train | {f"{name}_epoch" for name in train} | self.evaluator.names
 
     def recompile(self) -> None:
@@ -238,8 +254,8 @@ class Fitting:
             self.evaluator.forget()
 
     def _check_written(self) -> None:
-        internal = [*self._logbook.train.variables, *self.evaluator.internal]
-        self._session.setup.check_written(internal)
+        internal = [*self._metric_log.train.variables, *self.evaluator.internal]
+        self._stage.components.check_written(internal)
 
     def _written(self) -> dict[int, str]:
         """Return what the compiled steps write, by handle."""
@@ -254,16 +270,16 @@ class Fitting:
     def _parts(self) -> dict[str, Any]:
         return {
             "progress": self._run.progress,
-            "ending": self._ending,
+            "ending": self._stop_condition,
             "epochs": self.epochs,
-            "timers": self._timers,
-            "logbook": self._logbook,
-            "callbacks": self._session.call,
+            "timers": self._triggers,
+            "logbook": self._metric_log,
+            "callbacks": self._stage.call,
         }
 
     def identity(self) -> dict[str, Any]:
         """Return what decides what the run computes, as checkpoints hold it."""
-        return identity(self._run.config) | dict(self._session.setup.made_optimizers)
+        return identity(self._run.config) | dict(self._stage.components.made_optimizers)
 
     def data_state(self, epoch: int) -> State:
         """Return what tells whether a run is continued on the same data."""
@@ -279,14 +295,14 @@ class Fitting:
             "closing": {},  # metrics that were measured only because the run ended
             "data": self.data_state(self._run.progress.epoch),
             **{name: part.state() for name, part in self._parts.items()},
-            **self._session.setup.state(),
+            **self._stage.components.state(),
         }
 
     def load_state(self, state: State) -> None:
         """Take back what `state` returned."""
-        setup = self._session.setup
-        before = setup.constants()
-        setup.load_state(state)
+        components = self._stage.components
+        before = components.constants()
+        components.load_state(state)
         self._forget_if_changed(before)
         for name, part in self._parts.items():
             part.load_state(state[name])
@@ -295,13 +311,13 @@ class Fitting:
 
     def load_fitting(self, state: State) -> list[tuple[str, str]]:
         """Take over the weights that fit; see `Components.load_fitting`."""
-        before = self._session.setup.constants()
-        report = self._session.setup.load_fitting(state)
+        before = self._stage.components.constants()
+        report = self._stage.components.load_fitting(state)
         self._forget_if_changed(before)
         return report
 
     def _forget_if_changed(self, constants: State) -> None:
-        if not same(constants, self._session.setup.constants()):
+        if not same(constants, self._stage.components.constants()):
             for loop in self._loops.values():
                 loop.forget()
             self.evaluator.forget()

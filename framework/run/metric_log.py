@@ -15,7 +15,7 @@ from framework.step.accumulator import Accumulator, Sums, add_sums, means
 from framework.step.log_values import checked_name, number_of
 
 
-class Logbook:
+class MetricLog:
     """Turns what the steps have added up into rows, and gives them to the loggers.
 
     A row of training holds each value's mean over the steps since the last row; at the end of an

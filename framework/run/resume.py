@@ -20,7 +20,7 @@ from framework.text.tables import table
 if TYPE_CHECKING:
     from framework.devices.replicas import Replicas
     from framework.loop.compiled import Loop
-    from framework.run.components import Setup
+    from framework.run.components import Components
     from framework.sources.source import Source
 
 # Options that decide what a run computes; the others may differ when it is continued.
@@ -33,7 +33,7 @@ _log = logging.getLogger("framework")
 
 
 @dataclass(frozen=True)
-class Earlier:
+class ResumePoint:
     """The checkpoint that a run begins with.
 
     Attributes:
@@ -67,7 +67,7 @@ class Resumable(Protocol):
         """Take over the weights that fit; say what became of each."""
 
 
-def find_earlier(
+def find_resume_point(
     config: TrainerConfig,
     store: CheckpointStore,
     which: str | None,
@@ -76,7 +76,7 @@ def find_earlier(
     own: bool,
     fits: Fits,
     weights_only: bool = False,
-) -> Earlier | None:
+) -> ResumePoint | None:
     """Read the checkpoint that a run is to begin with, if there is one.
 
     Args:
@@ -103,7 +103,7 @@ def find_earlier(
                 fix="Give checkpoint=<the path of a run or of a step-… directory>.",
             )
         path = store.find(which)
-        return Earlier(path, store.load(path), weights_only=True)
+        return ResumePoint(path, store.load(path), weights_only=True)
     first = fits if which is None else None  # that of the run need not be the one to load
     newest, state = (store.load_newest(first) if there else None) or (None, None)
     if newest is None and which is None:
@@ -119,7 +119,7 @@ def find_earlier(
     if mine:
         with understood(newest):
             _check_same_run(state.get("config", {}), identity, store)
-    return Earlier(newest, state, mine=mine)
+    return ResumePoint(newest, state, mine=mine)
 
 
 @contextmanager
@@ -143,45 +143,45 @@ def understood(path: Path) -> Iterator[None]:
         ) from error
 
 
-def prepare(setup: Setup, earlier: Earlier | None) -> None:
+def prepare(components: Components, start: ResumePoint | None) -> None:
     """Give models what compiled steps take for constant, before they are compiled.
 
     Args:
-        setup: Its models are built.
-        earlier: What a run is to begin with, if anything.
+        components: Its models are built.
+        start: What a run is to begin with, if anything.
 
     Raises:
         UserError: It is of other models.
     """
-    if earlier is not None and not earlier.weights_only and setup.constants():
-        with understood(earlier.path):
-            setup.load_models(earlier.state)
+    if start is not None and not start.weights_only and components.constants():
+        with understood(start.path):
+            components.load_models(start.state)
 
 
-def resume(run: Resumable, earlier: Earlier | None) -> None:
+def resume(run: Resumable, start: ResumePoint | None) -> None:
     """Load a checkpoint into a run that is about to fit.
 
     Args:
         run: Its models and optimizers are built, its steps are traced.
-        earlier: What to load, if anything.
+        start: What to load, if anything.
 
     Raises:
         UserError: It is of other data.
     """
-    if earlier is None:
+    if start is None:
         return
-    state = earlier.state
-    if earlier.weights_only:
-        with understood(earlier.path):
-            _load_weights(run, earlier)
+    state = start.state
+    if start.weights_only:
+        with understood(start.path):
+            _load_weights(run, start)
         return
-    with understood(earlier.path):
+    with understood(start.path):
         epoch, batch = int(state["progress"]["epoch"]), int(state["progress"]["batch"])
         then = state.get("data", {})
-        check_same_data(then, run.data_state(epoch), batch=batch, own=earlier.mine)
+        check_same_data(then, run.data_state(epoch), batch=batch, own=start.mine)
         run.load_state(state)
     step = int(state["progress"]["step"])
-    _log.info("continuing from %s, at step %s", earlier.path, f"{step:,}")
+    _log.info("continuing from %s, at step %s", start.path, f"{step:,}")
 
 
 def warn_of_chance(loops: Iterable[Loop]) -> None:
@@ -308,11 +308,11 @@ def _check_same_run(
         )
 
 
-def _load_weights(run: Resumable, earlier: Earlier) -> None:
-    report = run.load_fitting(earlier.state)
+def _load_weights(run: Resumable, start: ResumePoint) -> None:
+    report = run.load_fitting(start.state)
     loaded = [name for name, outcome in report if outcome == LOADED]
     others = [row for row in report if row[1] != LOADED]
     total = len(report) - sum(outcome == "only in the checkpoint" for _, outcome in report)
-    _log.info("took %d of %d variables from %s", len(loaded), total, earlier.path)
+    _log.info("took %d of %d variables from %s", len(loaded), total, start.path)
     if others:
         _log.warning("not taken:\n%s", table(("variable", "why"), others, most=30))

@@ -19,16 +19,17 @@ from framework.config import TrainerConfig
 from framework.core.profile import Profile
 from framework.core.progress import Progress
 from framework.core.signals import Signals
+from framework.core.state import State
 from framework.devices.select import prepare_devices
 from framework.errors import UserError
 from framework.logger import Logger
 from framework.run.default_callbacks import with_defaults
 from framework.run.fitting import Fitting
 from framework.run.listener_checks import check_listeners, with_wrapped
-from framework.run.metric_log import Logbook
+from framework.run.metric_log import MetricLog
 from framework.run.result import describe, laid_over, write_result
-from framework.run.stage import Session
-from framework.run.stop_condition import Ending
+from framework.run.stage import Stage
+from framework.run.stop_condition import StopCondition
 from framework.task import Task
 
 
@@ -52,9 +53,9 @@ class Run:
         store: Where they are, or would be.
         saver: Writes them.
         metric_log: Where metrics go.
-        ending: How and why the run ends.
+        stop_condition: How and why the run ends.
         place: The run directory's real path, whether this process writes there or not.
-        session: The stage at work, or the last one.
+        active: The stage at work, or the last one.
         fitting: The parts of the present or the last `fit`.
     """
 
@@ -86,16 +87,16 @@ class Run:
         self.weights: dict[str, dict[str, Any]] = {}
         self.already_complete = self._busy = False
         self._given_callbacks, self._info = with_wrapped(callbacks), dict(info)
-        self.ending, self._signals = Ending(self.config), Signals()
-        self.metric_log = Logbook(loggers if writes else (), self.progress)
+        self.stop_condition, self._signals = StopCondition(self.config), Signals()
+        self.metric_log = MetricLog(loggers if writes else (), self.progress)
         self._task: Task | None = None
-        self.session: Session | None = None
+        self.active: Stage | None = None
         self.fitting: Fitting | None = None
 
     # ---- a stage
 
     @contextmanager
-    def working(self, stage: str, task: Task) -> Iterator[Session]:
+    def working(self, stage: str, task: Task) -> Iterator[Stage]:
         """Everything around a stage: isolation, devices, signals, and the result at its end."""
         if not isinstance(task, Task):
             raise UserError(
@@ -113,33 +114,50 @@ class Run:
         if stage == "fit":
             self.data_info, self.fitting = {}, None
         self.config = self._options.for_task(type(task).__name__, needs_eager=task.needs_eager)
-        former, self.ending = self.ending, Ending(self.config)
+        former, self.stop_condition = self.stop_condition, StopCondition(self.config)
         given = [*with_wrapped(task.configure_callbacks()), *self._given_callbacks]
         self.callbacks = with_defaults(given, self.config, is_chief=self.is_chief)
-        self.session = Session(self, self._signals, self._workers, self.data_info)
+        self.active = Stage(self, self._signals, self._workers, self.data_info)
         self._busy = True
         try:
-            with self.session.opened(self.ending):
-                self.metric_log.train = self.session.train
-                yield self.session
+            with self.active.opened(self.stop_condition):
+                self.metric_log.train = self.active.train
+                yield self.active
         finally:
             self._busy = False
             if stage != "fit" and self._trained and self.status == "completed":
-                self.ending = former  # that a test went well is not how training ended
+                self.stop_condition = former  # that a test went well is not how training ended
             self.metric_log.close()
             self._write_result()
             task.runtime.context = task.runtime.open_batches = None
-        self._signals.raise_received(self.session.pulse.received)
+        self._signals.raise_received(self.active.host_sync.received)
 
     def assemble(self, data: Any) -> Fitting:
         """Bring everything for `fit` together, before anything runs or is written."""
-        assert self.session is not None
+        assert self.active is not None
         self.metric_log.latest, self.metric_log.measured = {}, {}
         self.best, self.weights = None, {}
         self.fitting = Fitting(
-            self, self.session, self.metric_log, self.ending, data, keeps=self.keeps
+            self, self.active, self.metric_log, self.stop_condition, data, keeps=self.keeps
         )
         self.fitting.set_up()
+        return self.fitting
+
+    def state(self) -> State:
+        """Return everything that changes during training and influences it."""
+        return self._fitted().state()
+
+    def load_state(self, state: State) -> None:
+        """Take back what `state` returned."""
+        self._fitted().load_state(state)
+
+    def _fitted(self) -> Fitting:
+        if self.fitting is None:
+            raise UserError(
+                "there is nothing to save yet",
+                where="Trainer.save_checkpoint",
+                fix="Call it in fit, from a callback or the task, or afterwards.",
+            )
         return self.fitting
 
     @property
@@ -170,7 +188,7 @@ class Run:
             "best": self.best,
             "weights": self.weights,
             "data": self.data_info,
-            "device": "" if self.session is None else self.session.replicas.device.strip("/"),
+            "device": "" if self.active is None else self.active.replicas.device.strip("/"),
             "examples_per_second": rate,
             "time_in_steps": round(self.profile.share("steps"), 3),
             **self._info,
@@ -185,11 +203,11 @@ class Run:
 
     @property
     def status(self) -> str:  # noqa: D102
-        return self.ending.status
+        return self.stop_condition.status
 
     @property
     def stop_reason(self) -> str:  # noqa: D102
-        return self.ending.reason
+        return self.stop_condition.reason
 
     @property
     def validating(self) -> bool:  # noqa: D102
@@ -205,7 +223,7 @@ class Run:
 
     @property
     def optimizers(self) -> dict[str, keras.Optimizer]:  # noqa: D102
-        update = None if self.session is None else self.session.setup.update
+        update = None if self.active is None else self.active.components.update
         return {} if update is None else {o.name: o.optimizer for o in update.optimizers}
 
     @property
@@ -232,7 +250,7 @@ class Run:
 
     @property
     def recovers_from_overflow(self) -> bool:  # noqa: D102
-        scale = None if self.session is None else self.session.setup.loss_scale
+        scale = None if self.active is None else self.active.components.loss_scale
         return scale is not None and float(scale.value) > 1.0
 
     @property
@@ -250,9 +268,9 @@ class Run:
         return found or (self.task.metrics or {}).get(rest.rpartition("/")[2])
 
     def steps_not_finite(self, name: str) -> int | None:  # noqa: D102
-        if self.config.accumulates or self.session is None:
+        if self.config.accumulates or self.active is None:
             return None
-        devices = self.session.replicas.count  # each of them counts
+        devices = self.active.replicas.count  # each of them counts
         return math.ceil(self.metric_log.not_finite.get(name, 0.0) / devices)
 
     def epoch_so_far(self) -> dict[str, float]:  # noqa: D102
@@ -261,7 +279,7 @@ class Run:
     # ---- what callbacks ask for
 
     def stop(self, reason: str) -> None:  # noqa: D102
-        self.ending.end("stopped", reason)
+        self.stop_condition.end("stopped", reason)
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:  # noqa: D102
         with self.profile("logging"):
@@ -283,17 +301,12 @@ class Run:
         permanent: bool = False,
         retention: Retention | None = None,
     ) -> Path | None:
-        if not self.keeps or self.ending.broken:
+        if not self.keeps or self.stop_condition.broken:
             return None
-        if self.fitting is None:
-            raise UserError(
-                "there is nothing to save yet",
-                where="Trainer.save_checkpoint",
-                fix="Call it in fit, from a callback or the task, or afterwards.",
-            )
+        fitting = self._fitted()
         with self.profile("saving"):
             # Reading metrics takes all workers, writing only one.
-            state = self.fitting.wakeup.final or self.fitting.state()
+            state = fitting.wakeup.final or fitting.state()
             if self.checkpoints is None:
                 return None
             about = {"judged": judged, "permanent": permanent}
@@ -303,7 +316,7 @@ class Run:
         self.best = best
 
     def hold_state(self) -> None:  # noqa: D102
-        if self.keeps and not self.ending.broken and self.fitting is not None:
+        if self.keeps and not self.stop_condition.broken and self.fitting is not None:
             wakeup = self.fitting.wakeup
             wakeup.final = wakeup.final or self.fitting.state()
 
@@ -312,5 +325,5 @@ class Run:
             self.fitting.recompile()
 
     def add_average(self, name: str, average: Any) -> None:  # noqa: D102
-        if self.session is not None:
-            self.session.setup.add_average(name, average)
+        if self.active is not None:
+            self.active.components.add_average(name, average)

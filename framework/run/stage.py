@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from framework.core.lock import RunLock
 from framework.core.signals import Signals
-from framework.devices.host_sync import Pulse
+from framework.devices.host_sync import HostSync
 from framework.devices.replicas import Replicas
 from framework.devices.select import open_replicas
 from framework.run.agreement import of_run
-from framework.run.components import Setup
+from framework.run.components import Components
 from framework.run.hooks import Hooks
 from framework.run.isolation import isolated
-from framework.run.stop_condition import Ending
+from framework.run.stop_condition import StopCondition
 from framework.step.accumulator import Accumulator
 from framework.step.anomaly import anomalies_detected, explain_anomaly
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from framework.callback import RunView
 
 
-class Session:
+class Stage:
     """One stage of a trainer at work, and what exists only meanwhile.
 
     Example:
-        >>> session = Session(run, signals, workers=None, data_info={})
+        >>> session = Stage(run, signals, workers=None, data_info={})
         >>> with session.opened(ending):
         ...     session.call("on_setup")
 
@@ -40,14 +40,14 @@ class Session:
     Attributes:
         signals: As given.
         replicas: The devices.
-        setup: The data, models and optimizers.
+        components: The data, models and optimizers.
         call: The hooks.
         eval_variant: How evaluation loops are compiled.
-        pulse: The clock, while it is open.
+        host_sync: The clock, while it is open.
         train: Where training values add up, while it is open.
     """
 
-    pulse: Pulse
+    host_sync: HostSync
     train: Accumulator
 
     def __init__(
@@ -59,13 +59,13 @@ class Session:
     ) -> None:
         self._run, self.signals = run, signals
         self.replicas = workers or open_replicas(run.config)
-        self.setup = Setup(run.task, run.config, self.replicas, data_info)
+        self.components = Components(run.task, run.config, self.replicas, data_info)
         self.call = Hooks(run, run.callbacks)
         self.eval_variant = "eager" if run.config.engine == "eager" else "graph"
         self._stack, self._locked = ExitStack(), False
 
     @contextmanager
-    def opened(self, ending: Ending) -> Iterator[None]:
+    def opened(self, stop_condition: StopCondition) -> Iterator[None]:
         """Be at work for the body; what it raises is noted as how the stage has ended.
 
         Args:
@@ -85,7 +85,7 @@ class Session:
                     f"the beginning of {stage}", lambda: of_run(stage, config, task, callbacks)
                 )
                 self.train = Accumulator(self.replicas.log_room)
-                self.pulse = Pulse(self.signals, self.replicas)
+                self.host_sync = HostSync(self.signals, self.replicas)
                 yield
         except Exception as error:
             step = self._run.progress.step
@@ -93,12 +93,12 @@ class Session:
             if self._run.validating:
                 when = f"in the validation after step {step}"
             explained = explain_anomaly(self.replicas.explain(error), when)
-            ending.fail(explained)
+            stop_condition.fail(explained)
             if stage != "fit":  # which calls it before `on_fit_end`
                 self.call("on_exception", explained)
             raise explained from (error if explained is not error else error.__cause__)
         except BaseException as error:
-            ending.fail(error)
+            stop_condition.fail(error)
             if stage != "fit":
                 self.call("on_exception", error)
             raise

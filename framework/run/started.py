@@ -9,91 +9,99 @@ from contextlib import contextmanager
 from framework.run.fitting import Fitting
 from framework.run.judged_weights import averaged, noting_replaced
 from framework.run.resume import (
-    Earlier,
+    ResumePoint,
     check_not_written_over,
     check_together,
-    find_earlier,
+    find_resume_point,
     resume,
 )
 from framework.run.run import Run
-from framework.run.stage import Session
+from framework.run.stage import Stage
 from framework.step.keras_protocol import finalize, finalizes
 
 _log = logging.getLogger("framework")
 
 
 def resume_point(
-    run: Run, session: Session, fitting: Fitting, which: str | None, *, weights_only: bool
-) -> Earlier | None:
+    run: Run, stage: Stage, fitting: Fitting, which: str | None, *, weights_only: bool
+) -> ResumePoint | None:
     """Read the checkpoint that a `fit` is to begin with, if there is one.
 
     Args:
         run: Whose `fit` it is.
-        session: The stage at work.
+        stage: The stage at work.
         fitting: What is to be trained.
         which: See `Trainer.fit`.
         weights_only: See `Trainer.fit`.
     """
-    session.lock(begun=False)
+    stage.lock(begun=False)
     fitting.begun_from = which and str(which)
     if run.run_dir is not None and not run.keeps:
         check_not_written_over(run.config, run.run_dir)
     if run.checkpoints is not None:
         run.checkpoints.recover()
-    return find_earlier(
+    return find_resume_point(
         run.config,
         run.store,
         which,
         identity=fitting.identity(),
         own=run.keeps,
-        fits=session.setup.check_fits,
+        fits=stage.components.check_fits,
         weights_only=weights_only,
     )
 
 
-@contextmanager
-def started_at(
-    run: Run, session: Session, fitting: Fitting, earlier: Earlier | None
-) -> Iterator[None]:
-    """Train in the body, from a checkpoint on, with the hooks at both ends of `fit`."""
-    resume(fitting, earlier)
-    if earlier is not None and not (earlier.mine or earlier.weights_only) and run.checkpoints:
+def resume_from(start: ResumePoint | None, run: Run, fitting: Fitting) -> None:
+    """Have a `fit` stand where a checkpoint was saved.
+
+    Args:
+        start: The checkpoint. None: the run is a new one.
+        run: Whose `fit` it is.
+        fitting: What is trained; it is compiled.
+    """
+    resume(fitting, start)
+    anew = start is not None and not (start.mine or start.weights_only)
+    if anew and run.checkpoints is not None:
         run.checkpoints.take_back(run.progress.step)
-    del earlier  # it holds the arrays of a whole checkpoint
+
+
+@contextmanager
+def started(run: Run, stage: Stage, fitting: Fitting) -> Iterator[None]:
+    """Train in the body, with the hooks at both ends of `fit`, however it ends."""
     step = run.progress.step
-    check_together(session.replicas, step, run.store, keeps=run.keeps)
+    check_together(stage.replicas, step, run.store, keeps=run.keeps)
     fitting.start_clock()
     run.already_complete = step > 0 and fitting.wakeup.is_over()
-    session.lock()
+    stage.lock()
     run.metric_log.open(run.run_dir, _last_logged(run))
-    with session.signals.deferred():
+    with stage.signals.deferred():
         try:
-            session.call("on_fit_start")
+            stage.call("on_fit_start")
             _say_if_complete(run, fitting, step)
-            if session.replicas.workers > 1 and not step:
+            if stage.replicas.workers > 1 and not step:
                 run.save_checkpoint()  # so that there is one, however soon a worker is lost
             if run.config.sanity_val_steps and fitting.has_validation and not step:
                 fitting.evaluator.run(most=run.config.sanity_val_steps)
             yield
         except BaseException as error:
-            run.ending.fail(error)
-            session.call("on_exception", error)
+            run.stop_condition.fail(error)
+            stage.call("on_exception", error)
             raise
         finally:
-            _end(run, session, fitting)
+            _end(run, stage, fitting)
 
 
-def _end(run: Run, session: Session, fitting: Fitting) -> None:
+def _end(run: Run, stage: Stage, fitting: Fitting) -> None:
     fitting.wakeup.note_closing()
     weights = {"weights": "last", "step": run.progress.step, "run": run.place}
     run.task.runtime.weights = weights
-    _finalize_weights(run, session, fitting)
+    _finalize_weights(run, stage, fitting)
     if fitting.has_validation:
         judged = {"weights": "last", "step": max(fitting.epochs.validated, 0)}
-        run.weights["val"] = averaged(judged, session.setup.averages_in_place)
+        run.weights["val"] = averaged(judged, stage.components.averages_in_place)
     with noting_replaced(run.task):
-        session.call("on_fit_end")
-    if run.ending.broken:
+        stage.call("on_fit_end")
+    if run.stop_condition.broken:
         run.saver.wait()
     else:
         with run.profile("saving"):
@@ -104,15 +112,15 @@ def _end(run: Run, session: Session, fitting: Fitting) -> None:
         _log.info("%s: %s", run.status, run.stop_reason)  # an error speaks for itself
 
 
-def _finalize_weights(run: Run, session: Session, fitting: Fitting) -> None:
+def _finalize_weights(run: Run, stage: Stage, fitting: Fitting) -> None:
     """Let optimizers set the weights' final values; a run goes on from those of training."""
-    update = session.setup.update
+    update = stage.components.update
     if update is None or run.status not in ("completed", "stopped"):
         return
     if finalizes(update.optimizers):
         run.hold_state()
         finalize(update.optimizers)
-        fitting.wakeup.note_finalized(session.setup.weights)
+        fitting.wakeup.note_finalized(stage.components.weights)
         runtime = run.task.runtime
         runtime.weights = averaged(runtime.weights or {}, ["the optimizer"])
 

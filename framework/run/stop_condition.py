@@ -15,14 +15,14 @@ if hasattr(signal, "SIGHUP"):
     _SIGNALS[signal.SIGHUP] = "SIGHUP (the terminal was closed)"
 
 
-class Ending:
+class StopCondition:
     """The one record of how a run ends; the first reason stands.
 
     `max_time` is counted through kills and resumes. Once it is over and the run was stopped by it,
     the same command gives the run as much again.
 
     Example:
-        >>> ending = Ending(TrainerConfig(max_steps=100))
+        >>> ending = StopCondition(TrainerConfig(max_steps=100))
         >>> ending.reached(Progress(step=100))
         True
         >>> ending.status, ending.reason

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 from framework.core.state import State
 from framework.loop.evaluation import Evaluator
 from framework.run.epochs import Epochs
-from framework.run.metric_log import Logbook
-from framework.run.stage import Session
-from framework.run.stop_condition import Ending
-from framework.run.wakeup_plan import Timers
+from framework.run.metric_log import MetricLog
+from framework.run.stage import Stage
+from framework.run.stop_condition import StopCondition
+from framework.run.wakeup_plan import Triggers
 
 if TYPE_CHECKING:
     from framework.callback import RunView
 
 
-class Wakes:
+class Wakeup:
     """Answers whoever asked for a step: the log, then validation, then callbacks.
 
     A signal in the midst of that leaves the rest to the run that continues. What is done only
@@ -25,16 +25,16 @@ class Wakes:
     hold it as it was before, in `final`.
 
     Example:
-        >>> wakes = Wakes(run, session, ending, logbook, epochs, timers, evaluator, state)
+        >>> wakes = Wakeup(run, session, ending, logbook, epochs, timers, evaluator, state)
         >>> wakes.answer()
 
     Args:
         run: The run, as its callbacks see it.
-        session: Its hooks, models and clock.
-        ending: Tells whether it is at an end.
-        logbook: Where metrics go.
+        stage: Its hooks, models and clock.
+        stop_condition: Tells whether it is at an end.
+        metric_log: Where metrics go.
         epochs: Where it stands.
-        timers: When `log`, `val` and each callback are due.
+        triggers: When `log`, `val` and each callback are due.
         evaluator: Of the validation data.
         state: Returns the state of the run.
 
@@ -47,35 +47,35 @@ class Wakes:
     def __init__(
         self,
         run: RunView,
-        session: Session,
-        ending: Ending,
-        logbook: Logbook,
+        stage: Stage,
+        stop_condition: StopCondition,
+        metric_log: MetricLog,
         epochs: Epochs,
-        timers: Timers,
+        triggers: Triggers,
         evaluator: Evaluator,
         state: Callable[[], State],
     ) -> None:
-        self._run, self._session, self._call = run, session, session.call
+        self._run, self._stage, self._call = run, stage, stage.call
         self._state, self.validating = state, False
-        self._ending, self._logbook, self._epochs = ending, logbook, epochs
-        self._timers, self._evaluator, self._pulse = timers, evaluator, session.pulse
+        self._stop_condition, self._metric_log, self._epochs = stop_condition, metric_log, epochs
+        self._triggers, self._evaluator, self._host_sync = triggers, evaluator, stage.host_sync
         self.final: State | None = None
         self.closing: dict[str, float] = {}
 
-    def answer_what_was_left(self) -> None:
+    def handle_pending(self) -> None:
         """Do what was due at the step where a run was left before it could be done."""
         pending = self._epochs.take_up()
         if pending:
-            self.answer(logged=pending == "validation")
+            self.handle(logged=pending == "validation")
 
-    def answer(self, *, logged: bool = False) -> None:
+    def handle(self, *, logged: bool = False) -> None:
         """Do what is due at the present step.
 
         Args:
             logged: The log was answered before.
         """
         at_end, over = self.at_end(), self._epochs.over
-        if self._pulse.interrupted():
+        if self._host_sync.interrupted():
             self._leave_open("log")
             return
         run = self._run
@@ -85,9 +85,9 @@ class Wakes:
         if at_end and (last_validation or not over):
             self._save_before_the_end()
         if not logged and (log or over or at_end):
-            extra = self._session.setup.precision_values()
+            extra = self._stage.components.precision_values()
             with run.profile("logging"):
-                row = self._logbook.log_train(epoch_over=over or at_end, extra=extra)
+                row = self._metric_log.log_train(epoch_over=over or at_end, extra=extra)
             self._call("on_log", row)
         validates = validate or last_validation
         if validates and not self._validate():
@@ -103,8 +103,8 @@ class Wakes:
 
     def at_end(self) -> bool:
         """Tell whether the run has come to an end, and note which."""
-        received, done = self._pulse.received, self._epochs.done
-        return self._ending.reached(self._run.progress, received, epochs=done)
+        received, done = self._host_sync.received, self._epochs.done
+        return self._stop_condition.reached(self._run.progress, received, epochs=done)
 
     def is_over(self) -> bool:
         """Tell whether it has, and nothing is left to be done there."""
@@ -112,7 +112,9 @@ class Wakes:
 
     def note_closing(self) -> None:
         """Note that what was to be done at the end is done, and what came of it."""
-        if self.final is not None and not (self._ending.broken or self._pulse.interrupted()):
+        if self.final is not None and not (
+            self._stop_condition.broken or self._host_sync.interrupted()
+        ):
             progress = {**self.final["progress"], "pending": "log"}
             closing = dict(self._run.metrics)
             self.final = {**self.final, "progress": progress, "closing": closing}
@@ -123,7 +125,7 @@ class Wakes:
             self.final = {**self.final, "finalized": weights()}
 
     def _due(self, listener: str) -> bool:
-        return bool(self._epochs.due(self._timers[listener]))
+        return bool(self._epochs.due(self._triggers[listener]))
 
     def _leave_open(self, pending: str) -> None:
         """Leave what is due at this step to the run that continues from it."""
@@ -139,10 +141,10 @@ class Wakes:
         """Validate; returns False if a signal came meanwhile."""
         run, self.validating = self._run, True
         self._call("on_validation_start")
-        with run.profile("validation"), self._session.setup.averaged():
+        with run.profile("validation"), self._stage.components.averaged():
             metrics = self._evaluator.run(run.progress.step)
         self.validating = False
-        if self._pulse.interrupted():
+        if self._host_sync.interrupted():
             return False
         self._epochs.validated = run.progress.step
         run.log_metrics(metrics)

@@ -9,11 +9,11 @@ from framework.every import Every
 from framework.loop.span_length import SpanLength
 
 
-class Timer:
+class Trigger:
     """Says when one listener's moment has come.
 
     Example:
-        >>> timer = Timer(Every("500st"))
+        >>> timer = Trigger(Every("500st"))
         >>> timer.next_step(0, steps_per_epoch=1563), timer.due(500, 1563, epoch_ends=False)
         (500, True)
 
@@ -96,11 +96,11 @@ class Timer:
         return self.next_step(step - 1, steps_per_epoch, epoch, expected) == step
 
 
-class Timers:
+class Triggers:
     """The timers of all listeners, by name.
 
     Example:
-        >>> timers = Timers({"log": Every("50st"), "val": Every("10min")}, time.monotonic)
+        >>> timers = Triggers({"log": Every("50st"), "val": Every("10min")}, time.monotonic)
         >>> list(timers.state())
         ['val']
 
@@ -113,52 +113,52 @@ class Timers:
         self, every: Mapping[str, Every | None], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._clock = clock
-        self._timers: dict[str, Timer] = {}
+        self._triggers: dict[str, Trigger] = {}
         self.listen(every)
 
     def listen(self, every: Mapping[str, Every | None]) -> None:
         """Have these listeners instead; their clocks begin now."""
-        self._timers = {name: Timer(each, self._clock) for name, each in every.items()}
+        self._triggers = {name: Trigger(each, self._clock) for name, each in every.items()}
 
-    def __getitem__(self, name: str) -> Timer:
-        return self._timers[name]
+    def __getitem__(self, name: str) -> Trigger:
+        return self._triggers[name]
 
-    def all(self) -> list[Timer]:
+    def all(self) -> list[Trigger]:
         """Return them all."""
-        return list(self._timers.values())
+        return list(self._triggers.values())
 
     def state(self) -> dict[str, float]:
         """Return how long ago those came that go by time; the others know it from the step."""
-        timers = self._timers.items()
-        return {k: t.elapsed for k, t in timers if t.every and t.every.seconds is not None}
+        triggers = self._triggers.items()
+        return {k: t.elapsed for k, t in triggers if t.every and t.every.seconds is not None}
 
     def load_state(self, state: Mapping[str, float]) -> None:
         """Take back what `state` returned; timers that it does not know begin anew."""
-        for name, timer in self._timers.items():
+        for name, timer in self._triggers.items():
             if name in state:
                 timer.elapsed = state[name]
 
 
-class Schedule:
+class WakeupPlan:
     """Finds the nearest step at which anybody needs the host.
 
     A stretch is kept to about a second by the speed measured so far, and to the shortest
     interval in time that somebody asked for.
 
     Example:
-        >>> schedule = Schedule([Timer(Every("50st")), Timer(Every("1ep"))])
+        >>> schedule = WakeupPlan([Trigger(Every("50st")), Trigger(Every("1ep"))])
         >>> schedule.measured(steps=10, seconds=0.01)
         >>> schedule.next_stop(step=20, end=1563, steps_per_epoch=1563)
         50
 
     Args:
-        timers: The listeners' moments.
+        triggers: The listeners' moments.
         every_batch: Somebody overrides a per-batch hook: wake for every batch.
     """
 
-    def __init__(self, timers: Sequence[Timer], *, every_batch: bool = False) -> None:
-        times = [t.every.seconds for t in timers if t.every and t.every.seconds is not None]
-        self._timers, self._every_batch = timers, every_batch
+    def __init__(self, triggers: Sequence[Trigger], *, every_batch: bool = False) -> None:
+        times = [t.every.seconds for t in triggers if t.every and t.every.seconds is not None]
+        self._triggers, self._every_batch = triggers, every_batch
         self._span = SpanLength(*times)
 
     def next_stop(
@@ -176,10 +176,12 @@ class Schedule:
             end: The last step of this epoch or of the run, or None while that is unknown.
             steps_per_epoch: Steps in an epoch, or None while that is unknown.
             epoch: As in `Every.next_step`.
-            expected: As in `Timer.next_step`.
+            expected: As in `Trigger.next_step`.
         """
         longest = 1 if self._every_batch else self._span.steps
-        stops = [timer.next_step(step, steps_per_epoch, epoch, expected) for timer in self._timers]
+        stops = [
+            timer.next_step(step, steps_per_epoch, epoch, expected) for timer in self._triggers
+        ]
         return min(s for s in [*stops, end, step + longest] if s is not None)
 
     def measured(self, steps: int, seconds: float) -> None:

@@ -23,7 +23,7 @@ from framework.step.accumulator import Accumulator
 from framework.step.autograph import not_converted
 from framework.step.generators import set_aside
 from framework.step.losses import forget_model_losses
-from framework.step.runner import Engine
+from framework.step.runner import StepRunner
 
 if TYPE_CHECKING:
     from framework.task import Task
@@ -164,7 +164,7 @@ class _MadeUp:
         return [leaf if axis is None else function(leaf, axis) for leaf, axis in pairs]
 
 
-class _Recording(Engine):
+class _Recording(StepRunner):
     """An engine that updates nothing and keeps the losses that it is given."""
 
     def __init__(self, task: Task) -> None:

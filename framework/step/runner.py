@@ -50,7 +50,7 @@ _SETS_APART = 2**40  # batches
 _MOST_IN_FLOAT16 = 2.0**15  # the next power of two is infinite
 
 
-class Engine:
+class StepRunner:
     """What stands behind a task's `log`, `minimize`, `apply_gradients` and the like.
 
     The steps below are what the compiled loop calls for each batch. Every way to optimise goes
@@ -95,7 +95,7 @@ class Engine:
         # Devices take turns in one step, each in a thread of its own.
         self._local = threading.local()
 
-    def taking(self, micro_rows: int | None, rows_axis: Any = 0) -> Engine:
+    def taking(self, micro_rows: int | None, rows_axis: Any = 0) -> StepRunner:
         """Return the same engine, taking a batch's gradient in pieces of so many rows."""
         other = copy(self)
         other._micro_rows, other._rows_axis = micro_rows, rows_axis

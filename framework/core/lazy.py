@@ -1,0 +1,28 @@
+"""Names of a package that are loaded when they are first used."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def lazily(
+    package: str, where: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], Any]]:
+    """Return a package's `__getattr__` and `__dir__`, so that importing it costs nothing.
+
+    Example:
+        >>> __getattr__, __dir__ = lazily(__name__, {"EMA": "framework.callbacks.ema"})
+
+    Args:
+        package: Its name, for messages.
+        where: The module that each of its names is defined in.
+    """
+
+    def get(name: str) -> Any:
+        if name not in where:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(where[name]), name)
+
+    return get, lambda: sorted(where)
