@@ -265,8 +265,8 @@ PAIRS: dict[str, Callable[[], tuple[Any, Any]]] = {
 }
 # What the runs of this file and of test_checkpoint.py take to pieces and put together again.
 IN_RUNS = {
-    "Callback", "Hooks", "MetricLog", "Epochs", "Components", "Trainer", "Run", "Fitting", "EMA", "SWA", "Attributes",
-    "KerasCallback",
+    "Callback", "Hooks", "MetricLog", "Epochs", "Components", "Trainer", "Run", "Fitting",
+    "EMA", "SWA", "Attributes", "KerasCallback",
 }  # fmt: skip
 
 
