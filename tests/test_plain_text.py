@@ -22,7 +22,7 @@ from framework.callbacks.display import Screen
 from framework.callbacks.model_summary import ModelSummary
 from framework.callbacks.progress_bar import ProgressBar
 from framework.cli.job import Outcome
-from framework.cli.streams import lasting_streams
+from framework.cli.stdio import lasting_streams
 from framework.cli.sweep import SweepJob, print_table
 from framework.text.plain import one_line, plain
 from framework.text.tables import table

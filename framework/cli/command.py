@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from framework.cli.arguments import Arguments
 from framework.cli.console import show_error, show_log
 from framework.cli.help import help_text, usage
-from framework.cli.streams import lasting_streams
+from framework.cli.stdio import lasting_streams
 from framework.cli.words import again, value_of
 from framework.core.paths import local_path, working_directory
 from framework.core.signals import ending_signals

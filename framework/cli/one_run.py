@@ -248,7 +248,7 @@ def _full_disk(failure: BaseException, directory: RunDir | None) -> UserError | 
 
 
 def _assemble(job: Job, directory: RunDir | None) -> tuple[Trainer, Task]:
-    from framework.cli.streams import quiet_stderr, uninterrupted
+    from framework.cli.stdio import quiet_stderr, uninterrupted
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quiet_stderr(), uninterrupted():
