@@ -85,7 +85,11 @@ class Data:
                 continue
             whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
             if not whole or value < 1:
-                raise UserError(f"{name} is {value!r}", where=f"data.{name}", fix="Give 1 or more.")
+                raise UserError(
+                    f"{name} is {value!r}",
+                    where=f"data.{name}",
+                    fix="Give a whole number, 1 or more.",
+                )
             object.__setattr__(self, name, int(value))  # NumPy's whole numbers too
         fraction: Any = self.val_fraction
         number = isinstance(fraction, numbers.Real) and not isinstance(fraction, bool)

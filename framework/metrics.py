@@ -38,11 +38,18 @@ def named_metrics(given: Any) -> dict[str, Any]:
     if isinstance(given, Mapping):
         return {str(name): _metric(each) for name, each in given.items()}
     several = given if isinstance(given, (list, tuple)) else [given]
-    found = [_metric(each) for each in several]
-    return {
-        each if isinstance(each, str) else _name_of(metric): metric
-        for each, metric in zip(several, found, strict=True)
-    }
+    found: dict[str, Any] = {}
+    for each in several:
+        metric = _metric(each)
+        name = each if isinstance(each, str) else _name_of(metric)
+        if name in found:
+            raise UserError(
+                f"two metrics are called {name!r}",
+                where="metrics",
+                fix='Give them by name: {"top1": ..., "top5": ...}.',
+            )
+        found[name] = metric
+    return found
 
 
 def _name_of(metric: Any) -> str:

@@ -87,11 +87,11 @@ def uniform(
     """
     kind = _kind(dtype, tuple(_BITS), "uniform")
     minval, maxval = _number(minval, "minval", "uniform"), _number(maxval, "maxval", "uniform")
-    if not minval < maxval:
+    if not 0 < maxval - minval < float(np.finfo(np.float32).max):
         raise UserError(
             f"minval is {minval:g} and maxval {maxval:g}",
             where="random.uniform",
-            fix="Give a maxval above minval.",
+            fix="Give a maxval above minval, by less than 3.4e38.",
         )
     many = _BITS[kind]
     whole = tf.bitwise.right_shift(tf.bitcast(bits(shape, seed), tf.int32), 32 - many)
@@ -194,6 +194,11 @@ def permutation(count: Any, seed: Any) -> tf.Tensor:
         count: How many; a number or a scalar tensor.
         seed: Two whole numbers.
     """
+    known = tf.get_static_value(tf.convert_to_tensor(count))
+    if known is not None and not (np.ndim(known) == 0 and known >= 0):
+        raise UserError(
+            f"the count is {known}", where="random.permutation", fix="Give a whole number."
+        )
     # The place as the low bits: no two keys are equal, so every sort gives the same order.
     high = tf.cast(tf.bitwise.right_shift(bits([count], seed), tf.constant(1, tf.uint32)), tf.int64)
     keys = tf.bitwise.left_shift(high, tf.constant(32, tf.int64)) + tf.range(
@@ -210,6 +215,11 @@ def shuffle(tensor: tf.Tensor, seed: Any) -> tf.Tensor:
         tensor: Of shape [rows, ...].
         seed: Two whole numbers.
     """
+    tensor = tf.convert_to_tensor(tensor)
+    if tensor.shape.rank == 0:
+        raise UserError(
+            "a single number has no rows", where="random.shuffle", fix="Give [rows, ...]."
+        )
     return tf.gather(tensor, permutation(tf.shape(tensor)[0], seed))
 
 
@@ -258,10 +268,15 @@ def _short(values: np.ndarray) -> np.ndarray:
 
 
 def _seed(seed: Any) -> tf.Tensor:
-    found = tf.convert_to_tensor(seed)
-    if not found.dtype.is_integer or not found.shape.is_compatible_with([2]):
+    try:
+        found = tf.convert_to_tensor(seed)
+        what = f"a {found.dtype.name} of shape {found.shape}"
+        right = found.dtype.is_integer and found.shape.is_compatible_with([2])
+    except (TypeError, ValueError):
+        found, what, right = None, f"a {type(seed).__name__}", False
+    if not right:
         raise UserError(
-            f"the seed is a {found.dtype.name} of shape {found.shape}",
+            f"the seed is {what}",
             where="framework.random",
             fix="Give two whole numbers: self.step_seed(0) in a step, what augment was given, or "
             "[seed, number].",
@@ -271,8 +286,14 @@ def _seed(seed: Any) -> tf.Tensor:
 
 def _shape(shape: Any) -> tf.Tensor:
     scalar = isinstance(shape, (list, tuple)) and not shape
-    found = tf.convert_to_tensor(shape, tf.int32 if scalar else None)
-    if found.dtype not in (tf.int32, tf.int64) or found.shape.rank not in (1, None):
+    try:
+        found = tf.convert_to_tensor(shape, tf.int32 if scalar else None)
+        known = tf.get_static_value(found)
+        right = found.dtype in (tf.int32, tf.int64) and found.shape.rank in (1, None)
+        right = right and (known is None or bool(np.all(known >= 0)))
+    except (TypeError, ValueError):
+        found, right = None, False
+    if not right:
         raise UserError(
             f"the shape is {shape!r}",
             where="framework.random",

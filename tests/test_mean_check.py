@@ -49,7 +49,8 @@ SUMS = {
     "sum": tf.reduce_sum,
     "over the global batch": lambda v: tf.nn.compute_average_loss(v, global_batch_size=8),
     "with a constant": lambda v: tf.reduce_sum(v) + 3.0,
-    "with noise": lambda v: tf.reduce_sum(v + 0.1 * noise(v)),
+    "with noise": lambda v: tf.reduce_sum(v + 0.5 * noise(v)),
+    "beside a mean": lambda v: tf.reduce_mean(v) + 0.5 * tf.reduce_sum(v),
 }
 MEANS = {
     "mean": tf.reduce_mean,
@@ -79,19 +80,19 @@ def test_a_mean_passes_without_a_word(name: str, caplog: pytest.LogCaptureFixtur
     caplog.set_level(logging.WARNING, "framework")
     fit(By(MEANS[name], build=noisy), accumulate=2)
     fit(By(MEANS[name], build=dense), accumulate=2)
-    assert "halves" not in caplog.text
+    assert "parts" not in caplog.text
 
 
 def test_rows_that_are_compared_with_each_other_are_said(caplog: pytest.LogCaptureFixture) -> None:
     fit(By(tf.reduce_logsumexp), accumulate=2)
-    assert "not the mean of its halves" in caplog.text
+    assert "the mean of its parts'" in caplog.text
     assert "self.gather" in caplog.text
     caplog.clear()
     fit(By(lambda v: tf.reduce_logsumexp(v)), devices=1)  # nothing is cut
     task = By(tf.reduce_logsumexp)
     task.loss_is_mean = False
     fit(task, accumulate=2)
-    assert "halves" not in caplog.text
+    assert "parts" not in caplog.text
 
 
 def test_who_joins_the_rows_of_all_devices_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
@@ -101,7 +102,46 @@ def test_who_joins_the_rows_of_all_devices_is_left_alone(caplog: pytest.LogCaptu
             return tf.reduce_logsumexp(self.gather(values))
 
     fit(Joined(tf.reduce_mean), devices=2)
-    assert "halves" not in caplog.text
+    assert "parts" not in caplog.text
+
+
+@pytest.mark.parametrize("divided", [True, False])
+def test_a_mean_over_all_devices_counts_each_row_once(
+    divided: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Shared(By):
+        def train_step(self, batch: Any) -> Any:
+            values = cross_entropy(batch[1], self.model(batch[0], training=True))
+            everybody = tf.shape(self.gather(values))[0] if divided else tf.shape(values)[0]
+            self.log("all", tf.reduce_mean(self.gather(values)))
+            return tf.reduce_sum(values) / tf.cast(everybody, tf.float32)
+
+    fit(Shared(tf.reduce_mean), devices=2)
+    assert ("that of a device which has half of it" in caplog.text) == divided
+
+
+def test_a_ratio_of_sums_is_said_and_rows_of_the_data_are_looked_at(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Masked(By):
+        def train_step(self, batch: Any) -> Any:
+            x, y = batch
+            values = cross_entropy(y, self.model(x, training=True))
+            mask = tf.cast(y == 2, tf.float32)  # made-up labels would be 0 and 1
+            return tf.math.divide_no_nan(tf.reduce_sum(values * mask), tf.reduce_sum(mask))
+
+    fit(Masked(tf.reduce_mean), accumulate=2)
+    assert "global_mean" in caplog.text
+
+
+def test_a_sum_over_some_labels_is_refused() -> None:
+    class OfOneClass(By):
+        def train_step(self, batch: Any) -> Any:
+            values = cross_entropy(batch[1], self.model(batch[0], training=True))
+            return tf.reduce_sum(tf.where(batch[1] == 2, values, 0.0))
+
+    with pytest.raises(UserError, match="sum over the batch's rows"):
+        fit(OfOneClass(tf.reduce_mean), accumulate=2)
 
 
 def test_the_check_leaves_everything_as_it_was() -> None:

@@ -19,7 +19,7 @@ from framework.callbacks.checkpoint import Checkpoint
 from framework.callbacks.early_stopping import EarlyStopping
 from framework.loggers.csv import CSVLogger
 from framework.metrics import named_metrics
-from framework.run.listener_checks import check_listeners
+from framework.run.given import check_listeners
 from framework.sources.source import limited
 
 DATA = Data(

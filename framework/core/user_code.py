@@ -65,6 +65,12 @@ def user_code(where: str, spec: Any = None) -> Iterator[None]:
             )
         elif "non-persistent GradientTape" in str(error):
             fix = "Open it as tf.GradientTape(persistent=True), and del it afterwards."
+        elif re.search("[Uu]nable to lift", str(error)):
+            what = "a metric or a layer makes its variables in the step"
+            fix = (
+                "On several devices it cannot: make them in build_model, of a metric by calling it "
+                "once: metric.update_state(y_true, y_pred), metric.reset_state()."
+            )
         elif re.search("does not match type|the same dtype|the same type", str(error)):
             fix = (
                 "Bring both to one type: tf.cast(y, prediction.dtype), or tf.cast(prediction, "

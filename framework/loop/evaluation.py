@@ -19,7 +19,8 @@ from framework.devices.replicas import Replicas
 from framework.errors import UserError
 from framework.loop.compiled import Loop
 from framework.loop.span_length import SpanLength
-from framework.sources.source import Source
+from framework.sources.guard import not_dense
+from framework.sources.source import Source, batch_rows
 from framework.step.accumulator import Accumulator, MetricStates
 from framework.step.runner import StepRunner
 
@@ -202,18 +203,31 @@ def predict(
                     output = run(tf.constant(index, tf.int64))
             except tf.errors.OutOfRangeError:
                 break
-            parts.append(tf.nest.map_structure(np.asarray, output))
-            if not all(np.ndim(leaf) for leaf in tf.nest.flatten(parts[-1])):
-                raise UserError(
-                    "predict_step returned a single number for a whole batch",
-                    where="predict_step",
-                    fix="Return one row for each example: tensors of shape [rows, ...].",
-                )
+            parts.append(_rows_of(*output))
             if interrupted():
                 break
     source.finished(0)
     _check_widths(parts)
     return tf.nest.map_structure(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def _rows_of(output: Any, rows: Any) -> Any:
+    """Return what a step has said of a batch as arrays that have its rows, else refuse it."""
+    found = [not_dense(leaf) for leaf in tf.nest.flatten(output)]
+    what = next((what for what, _ in filter(None, found)), "")
+    arrays = None if what else tf.nest.map_structure(np.asarray, output)
+    for leaf in tf.nest.flatten(arrays) if not what else ():
+        if not np.ndim(leaf):
+            what = "a single number for a whole batch"
+        elif len(leaf) != int(rows):
+            what = f"{len(leaf)} rows for a batch of {int(rows)}"
+    if what:
+        raise UserError(
+            f"predict_step returned {what}",
+            where="predict_step",
+            fix="Return one row for each example: dense tensors of shape [rows, ...].",
+        )
+    return arrays
 
 
 def _check_widths(parts: list[Any]) -> None:
@@ -231,4 +245,5 @@ def _check_widths(parts: list[Any]) -> None:
 def _step_of(
     step: Callable[..., Any], source: Source, cursor: Any, size: int | None, index: tf.Tensor
 ) -> Any:
-    return step(source.read(cursor, index, size), index)
+    batch = source.read(cursor, index, size)
+    return step(batch, index), batch_rows(batch, source.rows_axis)

@@ -14,9 +14,10 @@ from tensorflow.python.trackable.resource import TrackableResource
 
 _WRITES = re.compile(
     r"Assign\w*VariableOp|Resource(Apply|Sparse|Scatter|Strided|Accumulator)\w+|Rng\w+|"
-    r"Stateful(?!PartitionedCall)\w+|LookupTable(Insert|Import|Remove)\w*"
+    r"Stateful(?!PartitionedCall)\w+|LookupTable(Insert|Import|Remove)\w*|IteratorGetNext\w*|"
+    r"Queue(Enqueue|Dequeue)\w*|Stack(Push|Pop)\w*"
 )
-_ANY, _NOT_KNOWN = "a variable or a table", ""
+_ANY, _NOT_KNOWN = "a variable, a table, a queue or an iterator", ""
 # How many inputs of an operation come before those that it hands to the functions it calls.
 _BEFORE = {"If": 1, "StatelessIf": 1, "Case": 1, "StatelessCase": 1}
 

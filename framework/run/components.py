@@ -175,7 +175,7 @@ class Components:
         pieces = self.replicas.count > 1 or config.accumulates
         if step == "train_step" and pieces and task.loss_is_mean and not task.needs_eager:
             source = next(iter(sources.values()))
-            check_mean(task, source.spec(), source.rows_axis)
+            check_mean(task, source.spec(), source.rows_axis, source.sample)
         engine = task.runtime.context = StepRunner(
             task,
             train=train,

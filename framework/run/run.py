@@ -25,7 +25,7 @@ from framework.errors import UserError
 from framework.logger import Logger
 from framework.run.default_callbacks import with_defaults
 from framework.run.fitting import Fitting
-from framework.run.listener_checks import check_listeners, with_wrapped
+from framework.run.given import check_attributes, check_listeners, with_wrapped
 from framework.run.metric_log import MetricLog
 from framework.run.result import describe, laid_over, write_result
 from framework.run.stage import Stage
@@ -104,6 +104,7 @@ class Run:
                 where=f"Trainer.{stage}",
                 fix="Give an instance of a subclass of framework.Task.",
             )
+        check_attributes(task)
         if self._busy:
             raise UserError(
                 f"{stage} was called while {self.stage} is at work",

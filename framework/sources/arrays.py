@@ -98,12 +98,12 @@ class ArraySource(Source):
     def read(self, cursor: Any, index: tf.Tensor, size: int | None) -> Any:
         """Gather one batch, in the graph."""
         epoch, batch = self._gathered(cursor, index, size)
-        if self._map:
-            batch = self._map(batch)
+        batch = self.mapped(batch)
         if self._augment:
             # Batches are counted through all epochs, so that no two share their draws.
             step = epoch * math.ceil(self.count / self.batch_size) + index
-            batch = self._augment(batch, tf.stack([tf.constant(self._seed, tf.int64), step]))
+            seed = tf.stack([tf.constant(self._seed, tf.int64), step])
+            batch = self.augmented(batch, self._augment, seed)
         return batch
 
     def first(self) -> Any:
@@ -211,7 +211,8 @@ def check_rows(arrays: Any, name: str) -> int:
             )
     rows = {path or "array": len(leaf) for path, leaf in leaves}
     if len(set(rows.values())) > 1:
-        counts = ", ".join(f"{path}: {n:,}" for path, n in rows.items())
+        counts = ", ".join(f"{path}: {n:,}" for path, n in list(rows.items())[:6])
+        counts += ", ..." if len(rows) > 6 else ""
         raise UserError(
             f"the arrays of the {name} set differ in their number of rows ({counts})",
             where=where,
@@ -227,6 +228,18 @@ def _refuse_kind(leaf: Any, path: str, name: str) -> None:
     fault = not_dense(leaf)
     if fault:
         what, fix = fault
+    elif isinstance(leaf, np.ma.MaskedArray):
+        what, fix = (
+            "a masked array, whose mask would be lost",
+            "Give array.filled(0), and the mask.",
+        )
+    elif getattr(leaf, "dtype", None) == np.longdouble or getattr(
+        getattr(leaf, "dtype", None), "fields", None
+    ):
+        what = f"an array of {leaf.dtype}"
+        fix = (
+            "Give numbers of 64 bits at most; the fields of a structured array by name, in a dict."
+        )
     elif isinstance(leaf, (tf.Variable, keras.Variable)):
         what, fix = "a variable", "Give its value: variable.numpy()."
     elif getattr(leaf, "dtype", None) == np.dtype(object):

@@ -105,6 +105,7 @@ class Guard:
         Raises:
             UserError: The first batch is not what the signature says.
         """
+        _refuse_lists(first, self.what, self.where)
         found = rows_open(tf.nest.map_structure(self.spec_of, first), self._rows_axis)
         if signature is None:
             return list(tf.nest.flatten(found))
@@ -125,6 +126,15 @@ class Guard:
                 "set of other batches as tf.data.Dataset.from_generator(f, output_signature=...).",
             )
         return specs
+
+
+def _refuse_lists(batch: Any, what: str, where: str) -> None:
+    """Refuse rows that are lists of Python numbers, each of which would be a tensor of its own."""
+    leaves = tf.nest.flatten(batch)
+    if len(leaves) > 1 and all(isinstance(leaf, (bool, int, float, str)) for leaf in leaves):
+        raise UserError(
+            f"{what} gives lists of Python numbers", where=where, fix="Give arrays: np.asarray(x)."
+        )
 
 
 def not_dense(leaf: Any) -> tuple[str, str] | None:

@@ -207,6 +207,8 @@ def _made(
         streamed |= {"before_epoch": hooks.before_epoch, "after_epoch": hooks.after_epoch}
         dataset = from_pydataset(given, guard, data.signature)
         endless = counted and never_ends(dataset)
+        if train and endless and type(given).on_epoch_end is not keras.utils.PyDataset.on_epoch_end:
+            streamed["obstacle"] = "it has no end, and on_epoch_end changes what was read ahead"
         return StreamSource(dataset, guard=guard, endless=endless, **streamed)
     if isinstance(given, Iterator):
         raise UserError(

@@ -86,6 +86,8 @@ def rows_of_specs(
 
 
 def _open_at(spec: tf.TensorSpec, axis: int) -> tf.TensorSpec:
+    if spec.shape.rank is None:
+        return spec
     shape = list(spec.shape)
     shape[axis] = None
     return tf.TensorSpec(shape, spec.dtype)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
 
 from framework.core.fractions import exact
+from framework.core.user_code import user_code
+from framework.errors import UserError
 from framework.sources.rows_axis import map_rows
 
 
@@ -32,6 +34,7 @@ class Source(abc.ABC):
     micro_rows: int | None = None
     resident = False
     obstacle: str | None = None
+    _map: Callable[[Any], Any] | None = None
     _waited: tf.Variable | None = None
 
     @property
@@ -64,6 +67,22 @@ class Source(abc.ABC):
 
         Where several processes read the same data, they compare it.
         """
+
+    def sample(self) -> Any:
+        """Return the first batch as a step gets it, but for augmentation."""
+        return self.mapped(self.first())
+
+    def mapped(self, batch: Any) -> Any:
+        """Return a batch as `Data.map` leaves it."""
+        if self._map is None:
+            return batch
+        with user_code("Data.map"):
+            return _batch(self._map(batch), "Data.map")
+
+    def augmented(self, batch: Any, augment: Callable[[Any, tf.Tensor], Any], seed: Any) -> Any:
+        """Return a batch as `Data.augment` leaves it."""
+        with user_code("Data.augment"):
+            return _batch(augment(batch, seed), "Data.augment")
 
     def taken(self, iterator: Any, *, optional: bool = False) -> Any:
         """Return an iterator's next batch, in the graph, as an optional if it may have none."""
@@ -107,6 +126,12 @@ class Source(abc.ABC):
     def reading(self) -> Iterator[None]:
         """Say what the user's own code raised, if it fails while the body reads batches."""
         yield
+
+
+def _batch(made: Any, by: str) -> Any:
+    if made is None:
+        raise UserError(f"{by} returned None", where=by, fix="Return the batch from it.")
+    return made
 
 
 def limited(total: int, limit: int | float) -> int:

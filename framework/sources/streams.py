@@ -197,11 +197,11 @@ class StreamSource(Source):
 
     def finish(self, batch: Any, index: tf.Tensor) -> Any:
         """Map and augment a batch, in the graph."""
-        if self._map:
-            batch = self._map(batch)
+        batch = self.mapped(batch)
         if self._augment:
             step = self._epoch_in_graph * 2**32 + index
-            batch = self._augment(batch, tf.stack([tf.constant(self._seed, tf.int64), step]))
+            seed = tf.stack([tf.constant(self._seed, tf.int64), step])
+            batch = self.augmented(batch, self._augment, seed)
         return batch
 
     def spec(self, size: int | None = None) -> Any:

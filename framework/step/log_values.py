@@ -96,3 +96,14 @@ def weight_of(weight: Any, where: str) -> tf.Tensor:
             "weight over the sum of weights, with that sum as the weight.",
         )
     return as_dtype(weight if isinstance(weight, float) else tensor, tf.float64)
+
+
+def unless_empty(value: Any, weight: tf.Tensor) -> tf.Tensor:
+    """Return the weight of a value; 0 if that has no elements, and so no mean."""
+    if isinstance(value, (int, float)):
+        return weight
+    tensor = tf.convert_to_tensor(value)
+    known = tensor.shape.num_elements()
+    if known is not None:
+        return weight if known else tf.zeros_like(weight)
+    return tf.where(tf.size(tensor) > 0, weight, tf.zeros_like(weight))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import copy
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("framework")
 
-_ROWS, _WIDTH = 4, 32  # of the batch that is made up, where its shape is open
+_ROWS, _WIDTH = 8, 32  # of a batch; of one that is made up, where its shape is open
 _OUT_OF_BOUNDS = re.compile(
     r"slice index \d+ of dimension \d+ out of bounds|indices\S* = .*? is not in \[0, \d+\)"
 )
@@ -42,60 +42,74 @@ _WAYS = (
 )
 
 
-def check_mean(task: Task, spec: Any, rows_axis: Any) -> None:
+def check_mean(task: Task, spec: Any, rows_axis: Any, sample: Callable[[], Any]) -> None:
     """Check that a task's loss is a mean over rows, as devices and accumulation need it.
 
-    They weigh the losses of a batch's pieces by rows. So the loss of made-up rows is computed: of
-    the same rows once, twice and four times over, by which a sum grows evenly and nothing else
-    does; and of the halves of a batch, the mean of which has to be that of the whole. Only what the
-    loss needs is run, and the task's attributes are put back: nothing is assigned, and no generator
-    moves. A loss that cannot be had so, as that of a step which needs values, is not looked at.
+    They weigh the losses of a batch's pieces by rows. So the loss of a few rows is computed: of the
+    same rows once, twice and four times over, by which a sum grows evenly and nothing else does;
+    and of parts of them, the mean of which has to be that of the whole. Only what the loss needs is
+    run, and the task's attributes are put back: nothing is assigned, and no generator moves. A loss
+    that cannot be had so, as that of a step which calls Python, is not looked at.
 
     Args:
         task: Its model is built.
         spec: The nest of TensorSpecs of a batch.
         rows_axis: Which axis of a batch's tensors holds its rows.
+        sample: Returns a batch as the step gets it; where it cannot, rows are made up.
 
     Raises:
         UserError: It is a sum, or it cannot be computed of a part of the rows.
     """
-    made = _MadeUp(spec, rows_axis)
+    rows = _Rows(spec, rows_axis, sample)
     try:
         with _kept(task):
-            losses = _Losses(task, spec, rows_axis, made.specs)
-        times = (1, 2, 4, 8) if losses.draws else (1, 2, 4)
-        grown = np.array([losses(made.repeated(n)) for n in times])
+            losses = _Losses(task, spec, rows_axis, rows.specs)
+            alone = _Losses(task, spec, rows_axis, rows.specs, twice=True) if losses.joins else None
+        grown = np.array(
+            [losses(rows.repeated(n)) for n in ((1, 4, 16) if losses.draws else (1, 2, 4))]
+        )
     except Exception as error:  # the step's own concern, met again where it is compiled
         _log.debug("whether the loss is a mean could not be told: %s", error)
         return
-    if losses.joins or not np.isfinite(grown).all():
+    if not np.isfinite(grown).all():
         return
-    if _is_sum(grown, certain=not losses.draws):
+    if _sum_of_noise(grown) if losses.draws else _is_sum(grown):
         raise UserError(
             "the loss is a sum over the batch's rows, not their mean: "
-            f"{grown[0].max():.4g} becomes {grown[1].max():.4g} with the same rows twice over, and "
-            f"{grown[2].max():.4g} with them four times over",
+            f"{grown[0].max():.4g} becomes {grown[1].max():.4g} and {grown[2].max():.4g} with the "
+            "same rows several times over",
             where=f"{type(task).__name__}.train_step",
             fix="Return the mean over the rows, tf.reduce_mean(per_row): devices and accumulate "
             "weigh the means of their pieces. Or say loss_is_mean = False in the task.",
         )
-    _compare_halves(task, losses, made, grown[0])
+    if alone is not None:
+        _compare_alone(task, alone(rows.repeated(1)), losses(rows.repeated(2)), losses.draws)
+    else:
+        _compare_parts(task, losses, rows, grown[0])
 
 
-def _is_sum(losses: np.ndarray, *, certain: bool) -> bool:
-    """Tell whether the losses of 1, 2, 4, … times the same rows grow by as much as the rows."""
-    steps = np.diff(losses, axis=0)
-    least, apart = (1e-3, 0.05) if certain else (0.3, 0.25)
-    grows = np.abs(steps[0]) > least * np.abs(losses[0]) + 1e-6
-    evenly = np.abs(steps[1:] - 2 * steps[:-1]) <= apart * np.abs(2 * steps[:-1])
-    return bool((grows & evenly.all(axis=0)).any())
+def _is_sum(losses: np.ndarray) -> bool:
+    """Tell whether the losses of 1, 2 and 4 times the same rows grow by as much as the rows."""
+    first, second = np.diff(losses, axis=0)
+    grows = np.abs(first) > 1e-3 * np.abs(losses[0]) + 1e-6
+    return bool((grows & (np.abs(second - 2 * first) <= 0.1 * np.abs(first))).any())
 
 
-def _compare_halves(task: Task, losses: _Losses, made: _MadeUp, whole: np.ndarray) -> None:
-    where, rows, middle = f"{type(task).__name__}.train_step", made.rows, made.rows // 2
+def _sum_of_noise(losses: np.ndarray) -> bool:
+    """Tell the same of 1, 4 and 16 times the rows, each of which draws numbers of its own."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        first, second = losses[1] / losses[0], losses[2] / losses[1]
+    return bool(((first > 2.2) & (first < 7) & (second > 3) & (second < 5.3)).any())
+
+
+def _compare_parts(task: Task, losses: _Losses, rows: _Rows, whole: np.ndarray) -> None:
+    """Compare the loss of all rows with the mean of the losses of parts, by rows."""
+    middle = rows.count // 2
     try:
-        losses(made.part(0, 1))  # as the end of the data may be
-        parts = [losses(made.part(0, middle)), losses(made.part(middle, rows))]
+        pieces = {
+            cut: (losses(rows.part(0, cut)), losses(rows.part(cut, rows.count)))
+            for cut in {1, middle}  # as the end of the data may leave one row alone
+        }
     except tf.errors.OpError as error:
         beyond = _OUT_OF_BOUNDS.search(str(error))
         if not beyond:
@@ -103,53 +117,81 @@ def _compare_halves(task: Task, losses: _Losses, made: _MadeUp, whole: np.ndarra
         raise UserError(
             "the step cannot be computed of a part of a batch's rows, as devices and accumulate "
             f"have to: {beyond[0]}",
-            where=where,
+            where=f"{type(task).__name__}.train_step",
             fix="If another axis than the first holds the rows, say so: Data(rows_axis=1).",
         ) from error
     if losses.draws or any(map(_normalises_by_batch, models_of(task.model).values())):
         return
-    mean = (parts[0] * middle + parts[1] * (rows - middle)) / rows
+    for cut, (first, second) in pieces.items():
+        mean = (first * cut + second * (rows.count - cut)) / rows.count
+        if _differ(mean, whole, np.abs([whole, first, second]).max(axis=0)):
+            _warn(task, f"{whole.max():.4g}, the mean of its parts' {mean.max():.4g}")
+            return
+
+
+def _compare_alone(task: Task, alone: np.ndarray, both: np.ndarray, draws: bool) -> None:
+    """Compare what a device makes of the rows of two with what one makes of them all."""
+    if not draws and _differ(alone, both, np.abs([alone, both]).max(axis=0)):
+        _warn(task, f"{both.max():.4g}, that of a device which has half of it {alone.max():.4g}")
+
+
+def _differ(left: np.ndarray, right: np.ndarray, size: np.ndarray) -> bool:
     half = keras.config.dtype_policy().compute_dtype not in ("float32", "float64")
-    limit = (0.05 if half else 1e-3) * np.abs([whole, *parts]).max(axis=0) + 1e-6
-    if np.isfinite(mean).all() and (np.abs(mean - whole) > limit).any():
-        _log.warning(
-            "%s: the loss of a batch (%.4g, of made-up rows) is not the mean of its halves' "
-            "(%.4g), so that devices and accumulate change what is learned: %s; or say "
-            "loss_is_mean = False in the task",
-            *(where, whole.max(), mean.max(), _WAYS),
-        )
+    limit = (0.05 if half else 1e-4) * size + 1e-5
+    return bool(np.isfinite(left).all() and (np.abs(left - right) > limit).any())
+
+
+def _warn(task: Task, what: str) -> None:
+    _log.warning(
+        "%s.train_step: the loss of some rows is %s, so that devices and accumulate change what is "
+        "learned: %s; or say loss_is_mean = False in the task",
+        *(type(task).__name__, what, _WAYS),
+    )
 
 
 def _normalises_by_batch(model: keras.Layer) -> bool:
     kind = keras.layers.BatchNormalization
-    return any(isinstance(each, kind) and not each.synchronized for each in model._flatten_layers())
+    return any(isinstance(each, kind) for each in model._flatten_layers())
 
 
-class _MadeUp:
-    """Rows of a batch's shape, always the same: numbers from 0 to 1, and 0 and 1 as integers.
+class _Rows:
+    """A few rows of a batch: its first ones, or, where it cannot be had, made-up ones.
 
     Attributes:
         specs: Of a batch's tensors, with the number of rows left open.
-        rows: How many there are.
+        count: How many there are.
     """
 
-    def __init__(self, spec: Any, rows_axis: Any) -> None:
-        self.specs, self._axes, rows = rows_of_specs(spec, rows_axis)
-        self.rows = _ROWS if rows is None else max(2, min(rows, _ROWS))
-        draw = np.random.RandomState(0)
-        self._leaves = [
-            self._leaf(*pair, draw) for pair in zip(self.specs, self._axes, strict=True)
-        ]
+    def __init__(self, spec: Any, rows_axis: Any, sample: Callable[[], Any]) -> None:
+        self.specs, self._axes, _ = rows_of_specs(spec, rows_axis)
+        self.count = _ROWS
+        try:
+            self._leaves = [np.asarray(leaf) for leaf in tf.nest.flatten(sample())]
+            lengths = [
+                len(np.moveaxis(leaf, axis, 0)) for leaf, axis in self._pairs() if axis is not None
+            ]
+            self.count = min([_ROWS, *lengths])
+            self._leaves = self.part(0, self.count)
+        except Exception as error:  # the data's own concern, met again where it is read
+            _log.debug("there are no rows to look at: %s", error)
+            self.count = 0
+        if self.count < 2:
+            self.count, draw = _ROWS, np.random.RandomState(0)
+            pairs = zip(self.specs, self._axes, strict=True)
+            self._leaves = [self._made_up(*pair, draw) for pair in pairs]
 
-    def _leaf(self, spec: tf.TensorSpec, axis: int | None, draw: Any) -> np.ndarray:
+    def _made_up(self, spec: tf.TensorSpec, axis: int | None, draw: Any) -> np.ndarray:
         shape = [_WIDTH if size is None else size for size in spec.shape]
         if axis is not None:
-            shape[axis] = self.rows
+            shape[axis] = self.count
         if spec.dtype == tf.string:
             return np.full(shape, b"")
         if spec.dtype.is_floating or spec.dtype.is_complex:
             return np.asarray(draw.rand(*shape)).astype(spec.dtype.as_numpy_dtype)
         return np.asarray(draw.randint(2, size=shape)).astype(spec.dtype.as_numpy_dtype)
+
+    def _pairs(self) -> Iterable[tuple[np.ndarray, int | None]]:
+        return zip(self._leaves, self._axes, strict=True)
 
     def repeated(self, times: int) -> list[np.ndarray]:
         """Return a batch of the rows so many times over."""
@@ -160,15 +202,20 @@ class _MadeUp:
         return self._each(lambda leaf, axis: np.take(leaf, range(first, last), axis))
 
     def _each(self, function: Callable[[np.ndarray, int], np.ndarray]) -> list[np.ndarray]:
-        pairs = zip(self._leaves, self._axes, strict=True)
-        return [leaf if axis is None else function(leaf, axis) for leaf, axis in pairs]
+        return [leaf if axis is None else function(leaf, axis) for leaf, axis in self._pairs()]
 
 
 class _Recording(StepRunner):
-    """An engine that updates nothing and keeps the losses that it is given."""
+    """A runner that updates nothing and keeps the losses that it is given.
 
-    def __init__(self, task: Task) -> None:
+    Args:
+        task: Whose steps it runs.
+        twice: Have `gather` answer as if another device had the same rows.
+    """
+
+    def __init__(self, task: Task, *, twice: bool) -> None:
         super().__init__(task, train=Accumulator(), building=True)
+        self._twice = twice
         self.losses: list[tf.Tensor] = []
         self.joins = False
 
@@ -184,24 +231,27 @@ class _Recording(StepRunner):
     @not_converted
     def gather(self, tensor: tf.Tensor) -> tf.Tensor:
         self.joins = True
-        return tensor
-
-    @not_converted
-    def global_mean(self, values: Any, weights: Any) -> tf.Tensor:
-        self.joins = True
-        return super().global_mean(values, weights)
+        return tf.concat([tensor, tensor], 0) if self._twice else tf.convert_to_tensor(tensor)
 
 
 class _Losses:
     """The losses of a batch of any number of rows, compiled once.
 
     Attributes:
-        joins: The step asks for the other devices' rows: its loss is not of its own rows alone.
+        joins: The step asks for the other devices' rows by `gather`.
         draws: It needs random numbers.
     """
 
-    def __init__(self, task: Task, spec: Any, rows_axis: Any, specs: list[tf.TensorSpec]) -> None:
-        engine = task.runtime.context = _Recording(task)
+    def __init__(
+        self,
+        task: Task,
+        spec: Any,
+        rows_axis: Any,
+        specs: list[tf.TensorSpec],
+        *,
+        twice: bool = False,
+    ) -> None:
+        engine = task.runtime.context = _Recording(task, twice=twice)
 
         def losses(*leaves: tf.Tensor) -> tf.Tensor:
             batch, zero = tf.nest.pack_sequence_as(spec, leaves), tf.constant(0, tf.int64)

@@ -21,7 +21,7 @@ from framework.step.accumulator import Accumulator, metric_result
 from framework.step.autograph import autograph, not_converted
 from framework.step.global_mean import global_mean
 from framework.step.keras_protocol import left_to_trainer
-from framework.step.log_values import check_name, mean_of, weight_of
+from framework.step.log_values import check_name, mean_of, unless_empty, weight_of
 from framework.step.losses import (
     add_model_losses,
     check_scalar,
@@ -193,6 +193,7 @@ class StepRunner:
             running.means.add_metric(name, value)
         else:
             given = weight_of(running.rows if weight is None else weight, where)
+            given = unless_empty(value, given)
             if self.replicas.count > 1:  # a device without rows computes on one of another
                 given = tf.where(tf.greater(running.rows, 0), given, tf.zeros_like(given))
             running.note(name, mean_of(value, where), given)
@@ -302,6 +303,8 @@ class StepRunner:
         """Return a seed that no other draw has; see `Task.step_seed`."""
         running = self._running
         place = getattr(self._local, "place", None) if running is None else running.place
+        if place is None:
+            self._refuse_constant("step_seed")
         stage, number, *_ = place or (_HOST, 0)
         step = self.global_step if stage in (_TRAINING, _HOST) else 0
         base = [tf.constant(self.task.trainer.config.seed, tf.int64), tf.cast(step, tf.int64)]
@@ -313,7 +316,21 @@ class StepRunner:
     def global_step(self) -> Any:
         """Optimizer steps done before the step at hand; on the host, as an int, so far."""
         running = self._running
-        return self.task.trainer.progress.step if running is None else running.global_step
+        if running is not None:
+            return running.global_step
+        if getattr(self._local, "place", None) is None:
+            self._refuse_constant("global_step")
+        return self.task.trainer.progress.step
+
+    def _refuse_constant(self, name: str) -> None:
+        """Refuse what would be the same in every call of a function that is compiled here."""
+        if tf.inside_function() and not self._building:
+            raise UserError(
+                f"{name} is read outside of a step, in a function that is compiled once",
+                where=type(self.task).__name__,
+                fix="Read it in train_step, eval_step or predict_step; Data(augment=...) is given "
+                "a seed for every step.",
+            )
 
     # ---- parts
 

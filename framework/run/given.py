@@ -1,7 +1,8 @@
-"""What `Trainer` is given besides its options, looked at before anything begins."""
+"""What a `Trainer` is given besides its options, checked before anything starts."""
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,9 @@ from framework.callbacks.keras.wrapper import KerasCallback
 from framework.core.paths import local_path
 from framework.errors import UserError
 from framework.logger import Logger
+from framework.task import Task
+
+_KEPT = ("data", "optimizer", "loss", "metrics", "model", "trainer", "built_for")
 
 
 def check_listeners(callbacks: Any, loggers: Any, run_dir: Any) -> Path | None:
@@ -37,6 +41,22 @@ def check_listeners(callbacks: Any, loggers: Any, run_dir: Any) -> Path | None:
     if not os.fspath(run_dir):
         raise UserError("run_dir is empty", where=where, fix="Give a path.")
     return local_path(run_dir, where)
+
+
+def check_attributes(task: Task) -> None:
+    """Refuse a task with methods where the trainer and its constructor keep values.
+
+    Raises:
+        UserError: It has one.
+    """
+    for name in _KEPT:
+        own = next((vars(kind)[name] for kind in type(task).__mro__ if name in vars(kind)), None)
+        if inspect.isfunction(own):
+            raise UserError(
+                f"{name} is a method of the task, where its attribute of that name is kept",
+                where=f"{type(task).__name__}.{name}",
+                fix=f"Give it another name, such as compute_{name}.",
+            )
 
 
 def with_wrapped(callbacks: Sequence[Any]) -> list[Callback]:
