@@ -6,17 +6,17 @@ and its help text alike.
 
 from __future__ import annotations
 
-import math
 import numbers
 import re
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any, Optional, Union
 
 from framework.errors import UserError, choice, closest
 from framework.every import Every
+from framework.options.option import check, option, refuse
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
 ENGINES = ("auto", "graph", "step_xla", "loop_xla", "eager")
@@ -35,16 +35,12 @@ _SAME = {
 }
 _TIMES = ("max_time", "peers_timeout")
 _MOMENTS = (*_TIMES, "val_every", "log_every")
-# A whole number counts, a fraction is a share: 1 is one batch, 1.0 is all.
-COUNT_OR_FRACTION = (
-    "limit_train_batches", "limit_val_batches", "limit_test_batches", "overfit_batches",
-)  # fmt: skip
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
-def option(default: Any, help: str) -> Any:
-    """Declare a dataclass field with a one-line help text."""
-    return field(default=default, metadata={"help": help})
+_COUNT: dict[str, Any] = {"least": 1, "wanted": "1 or more, or null"}
+_SHARE: dict[str, Any] = {"share": True, "wanted": "a count (10) or a fraction of at most 1.0"}
+_ABOVE_0: dict[str, Any] = {"above": 0, "wanted": "a number above 0, or null"}
 
 
 @dataclass(frozen=True)
@@ -53,124 +49,130 @@ class TrainerConfig:
 
     # Optional and Union, not `|`: OmegaConf reads these annotations on Python 3.10 too.
     max_epochs: Optional[int] = option(
-        None, "Stop after this many epochs; 1 if neither max_steps nor max_time is given."
+        None, "Stop after this many epochs; 1 if neither max_steps nor max_time is given.", **_COUNT
     )
-    max_steps: Optional[int] = option(None, "Stop after this many optimizer steps.")
+    max_steps: Optional[int] = option(None, "Stop after this many optimizer steps.", **_COUNT)
     max_time: Optional[str] = option(None, "Stop after this long: 30s, 10min, 2h.")
     limit_train_batches: Union[int, float] = option(
-        1.0, "Batches of an epoch: a count (10) or a fraction (0.1; 1.0 is all)."
+        1.0,
+        "Batches of an epoch: a count (10) or a fraction (0.1; 1.0 is all).",
+        identity=True,
+        **_SHARE,
     )
-    limit_val_batches: Union[int, float] = option(1.0, "The same for validation; 0 turns it off.")
-    limit_test_batches: Union[int, float] = option(1.0, "The same for the test.")
+    limit_val_batches: Union[int, float] = option(
+        1.0, "The same for validation; 0 turns it off.", **_SHARE
+    )
+    limit_test_batches: Union[int, float] = option(1.0, "The same for the test.", **_SHARE)
     val_every: Optional[str] = option("1ep", "When to validate: 500st, 1ep, 10min; null: never.")
     log_every: str = option("50st", "When to log training metrics.")
-    sanity_val_steps: int = option(0, "Validation batches to try before training.")
+    sanity_val_steps: int = option(
+        0, "Validation batches to try before training.", least=0, wanted="0 or more"
+    )
     fast_dev_run: Union[bool, int] = option(
-        False, "Try everything on 1 batch (or this many); writes no logs and no checkpoints."
+        False,
+        "Try everything on 1 batch (or this many); writes no logs and no checkpoints.",
+        least=0,
+        wanted="true, false, or a number of batches",
     )
     overfit_batches: Union[int, float] = option(
-        0, "Train and validate on the same first few batches, unshuffled; 0 is off."
+        0,
+        "Train and validate on the same first few batches, unshuffled; 0 is off.",
+        identity=True,
+        share=True,
+        wanted="0 (off), a count, or a fraction of at most 1.0",
     )
-    seed: int = option(0, "Seed of weights, shuffling, dropout and augmentation.")
+    seed: int = option(
+        0,
+        "Seed of weights, shuffling, dropout and augmentation.",
+        identity=True,
+        least=0,
+        below=2**31,
+        wanted="0 up to 2147483647",
+    )
     deterministic: bool = option(
-        False, "Same bits on a GPU, and of sums like a + b + c, too; some models get slower."
+        False,
+        "Same bits on a GPU, and of sums like a + b + c, too; some models get slower.",
+        identity=True,
     )
-    precision: str = option("float32", f"One of {', '.join(PRECISIONS)}.")
+    precision: str = option(
+        "float32",
+        f"One of {', '.join(PRECISIONS)}.",
+        identity=True,
+        choices=PRECISIONS,
+        aliases=_SAME,
+    )
     device: str = option("auto", "auto, cpu, gpu, or one by number: gpu:1.")
     engine: str = option(
         "auto",
         "auto (the fastest, measured), graph, step_xla, loop_xla, or eager (for a breakpoint).",
+        choices=ENGINES,
     )
-    retune: bool = option(False, "Measure engine=auto anew, whatever an earlier run remembers.")
+    retune: bool = option(
+        False, "Measure engine=auto anew, whatever an earlier run remembers.", local=True
+    )
     devices: Union[int, str] = option(1, "Devices that share each batch: a count, or all.")
-    strategy: str = option("auto", "auto (this machine), or multi_worker: one process a machine.")
+    strategy: str = option(
+        "auto", "auto (this machine), or multi_worker: one process a machine.", choices=STRATEGIES
+    )
     peers_timeout: Optional[str] = option(
-        "30min", "How long a worker waits for others before the first step; null: for ever."
+        "30min",
+        "How long a worker waits for others before the first step; null: for ever.",
+        local=True,
     )
     # A count or a dict, for which OmegaConf has no type.
-    accumulate: Any = option(1, "Batches in one step; {0: 1, 5: 4}: from epoch.")  # noqa: RUF009
-    clip_norm: Optional[float] = option(None, "Scale gradients to this global norm at most.")
-    clip_value: Optional[float] = option(None, "Clip each element of a gradient to this size.")
+    accumulate: Any = option(1, "Batches in one step; {0: 1, 5: 4}: from epoch.", identity=True)  # noqa: RUF009
+    clip_norm: Optional[float] = option(
+        None, "Scale gradients to this global norm at most.", identity=True, **_ABOVE_0
+    )
+    clip_value: Optional[float] = option(
+        None, "Clip each element of a gradient to this size.", identity=True, **_ABOVE_0
+    )
     log_grad_norm: bool = option(False, "Log the gradients' global norm, before clipping.")
     stop_on_nan: bool = option(True, "Stop when the training loss is no longer a number.")
     detect_anomaly: bool = option(
         False, "Stop at the first result that is NaN or infinite and name its operation; slow."
     )
-    resume: str = option("auto", "Continue the run in run_dir: auto (if any), must, or never.")
+    resume: str = option(
+        "auto", "Continue the run in run_dir: auto (if any), must, or never.", choices=RESUMES
+    )
     resume_data: str = option(
-        "exact", "exact, or restart: data that cannot be put back begin anew when continued."
+        "exact",
+        "exact, or restart: data that cannot be put back begin anew when continued.",
+        choices=RESUME_DATA,
     )
     profiler: Optional[str] = option(
         None, "simple (where the wall time went) or trace (for TensorBoard's Profile tab)."
     )
     threads: Optional[int] = option(
-        None, "CPU threads of TensorFlow; 1 may be faster for tiny networks. null: all cores."
+        None,
+        "CPU threads of TensorFlow; 1 may be faster for tiny networks. null: all cores.",
+        local=True,
+        least=1,
+        wanted="1 or more, or null for all cores",
     )
-    enable_progress_bar: bool = option(True, "Show progress on the terminal.")
-    enable_model_summary: bool = option(True, "Print the model's layers before training.")
+    enable_progress_bar: bool = option(True, "Show progress on the terminal.", local=True)
+    enable_model_summary: bool = option(
+        True, "Print the model's layers before training.", local=True
+    )
     enable_checkpointing: bool = option(True, "Keep the last and the best epoch's checkpoint.")
 
     def __post_init__(self) -> None:
         for name, kinds in _option_types().items():
             object.__setattr__(self, name, _typed(name, getattr(self, name), kinds))
-        for name in ("max_epochs", "max_steps"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                _refuse(name, value, "1 or more, or null")
-        for name in COUNT_OR_FRACTION[:3]:
-            value = getattr(self, name)
-            fraction = isinstance(value, float)
-            if not math.isfinite(value) or value < 0 or (fraction and value > 1):
-                _refuse(name, value, "a count (10) or a fraction of at most 1.0")
+        for each in fields(self):
+            check(each.name, getattr(self, each.name), each.metadata)
         if not self.limit_train_batches:
-            _refuse("limit_train_batches", self.limit_train_batches, "at least one batch")
-        overfit = self.overfit_batches
-        if (
-            not math.isfinite(overfit)
-            or overfit < 0
-            or (isinstance(overfit, float) and overfit > 1)
-        ):
-            _refuse("overfit_batches", overfit, "0 (off), a count, or a fraction of at most 1.0")
-        if self.sanity_val_steps < 0:
-            _refuse("sanity_val_steps", self.sanity_val_steps, "0 or more")
-        if int(self.fast_dev_run) < 0:
-            _refuse("fast_dev_run", self.fast_dev_run, "true, false, or a number of batches")
-        if not 0 <= self.seed < 2**31:
-            _refuse("seed", self.seed, "0 up to 2147483647")
+            refuse("limit_train_batches", self.limit_train_batches, "at least one batch")
         for name in _MOMENTS:
-            text = getattr(self, name)
-            if text is not None:
-                try:
-                    every = Every(text)
-                except UserError as error:
-                    raise UserError(error.what, where=f"trainer.{name}", fix=error.fix) from None
-                if name in _TIMES and every.seconds is None:
-                    _refuse(name, text, "a time: 30s, 10min, 2h")
+            _check_moment(name, getattr(self, name))
         if self.profiler is not None and self.profiler not in PROFILERS:
-            _refuse("profiler", self.profiler, f"{' or '.join(PROFILERS)}, or null")
-        if self.threads is not None and self.threads < 1:
-            _refuse("threads", self.threads, "1 or more, or null for all cores")
+            refuse("profiler", self.profiler, f"{' or '.join(PROFILERS)}, or null")
         devices: object = self.devices
         if not (devices == "all" or (type(devices) is int and devices >= 1)):
-            _refuse("devices", devices, "a count of 1 or more, or all")
-        for name in ("clip_norm", "clip_value"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                _refuse(name, value, "a number above 0, or null")
+            refuse("devices", devices, "a count of 1 or more, or all")
         if self.detect_anomaly and self.precision == "mixed_float16":
-            _refuse("detect_anomaly", True, "false with mixed_float16, whose overflows are meant")
+            refuse("detect_anomaly", True, "false with mixed_float16, whose overflows are meant")
         _ = self.accumulate_by_epoch
-        for name, choices in (
-            ("precision", PRECISIONS),
-            ("engine", ENGINES),
-            ("strategy", STRATEGIES),
-            ("resume", RESUMES),
-            ("resume_data", RESUME_DATA),
-        ):
-            value = getattr(self, name)
-            if value not in choices:
-                fix = choice(_SAME.get(value, value), choices)
-                raise UserError(f"{name} is {value!r}", where=f"trainer.{name}", fix=fix)
         if not re.fullmatch(r"auto|(cpu|gpu)(:\d+)?", self.device):
             _refuse_device(self.device)
 
@@ -183,7 +185,7 @@ class TrainerConfig:
         for epoch, batches in by_epoch.items():
             number = int(epoch) if str(epoch).isdecimal() else -1
             if number < 0 or type(batches) is not int or batches < 1:
-                _refuse("accumulate", given, "a count of 1 or more, or {epoch: count, ...}")
+                refuse("accumulate", given, "a count of 1 or more, or {epoch: count, ...}")
             found[number] = batches
         return {0: 1, **found}
 
@@ -250,6 +252,28 @@ class TrainerConfig:
         return cls(**options)
 
 
+def options_with(**known: Any) -> tuple[str, ...]:
+    """Return the names of the options of which these things are known; see `option`.
+
+    Example:
+        >>> options_with(share=True)[0]
+        'limit_train_batches'
+    """
+    found = [f for f in fields(TrainerConfig) if known.items() <= f.metadata.items()]
+    return tuple(each.name for each in found)
+
+
+def _check_moment(name: str, text: str | None) -> None:
+    if text is None:
+        return
+    try:
+        every = Every(text)
+    except UserError as error:
+        raise UserError(error.what, where=f"trainer.{name}", fix=error.fix) from None
+    if name in _TIMES and every.seconds is None:
+        refuse(name, text, "a time: 30s, 10min, 2h")
+
+
 def _refuse_device(device: str) -> None:
     right = re.fullmatch(r"cuda(:\d+)?", device)
     meant = f"Did you mean 'gpu{right[1] or ''}'? " if right else ""
@@ -297,7 +321,3 @@ def _typed(name: str, value: Any, kinds: tuple[type, ...]) -> Any:
     if name == "precision":
         fix = choice(_SAME.get(str(value), str(value)), PRECISIONS)
     raise UserError(f"{name} is {value!r}", where=f"trainer.{name}", fix=fix)
-
-
-def _refuse(name: str, value: object, wanted: str) -> None:
-    raise UserError(f"{name} is {value!r}", where=f"trainer.{name}", fix=f"Give {wanted}.")

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from framework.compat import learning_rate_of
 from framework.errors import UserError, choice
 
 _WHERE = "schedule"
@@ -163,19 +164,19 @@ def bind_schedules(
         UserError: A schedule needs to know what is unknown.
     """
     for optimizer in optimizers.values():
-        bind = getattr(optimizer._learning_rate, "bind", None)
+        bind = getattr(learning_rate_of(optimizer), "bind", None)
         if bind is not None:
             bind(total_steps, steps_per_epoch)
 
 
 def is_scheduled(optimizer: keras.Optimizer) -> bool:
     """Tell whether an optimizer's learning rate is computed rather than a variable."""
-    return not isinstance(optimizer._learning_rate, keras.Variable)
+    return not isinstance(learning_rate_of(optimizer), keras.Variable)
 
 
 def current_rate(optimizer: keras.Optimizer) -> float:
     """Return, on the host, the learning rate of an optimizer's next update."""
-    rate = optimizer._learning_rate
+    rate = learning_rate_of(optimizer)
     if isinstance(rate, keras.Variable):
         return float(rate.numpy())
     if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):

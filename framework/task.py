@@ -20,8 +20,8 @@ class Task(abc.ABC):
     """What to learn: a model, what one batch teaches it, and how it is judged.
 
     Subclass it, write `build_model`, `train_step` and `eval_step`, and hand it to a `Trainer`.
-    The trainer owns the rest: the compiled loop, precision, devices, callbacks, logs. The steps
-    are compiled, so they hold TensorFlow operations; `engine="eager"` runs them line by line.
+    The steps are compiled, so they hold TensorFlow operations; `engine="eager"` runs them line by
+    line.
 
     Example:
         >>> class Regression(Task):
@@ -35,27 +35,22 @@ class Task(abc.ABC):
         ...         self.log("mae", tf.abs(self.model(x) - y))
         >>> Trainer(max_epochs=3).fit(Regression(optimizer="sgd"), Data(train=(x, y)))
 
-    A batch is whatever the data gives, a tuple, a dict, any nest of tensors, and is passed on
-    untouched.
-
     Args:
-        data: A `Data`, or a function without arguments that makes one. Default: `build_data`
-            must be overridden, or `Trainer.fit` be given data.
-        optimizer: A Keras optimizer, its name, or a function without arguments that makes one.
-            Default: `"adam"`. For several, override `configure_optimizers`.
+        data: A `Data`, or a function that makes one. Default: what `Trainer.fit` is given.
+        optimizer: A Keras optimizer, its name, or a function that makes one. Default: `"adam"`.
+            For several, override `configure_optimizers`.
         loss: What the steps make of it; nothing in the framework reads it.
-        metrics: For `log_metrics`: functions `(y_true, y_pred)` or Keras metrics, by name; or the
-            names that Keras knows them by, such as `["accuracy"]`.
+        metrics: For `log_metrics`: functions `(y_true, y_pred)`, Keras metrics, or their names.
 
     Attributes:
         automatic_optimization: True: `train_step` returns the scalar loss and the engine
             differentiates it, adds the model's own losses (`model.losses`), and updates the
             weights. False: `train_step` calls `minimize` or `apply_gradients` as often as it
             likes, and returns None; one call of `train_step` is one global step.
-        needs_eager: True: the steps call NumPy, an environment or other Python, so that
-            `engine=auto` is `eager`. Return models that are built.
-        loss_is_mean: Whether a loss is to be the mean over the rows of its batch, by which devices
-            and `accumulate` weigh those of their pieces; it is then checked. False: it is not.
+        needs_eager: True: the steps call Python, so that `engine=auto` is `eager`. Return built
+            models.
+        loss_is_mean: Whether a loss is the mean over its rows, as devices and `accumulate` need
+            it; it is then checked.
         model: What `build_model` returned. None before the trainer has called it.
         trainer: The `Trainer` at work. None before.
         built_for: The precision that the trainer has built the model for. None before.
@@ -88,8 +83,7 @@ class Task(abc.ABC):
     def build_model(self) -> Any:
         """Return the network: a `keras.Model` or a layer, or a dict of them by name.
 
-        It is kept as `self.model`. It need not be built: a `Sequential` without an `Input` and a
-        subclass are built from the first batch's shape.
+        It is kept as `self.model`. What is not built yet is built from the first batch's shape.
         """
 
     @abc.abstractmethod
@@ -100,8 +94,7 @@ class Task(abc.ABC):
             batch: One batch of the training data, as the data gives it.
 
         Returns:
-            The loss, a scalar tensor, logged as `train/loss`; None if `automatic_optimization`
-            is False.
+            The scalar loss, logged as `train/loss`; None if `automatic_optimization` is False.
         """
 
     @abc.abstractmethod
@@ -109,7 +102,7 @@ class Task(abc.ABC):
         """Judge the model on one batch of validation or test data, with `self.log`.
 
         Args:
-            batch: One batch, as the data gives it.
+            batch: One batch, as the data gives it: a tuple, a dict, any nest of tensors.
 
         Returns:
             None, or a mapping of names to values, each logged as by `self.log`.
@@ -130,14 +123,11 @@ class Task(abc.ABC):
     def configure_optimizers(self) -> Any:
         """Return the optimizer, or several by name. Default: `self.optimizer`, else Adam.
 
-        It is called when the models are built. A second `fit` of the task continues with the same
-        optimizers, their slots and counts of updates, as it continues with the same weights. It
-        is called again only if `self.optimizer` was replaced, or weights learn that were frozen
-        when it was called.
-
-        Each optimizer has its own slots and its own learning-rate schedule, which counts its own
-        updates. With several and `automatic_optimization`, each updates its part by the one loss:
-        a learning rate for each part of a model, or none for weights that nobody owns.
+        It is called when the models are built, and again by a later `fit` only if `self.optimizer`
+        was replaced, or weights learn that were frozen: otherwise a second `fit` continues with
+        the same optimizers, as it continues with the same weights. Each optimizer has its own
+        learning-rate schedule, which counts its own updates. With several and
+        `automatic_optimization`, each updates its part by the one loss.
 
         Example:
             >>> return {
@@ -165,8 +155,8 @@ class Task(abc.ABC):
     def state_dict(self) -> dict[str, Any]:
         """Return what else of the task changes and must survive a restart. Default: nothing.
 
-        For what lives on the host: a replay buffer, a curriculum, a generator of NumPy. Variables
-        need no mention: what a step can assign is saved by itself.
+        For what lives on the host: a replay buffer, a generator of NumPy. Variables are saved by
+        themselves.
 
         Example:
             >>> def state_dict(self):
@@ -176,7 +166,7 @@ class Task(abc.ABC):
             ...     self.random.bit_generator.state = state["random"]
 
         Returns:
-            Numbers, text, None, NumPy arrays, and lists, tuples, sets, deques and dicts of these.
+            Numbers, text, None, NumPy arrays, and containers of these.
         """
         return {}
 
@@ -184,7 +174,7 @@ class Task(abc.ABC):
         """Take back what `state_dict` returned: before `on_fit_start`, or before an evaluation."""
 
     def on_setup(self) -> None:
-        """Run once in every stage, with models and optimizers built, before a step is compiled."""
+        """Run once in every stage; models are built, no step is compiled."""
 
     def on_fit_start(self) -> None:
         """Run once before the first step, on the host; the model is built."""
@@ -203,12 +193,7 @@ class Task(abc.ABC):
         self._running().log(name, value, weight)
 
     def log_metrics(self, y_true: Any, y_pred: Any) -> None:
-        """Log every configured metric (`self.metrics`) of one batch.
-
-        Args:
-            y_true: The labels, as the metrics take them.
-            y_pred: The predictions, of the same leading shape.
-        """
+        """Log every configured metric (`self.metrics`) of one batch of labels and predictions."""
         import keras
 
         for name, metric in (self.metrics or {}).items():
@@ -255,8 +240,6 @@ class Task(abc.ABC):
     def to_float32(self, tensors: Any) -> Any:
         """Return a nest of tensors with 16-bit floats cast to float32, and the rest as it is.
 
-        For losses and metrics under mixed precision; in float32 it does nothing.
-
         Example:
             >>> logits = self.to_float32(self.model(x, training=True))
         """
@@ -274,22 +257,17 @@ class Task(abc.ABC):
         Make it in `build_model`, with `initial`; anywhere else it is found by its name.
 
         Example:
-            >>> self.variable("queue", tf.zeros((4096, 128)))           # in build_model
-            >>> queue = self.variable("queue")                          # in train_step
+            >>> self.variable("queue", tf.zeros((4096, 128)))        # in build_model
+            >>> queue = self.variable("queue")                       # in train_step
             >>> queue.assign(tf.concat([keys, queue[: -len(keys)]], 0))
 
         Args:
             name: What it is called.
-            initial: A number, an array, or a tensor to begin with. Python floats become Keras's
-                float.
+            initial: Its first value: a number, an array or a tensor.
             trainable: Let the only optimizer update it, beside the model's weights.
 
         Returns:
-            The variable. On several devices it holds one value: floats that devices assign
-            differently are averaged at the end of the step.
-
-        Raises:
-            UserError: There is none of that name, and no `initial` to make it from.
+            The variable. Floats that devices assign differently are averaged after the step.
         """
         found = self.runtime.variables.get(name)
         if found is None:
@@ -302,9 +280,8 @@ class Task(abc.ABC):
     def ema_of(self, model: keras.Model, decay: float, copy: keras.Model | None = None) -> Any:
         """Return an averaged copy of a model, renewed after every update of it.
 
-        A momentum encoder, a mean teacher. Call it in `build_model`. The copy is not trainable,
-        and is saved with every checkpoint. Its statistics, such as batch norm's, are averaged as
-        the weights are.
+        A momentum encoder, a mean teacher. Call it in `build_model`. The copy is not trainable;
+        its statistics, such as batch norm's, are averaged as the weights are.
 
         Example:
             >>> online = make_encoder()
@@ -313,14 +290,7 @@ class Task(abc.ABC):
         Args:
             model: What to average.
             decay: What the copy keeps of itself at an update, from 0 to 1.
-            copy: A model of the same architecture to be the copy, for one that Keras cannot
-                clone: a subclass without `get_config`.
-
-        Returns:
-            The copy.
-
-        Raises:
-            UserError: The decay is out of range, or Keras cannot clone the model.
+            copy: The copy itself, where Keras cannot clone the model.
         """
         from framework.core.task_variables import clone
 
@@ -332,8 +302,8 @@ class Task(abc.ABC):
     def train_data(self) -> tf.data.Dataset | None:
         """One epoch of the training batches of `fit`, for what `build_model` adapts to the data.
 
-        They are as `train_step` gets them, but in their own order, and not augmented; rows that
-        `val_fraction` holds back are not among them. A stream is read once more for each pass.
+        They are in their own order and not augmented, without the rows that `val_fraction` holds
+        back. A stream is read once more for each pass.
 
         Example:
             >>> def build_model(self):
@@ -343,8 +313,8 @@ class Task(abc.ABC):
             ...     return keras.Sequential([normalize, keras.layers.Dense(1)])
 
         Returns:
-            A dataset of batches, as tuples or dicts; of a set without an end, without an end:
-            `.take(100)`. None outside of `fit`: what was adapted comes from the checkpoint.
+            A dataset of batches, without an end if the set has none. None outside of `fit`: what
+            was adapted comes from the checkpoint.
         """
         if self.runtime.open_batches is None:
             return None

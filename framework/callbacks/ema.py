@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import keras
 
 from framework.callback import Callback
+from framework.compat import layers_within, made_untrainable
 from framework.core.models import models_of
 from framework.errors import UserError
 from framework.step.averaging import Average
@@ -135,10 +136,7 @@ def _weights_and_statistics(task: Task) -> tuple[list[keras.Variable], list[kera
     # By how a layer made them, not by `trainable`: whether a layer is frozen at the moment must
     # change neither what is averaged nor the order, in which a checkpoint holds the averages.
     made_so = {
-        id(v)
-        for model in models
-        for layer in model._flatten_layers()
-        for v in layer._non_trainable_variables
+        id(v) for model in models for layer in layers_within(model) for v in made_untrainable(layer)
     }
     found = {id(v): v for model in models for v in model.variables if "float" in str(v.dtype)}
     own = [v for v in task.runtime.variables.values() if v.trainable]

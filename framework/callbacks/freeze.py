@@ -10,6 +10,7 @@ import keras
 
 from framework.callback import Callback
 from framework.callbacks.shapes import layers_of
+from framework.compat import layers_below, layers_within, made_trainable
 from framework.core.models import models_of
 from framework.errors import UserError, choice, closest
 
@@ -101,9 +102,9 @@ class Freeze(Callback):
 
     def _freeze(self) -> None:
         # Of every layer within and every weight: some may have been frozen by hand.
-        inner = [each for layer in self._chosen for each in layer._flatten_layers()]
+        inner = [each for layer in self._chosen for each in layers_within(layer)]
         self._former = [(each, each.trainable) for each in inner]
-        self._former += [(v, v.trainable) for each in inner for v in each._trainable_variables]
+        self._former += [(v, v.trainable) for each in inner for v in made_trainable(each)]
         for layer in self._chosen:
             layer.trainable = False
 
@@ -147,7 +148,7 @@ def _named(model: keras.Layer, prefix: str) -> Iterator[tuple[str, Any]]:
     for layer in layers_of(model):
         name = f"{prefix}/{layer.name}" if prefix else layer.name
         yield name, layer
-        for inner in layer._flatten_layers(include_self=False, recursive=False):
+        for inner in layers_below(layer):
             yield f"{name}/{inner.name}", inner
             yield (f"{prefix}/{inner.name}" if prefix else inner.name), inner
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from framework.cli.groups.root import GROUPS, LISTS
+from framework.compat import is_interpolation, is_null, node_of
 from framework.errors import UserError
 
 _log = logging.getLogger("framework")
@@ -62,7 +63,7 @@ def fitted(config: Any, overrides: Sequence[str], config_dir: Path | None) -> An
             left += _pruned(found[group], _base(group, name), group)
             found[group] = _checked(found[group], group, name, overrides)
     for group in LISTS:
-        for name in [n for n in found[group] or () if found[group]._get_node(n)._is_none()]:
+        for name in [n for n in found[group] or () if is_null(node_of(found[group], n))]:
             del found[group][name]  # switched off: callbacks.early_stopping=null
     _refuse_explicit(left, overrides, found, config_dir)
     told = [key for key in left if found[key.partition(".")[0]]]  # not where nothing is chosen
@@ -98,7 +99,7 @@ def _pruned(node: Any, base: Any, place: str) -> list[str]:
     for key in list(node):
         if key not in names:
             left += _dropped(node, key, f"{place}.{key}")
-        elif OmegaConf.is_dict(node._get_node(key)) and _has_keys(base._get_node(key)):
+        elif OmegaConf.is_dict(node_of(node, key)) and _has_keys(node_of(base, key)):
             left += _pruned(node[key], base[key], f"{place}.{key}")
     return left
 
@@ -107,15 +108,15 @@ def _has_keys(node: Any) -> bool:
     from omegaconf import OmegaConf
 
     # An empty one takes anything.
-    return bool(OmegaConf.is_dict(node) and not node._is_none() and len(node))
+    return bool(OmegaConf.is_dict(node) and not is_null(node) and len(node))
 
 
 def _dropped(parent: Any, key: str, place: str) -> list[str]:
     from omegaconf import OmegaConf
 
-    child = parent._get_node(key)
+    child = node_of(parent, key)
     keys = [place]
-    if OmegaConf.is_dict(child) and not child._is_none() and not child._is_interpolation():
+    if OmegaConf.is_dict(child) and not is_null(child) and not is_interpolation(child):
         keys = [f"{place}.{name}" for name in child]
     del parent[key]
     return keys
@@ -133,7 +134,7 @@ def _checked(node: Any, group: str, name: str, overrides: Sequence[str]) -> Any:
         return node
     typed = OmegaConf.structured(schema)
     OmegaConf.set_struct(typed, False)
-    known = {key: node._get_node(key) for key in node if key in set(typed)}
+    known = {key: node_of(node, key) for key in node if key in set(typed)}
     try:
         return OmegaConf.merge(node, OmegaConf.merge(typed, known))
     except OmegaConfBaseException as error:

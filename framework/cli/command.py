@@ -21,7 +21,7 @@ from framework.cli.arguments import Arguments
 from framework.cli.console import show_error, show_log
 from framework.cli.help import help_text, usage
 from framework.cli.stdio import lasting_streams
-from framework.cli.words import again, value_of
+from framework.cli.words import again, quoted, value_of
 from framework.core.paths import local_path, working_directory
 from framework.core.signals import ending_signals
 from framework.errors import UserError
@@ -149,8 +149,7 @@ def _sweep(arguments: Arguments) -> int:
     with writing(parent):
         made = make_dirs(parent) if given else make_unique(parent, "sweep-")
     sweep_dir = parent if given else made[-1]
-    quoted = str(sweep_dir).replace("'", "\\'")
-    arguments.overrides.append(f"hydra.sweep.dir='{quoted}'")
+    arguments.overrides.append(f"hydra.sweep.dir={quoted(sweep_dir)}")
     fixed = fixed_keys(arguments.overrides)
     jobs: list[SweepJob] = []
 
@@ -174,11 +173,9 @@ def _sweep(arguments: Arguments) -> int:
     except KeyboardInterrupt:
         if not jobs:
             raise
-        jobs += [
-            SweepJob(number, varied, Outcome(0, "not run"))
-            for number, varied in enumerate(planned_jobs(_swept(arguments.overrides)))
-            if number > jobs[-1].number
-        ]
+        planned = enumerate(planned_jobs(_swept(arguments.overrides)))
+        left = [(number, varied) for number, varied in planned if number > jobs[-1].number]
+        jobs += [SweepJob(number, varied, Outcome(0, "not run")) for number, varied in left]
     finally:
         if not any(job.outcome.run_dir for job in jobs):
             if sweep_dir in made:

@@ -23,6 +23,7 @@ from framework.cli.guesses import guess, key_fix, meant, mode_fix
 from framework.cli.help import list_choices, list_tasks
 from framework.cli.refused import CORRECT, bare, explain, refused_removal
 from framework.cli.run_dir import flat
+from framework.compat import node_of
 from framework.config import TrainerConfig
 from framework.core.paths import local_path
 from framework.errors import UserError, choice, closest
@@ -282,7 +283,7 @@ def _check_key(override: Override, config: DictConfig, config_dir: Path | None) 
         if OmegaConf.is_list(node):
             return
         if OmegaConf.is_dict(node) and step in node:
-            node = node._get_node(step)
+            node = node_of(node, step)
             continue
         value = str(override.input_line).partition("=")[2]
         raise UserError(

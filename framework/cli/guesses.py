@@ -10,6 +10,7 @@ from typing import Any
 from framework.cli.groups.data_choices import DataConfig
 from framework.cli.groups.root import GROUPS, LISTS, MODES, RunConfig
 from framework.cli.help import list_choices
+from framework.compat import is_null, node_of
 from framework.config import TrainerConfig
 from framework.errors import choice, closest
 
@@ -139,9 +140,9 @@ def key_fix(steps: Sequence[str], config: Any, config_dir: Path | None, value: s
         return _UNNEEDED[_last(steps[-1])]
     node, depth = config, 0
     while depth < len(steps) and OmegaConf.is_dict(node) and steps[depth] in node:
-        node, depth = node._get_node(steps[depth]), depth + 1
+        node, depth = node_of(node, steps[depth]), depth + 1
     parent, step = ".".join(steps[:depth]), steps[min(depth, len(steps) - 1)]
-    is_node = OmegaConf.is_dict(node) and not node._is_none()
+    is_node = OmegaConf.is_dict(node) and not is_null(node)
     known = [str(k) for k in node if str(k)[0] != "_"] if is_node else None
     choices = list_choices(config_dir).get(parent, [])
     if parent in LISTS and step in choices:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from framework.compat import is_interpolation, is_missing, is_null, node_of, raw
 from framework.core.files import read_bytes
 from framework.errors import UserError
 
@@ -173,17 +174,17 @@ def _walk(
 
     keys: Any = range(len(node)) if OmegaConf.is_list(node) else list(node)
     for key in keys:
-        child = node._get_node(key)
-        if child._is_interpolation():
+        child = node_of(node, key)
+        if is_interpolation(child):
             read: dict[str, str] = {}
             with recorded(read):
                 value = node[key]
                 if OmegaConf.is_config(value):
                     OmegaConf.to_container(value, resolve=True)
             if read:
-                written[(*place, key)] = str(child._value())
+                written[(*place, key)] = str(raw(child))
                 used.update(read)
-        elif OmegaConf.is_config(child) and not (child._is_none() or child._is_missing()):
+        elif OmegaConf.is_config(child) and not (is_null(child) or is_missing(child)):
             _walk(child, (*place, key), written, used)
 
 

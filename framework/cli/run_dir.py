@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from framework.cli.run_yaml import read_yaml
-from framework.config import COUNT_OR_FRACTION, TrainerConfig
+from framework.config import TrainerConfig, options_with
 from framework.core.files import NotAFile, check_directory, ours, read_bytes
 from framework.core.same import same
 from framework.errors import UserError
@@ -29,18 +29,9 @@ _MOST = 2**24  # bytes of a file that is kept in memory, to be put back
 _MAY_DIFFER = {
     "mode", "checkpoint", "weights_only", "resume", "resume_data", "run_dir", "sweep_dir", "debug",
     "trust", "loggers", "callbacks.checkpoint", "data.dir", "data.eval_batch_size", "data.resident",
-    *(
-        f"trainer.{name}"
-        for name in (
-            "max_epochs", "max_steps", "max_time", "val_every", "log_every", "limit_val_batches",
-            "limit_test_batches", "sanity_val_steps", "fast_dev_run", "device", "devices",
-            "strategy", "peers_timeout", "stop_on_nan", "log_grad_norm", "resume",
-            "resume_data", "retune", "profiler", "threads", "detect_anomaly",
-            "enable_progress_bar", "enable_model_summary", "enable_checkpointing",
-        )
-    ),
+    *(f"trainer.{name}" for name in options_with(identity=False) if name != "engine"),
 }  # fmt: skip
-# What must agree for weights to fit the network that is evaluated.
+# What must agree for weights to fit.
 _MUST_AGREE = ("task", "model")
 
 _log = logging.getLogger("framework")
@@ -62,8 +53,7 @@ def make_unique(parent: Path, prefix: str = "") -> list[Path]:
     """
     made: list[Path] = []
     while True:
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        path = parent / f"{prefix}{stamp}-{secrets.token_hex(3)}"
+        path = parent / f"{prefix}{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
         made += make_dirs(parent)
         try:
             path.mkdir()
@@ -114,6 +104,9 @@ class _LogFile(logging.FileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Leave it to whoever writes what matters."""
+
+
+_SHARES = {*options_with(share=True), "callbacks.swa.start"}
 
 
 class RunDir:
@@ -327,7 +320,10 @@ def differences(
         names = {section, name, name.rpartition(".")[0]}
         skipped = section not in only if only else not names.isdisjoint(_MAY_DIFFER)
         a, b = before.get(name, "…"), after.get(name, "…")
-        typed = name.removeprefix("trainer.") in COUNT_OR_FRACTION or name == "callbacks.swa.start"
+        typed = (
+            name.removeprefix("trainer.") in options_with(share=True)
+            or name == "callbacks.swa.start"
+        )
         if not skipped and not same(a, b, typed=typed):
             found.append((name, a, b))
     # trainer.seed follows seed: the same row twice would say no more.

@@ -83,3 +83,8 @@ def value_of(override: str) -> str:
     if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
         return value[1:-1].replace(f"\\{value[0]}", value[0])
     return value
+
+
+def quoted(value: object) -> str:
+    """Return a value in quotes, as Hydra's grammar reads any text."""
+    return "'" + str(value).replace("'", "\\'") + "'"

@@ -6,6 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from framework.compat import called_function
+
 
 def operations(graph: tf.Graph) -> list[tf.Operation]:
     """Return the operations of a graph and of all functions that it calls."""
@@ -18,7 +20,8 @@ def operations(graph: tf.Graph) -> list[tf.Operation]:
         for operation in each.get_operations():
             for value in operation.node_def.attr.values():
                 for name in (value.func.name, *(function.name for function in value.list.func)):
-                    if name and name not in seen and each._is_function(name):
+                    called = called_function(each, name) if name and name not in seen else None
+                    if called is not None:
                         seen.add(name)
-                        graphs.append(each._get_function(name).graph)
+                        graphs.append(called)
     return found

@@ -9,9 +9,15 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras.src.backend.common import global_state
-from keras.src.losses import loss as keras_loss
 
+from framework.compat import (
+    copy_weight_decay,
+    keras_global,
+    put_on_devices,
+    set_keras_global,
+    takes_reduced_gradients,
+    unscaled_losses,
+)
 from framework.core.dtypes import as_dtype
 from framework.devices.replicas import Replicas, Step, plain, take_rows
 from framework.errors import UserError
@@ -44,12 +50,16 @@ class MirroredReplicas(Replicas):
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """Make variables on every device, and let losses be the means that they say they are."""
+        """Make variables on every device, and let losses be the means that they say they are.
+
+        The pipeline weighs each device's gradient by its share of the rows, ragged batches
+        included; and a loss that Keras has divided could not be told from one that it has not.
+        """
         logger = tf.get_logger()
         level = logger.level
         logger.setLevel(logging.ERROR)  # TensorFlow warns of running eagerly at every step
         try:
-            with self.strategy.scope(), _unscaled_losses():
+            with self.strategy.scope(), unscaled_losses():
                 yield
         finally:
             logger.setLevel(level)
@@ -59,12 +69,12 @@ class MirroredReplicas(Replicas):
 
         def on_all(read: Any, before: Any, index: Any, examples: Any, _: Any) -> Any:
             batch, rows, _ = read(index)
-            seeds = global_state.get_global_attribute(_GLOBAL_SEEDS)
+            seeds = keras_global(_GLOBAL_SEEDS)
 
             def on_one(part: Any) -> None:
                 # Keras keeps it for each thread, and devices are traced in threads of their own.
                 own = None if seeds is None else _OwnSeeds(seeds, _own_number())
-                global_state.set_global_attribute(_GLOBAL_SEEDS, own)
+                set_keras_global(_GLOBAL_SEEDS, own)
                 first, last = self._bounds(_own_number(), rows)
                 zero, go_on = tf.zeros((), tf.int64), tf.constant(True)
                 step(lambda _: (part, last - first, rows), before, index, zero, go_on)
@@ -149,11 +159,8 @@ class MirroredReplicas(Replicas):
                 fix="Instead of gradient_accumulation_steps give trainer.accumulate, instead of "
                 "use_ema callbacks=ema.",
             )
-        if optimizer.built and hasattr(optimizer.iterations.value, "values"):
-            optimizer._distribution_strategy = self.strategy  # of an earlier run on as many
-        elif optimizer._distribution_strategy is not self.strategy:
-            excluded = getattr(optimizer, "_exclude_from_weight_decay", None)
-            patterns = getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
+        if not put_on_devices(optimizer, self.strategy):
+            given = optimizer
             try:
                 optimizer = type(optimizer).from_config(optimizer.get_config())
             except (NotImplementedError, TypeError, ValueError) as error:
@@ -164,11 +171,9 @@ class MirroredReplicas(Replicas):
                     fix="Give a function that makes it: Task(optimizer=lambda: ...), or make it in "
                     "configure_optimizers.",
                 ) from error
-            if excluded or patterns:
-                optimizer._exclude_from_weight_decay = excluded
-                optimizer._exclude_from_weight_decay_pattern = patterns
+            copy_weight_decay(optimizer, given)
         # The pipeline has summed the gradients up already, before it looked at them.
-        optimizer._all_reduce_sum_gradients = list
+        takes_reduced_gradients(optimizer)
         return optimizer
 
     def diversify(self, variables: Iterable[Any]) -> None:
@@ -234,18 +239,3 @@ def _weighed(value: tf.Tensor, share: Any) -> tf.Tensor:
 
 def _short(device: str) -> str:
     return device.rpartition("device:")[2] or device.strip("/")
-
-
-@contextmanager
-def _unscaled_losses() -> Iterator[None]:
-    """Keep Keras's loss objects from dividing by the number of devices.
-
-    The pipeline weighs each device's gradient by its share of the rows, ragged batches included;
-    and a loss that Keras has divided could not be told from one that it has not.
-    """
-    former = keras_loss.scale_loss_for_distribution
-    keras_loss.scale_loss_for_distribution = lambda value: value
-    try:
-        yield
-    finally:
-        keras_loss.scale_loss_for_distribution = former

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.eager import context
 
+from framework.compat import at_work_outside_a_cluster
 from framework.core.cluster import Member
 from framework.core.signals import Signals, ending_signals
 from framework.devices.comparison import check_same, plain_json
@@ -48,7 +48,7 @@ class WorkerReplicas(MirroredReplicas):
         resolver = _resolver(member)
         addresses = tuple(resolver.cluster_spec().as_dict()["worker"])
         self._peers = _peers(member.index, addresses)
-        if not _too_late():
+        if not at_work_outside_a_cluster():
             with Signals().noted():
                 self._peers.join(timeout)
         logger = tf.get_logger()
@@ -147,12 +147,6 @@ class WorkerReplicas(MirroredReplicas):
 @lru_cache  # a process joins its cluster once, however many trainers it makes
 def _peers(index: int, addresses: tuple[str, ...]) -> Peers:
     return Peers(index, addresses)
-
-
-def _too_late() -> bool:
-    """Tell whether TensorFlow is at work, and not in a cluster."""
-    made = context.context()
-    return made._context_handle is not None and made._collective_leader is None
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.eager.polymorphic_function import compiler_ir
 
+from framework.compat import lowered
 from framework.core.graphs import operations
 from framework.devices.replicas import Replicas
 from framework.sources.source import Source
@@ -98,7 +98,7 @@ def check_lowering(step: Any) -> None:
         for spec in tf.nest.flatten(step.structured_input_signature)
     ]
     with cannot_compile():
-        compiler_ir.from_concrete_function(step, specs)(stage="hlo")
+        lowered(step, specs)
 
 
 @contextmanager

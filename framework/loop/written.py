@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.framework import op_callbacks
-from tensorflow.python.trackable.resource import TrackableResource
+
+from framework.compat import called_function, is_resource, operations_seen
 
 _WRITES = re.compile(
     r"Assign\w*VariableOp|Resource(Apply|Sparse|Scatter|Strided|Accumulator)\w+|Rng\w+|"
@@ -55,7 +55,7 @@ def named(handle: int, name: str) -> str | None:
         kind = type(each)
         if issubclass(kind, tf.Variable) and id(each.handle) == handle:
             return str(each.name)
-        if issubclass(kind, TrackableResource) and id(each.resource_handle) == handle:
+        if is_resource(kind) and id(each.resource_handle) == handle:
             return f"the {kind.__name__} {getattr(each, '_name', None) or ''}".strip()
     return name or None
 
@@ -69,11 +69,8 @@ def recorded(noted: dict[int, str]) -> Iterator[None]:
         if _WRITES.fullmatch(text) and inputs and inputs[0].dtype == tf.resource:
             noted.setdefault(id(inputs[0]), _NOT_KNOWN)
 
-    op_callbacks.add_op_callback(note)
-    try:
+    with operations_seen(note):
         yield
-    finally:
-        op_callbacks.remove_op_callback(note)
 
 
 def _written_inputs(graph: Any, known: dict[str, set[int]]) -> set[int]:
@@ -100,14 +97,14 @@ def _written_inputs(graph: Any, known: dict[str, set[int]]) -> set[int]:
 def _of_function(graph: Any, name: str, known: dict[str, set[int]]) -> set[int]:
     if name not in known:
         known[name] = set()
-        known[name] = _written_inputs(graph._get_function(name).graph, known)
+        known[name] = _written_inputs(called_function(graph, name), known)
     return known[name]
 
 
 def _called(graph: Any, operation: tf.Operation) -> list[str]:
     values = operation.node_def.attr.values()
     names = [n for v in values for n in (v.func.name, *(f.name for f in v.list.func))]
-    return [name for name in names if name and graph._is_function(name)]
+    return [name for name in names if name and called_function(graph, name) is not None]
 
 
 def _key(tensor: Any) -> tuple[str, int]:

@@ -16,20 +16,20 @@ import numpy as np
 import tensorflow as tf
 
 from framework.callback import Callback
-from framework.config import TrainerConfig
+from framework.compat import layers_within
+from framework.config import TrainerConfig, options_with
 from framework.core.versions import versions
 from framework.devices.comparison import plain_json
 from framework.sources.source import Source
 
-# Options that only show something, or say how fast.
-_FREE = {"enable_progress_bar", "enable_model_summary", "retune", "threads", "peers_timeout"}
 _SHOWING = {"ModelSummary", "ProgressBar", "Throughput", "Trace", "KerasCallback"}
 
 
 def of_run(stage: str, config: TrainerConfig, task: Any, callbacks: Sequence[Callback]) -> Any:
     """Return what is known of a run before anything is built: options, code and versions."""
     found: dict[str, Any] = {"stage": stage}
-    found |= {f"trainer.{k}": v for k, v in asdict(config).items() if k not in _FREE}
+    local = options_with(local=True)
+    found |= {f"trainer.{k}": v for k, v in asdict(config).items() if k not in local}
     found["trainer.accumulate"] = config.accumulate_by_epoch
     found["task"] = type(task).__qualname__
     found |= {f"{type(task).__name__}({k}=...)": v for k, v in _arguments(task)}
@@ -70,7 +70,7 @@ def of_built(models: Mapping[str, Any], optimizers: Mapping[str, Any]) -> Any:
         config = keras.optimizers.serialize(optimizer)["config"]
         found |= {f"optimizer {name}: {k}": v for k, v in config.items() if k != "name"}
     for name, model in models.items():
-        for number, layer in enumerate(model._flatten_layers()):
+        for number, layer in enumerate(layers_within(model)):
             try:
                 config = layer.get_config()
             except (NotImplementedError, TypeError, ValueError):

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import copy
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.backend.common import global_state
-from tensorflow.python.eager import context
-from tensorflow.python.framework import config as tf_config
 
+from framework.compat import (
+    deterministic_operations,
+    eager_random_state,
+    global_seed,
+    keras_global,
+    set_keras_global,
+)
 from framework.run.ordered_sums import added_in_order
 from framework.step.precision import set_precision
 
@@ -39,30 +42,23 @@ def isolated(precision: str, *, deterministic: bool = False) -> Iterator[None]:
         precision: See `set_precision`.
         deterministic: Make TensorFlow's operations deterministic meanwhile.
     """
-    keras_globals = {name: copy(_get(name)) for name in _KERAS_GLOBALS}
-    floatx, seed = keras.config.floatx(), context.global_seed()
+    keras_globals = {name: copy(keras_global(name)) for name in _KERAS_GLOBALS}
+    floatx, seed = keras.config.floatx(), global_seed()
     python_state, numpy_state = random.getstate(), np.random.get_state()
-    operation_seeds = context.context()._rng.getstate() if seed is not None else None
-    was_deterministic = tf_config.is_op_determinism_enabled()
+    drawing = eager_random_state()
+    operation_seeds = None if drawing is None else drawing.getstate()
     try:
-        global_state.set_global_attribute("object_name_uids", None)
+        set_keras_global("object_name_uids", None)
         set_precision(precision)
-        if deterministic:
-            tf.config.experimental.enable_op_determinism()
-        with added_in_order(everywhere=deterministic):
+        operations = deterministic_operations() if deterministic else nullcontext()
+        with operations, added_in_order(everywhere=deterministic):
             yield
     finally:
         for name, value in keras_globals.items():
-            global_state.set_global_attribute(name, value)
+            set_keras_global(name, value)
         keras.config.set_floatx(floatx)
         tf.random.set_seed(seed)
         if operation_seeds is not None:  # setting the seed starts their sequence anew
-            context.context()._rng.setstate(operation_seeds)
+            eager_random_state().setstate(operation_seeds)
         random.setstate(python_state)
         np.random.set_state(numpy_state)
-        if deterministic and not was_deterministic:
-            tf_config.disable_op_determinism()
-
-
-def _get(name: str) -> Any:
-    return global_state.get_global_attribute(name)

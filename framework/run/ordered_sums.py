@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.ops import gen_math_ops
+
+from framework.compat import sums_made_by
 
 _REWRITES = "arithmetic_optimization"
 
@@ -28,15 +29,13 @@ def added_in_order(*, everywhere: bool = False) -> Iterator[None]:
         everywhere: Keep the graph optimizer from making an AddN of `a + b + c`, too, by switching
             off its arithmetic, which makes some graphs slower.
     """
-    own = gen_math_ops.add_n
     rewrites = tf.config.optimizer.get_experimental_options().get(_REWRITES, True)
-    gen_math_ops.add_n = _by_pairs(own)
     try:
         if everywhere:
             tf.config.optimizer.set_experimental_options({_REWRITES: False})
-        yield
+        with sums_made_by(_by_pairs):
+            yield
     finally:
-        gen_math_ops.add_n = own
         if everywhere:
             tf.config.optimizer.set_experimental_options({_REWRITES: rewrites})
 

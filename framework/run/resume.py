@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from framework.checkpoint.store import CheckpointStore, Fits
-from framework.config import COUNT_OR_FRACTION, TrainerConfig
+from framework.config import TrainerConfig, options_with
 from framework.core.paths import local_path
 from framework.core.same import same
 from framework.core.state import LOADED, State, check_same_data
@@ -22,12 +22,6 @@ if TYPE_CHECKING:
     from framework.loop.compiled import Loop
     from framework.run.components import Components
     from framework.sources.source import Source
-
-# Options that decide what a run computes; the others may differ when it is continued.
-IDENTITY = (
-    "seed", "precision", "accumulate", "clip_norm", "clip_value", "limit_train_batches",
-    "overfit_batches", "deterministic",
-)  # fmt: skip
 
 _log = logging.getLogger("framework")
 
@@ -217,7 +211,7 @@ def check_data(source: Source, config: TrainerConfig) -> None:
 
 def identity(config: TrainerConfig) -> dict[str, Any]:
     """Return the options that decide what a run computes, as JSON has them."""
-    found = {name: getattr(config, name) for name in IDENTITY}
+    found = {name: getattr(config, name) for name in options_with(identity=True)}
     return found | {"accumulate": {str(k): v for k, v in config.accumulate_by_epoch.items()}}
 
 
@@ -297,7 +291,7 @@ def _check_same_run(
     changed = [
         (name, then[name], now[name])
         for name in now
-        if name in then and not same(then[name], now[name], typed=name in COUNT_OR_FRACTION)
+        if name in then and not same(then[name], now[name], typed=name in options_with(share=True))
     ]
     if changed:
         raise UserError(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from framework.compat import gpu_limits
 from framework.sources.arrays import ArraySource, as_tensor
 
 SHARE = 0.5  # of what is free: the model, its activations and the system want the rest
@@ -99,10 +100,7 @@ def free_bytes() -> float:
     """Return the memory of the device that computes; without limit where it cannot be told."""
     gpus = [d for d in tf.config.list_logical_devices() if d.device_type == "GPU"]
     if gpus:
-        from tensorflow.python.client import device_lib
-
-        limits = [d.memory_limit for d in device_lib.list_local_devices() if d.device_type == "GPU"]
-        return float(min(limits, default=0)) or float("inf")
+        return float(min(gpu_limits(), default=0)) or float("inf")
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         found = {name: rest for name, _, rest in (line.partition(":") for line in lines)}

@@ -192,6 +192,27 @@ def _made(
     option = "overfit_batches" if overfit else _LIMITS.get(name, "")
     streamed: dict[str, Any] = {"restart": restart, "limit_name": option, **common}
     counted = train and not overfit and isinstance(limit, int)
+    if not _is_arrays(given):
+        return _stream(given, data, name, counted=counted, train=train, held=held, **streamed)
+    part = None
+    if data.val_fraction and name in ("train", "val"):
+        part = _split(check_rows(given, "train"), data.val_fraction, name)
+    resident = fits_on_device(given) if data.resident is None else data.resident
+    kind = ArraySource if resident else HostArraySource
+    return kind(given, batch_size, large=large, shuffle=shuffle, part=part, held=held, **common)
+
+
+def _stream(
+    given: Any,
+    data: Data,
+    name: str,
+    *,
+    counted: bool,
+    train: bool,
+    held: dict[int, Any],
+    **streamed: Any,
+) -> Source:
+    """Open batches that come one after another."""
     if isinstance(given, tf.data.Dataset):
         streamed["endless"] = counted and (never_ends(given) or calls_generator(given))
         if train:
@@ -223,12 +244,7 @@ def _made(
         dataset = from_generator(generator, guard, data.signature)
         endless = counted and not generator.takes_epoch  # one that knows no epochs may have no end
         return StreamSource(dataset, guard=guard, endless=endless, **streamed)
-    part = None
-    if data.val_fraction and name in ("train", "val"):
-        part = _split(check_rows(given, "train"), data.val_fraction, name)
-    resident = fits_on_device(given) if data.resident is None else data.resident
-    kind = ArraySource if resident else HostArraySource
-    return kind(given, batch_size, large=large, shuffle=shuffle, part=part, held=held, **common)
+    raise AssertionError(f"{type(given).__name__} is an array")
 
 
 _LIMITS = {name: f"limit_{name}_batches" for name in ("train", "val", "test")}

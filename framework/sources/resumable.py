@@ -8,8 +8,8 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from tensorflow.python.framework import op_def_registry
 
+from framework.compat import dataset_functions, dataset_inputs, operation_definition
 from framework.errors import UserError
 
 # What a source does before it reads an epoch: it is given the epoch's number, the iterator of the
@@ -150,7 +150,7 @@ def _obstacle_within(nodes: list[Any]) -> str | None:
     for node in nodes:
         if node.op.startswith(_DRAWING) and not any(_seeds(node, constants)):
             return "it shuffles without a seed"
-        definition = op_def_registry.get(node.op)
+        definition = operation_definition(node.op)
         stateful = definition is not None and definition.is_stateful
         if stateful and "Dataset" not in node.op and not node.op.startswith(_HARMLESS):
             return f"it calls {_SPOKEN.get(node.op, node.op)}, whose state is out of reach"
@@ -178,20 +178,20 @@ _SPOKEN = {
 def _pipeline(dataset: Any) -> Iterator[Any]:
     """Yield a dataset and all that it reads from; only it itself knows its parts."""
     yield dataset
-    for each in dataset._inputs():
+    for each in dataset_inputs(dataset):
         yield from _pipeline(each)
 
 
 def _nodes(dataset: Any) -> list[Any]:
     """Return the operations of the functions that a dataset calls, and of those that they call."""
-    graphs = [wrapped.function.graph.as_graph_def() for wrapped in dataset._functions()]
+    graphs = [graph.as_graph_def() for graph in dataset_functions(dataset)]
     inner = [node for graph in graphs for f in graph.library.function for node in f.node_def]
     return [node for graph in graphs for node in graph.node] + inner
 
 
 def _seeds(node: Any, constants: dict[str, Any]) -> list[int]:
     """Return the seeds of an operation; one that is not constant counts as given."""
-    definition = op_def_registry.get(node.op)
+    definition = operation_definition(node.op)
     names = [argument.name for argument in definition.input_arg]
     found = []
     for name in ("seed", "seed2"):

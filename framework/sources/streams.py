@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from framework.compat import dataset_inputs
 from framework.core.user_code import user_code
 from framework.errors import UserError
 from framework.sources.guard import Guard, not_dense
@@ -241,7 +242,7 @@ def never_ends(dataset: tf.data.Dataset) -> bool:
     cardinality = int(dataset.cardinality())
     if cardinality != tf.data.UNKNOWN_CARDINALITY:
         return bool(cardinality == tf.data.INFINITE_CARDINALITY)
-    kind, inputs = type(dataset).__name__, dataset._inputs()
+    kind, inputs = type(dataset).__name__, dataset_inputs(dataset)
     if not inputs or kind.startswith(_ENDING):
         return False
     every = all if kind.startswith(_AS_LONG_AS_THE_SHORTEST) else any

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import tensorflow as tf
 
+from framework.compat import autographed
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -23,4 +25,4 @@ def autograph(function: Callable[..., Any], context: Any) -> Callable[..., Any]:
         function: The user's own.
         context: AutoGraph's state outside of what is `not_converted`.
     """
-    return tf.__internal__.autograph.tf_convert(function, context)  # type: ignore[no-any-return]
+    return autographed(function, context)

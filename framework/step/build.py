@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
+from framework.compat import layers_within, scratch_graph
 from framework.core.models import models_of
 from framework.core.user_code import _NO_VALUES, _message, user_code
 from framework.errors import UserError
@@ -66,7 +67,7 @@ def build_by_tracing(
         with user_code(where, spec), _in_python(task, where):
             _trace(step, spec)
         leave_rows_open(models, before)
-    made = [each for model in models for each in model._flatten_layers() if id(each) not in before]
+    made = [each for model in models for each in layers_within(model) if id(each) not in before]
     for layer in made:
         if hasattr(layer, "finalize_state"):  # what it computed of its variables was a symbol
             layer.finalize_state()
@@ -103,5 +104,5 @@ def _in_python(task: Task, where: str) -> Iterator[None]:
 
 def _trace(step: Callable[[Any], Any], spec: Any) -> None:
     # Not tf.function, which traces twice what makes variables.
-    with tf.__internal__.FuncGraph("build").as_default():
+    with scratch_graph("build").as_default():
         step(tf.nest.map_structure(lambda s: tf.compat.v1.placeholder(s.dtype, s.shape), spec))

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from tensorflow.python.eager import context
 
+from framework.compat import eager_random_state
 from framework.devices.replicas import plain
 from framework.step.reachable import handles
 
@@ -48,7 +48,7 @@ def set_aside(states: Iterable[Any], seed: int, *, host: bool) -> Iterator[None]
     ]
     before = [part.numpy() for part, _ in parts]
     python, numpy = random.getstate(), np.random.get_state()
-    eager = context.context()._rng if context.global_seed() is not None else None
+    eager = eager_random_state()
     operations = eager.getstate() if eager is not None else None
     try:
         for (part, of_tensorflow), value in zip(parts, before, strict=True):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from framework.compat import check_known_variables
 from framework.errors import UserError
 from framework.step.precision import LossScale
 
@@ -93,7 +94,7 @@ def check_built(optimizer: keras.Optimizer, owned: Sequence[keras.Variable], whe
         UserError: It has slots for others, or is to average what comes as a gradient.
     """
     try:
-        optimizer._check_variables_are_known(list(owned))
+        check_known_variables(optimizer, owned)
     except ValueError:
         raise UserError(
             f"the {type(optimizer).__name__} was built for the weights of another model",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
+from framework.compat import clear_losses
 from framework.core.models import models_of
 from framework.errors import UserError
 
@@ -33,7 +34,7 @@ def add_model_losses(loss: tf.Tensor, model: Any) -> tf.Tensor:
 def forget_model_losses(model: Any) -> None:
     """Drop the `add_loss` terms of an earlier call, which a step that makes no call would find."""
     for each in models_of(model).values():
-        each._clear_losses()
+        clear_losses(each)
 
 
 def scalar_loss(value: Any, task: Task, name: str | None = None) -> tf.Tensor:

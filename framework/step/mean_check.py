@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src import backend
 
+from framework.compat import layers_within, nothing_dropped
 from framework.core.graphs import operations
 from framework.core.models import models_of
 from framework.errors import UserError
@@ -151,7 +151,7 @@ def _warn(task: Task, what: str) -> None:
 
 def _normalises_by_batch(model: keras.Layer) -> bool:
     kind = keras.layers.BatchNormalization
-    return any(isinstance(each, kind) for each in model._flatten_layers())
+    return any(isinstance(each, kind) for each in layers_within(model))
 
 
 class _Rows:
@@ -276,16 +276,14 @@ def _kept(task: Task) -> Iterator[None]:
 
     Nothing is dropped meanwhile, so that the same rows give the same loss.
     """
-    attributes, dropout = dict(vars(task)), backend.random.dropout
+    attributes = dict(vars(task))
     context = task.runtime.context
     held = {k: copy(v) for k, v in attributes.items() if isinstance(v, (list, dict, set))}
     vars(task).update(held)
-    backend.random.dropout = lambda inputs, *_, **__: inputs
     try:
-        with set_aside((), 0, host=True):
+        with nothing_dropped(), set_aside((), 0, host=True):
             yield
     finally:
-        backend.random.dropout = dropout
         vars(task).clear()
         vars(task).update(attributes)
         task.runtime.context = context

@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from framework.compat import layers_within, open_built_shapes, rebuild_sequential
+
 
 def built_layers(models: Iterable[keras.Layer]) -> set[int]:
     """Return the ids of those layers of models that are built."""
@@ -28,27 +30,14 @@ def leave_rows_open(models: Iterable[keras.Layer], before: Set[int]) -> None:
         before: What `built_layers` returned before that: whoever built these chose their shapes.
     """
     for layer in reversed(_layers(models)):  # what is inside first
-        if id(layer) in before or not layer._build_shapes_dict:
+        if id(layer) in before or not open_built_shapes(layer, _open):
             continue
-        layer._build_shapes_dict = _open(dict(layer._build_shapes_dict))
-        if isinstance(layer, keras.Sequential) and layer._functional is not None:
-            _build_again(layer)
-
-
-def _build_again(model: keras.Sequential) -> None:
-    first, *others = model._layers
-    shape = _open(first.batch_shape)
-    if shape == first.batch_shape:
-        return
-    for layer in others:  # else each would have two outputs
-        layer._inbound_nodes.clear()
-        layer._outbound_nodes.clear()
-    model._layers, model._functional, model.built = others, None, False
-    model.build(shape)
+        if isinstance(layer, keras.Sequential):
+            rebuild_sequential(layer, _open)
 
 
 def _layers(models: Iterable[keras.Layer]) -> list[keras.Layer]:
-    return [layer for model in models for layer in model._flatten_layers()]
+    return [layer for model in models for layer in layers_within(model)]
 
 
 def _open(shape: Any) -> Any:

@@ -98,3 +98,31 @@ def map_values(gradient: Any, function: Callable[[tf.Tensor], tf.Tensor]) -> Any
             function(gradient.values), gradient.indices, dense_shape=gradient.dense_shape
         )
     return function(gradient)
+
+
+_MOST_IN_FLOAT16 = 2.0**15  # the next power of two is infinite
+
+
+def unscaled_gradient(tape: tf.GradientTape, target: Any, sources: Any, scale: tf.Tensor) -> Any:
+    """Return a gradient that is computed scaled, so that it does not vanish in float16.
+
+    Args:
+        tape: The tape that recorded `target`.
+        target: What to differentiate.
+        sources: By what.
+        scale: The loss scale.
+
+    Returns:
+        A gradient for each source, of at least float32; None where there is none.
+    """
+    factor = tf.minimum(scale, _MOST_IN_FLOAT16)
+    seed = tf.nest.map_structure(lambda t: tf.ones_like(t) * tf.cast(factor, t.dtype), target)
+    scaled = tape.gradient(target, sources, output_gradients=seed)
+
+    def unscale(gradient: Any) -> Any:
+        if gradient is None:
+            return None
+        dtype = tf.float64 if gradient.dtype == tf.float64 else tf.float32
+        return tf.cast(gradient, dtype) / tf.cast(factor, dtype)
+
+    return tf.nest.map_structure(unscale, scaled)

@@ -10,6 +10,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from framework.compat import layers_within
+
 _DEEPEST, _LONGEST = 12, 1000  # longer lists hold data
 _CONTAINERS = (list, tuple, set, frozenset, deque, Mapping)
 _TRACKING = ("_self_", "_tracked", "_obj_reference")  # TensorFlow's book-keeping of attributes
@@ -58,7 +60,7 @@ def saved_by_keras(root: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[int, tuple[str, Any]] = {}
     for name, value in _walk(root):
         if isinstance(value, keras.Layer):
-            for i, layer in enumerate(value._flatten_layers()):
+            for i, layer in enumerate(layers_within(value)):
                 found.setdefault(id(layer), (f"{name}/{i}", layer))
         elif isinstance(value, (keras.Optimizer, keras.Metric)):
             found.setdefault(id(value), (name, value))
@@ -109,7 +111,7 @@ def _variables_of(value: Any) -> list[Any]:
 def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
     """Return where else an object may keep variables, which Keras does not know of."""
     if isinstance(value, keras.Layer):
-        for i, layer in enumerate(value._flatten_layers()):
+        for i, layer in enumerate(layers_within(value)):
             if layer is not value and type(layer).__module__.startswith("keras."):
                 continue  # Keras's own have none
             for name, each in vars(layer).items():

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
-from keras.src.backend.common import global_state
-from keras.src.random.seed_generator import global_seed_generator
 
+from framework.compat import keras_global, keras_seed_generator, set_keras_global
 from framework.core.models import models_of
 from framework.errors import UserError
 from framework.step.averaging import Average, averaged_variables
@@ -18,6 +17,7 @@ from framework.step.layer_state import layer_state, load_layer_state
 from framework.step.reachable import handles, reachable, saved_by_keras
 
 if TYPE_CHECKING:
+    from framework.step.update import Update
     from framework.task import Task
 
 
@@ -113,12 +113,39 @@ def global_seed(*, make: bool = False, everywhere: bool = False) -> Any:
         make: Make it if it is not there yet. Otherwise None is returned.
         everywhere: Make it anew if it is not on all devices of a strategy.
     """
-    found = global_state.get_global_attribute("global_seed_generator")
+    found = keras_global("global_seed_generator")
     if everywhere and found is not None and not hasattr(found.state.value, "values"):
         found = None  # it was made before the devices were known
-        global_state.set_global_attribute("global_seed_generator", None)
+        set_keras_global("global_seed_generator", None)
     if found is None and (make or everywhere):
         drawn = random.getstate()  # layers that are built later draw their seeds from it
-        found = global_seed_generator()
+        found = keras_seed_generator()
         random.setstate(drawn)
     return None if found is None else found.state
+
+
+def assignable(task: Task, update: Update | None, *, training: bool) -> list[Any]:
+    """Return the floating-point variables that a step may assign but no optimizer updates."""
+    found = [v for v in task.runtime.variables.values() if not v.trainable]
+    if training:
+        models = models_of(task.model).values()
+        found += [v for model in models for v in model.non_trainable_variables]
+    averages = {} if update is None else update.averages
+    pairs = [pair for a in averages.values() for pair in zip(a.sources, a.copies, strict=True)]
+    # Weights are alike everywhere, and so are their averages; statistics are not until now.
+    found += [copy for source, copy in pairs if training and not source.trainable]
+    alike = {id(copy) for source, copy in pairs if source.trainable}
+    unique = {id(v): v for v in found if "float" in str(v.dtype)}
+    return [v for key, v in unique.items() if key not in alike]
+
+
+def changing_variables(task: Task, update: Update | None) -> list[Any]:
+    """Return all variables that a step may change: of models, task, optimizers and averages."""
+    found = [v for model in models_of(task.model).values() for v in model.variables]
+    found += task.runtime.variables.values()
+    if update is not None:
+        found += [v for each in update.optimizers for v in each.optimizer.variables]
+        found += [copy for each in update.averages.values() for copy in each.copies]
+        if update.loss_scale is not None:
+            found += update.loss_scale.variables.values()
+    return list({id(v): v for v in found}.values())

@@ -13,6 +13,7 @@ import keras
 
 from framework.callbacks.direction import by_name
 from framework.callbacks.monitor import Monitor, why_none
+from framework.compat import set_monitor_op
 from framework.errors import UserError, closest
 from framework.schedules import is_scheduled
 from framework.text.plain import without_colours
@@ -151,7 +152,7 @@ def settle_monitor(callback: Any, run: RunView | None = None) -> None:
         elif by_name(name) is None:
             return  # until there is a metric to be asked
         callback.mode = monitor.mode
-    callback._set_monitor_op()
+    set_monitor_op(callback)
 
 
 def _full_name(monitor: str, names: Iterable[str]) -> str:

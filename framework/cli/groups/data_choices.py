@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from framework.config import option
+from framework.options.option import option
 
 
 @dataclass

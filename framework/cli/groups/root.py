@@ -14,7 +14,8 @@ from framework.cli.groups.listener_choices import CALLBACKS, LOGGERS
 from framework.cli.groups.loss_choices import LOSSES, METRICS
 from framework.cli.groups.optimizer_choices import OPTIMIZERS
 from framework.cli.groups.schedule_choices import SCHEDULES
-from framework.config import TrainerConfig, option
+from framework.config import TrainerConfig
+from framework.options.option import option
 
 ROOT = "framework"
 """The root's name; a project's own conf/config.yaml does not stand in its way."""

@@ -1,0 +1,349 @@
+"""The private names of Keras, TensorFlow and OmegaConf that this framework touches.
+
+Each function says what a name is for and what would replace it, each part in which version it was
+seen. Libraries are imported when a function is called, so that help on the command line needs none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+# ---- Keras (3.15)
+
+
+def layers_within(layer: Any) -> list[Any]:
+    """Return a layer and all layers within it: `Layer._flatten_layers`."""
+    return list(layer._flatten_layers())
+
+
+def layers_below(layer: Any) -> list[Any]:
+    """Return the layers one level below a layer: `Layer._flatten_layers`."""
+    return list(layer._flatten_layers(include_self=False, recursive=False))
+
+
+def made_trainable(layer: Any) -> list[Any]:
+    """Return the variables that a layer itself made as trainable, frozen or not.
+
+    `Layer._trainable_variables`. `Layer.trainable_variables` leaves out what is frozen.
+    """
+    return list(layer._trainable_variables)
+
+
+def made_untrainable(layer: Any) -> list[Any]:
+    """Return the variables that a layer itself made as not trainable, such as statistics.
+
+    `Layer._non_trainable_variables`. `Layer.non_trainable_variables` holds what is frozen, too.
+    """
+    return list(layer._non_trainable_variables)
+
+
+def clear_losses(model: Any) -> None:
+    """Drop the terms of `add_loss` that an earlier call left: `Layer._clear_losses`."""
+    model._clear_losses()
+
+
+def check_known_variables(optimizer: Any, variables: Sequence[Any]) -> None:
+    """Raise if an optimizer is of other variables: `_check_variables_are_known`."""
+    optimizer._check_variables_are_known(list(variables))
+
+
+def learning_rate_of(optimizer: Any) -> Any:
+    """Return a learning rate as it was given; the public name computes: `_learning_rate`."""
+    return optimizer._learning_rate
+
+
+def put_on_devices(optimizer: Any, strategy: Any) -> bool:
+    """Have an optimizer use a strategy's devices, if its variables are there, or not yet made.
+
+    `_distribution_strategy` of Keras's TensorFlow optimizer. There is no public way.
+
+    Returns:
+        False if its variables are, or will be, elsewhere.
+    """
+    if optimizer.built and hasattr(optimizer.iterations.value, "values"):
+        optimizer._distribution_strategy = strategy  # of an earlier run on as many
+    return optimizer._distribution_strategy is strategy
+
+
+def takes_reduced_gradients(optimizer: Any) -> None:
+    """Keep an optimizer from reducing gradients again: `_all_reduce_sum_gradients`."""
+    optimizer._all_reduce_sum_gradients = list
+
+
+def copy_weight_decay(optimizer: Any, other: Any) -> None:
+    """Exclude from weight decay what another optimizer excludes; a configuration leaves it out.
+
+    `_exclude_from_weight_decay` and `_exclude_from_weight_decay_pattern`.
+    """
+    for name in ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"):
+        value = getattr(other, name, None)
+        if value:
+            setattr(optimizer, name, value)
+
+
+def set_monitor_op(callback: Any) -> None:
+    """Have a Keras callback compare by its changed `mode`: `_set_monitor_op`."""
+    callback._set_monitor_op()
+
+
+def open_built_shapes(layer: Any, opened: Callable[[Any], Any]) -> bool:
+    """Change the shapes that a layer was built with; tell whether there are any.
+
+    `Layer._build_shapes_dict`, which `get_build_config` returns.
+    """
+    if not layer._build_shapes_dict:
+        return False
+    layer._build_shapes_dict = opened(dict(layer._build_shapes_dict))
+    return True
+
+
+def rebuild_sequential(model: Any, opened: Callable[[Any], Any]) -> None:
+    """Have a `Sequential` that was built from a batch take batches of another size.
+
+    `Sequential._functional`, `_layers`, and the nodes of its layers, which would otherwise have
+    two outputs. Would be replaced by a `rebuild` that takes a shape.
+    """
+    if model._functional is None:
+        return
+    first, *others = model._layers
+    shape = opened(first.batch_shape)
+    if shape == first.batch_shape:
+        return
+    for layer in others:
+        layer._inbound_nodes.clear()
+        layer._outbound_nodes.clear()
+    model._layers, model._functional, model.built = others, None, False
+    model.build(shape)
+
+
+def keras_global(name: str) -> Any:
+    """Return what Keras keeps for a process, or a thread, under a name: `global_state`."""
+    from keras.src.backend.common import global_state
+
+    return global_state.get_global_attribute(name)
+
+
+def set_keras_global(name: str, value: Any) -> None:
+    """Set the same."""
+    from keras.src.backend.common import global_state
+
+    global_state.set_global_attribute(name, value)
+
+
+def keras_seed_generator() -> Any:
+    """Return the generator of Keras's draws without a seed: `global_seed_generator`."""
+    from keras.src.random.seed_generator import global_seed_generator
+
+    return global_seed_generator()
+
+
+@contextmanager
+def unscaled_losses() -> Iterator[None]:
+    """Keep Keras's loss objects from dividing by the number of devices in the body.
+
+    `keras.src.losses.loss.scale_loss_for_distribution`. Would be replaced by an argument of `Loss`.
+    """
+    from keras.src.losses import loss
+
+    former = loss.scale_loss_for_distribution
+    loss.scale_loss_for_distribution = lambda value: value
+    try:
+        yield
+    finally:
+        loss.scale_loss_for_distribution = former
+
+
+@contextmanager
+def nothing_dropped() -> Iterator[None]:
+    """Have Keras's dropout layers drop nothing in the body.
+
+    `keras.src.backend.random.dropout`. `training=False` would switch batch normalisation, too.
+    """
+    from keras.src import backend
+
+    former = backend.random.dropout
+    backend.random.dropout = lambda inputs, *_, **__: inputs
+    try:
+        yield
+    finally:
+        backend.random.dropout = former
+
+
+# ---- TensorFlow (2.21)
+
+
+def called_function(graph: Any, name: str) -> Any:
+    """Return the graph of a function that a graph may call, or None: `_get_function`."""
+    return graph._get_function(name).graph if graph._is_function(name) else None
+
+
+def eager_random_state() -> Any:
+    """Return the generator of seeds for operations that run eagerly; None without a global seed.
+
+    `tensorflow.python.eager.context`. `tf.random.set_seed` only starts it again.
+    """
+    from tensorflow.python.eager import context
+
+    return None if context.global_seed() is None else context.context()._rng
+
+
+def global_seed() -> int | None:
+    """Return what `tf.random.set_seed` was given last: `context.global_seed`."""
+    from tensorflow.python.eager import context
+
+    found: int | None = context.global_seed()
+    return found
+
+
+@contextmanager
+def deterministic_operations() -> Iterator[None]:
+    """Have TensorFlow's operations be deterministic in the body.
+
+    `tensorflow.python.framework.config`, which can tell, and take back, what
+    `tf.config.experimental.enable_op_determinism` sets.
+    """
+    from tensorflow.python.framework import config
+
+    before = config.is_op_determinism_enabled()
+    config.enable_op_determinism()
+    try:
+        yield
+    finally:
+        if not before:
+            config.disable_op_determinism()
+
+
+def at_work_outside_a_cluster() -> bool:
+    """Tell whether TensorFlow is at work, and not in a cluster.
+
+    `Context._context_handle` and `_collective_leader`. There is no public way.
+    """
+    from tensorflow.python.eager import context
+
+    made = context.context()
+    return made._context_handle is not None and made._collective_leader is None
+
+
+@contextmanager
+def operations_seen(note: Callable[..., None]) -> Iterator[None]:
+    """Have a function called with each operation that runs eagerly in the body.
+
+    `tensorflow.python.framework.op_callbacks`.
+    """
+    from tensorflow.python.framework import op_callbacks
+
+    op_callbacks.add_op_callback(note)
+    try:
+        yield
+    finally:
+        op_callbacks.remove_op_callback(note)
+
+
+def is_resource(kind: type) -> bool:
+    """Tell whether a class is of tables and the like, with a handle: `TrackableResource`."""
+    from tensorflow.python.trackable.resource import TrackableResource
+
+    return issubclass(kind, TrackableResource)
+
+
+@contextmanager
+def sums_made_by(make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
+    """Have another function add tensors up in the body, made of TensorFlow's own.
+
+    `tensorflow.python.ops.gen_math_ops.add_n`, which tapes and `tf.add_n` call.
+    """
+    from tensorflow.python.ops import gen_math_ops
+
+    own = gen_math_ops.add_n
+    gen_math_ops.add_n = make(own)
+    try:
+        yield
+    finally:
+        gen_math_ops.add_n = own
+
+
+def lowered(function: Any, specs: Sequence[Any]) -> None:
+    """Lower a concrete function for XLA, without compiling it; raises what XLA cannot.
+
+    `tensorflow.python.eager.polymorphic_function.compiler_ir`. `experimental_get_compiler_ir` of a
+    `tf.function` would trace again.
+    """
+    from tensorflow.python.eager.polymorphic_function import compiler_ir
+
+    compiler_ir.from_concrete_function(function, specs)(stage="hlo")
+
+
+def operation_definition(kind: str) -> Any:
+    """Return the definition of a kind of operation, or None: `op_def_registry.get`."""
+    from tensorflow.python.framework import op_def_registry
+
+    return op_def_registry.get(kind)
+
+
+def gpu_limits() -> list[int]:
+    """Return the bytes that TensorFlow may use of each GPU: `device_lib`."""
+    from tensorflow.python.client import device_lib
+
+    return [d.memory_limit for d in device_lib.list_local_devices() if d.device_type == "GPU"]
+
+
+def dataset_inputs(dataset: Any) -> list[Any]:
+    """Return the datasets that a dataset reads from: `DatasetV2._inputs`."""
+    return list(dataset._inputs())
+
+
+def dataset_functions(dataset: Any) -> list[Any]:
+    """Return the graphs of the functions that a dataset calls: `DatasetV2._functions`."""
+    return [wrapped.function.graph for wrapped in dataset._functions()]
+
+
+def autograph_context() -> Any:
+    """Return the state of AutoGraph here: `tf.__internal__.autograph.control_status_ctx`."""
+    import tensorflow as tf
+
+    return tf.__internal__.autograph.control_status_ctx()
+
+
+def autographed(function: Callable[..., Any], context: Any) -> Callable[..., Any]:
+    """Return a function as AutoGraph converts it: `tf.__internal__.autograph.tf_convert`."""
+    import tensorflow as tf
+
+    made: Callable[..., Any] = tf.__internal__.autograph.tf_convert(function, context)
+    return made
+
+
+def scratch_graph(name: str) -> Any:
+    """Return a graph that is thrown away: `tf.__internal__.FuncGraph`."""
+    import tensorflow as tf
+
+    return tf.__internal__.FuncGraph(name)
+
+
+# ---- OmegaConf (2.3)
+
+
+def node_of(config: Any, key: Any) -> Any:
+    """Return the node below a key, unresolved: `Container._get_node`."""
+    return config._get_node(key)
+
+
+def is_null(node: Any) -> bool:
+    """Tell whether a node is None: `Node._is_none`."""
+    return bool(node._is_none())
+
+
+def is_interpolation(node: Any) -> bool:
+    """Tell whether a node is `${...}`: `Node._is_interpolation`; the public one wants a parent."""
+    return bool(node._is_interpolation())
+
+
+def is_missing(node: Any) -> bool:
+    """Tell whether a node is `???`: `Node._is_missing`."""
+    return bool(node._is_missing())
+
+
+def raw(node: Any) -> Any:
+    """Return what a node holds as it was written: `Node._value`."""
+    return node._value()
