@@ -238,11 +238,7 @@ class Task(abc.ABC):
         return self._running().global_mean(values, weights)
 
     def to_float32(self, tensors: Any) -> Any:
-        """Return a nest of tensors with 16-bit floats cast to float32, and the rest as it is.
-
-        Example:
-            >>> logits = self.to_float32(self.model(x, training=True))
-        """
+        """Return a nest of tensors with 16-bit floats cast to float32, and the rest as it is."""
         import tensorflow as tf
 
         from framework.core.dtypes import to_float32
@@ -262,7 +258,7 @@ class Task(abc.ABC):
             >>> queue.assign(tf.concat([keys, queue[: -len(keys)]], 0))
 
         Args:
-            name: What it is called.
+            name: Its name.
             initial: Its first value: a number, an array or a tensor.
             trainable: Let the only optimizer update it, beside the model's weights.
 

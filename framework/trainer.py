@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from framework.callback import Callback
+from framework.callback import Callback, RunView
 from framework.checkpoint.retention import Retention
 from framework.checkpoint.store import CheckpointStore
 from framework.config import TrainerConfig
@@ -190,6 +190,11 @@ class Trainer:
         return self._run.result()
 
     # ---- what there is to read of the run
+
+    @property
+    def view(self) -> RunView:
+        """The run, as its callbacks see it."""
+        return self._run
 
     @property
     def config(self) -> TrainerConfig:

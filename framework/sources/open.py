@@ -193,7 +193,7 @@ def _made(
     streamed: dict[str, Any] = {"restart": restart, "limit_name": option, **common}
     counted = train and not overfit and isinstance(limit, int)
     if not _is_arrays(given):
-        return _stream(given, data, name, counted=counted, train=train, held=held, **streamed)
+        return _stream(given, data, counted=counted, train=train, held=held, **streamed)
     part = None
     if data.val_fraction and name in ("train", "val"):
         part = _split(check_rows(given, "train"), data.val_fraction, name)
@@ -205,7 +205,6 @@ def _made(
 def _stream(
     given: Any,
     data: Data,
-    name: str,
     *,
     counted: bool,
     train: bool,
@@ -213,6 +212,7 @@ def _stream(
     **streamed: Any,
 ) -> Source:
     """Open batches that come one after another."""
+    name = streamed["name"]
     if isinstance(given, tf.data.Dataset):
         streamed["endless"] = counted and (never_ends(given) or calls_generator(given))
         if train:

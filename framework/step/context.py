@@ -88,11 +88,12 @@ class TaskContext:
             self.replicas.check_metric(name, value)
             running.means.add_metric(name, value)
         else:
+            mean = mean_of(value, where)
             given = weight_of(running.rows if weight is None else weight, where)
             given = unless_empty(value, given)
             if self.replicas.count > 1:  # a device without rows computes on one of another
                 given = tf.where(tf.greater(running.rows, 0), given, tf.zeros_like(given))
-            running.note(name, mean_of(value, where), given)
+            running.note(name, mean, given)
 
     @not_converted
     def minimize(self, loss_fn: Callable[[], Any], name: Any = None) -> Any:
