@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = next(p for p in Path(__file__).parents if (p / "pyproject.toml").is_file())
 PAGE = ROOT / "docs" / "design.md"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from importlinter.api import read_configuration
 
-ROOT = Path(__file__).parents[1]
+ROOT = next(p for p in Path(__file__).parents if (p / "pyproject.toml").is_file())
 COMMAND = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
 
