@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from helpers import CLASSES, FEATURES, Net, blobs, dense, fitted, make_trainer
 
-from framework import Callback, Data, Task, Trainer, TrainingFailed, UserError
+from framework import Callback, Data, RunView, Task, TrainingFailed, UserError
 
 DATA = Data(train=blobs(20), val=blobs(12, seed=1), batch_size=8)
 
@@ -186,8 +186,8 @@ def test_a_task_that_was_built_for_another_precision_is_refused() -> None:
 
 def test_a_trainer_that_is_at_work_takes_no_second_job() -> None:
     class Nested(Callback):
-        def on_epoch_end(self, trainer: Trainer) -> None:
-            trainer.validate(trainer.task, DATA)
+        def on_epoch_end(self, run: RunView) -> None:
+            trainer.validate(run.task, DATA)
 
     trainer = make_trainer(callbacks=[Nested()])
     with pytest.raises(UserError, match="validate was called while fit is at work"):

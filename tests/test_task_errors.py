@@ -237,7 +237,7 @@ def test_no_data_or_something_else() -> None:
 
 
 def test_what_is_no_task() -> None:
-    with pytest.raises(UserError, match="is no Task"):
+    with pytest.raises(UserError, match="is not a Task"):
         make_trainer().fit(Net, DATA)
 
 
