@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 from cli_project import Run, project, run
 
-from framework.core.signals import Signals, ending_signals
-
 __all__ = ["project", "run"]
+
 
 FIT = ("task=mine", "run_dir=out/a", "trainer.engine=graph")
 
@@ -77,22 +75,3 @@ def test_a_sync_that_fails_at_the_end_is_said(
     code, _, err = run(*FIT, "loggers=[]")
     assert code == 2
     assert "Input/output error" in err
-
-
-def test_a_closed_terminal_ends_a_run_as_sigterm_does_unless_it_is_ignored() -> None:
-    former = signal.getsignal(signal.SIGHUP)
-    try:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
-        signals = Signals()
-        with signals.noted(), signals.deferred():
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert signals.received == signal.SIGHUP
-        with pytest.raises(SystemExit) as left:
-            signals.raise_received()
-        assert left.value.code == 129
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
-        assert signal.SIGHUP not in ending_signals()
-        with signals.noted():
-            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, former)

@@ -15,7 +15,6 @@ from rich.console import Console
 from framework import Data, Task, UserError
 from framework.callbacks.freeze import Freeze
 from framework.callbacks.model_summary import ModelSummary
-from framework.core.user_code import user_code
 
 
 class Parts(Task):
@@ -100,18 +99,3 @@ def test_a_keras_callback_is_told_that_it_needs_a_model() -> None:
     data = Data(train=(x, x[:, :1]), batch_size=8)
     with pytest.raises(UserError, match=r"needs a keras.Model, and the task has a Dense"):
         make_trainer(max_steps=1, callbacks=[stop]).fit(Alone(), data)
-
-
-@pytest.mark.parametrize(
-    ("code", "way"),
-    [
-        (lambda t: float(t), "TensorFlow operations"),
-        (lambda t: np.asarray(t), "TensorFlow operations"),
-        (lambda t: t.item(), "TensorFlow operations"),
-        (lambda t: t / None, "max_steps"),
-    ],
-)
-def test_what_needs_values_names_the_way_out(code: Any, way: str) -> None:
-    with pytest.raises(UserError) as error, user_code("T.train_step"):
-        tf.function(code, autograph=False).get_concrete_function(tf.TensorSpec([]))
-    assert way in error.value.fix

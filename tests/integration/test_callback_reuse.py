@@ -11,17 +11,17 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import make_trainer
+from helpers import Counting, make_trainer
 
-from framework import Callback, Data, Task, Trainer
-from framework.callback import Callback as Base
+from framework import Data, Task, Trainer
 from framework.callbacks.early_stopping import EarlyStopping
-from framework.callbacks.initial_state import made_with, restore
 from framework.cli.assemble import ConfigText
 from framework.errors import UserError
 from framework.run.hooks import Hooks
 
 X = np.random.default_rng(0).normal(size=(40, 3)).astype("f4")
+
+
 DATA = Data(train=(X, X), val=(X, X), test=(X, X), batch_size=8, shuffle=False)
 
 
@@ -42,20 +42,6 @@ def fit(epochs: int, callbacks: Any, **options: Any) -> Trainer:
     trainer = make_trainer(max_epochs=epochs, callbacks=callbacks, **options)
     trainer.fit(Line(optimizer="sgd"), DATA)
     return trainer
-
-
-class Counting(Callback):
-    def __init__(self, by: int = 1) -> None:
-        self._by, self.count = by, 0
-
-    def on_epoch_end(self, trainer: Trainer) -> None:
-        self.count += self._by
-
-    def state(self) -> dict[str, Any]:
-        return {"count": self.count}
-
-    def load_state(self, state: Any) -> None:
-        self.count = state["count"]
 
 
 # ---- the start of a run
@@ -201,39 +187,6 @@ def test_alike_ones_of_a_users_class_are_told_apart_by_private_options(tmp_path:
     ten, one = Counting(10), Counting(1)
     fit(3, [ten, one], run_dir=tmp_path)
     assert (one.count, ten.count) == (3, 30)
-
-
-@pytest.mark.parametrize(
-    ("left", "right"),
-    [
-        ({"a": [1, 2]}, {"a": [2, 1]}),
-        ({"a": np.zeros(3)}, {"a": np.zeros(3, "f4")}),
-        ({"a": np.zeros(3)}, {"a": np.ones(3)}),
-        ({"a": 1}, {"a": True}),
-        ({"a": EarlyStopping(patience=2)}, {"a": EarlyStopping(patience=3)}),
-        ({"a": len}, {"a": max}),
-        ({"a": Path("x")}, {"a": Path("y")}),
-        ({"a": {1, 2}}, {"a": {1, 3}}),
-        ({"a": b"1"}, {"a": "1"}),
-    ],
-)
-def test_options_that_differ_are_told_apart(left: Any, right: Any) -> None:
-    def made(options: Any) -> str:
-        callback = Base()
-        vars(callback).update(options)
-        return made_with(callback).options
-
-    assert made(left) != made(right)
-    assert made(left) == made(left)
-
-
-def test_options_that_refer_to_themselves_come_to_an_end() -> None:
-    callback = Counting()
-    callback.me, callback.all = callback, [X] * 3  # type: ignore[attr-defined]
-    assert made_with(callback).state == {"count": 0}
-    callback.count = 3
-    restore(callback)
-    assert callback.count == 0
 
 
 def test_states_of_the_format_without_identities_go_by_place(

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 from cli_project import files
+from places import ROOT
+from tiny_images import image_set
 
-ROOT = Path(__file__).parents[1]
 TASKS = {
     "mnist_sequential": (28, 28),
     "mnist_functional": (28, 28),
@@ -25,17 +26,8 @@ TASKS = {
     "cifar100_gradient_tape": (32, 32, 3),
 }
 
+
 QUIET = ("trainer.enable_model_summary=false", "trainer.enable_progress_bar=false")
-
-
-def image_set(shape: tuple[int, ...], classes: int, train: int = 70, test: int = 20) -> Any:
-    rng = np.random.default_rng(0)
-    return {
-        "x_train": rng.integers(0, 256, (train, *shape), np.uint8),
-        "y_train": rng.integers(0, classes, train).astype(np.uint8),
-        "x_test": rng.integers(0, 256, (test, *shape), np.uint8),
-        "y_test": rng.integers(0, classes, test).astype(np.uint8),
-    }
 
 
 @pytest.fixture

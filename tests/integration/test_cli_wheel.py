@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 from cli_project import FILES, TASK
-
-ROOT = Path(__file__).parents[1]
+from places import ROOT
 
 
 @pytest.fixture(scope="module")

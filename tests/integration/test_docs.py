@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import make_trainer
+from places import ROOT
 
 import framework
 from framework import Data
 
-ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 
 

@@ -13,9 +13,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from event_files import logged
 from helpers import LogRows, make_trainer
-from test_cli_lesson import image_set
-from test_images import logged
+from places import ROOT
+from tiny_images import image_set
 
 from framework import Data, random
 from framework.checkpoint.store import CheckpointStore
@@ -26,7 +27,6 @@ from tasks.mnist_vae import MnistVae
 from tasks.mnist_wgan_gp import MnistWganGp
 from tasks.views import Views
 
-ROOT = Path(__file__).parents[1]
 SMALL = {
     "mnist_wgan_gp": ["model.generator_filters=[4,4]", "model.critic_filters=[4]"],
     "mnist_vae": ["model.filters=[2,3]", "model.latent=4"],

@@ -1,4 +1,4 @@
-"""What steps need: means over the whole batch, float32, and errors that name the way out."""
+"""Means over the whole batch, on one device, on several, and in pieces."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from helpers import make_trainer
 
 from framework import Data, Task
-from framework.core.user_code import user_code
 from framework.errors import UserError
-from tests.helpers import make_trainer
 
 
 class Masked(Task):
@@ -60,27 +58,3 @@ def test_global_mean_is_refused_where_a_step_sees_pieces() -> None:
         make_trainer(max_steps=1, accumulate=2).fit(
             Masked(), Data(train=(x, y, mask), batch_size=4)
         )
-
-
-def test_floats_of_16_bits_become_float32() -> None:
-    made = Masked().to_float32({"a": tf.ones(2, tf.bfloat16), "b": tf.ones(2, tf.int32)})
-    assert made["a"].dtype == tf.float32
-    assert made["b"].dtype == tf.int32
-
-
-@pytest.mark.parametrize(
-    ("error", "fix"),
-    [
-        (AttributeError("'SymbolicTensor' object has no attribute 'numpy'"), "engine=eager"),
-        (ValueError("None values not supported."), "total_steps"),
-    ],
-)
-def test_errors_name_the_way_out(error: Exception, fix: str) -> None:
-    with pytest.raises(UserError, match=fix), user_code("T.train_step"):
-        raise error
-
-
-def test_names_in_bold_are_shown_plain() -> None:
-    with pytest.raises(UserError) as caught, user_code("T.train_step"):
-        raise ValueError("Exception in \x1b[1mDense.call()\x1b[0m.")
-    assert "in Dense.call()." in str(caught.value)

@@ -14,7 +14,6 @@ from helpers import Net, blobs, busy_data, differing, fitted, make_trainer, nois
 from tensorflow.python.framework import config as tf_config
 
 from framework import Data
-from framework.run.isolation import isolated
 
 # Whole batches: each shape would be traced anew in every run.
 WHOLE = busy_data(rows=40, val=blobs(8, seed=1))
@@ -92,35 +91,6 @@ def test_two_identical_runs_in_one_process_are_identical() -> None:
     two = fitted(second, WHOLE)
     assert [v.path for v in first.model.variables] == [v.path for v in second.model.variables]
     assert differing(one, two) == []
-
-
-@pytest.mark.parametrize("was", [False, True])
-def test_determinism_is_put_back_to_what_it_was(was: bool) -> None:
-    if was:
-        tf.config.experimental.enable_op_determinism()
-    try:
-        with isolated("float32", deterministic=True):
-            assert tf_config.is_op_determinism_enabled()
-        assert tf_config.is_op_determinism_enabled() is was
-        with isolated("float32", deterministic=False):
-            pass
-        assert tf_config.is_op_determinism_enabled() is was
-    finally:
-        tf_config.disable_op_determinism()
-
-
-def test_the_body_of_isolated_starts_with_names_and_a_policy_of_its_own() -> None:
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        with isolated("float32"):
-            assert keras.config.dtype_policy().name == "float32"
-            inside = keras.layers.Dense(1).name
-        assert keras.config.dtype_policy().name == "mixed_bfloat16"
-        keras.layers.Dense(1)
-        with isolated("float32"):
-            assert keras.layers.Dense(1).name == inside == "dense"
-    finally:
-        keras.config.set_dtype_policy("float32")
 
 
 def test_a_run_inside_a_run_restores_in_turn() -> None:

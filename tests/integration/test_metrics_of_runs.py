@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import keras
@@ -22,9 +21,8 @@ from helpers import (
     noisy,
 )
 
-from framework import Callback, Data, Task, Trainer, UserError
+from framework import Callback, Data, Task, Trainer
 from framework.callbacks.checkpoint import Checkpoint
-from framework.step.accumulator import Accumulator, add_sums, means
 
 
 class Regression(Task):
@@ -223,24 +221,6 @@ def test_loss_terms_of_layers_are_added_once() -> None:
     assert trainer.metrics["train/loss"] == pytest.approx(0.1 * size * (1 + 0.64) / 2, rel=1e-6)
 
 
-def test_means_over_names_that_come_later_in_another_batch_shape() -> None:
-    sums = Accumulator()
-    value = partial(tf.constant, dtype=tf.float64)
-    sums.add({"a": (value(2.0), value(4))})
-    sums.add({"a": (value(6.0), value(2)), "b": (value(1), value(2))})
-    assert sums.read() == {"a": (2 * 4 + 6 * 2) / 6, "b": 1.0}
-    saved = sums.sums()
-    sums.reset()
-    assert all(np.isnan(v) for v in sums.read().values())
-    sums.load(saved)
-    assert sums.read() == {"a": 20 / 6, "b": 1.0}
-    assert means(add_sums(saved, {"b": (4.0, 2.0), "c": (3.0, 1.0)})) == {
-        "a": 20 / 6,
-        "b": 1.5,
-        "c": 3,
-    }
-
-
 def test_a_value_logged_in_a_hook_appears_under_its_name() -> None:
     class Late(Net):
         def on_epoch_end(self) -> None:
@@ -248,11 +228,6 @@ def test_a_value_logged_in_a_hook_appears_under_its_name() -> None:
 
     trainer = fitted(Late(), Data(train=blobs(8)), max_epochs=2)
     assert trainer.metrics["train/epochs"] == 2.0
-
-
-def test_log_outside_a_run_is_refused() -> None:
-    with pytest.raises(UserError, match="only while a Trainer runs"):
-        Net().log("loss", 1.0)
 
 
 def test_best_is_judged_by_the_metric_of_its_own_step(tmp_path: Any) -> None:

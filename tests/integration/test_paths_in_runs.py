@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 from cli_project import Run, files, project, run
 from helpers import blobs, make_trainer
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given
-from hypothesis import strategies as st
 
-from framework import Data, UserError
-from framework.checkpoint.store import CheckpointStore
-from framework.cli.sweep import job_name
-from framework.cli.words import value_of, with_quoted_tildes
-from framework.core.paths import local_path
-from framework.datasets.named import load_dataset
-from framework.loggers.csv import CSVLogger
-from framework.loggers.tensorboard import TensorBoardLogger
+from framework import Data
 
 __all__ = ["project", "run"]
 
-ADDRESSES = ["s3://bucket/run", "gs://b", "hdfs:///x", "file:///tmp/x", Path("s3://bucket/run")]
+
 QUICK = ("trainer.max_steps=2", "trainer.engine=graph", "loggers=[]")
 
 
@@ -33,48 +22,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.mkdir()
     monkeypatch.setenv("HOME", str(path))
     return path
-
-
-@pytest.mark.parametrize("address", ADDRESSES)
-def test_an_address_is_refused_everywhere_in_python(
-    address: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    calls = [
-        lambda: make_trainer(run_dir=address),
-        lambda: CheckpointStore(tmp_path / "checkpoints").find(address),  # type: ignore[arg-type]
-        lambda: load_dataset("mnist", dir=address),  # type: ignore[arg-type]
-        lambda: CSVLogger(address),  # type: ignore[arg-type]
-        lambda: TensorBoardLogger(address),  # type: ignore[arg-type]
-    ]
-    for call in calls:
-        with pytest.raises(UserError, match="not a path on this machine") as caught:
-            call()
-        assert caught.value.fix
-    assert files(tmp_path) == set()
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("run_dir=s3://b/r",),
-        ("-m", "sweep_dir=s3://b/r", "seed=1,2"),
-        ("checkpoint=gs://b/r",),
-        ("mode=test", "run_dir='s3://b/r'"),
-        ("data=mnist", "data.dir=s3://b/data"),
-        ("--config-dir", "s3://b/conf"),
-        ("--config-dir=s3://b/conf",),
-    ],
-)
-def test_an_address_is_refused_everywhere_on_the_command_line(
-    run: Run, project: Path, words: tuple[str, ...]
-) -> None:
-    before = files(project)
-    code, _, err = run("task=parts", *words, *QUICK)
-    assert code == 2
-    assert "not a path on this machine" in err
-    assert "fix:" in err
-    assert files(project) == before
 
 
 @pytest.mark.parametrize("quote", ["~/r", "'~/r'"])
@@ -112,59 +59,3 @@ def test_a_tilde_in_python(home: Path, tmp_path: Path, monkeypatch: pytest.Monke
         other = make_trainer(run_dir="b", max_epochs=1)
         other.fit(Net(optimizer="sgd"), data, checkpoint=path)
         assert other.already_complete
-
-
-@pytest.mark.parametrize(
-    ("given", "what"),
-    [("~nobody-here/x", "~nobody-here"), ("a" * 300, "300 bytes"), ("a/" * 3000, "5999 bytes")],
-)
-def test_a_path_that_cannot_be_is_refused(given: str, what: str) -> None:
-    with pytest.raises(UserError, match=what) as caught:
-        local_path(given, "run_dir")
-    assert caught.value.where == "run_dir"
-    assert caught.value.fix
-
-
-def test_a_deleted_working_directory_is_named(
-    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gone = project / "gone"
-    gone.mkdir()
-    monkeypatch.chdir(gone)
-    gone.rmdir()
-    code, _, err = run("task=mine", "run_dir=r")
-    assert code == 2
-    assert "working directory was deleted" in err
-    with pytest.raises(UserError, match="working directory was deleted"):
-        make_trainer(run_dir="r")
-
-
-def test_names_of_jobs_fit_a_file_system() -> None:
-    for value in ("x" * 400, "ü" * 200, "語" * 300):
-        name = job_name(12, (f"task.name={value}", "seed=1"))
-        assert len(os.fsencode(name)) < 200
-        assert name != job_name(12, (f"task.name={value}", "seed=2"))
-
-
-WORDS = st.text(
-    st.characters(codec="utf-8", exclude_characters="'\"\\[]{}(),:=$%\n\t \r;"), min_size=1
-)
-
-
-@given(st.lists(WORDS.map(lambda word: f"~/{word}".rstrip()), min_size=1, max_size=3))
-def test_every_tilde_reaches_hydra_as_typed(paths: list[str]) -> None:
-    paths = [path for path in paths if path.isprintable()]
-    parse = OverridesParser.create().parse_override
-    for path in paths:
-        override = with_quoted_tildes(f"a.b={path}")
-        assert parse(override).value() == path == value_of(override)
-    if paths:
-        assert parse(with_quoted_tildes(f"a=[{','.join(paths)}]")).value() == paths
-
-
-def test_what_is_quoted_or_no_value_stays() -> None:
-    for text in ("a='~/x'", 'a="~/x"', "~a", "~a=b", "a=b", "a", "a=${oc.env:X,'~/d'}"):
-        assert with_quoted_tildes(text) == text
-    assert with_quoted_tildes("a=~/x/${oc.env:U,v}") == "a='~/x/${oc.env:U,v}'"
-    assert with_quoted_tildes("a=~/a,~/b") == "a='~/a','~/b'"
-    assert with_quoted_tildes("a={k:~/v}") == "a={k:'~/v'}"

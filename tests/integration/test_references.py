@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 from cli_project import Run, project, run
-from omegaconf import OmegaConf
 
-from framework.cli.references import find_references
 from framework.text.plain import hidden
 
 __all__ = ["project", "run"]
 
+
 SECRET = "hunter2-Zq81"
+
+
 QUICK = ("trainer.engine=graph", "trainer.max_steps=1")
 
 
@@ -155,17 +156,3 @@ def test_a_run_directory_names_no_variables_of_its_own(
     assert "another-secret" not in out + err
     code, _, err = run("mode=test", "run_dir=r", "task.token=${oc.env:ANOTHER}")
     assert code == 0, err
-
-
-def test_references_are_found_wherever_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("A", "1")
-    config = OmegaConf.create(
-        {"a": "${oc.env:A}", "b": {"c": ["x${a}", "${plain}"], "d": "${b.c}"}, "plain": "p",
-         "e": "${b}", "f": "${plain}", "g": "${oc.select:a}", "n": None, "m": {}}
-    )  # fmt: skip
-    found = find_references(config)
-    assert set(found.written) == {("a",), ("b", "c", 0), ("b", "d"), ("e",), ("g",)}
-    assert found.variables == {"A": "1"}
-    resolved = OmegaConf.to_container(config, resolve=True)
-    written = found.put_into(resolved)  # type: ignore[arg-type]
-    assert written["b"] == {"c": ["x${a}", "p"], "d": "${b.c}"}

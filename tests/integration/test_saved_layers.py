@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import make_trainer
-from test_saved_state import Regression, X, data
+from regression import Regression, X, data
 
 from framework import Data
 from framework.errors import UserError

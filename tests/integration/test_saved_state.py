@@ -15,40 +15,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import make_trainer
+from places import ROOT
+from regression import Regression, X, Y, data
 
-from framework import Data, Task
+from framework import Data
 from framework.errors import UserError
 from tasks.cifar100_subclass import Cifar100Subclass
 from tasks.mnist_sequential import MnistSequential
 from tasks.mnist_subclass import MnistSubclass
 from tasks.mnist_vae import MnistVae
-
-X = np.random.default_rng(0).normal(size=(40, 3)).astype("f4") * 10 + 5
-Y = X @ np.array([[0.1], [0.2], [0.3]], "f4")
-
-
-class Regression(Task):
-    """Learns Y from X; `layers` go before the network, if there are any."""
-
-    layers: Any = staticmethod(lambda adapted: [])
-
-    def __init__(self, adapted: bool = True) -> None:
-        super().__init__(optimizer="sgd")
-        self.adapted = adapted
-
-    def build_model(self) -> Any:
-        dense = keras.layers.Dense(1, kernel_initializer=keras.initializers.GlorotUniform(seed=1))
-        return keras.Sequential([keras.Input((3,)), *self.layers(self.adapted), dense])
-
-    def train_step(self, batch: Any) -> Any:
-        return tf.reduce_mean((self.model(batch[0], training=True) - batch[1]) ** 2)
-
-    def eval_step(self, batch: Any) -> None:
-        self.log("loss", (self.model(batch[0]) - batch[1]) ** 2)
-
-
-def data(x: Any = X) -> Data:
-    return Data(train=(x, Y), test=(x, Y), batch_size=8, shuffle=False)
 
 
 class Slotted:
@@ -92,6 +67,8 @@ PLACES: dict[str, tuple[Any, Any]] = {
 
 
 IN_GRAPH = [(place, "graph") for place in PLACES]
+
+
 ELSEWHERE = [(p, e) for p in ("object", "layer") for e in ("step_xla", "loop_xla", "eager")]
 
 
@@ -271,6 +248,8 @@ def test_host_state_that_no_checkpoint_can_hold_is_refused(tmp_path: Path) -> No
 NETWORK = SimpleNamespace(
     conv_filters=[4, 8], kernel_size=3, pool_size=2, dense_units=8, activation="relu", classes=10
 )
+
+
 LESSON = {
     MnistSubclass: (28, 28, 1),
     Cifar100Subclass: (32, 32, 3),
@@ -307,8 +286,7 @@ for name in sys.argv[2:]:
     np.testing.assert_allclose(model(x), pairs[name + "_y"], atol=1e-6)
 """
     names = [*(kind.__name__ for kind in LESSON), "Vae"]
-    root = Path(__file__).parents[1]
-    subprocess.run([sys.executable, "-c", loading, str(tmp_path), *names], cwd=root, check=True)
+    subprocess.run([sys.executable, "-c", loading, str(tmp_path), *names], cwd=ROOT, check=True)
 
 
 def _build_shapes(model: keras.Model) -> list[tuple[Any, ...]]:

@@ -1,4 +1,4 @@
-"""What a person sees: shapes, lines that fit, one order of metrics, the way to go on."""
+"""What a person sees of a whole run: plain lines that fit, and the way to go on."""
 
 from __future__ import annotations
 
@@ -9,58 +9,118 @@ import shlex
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 from cli_project import Run, project, run
-from helpers import Net, blobs, make_trainer
+from helpers import Net, acts, blobs, make_trainer
+from places import ROOT
 from rich.console import Console
 
 from framework import Callback, Data
-from framework.callbacks.display import Display, in_order
+from framework.callbacks.model_summary import ModelSummary
 from framework.callbacks.progress_bar import ProgressBar
-from framework.callbacks.shapes import output_shapes
-from framework.cli.help import help_text
-from framework.cli.words import again
 from framework.trainer import Trainer
 
 __all__ = ["project", "run"]
 
 
-class Pools(keras.Model):
-    """Pooling, dropout, a model within, and a branch, none of which keeps its shape."""
+def test_force_color_puts_no_control_characters_into_a_file(tmp_path):
+    code = """
+        import sys
+        sys.path.insert(0, "tests/support")
+        from fake_run import Clock, FakeTrainer
+        from framework.callbacks.progress_bar import ProgressBar
+        from framework.callbacks.early_stopping import EarlyStopping
+        bar, trainer, clock = ProgressBar(), FakeTrainer(), Clock()
+        bar.on_fit_start(trainer)
+        bar.on_epoch_start(trainer)
+        trainer.train(bar, 100, clock, 1.0, loss=2.0)
+        bar.on_wake(trainer)
+        trainer.validate(bar, clock, 1.0, loss=2.0)
+        trainer.end_epoch(bar)
+        bar.on_fit_end(trainer)
+        assert "tensorflow" not in sys.modules
+    """
+    env = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm-256color", "PYTHONIOENCODING": "ascii"}
+    out = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=ROOT,
+        env={**env, "PYTHONPATH": "."},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert out.returncode == 0, out.stderr
+    assert re.fullmatch(r"epoch 1/2  loss 2\.0000  val loss 2\.0000  [^\x00-\x1f]+\n", out.stdout)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = keras.layers.Conv2D(4, 3, name="conv")
-        self.pool = keras.layers.MaxPooling2D(name="pool")
-        self.drop = keras.layers.Dropout(0.5, name="drop")
-        self.inner = keras.Sequential(
-            [keras.layers.Conv2D(2, 1), keras.layers.GlobalMaxPooling2D()]
-        )
-        self.join = keras.layers.Concatenate(name="join")
-        self.unused = keras.layers.Dense(7, name="unused")
 
-    def call(self, x: object, training: bool = False) -> object:
-        x = self.drop(self.pool(self.conv(x)), training=training)
-        return self.join([self.inner(x), self.inner(x)])
+QUICK = ("trainer.max_steps=2", "trainer.engine=graph")
 
 
-@pytest.mark.filterwarnings("ignore:`build\\(\\)` was called")
-def test_shapes_of_layers_that_keep_none() -> None:
-    model = Pools()
-    model(keras.KerasTensor((None, 12, 12, 3)))
-    weights = model.get_weights()
-    shapes = output_shapes(model)
-    names = {layer.name: shapes[id(layer)] for layer in model.layers}
-    assert names["pool"] == names["drop"] == "(None, 5, 5, 4)"
-    assert names["join"] == "(None, 4)"
-    assert names["unused"] == "?"
-    assert shapes[id(model.inner.layers[1])] == "(None, 2)"
-    assert all((a == b).all() for a, b in zip(weights, model.get_weights(), strict=True))
-    assert not any("call" in vars(layer) for layer in model.layers)
+class Named(Net):
+    """Names of its own for everything that is shown."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(optimizer="sgd")
+        self.name = name
+
+    def eval_step(self, batch: tuple[np.ndarray, np.ndarray]) -> None:
+        super().eval_step(batch)
+        self.log(self.name, 1.0)
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_the_bar_and_the_summary_are_plain(live: bool) -> None:
+    stream = io.StringIO()
+    console = Console(
+        file=stream, force_terminal=live, width=200, color_system=None, legacy_windows=False
+    )
+    bar, summary = ProgressBar(console, live=live), ModelSummary(console=console)
+    data = Data(train=blobs(16), val=blobs(8), batch_size=8)
+    name = "[red]m[/red]\x1b[2J\x07"
+    make_trainer(callbacks=[bar, summary], max_epochs=1).fit(Named(name), data)
+    out = stream.getvalue()
+    assert "val [red]m[/red]\\x1b[2J\\x07 1.0000" in out
+    assert "\x1b[2J" not in out
+    assert "\x07" not in out
+
+
+def test_a_whole_run_is_plain(run: Run, project: Path) -> None:
+    (project / "conf/task/evil\x1b[2J.yaml").write_text("# A \x1b]0;t\x07 task.\n")
+    mine = (project / "cliproj/mine.py").read_text()
+    mine = mine.replace('raise RuntimeError("boom', 'raise RuntimeError("\\x1b[2J[/b]boom')
+    (project / "cliproj/mine.py").write_text(mine)
+    calls = {
+        ("--help",): 0,
+        ("task=mine", "+task.fail='\x1b[2J'", "run_dir='r[/x]'", *QUICK): 0,
+        ("task=mine", "+task.fail='[/b]\u202e'", "run_dir='r[/x]'", *QUICK): 2,
+        ("task=mine", "+task.fail=epoch", "run_dir=e", *QUICK): 1,
+        ("task=mine", "+task.fail=epoch", "debug=true", "run_dir=d", *QUICK): 1,
+        ("-m", "task=mine", "+task.fail='\x1b[2J','[/data]'", "sweep_dir='s[/b]'", *QUICK): 0,
+        ("task=mine\x1b[2J",): 2,
+        ("task=mine", "trainer.max\x1bepochs=1"): 2,
+    }
+    for words, expected in calls.items():
+        code, out, err = run(*words, plain=words == ("--help",))
+        assert not acts(out + err), words
+        assert code == expected, err
+    logs = [path.read_text() for path in project.rglob("log.txt")]
+    assert any("\\x1b[2J[/b]boom" in text for text in logs)
+    assert not any(map(acts, logs))
+
+
+def test_a_reader_that_goes_does_not_end_a_run(project: Path) -> None:
+    words = "task=mine trainer.max_epochs=3 trainer.engine=graph run_dir=r"
+    command = f"{sys.executable} -m framework {words} 2>&- | head -1"  # and no standard error
+    subprocess.run(["bash", "-c", command], capture_output=True, timeout=600)
+    assert '"status": "completed"' in (project / "r/result.json").read_text()
+    assert "test/loss" in (project / "r/metrics.csv").read_text()
+    assert "oneDNN" not in (project / "r/log.txt").read_text()
 
 
 @pytest.mark.parametrize("width", [30, 40, 80])
@@ -74,35 +134,6 @@ def test_no_line_of_an_epoch_is_cut_by_a_terminal(width: int) -> None:
     assert max(map(len, lines)) <= width
     words = " ".join(" ".join(lines).split())
     assert re.search(r"epoch 1/2 loss [\d.]+ accuracy [\d.]+ val loss [\d.]+ val accuracy", words)
-
-
-def test_a_file_gets_whole_lines() -> None:
-    stream = io.StringIO()
-    Display(Console(file=stream, width=20), False, time.monotonic).print_parts(["part"] * 20)
-    assert stream.getvalue() == "  ".join(["part"] * 20) + "\n"
-
-
-def test_metrics_have_one_order() -> None:
-    known = ["train/b", "train/loss", "train/b_epoch", "val/z", "val/loss", "val/b"]
-    assert list(in_order(dict.fromkeys(["val/z", "val/b", "val/loss"], 0.0), known)) == [
-        "val/loss",
-        "val/b",
-        "val/z",
-    ]
-    assert list(in_order({"train/b": 0.0, "train/loss": 0.0}, known)) == ["train/loss", "train/b"]
-
-
-def test_help_has_examples_that_exist_here(run: Run, project: Path, tmp_path: Path) -> None:
-    text = help_text(project / "conf")
-    examples = re.findall(r"^  python -m framework (.*?)(?:  +#.*)?$", text, re.MULTILINE)
-    assert len(examples) == 5
-    tasks = {path.stem for path in (project / "conf/task").glob("*.yaml")}
-    for line in examples:
-        (chosen,) = re.findall(r"task=(\S+)", line)
-        assert set(chosen.split(",")) <= tasks
-        words = [w for w in shlex.split(line) if w != "-m" and "," not in w]
-        assert run("task=mine", *[w for w in words if "task=" not in w], "--cfg", "job")[0] == 0
-    assert "task=<task>" in help_text(tmp_path / "nowhere")
 
 
 class Interrupts(Callback):
@@ -131,13 +162,6 @@ def test_an_interrupted_run_says_how_to_go_on(
     assert code == 0, err
     assert "continuing from" in out
     assert (project / place / "result.json").is_file()
-
-
-def test_the_command_again() -> None:
-    words = ["-m", "task=mine", "task.x=[a,b]", "sweep_dir=old"]
-    assert again(words, sweep_dir=Path("s/1")) == (
-        "python -m framework -m task=mine 'task.x=[a,b]' sweep_dir=s/1"
-    )
 
 
 def test_ctrl_c_while_engines_are_tried_is_one_line(project: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +11,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import LogRows, StopAt, fitted, make_trainer
-from hypothesis import given
-from hypothesis import strategies as st
 
 from framework import Data, Task, Trainer
 from framework.errors import UserError
-from framework.sources.source import limited
 
 X = np.arange(40, dtype="f4").reshape(40, 1) * np.ones((1, 3), "f4")
+
+
 Y = X[:, :1]
 
 
@@ -283,11 +280,6 @@ def test_a_pydataset_that_changes_its_length_is_refused() -> None:
 
     with pytest.raises(UserError, match="had 3 batches in an epoch, and now has 4"):
         fitted(Ids(optimizer="sgd"), Data(train=Growing()), max_epochs=2)
-
-
-@given(st.integers(1, 500), st.integers(1, 999))
-def test_a_fraction_is_what_is_written(total: int, thousandths: int) -> None:
-    assert limited(total, thousandths / 1000) == math.ceil(Fraction(thousandths, 1000) * total)
 
 
 class Widths(Task):

@@ -1,8 +1,8 @@
-"""Sources of batches: every row once, the same order for the same seed, and clear refusals."""
+"""Streams give the weights that arrays give, and their faults are said in their terms."""
 
 from __future__ import annotations
 
-import math
+import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -13,147 +13,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import FEATURES, Net, blobs, differing, fitted, make_trainer
-from hypothesis import given
-from hypothesis import strategies as st
+from stream_kinds import IN_ORDER, Order, Passed, X, Y, generator, known, unknown
 
-from framework import Data, Task, Trainer, UserError
-from framework.sources.arrays import ArraySource
-from framework.sources.open import open_eval, open_train
-from framework.sources.source import Source, batch_rows
-
-
-def read_epoch(source: Source, epoch: int, stop: int | None = None) -> list[Any]:
-    """An epoch's batches, read as the loop reads them."""
-    batches = []
-    for first, last, size in source.parts(0, stop or source.steps):
-        cursor = source.cursor(epoch, first)
-        for index in range(first, last):
-            batch = source.read(cursor, tf.constant(index, tf.int64), size)
-            batches.append(tf.nest.map_structure(lambda t: t.numpy(), batch))
-        source.moved(last)
-    return batches
-
-
-@given(
-    rows=st.integers(1, 60),
-    batch_size=st.integers(1, 20),
-    limit=st.one_of(st.integers(1, 30), st.floats(0.01, 1.0)),
-    seed=st.integers(0, 2**31 - 1),
-    shuffle=st.booleans(),
-)
-def test_an_epoch_holds_every_row_once_in_an_order_of_its_own(
-    rows: int, batch_size: int, limit: int | float, seed: int, shuffle: bool
-) -> None:
-    x = np.arange(rows)
-    source = ArraySource(x, batch_size, shuffle=shuffle, seed=seed)
-    epochs = [np.concatenate(read_epoch(source, epoch)) for epoch in range(3)]
-    for order in epochs:
-        assert sorted(order) == list(range(rows))
-    sizes = [len(batch) for batch in read_epoch(source, 0)]
-    whole, rest = divmod(rows, batch_size)
-    assert sizes == [batch_size] * whole + [rest] * bool(rest)
-    if not shuffle:
-        assert all((order == x).all() for order in epochs)
-    elif rows > 12:  # twelve rows have 479 million orders
-        assert len({tuple(order) for order in epochs}) == 3
-        other = ArraySource(x, batch_size, shuffle=True, seed=(seed + 1) % 2**31)
-        assert np.concatenate(read_epoch(other, 0)).tolist() != epochs[0].tolist()
-    again = ArraySource(x, batch_size, shuffle=shuffle, seed=seed)
-    assert np.concatenate(read_epoch(again, 2)).tolist() == epochs[2].tolist()
-
-    cut = ArraySource(x, batch_size, shuffle=shuffle, seed=seed, limit=limit)
-    steps = math.ceil(rows / batch_size)
-    kept = min(steps, limit) if isinstance(limit, int) else math.ceil(steps * limit)
-    assert cut.steps == kept
-    found = np.concatenate(read_epoch(cut, 1))
-    assert found.tolist() == epochs[1][: len(found)].tolist()
-    assert len(found) == min(rows, kept * batch_size)
-
-
-@given(rows=st.integers(2, 60), fraction=st.floats(0.01, 0.95), seed=st.integers(0, 1000))
-def test_val_fraction_splits_without_overlap_or_loss(rows: int, fraction: float, seed: int) -> None:
-    data = Data(train=np.arange(rows), val_fraction=fraction, batch_size=7)
-    held_back = max(1, round(rows * fraction))
-    if held_back == rows:
-        with pytest.raises(UserError, match="leaves nothing to train on"):
-            open_train(data, seed=seed)
-        return
-    train = open_train(data, seed=seed)
-    val = open_eval(data, "val", seed=seed)[""]
-    seen = [np.concatenate(read_epoch(train, epoch)).tolist() for epoch in (0, 1)]
-    held = np.concatenate(read_epoch(val, 0)).tolist()
-    assert len(held) == held_back
-    assert sorted(held + seen[0]) == list(range(rows))
-    assert sorted(seen[0]) == sorted(seen[1])
-    if rows > 40 and held_back > 6:
-        other = np.concatenate(read_epoch(open_eval(data, "val", seed=seed + 1)[""], 0)).tolist()
-        assert sorted(other) != sorted(held)
-
-
-def test_with_val_fraction_the_arrays_are_held_once() -> None:
-    x, y = blobs(40)
-    held: dict[int, tf.Tensor] = {}
-    data = Data(train=(x, y), val_fraction=0.25)
-    sources = [open_train(data, seed=0, held=held), open_eval(data, "val", seed=0, held=held)[""]]
-    assert len(held) == 2
-    first, second = (source._tensors for source in sources)
-    assert all(a is b for a, b in zip(first, second, strict=True))
-
-
-@pytest.mark.parametrize("make", ["known", "generator", "Batches"])
-def test_val_fraction_needs_arrays(make: str) -> None:
-    stream = globals()[make]
-    data = Data(train=stream if make == "generator" else stream(), val_fraction=0.5)
-    for opened in (lambda: open_train(data, seed=0), lambda: open_eval(data, "val", seed=0)):
-        with pytest.raises(UserError, match="val_fraction needs arrays") as error:
-            opened()
-        assert error.value.where == "data.val_fraction"
-    with pytest.raises(UserError, match="val_fraction needs arrays"):
-        fitted(Net(), data)
-
-
-def test_arrays_are_kept_as_they_are_stored_and_scaled_in_the_graph() -> None:
-    pixels = np.arange(6 * 4, dtype="uint8").reshape(6, 2, 2)
-    data = Data(train=(pixels, np.arange(6)), map=lambda b: (tf.cast(b[0], tf.float32) / 255, b[1]))
-    source = open_train(data, seed=0)
-    assert source._tensors[0].dtype == tf.uint8
-    images, labels = read_epoch(source, 0)[0]
-    assert images.dtype == np.float32
-    assert images == pytest.approx(pixels[labels].astype("float32") / 255)
-    assert source.spec()[0].dtype == tf.float32
-
-
-def test_augmentation_draws_anew_for_every_step_and_the_same_in_every_run() -> None:
-    def augment(batch: Any, seed: tf.Tensor) -> Any:
-        assert seed.shape == (2,)
-        assert seed.dtype == tf.int64
-        return batch + tf.random.stateless_uniform(tf.shape(batch), seed)
-
-    data = Data(train=np.zeros((10, 3), "float32"), batch_size=4, augment=augment, shuffle=False)
-    epochs = [read_epoch(open_train(data, seed=1), epoch) for epoch in (0, 1, 0)]
-    flat = [batch.tobytes() for epoch in epochs[:2] for batch in epoch]
-    assert len(set(flat)) == 6
-    assert [b.tobytes() for b in epochs[2]] == flat[:3]
-    assert read_epoch(open_train(data, seed=2), 0)[0].tobytes() != flat[0]
-    # An epoch that is cut short draws no other numbers for the batches that it has.
-    cut = read_epoch(open_train(data, seed=1, limit=1), 1)
-    assert cut[0].tobytes() == flat[3]
-    evaluated = open_eval(Data(val=data.train, augment=augment), "val", seed=1)[""]
-    assert not np.concatenate(read_epoch(evaluated, 0)).any()  # training alone is augmented
-
-
-class Passed(Task):
-    """Keeps the batch's structure, and returns a loss of one weight."""
-
-    def build_model(self) -> keras.Model:
-        return keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-
-    def train_step(self, batch: Any) -> Any:
-        self.batch = batch
-        return tf.reduce_sum(self.model(tf.ones((1, 1))))
-
-    def eval_step(self, batch: Any) -> None:
-        self.log("seen", 1.0)
+from framework import Data, Trainer, UserError
 
 
 @pytest.mark.parametrize(
@@ -177,41 +39,6 @@ def test_a_batch_is_passed_on_with_its_structure(train: Any) -> None:
     assert trainer.progress.examples == 12
 
 
-def test_a_batch_whose_first_axis_is_not_the_examples() -> None:
-    class TimeMajor(Passed):
-        def train_step(self, batch: Any) -> Any:
-            self.log("rows", tf.shape(batch)[1], weight=tf.shape(batch)[1])
-            return super().train_step(batch)
-
-    stream = tf.data.Dataset.from_tensor_slices(np.zeros((5, 7, 3), "float32")).batch(2)
-    data = Data(train=stream, map=lambda batch: tf.transpose(batch, (1, 0, 2)))
-    task = TimeMajor()
-    trainer = fitted(task, data)
-    assert task.batch.shape[0] == 7
-    assert trainer.metrics["train/rows"] == (2 * 2 + 2 * 2 + 1) / 5
-
-
-def test_rows_of_a_batch() -> None:
-    assert batch_rows((tf.zeros((4, 2)), tf.zeros(3))) == 4
-    assert batch_rows({"a": tf.zeros((5, 1))}) == 5
-    assert batch_rows(tf.constant(1.0)) == 1
-
-
-class Order(Net):
-    """Keeps the first feature of every row that it trains on; for the eager engine."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.batches: list[list[float]] = []
-
-    def train_step(self, batch: Any) -> Any:
-        self.batches.append(batch[0][:, 0].numpy().tolist())
-        return super().train_step(batch)
-
-
-X, Y = blobs(11)
-
-
 class Batches(keras.utils.PyDataset):
     """Three batches whose order turns round after each epoch."""
 
@@ -228,22 +55,6 @@ class Batches(keras.utils.PyDataset):
 
     def on_epoch_end(self) -> None:
         self.order = self.order[::-1]
-
-
-def generator() -> Iterator[Any]:
-    for start in range(0, 11, 4):
-        yield X[start : start + 4], Y[start : start + 4]
-
-
-def known() -> tf.data.Dataset:
-    return tf.data.Dataset.from_tensor_slices((X, Y)).batch(4)
-
-
-def unknown() -> tf.data.Dataset:
-    return known().filter(lambda *_: True)
-
-
-IN_ORDER = [X[0:4, 0].tolist(), X[4:8, 0].tolist(), X[8:, 0].tolist()]
 
 
 @cache
@@ -293,25 +104,6 @@ def test_limits_of_streams(make: Any) -> None:
     assert task.batches == IN_ORDER[:2]
 
 
-def test_a_fraction_of_a_stream_needs_its_length() -> None:
-    task = Order()
-    fitted(task, Data(train=known()), engine="eager", limit_train_batches=0.5)
-    assert task.batches == IN_ORDER[:2]
-    with pytest.raises(UserError, match="fraction of a set of unknown length"):
-        fitted(Net(), Data(train=unknown()), limit_train_batches=0.5)
-
-
-def test_a_stream_without_end_needs_a_limit() -> None:
-    task = Order()
-    data = Data(train=known().repeat())
-    trainer = fitted(task, data, engine="eager", max_epochs=2, limit_train_batches=4)
-    assert trainer.progress.step == 8
-    assert task.batches[:4] == [*IN_ORDER, IN_ORDER[0]]
-    with pytest.raises(UserError, match="never ends") as error:
-        fitted(Net(), data)
-    assert "limit_train_batches" in str(error.value.fix)
-
-
 def test_a_stream_is_mapped_and_augmented_too() -> None:
     def augment(batch: Any, seed: tf.Tensor) -> Any:
         return batch[0] + tf.random.stateless_uniform([], seed), batch[1]
@@ -344,44 +136,6 @@ def test_batch_shuffled_streams_and_seeds_agree_between_two_runs() -> None:
     assert differing(*runs) == []
 
 
-@pytest.mark.parametrize(
-    ("train", "message", "where"),
-    [
-        (None, "there is no training data", "Data(train=...)"),
-        ((), "the train set holds no arrays", "data.train"),
-        (generator(), "an iterator, which can be read only once", "data.train"),
-        (iter([1, 2]), "an iterator, which can be read only once", "data.train"),
-        (map(abs, [1]), "an iterator, which can be read only once", "data.train"),
-        (zip([1], [2], strict=True), "an iterator, which can be read only once", "data.train"),
-        ((X, Y[:-1]), r"differ in their number of rows \(0: 11, 1: 10\)", "data.train"),
-        ({"a": X, "b": Y[:3]}, r"a: 11, b: 3", "data.train"),
-        ((X[:0], Y[:0]), "the train set has no rows", "data.train"),
-        (3.0, "no array of rows", "data.train"),
-        ([[1.0, 2.0]], "no array of rows", "data.train"),
-        ((X, 3), "no array of rows", "data.train"),
-        (
-            (np.array([[1], [2, 3]], object), Y[:2]),
-            "0 of the train set is an array of Python",
-            "data.train",
-        ),
-        ((tf.Variable(X), Y), "0 of the train set is a variable", "data.train"),
-        (lambda: None, "the train generator is a function that returns NoneType", "data.train"),
-        (lambda: iter(()), "the train generator yields no batch", "data.train"),
-        (tf.data.Dataset.range(0), "the train set has no batches", "data.train"),
-    ],
-)
-def test_unusable_data_is_refused(train: Any, message: str, where: str) -> None:
-    with pytest.raises(UserError, match=message) as error:
-        fitted(Net(), Data(train=train))
-    assert error.value.where == where
-
-
-def test_a_stream_of_unknown_length_without_a_batch_is_refused() -> None:
-    empty = known().filter(lambda *_: False)
-    with pytest.raises(UserError, match="the train set has no batches"):
-        fitted(Net(), Data(train=empty))
-
-
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("part", ["train", "val"])
 def test_nan_in_the_inputs_names_the_first_row(part: str, value: float) -> None:
@@ -392,30 +146,6 @@ def test_nan_in_the_inputs_names_the_first_row(part: str, value: float) -> None:
         fitted(Net(), Data(**sets))
     assert "NaN or infinity in 2 of 1,200 rows, first in row 1,007" in error.value.what
     assert error.value.where == f"data.{part} (x)"
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"batch_size": 0},
-        {"batch_size": 2.5},
-        {"batch_size": "8"},
-        {"batch_size": True},
-        {"batch_size": None},
-        {"val_fraction": "0.1"},
-        {"val_fraction": None},
-        {"map": 3},
-        {"augment": "flip"},
-        {"eval_batch_size": -1},
-        {"val_fraction": 1.0},
-        {"val_fraction": -0.1},
-        {"val_fraction": 0.1, "val": (X, Y)},
-    ],
-)
-def test_options_of_data_out_of_range_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(UserError) as error:
-        Data(train=(X, Y), **options)
-    assert str(error.value.where).startswith("data.")
 
 
 def test_evaluation_has_a_batch_size_of_its_own_and_keeps_the_order() -> None:
@@ -494,7 +224,7 @@ def test_what_the_users_batches_raise_is_said_in_their_terms(
         run(Net(), data)
     assert error.value.what == f"the {part} {kind} failed: KeyError: 'no such file'"
     line = 1 + next(i for i, x in enumerate(SOURCE) if "no such file" in x)
-    assert error.value.where == f"data.{part}, tests/test_data_sources.py:{line}"
+    assert error.value.where == f"data.{part}, {os.path.relpath(__file__)}:{line}"
     assert isinstance(error.value.__cause__, KeyError)
 
 
@@ -516,23 +246,3 @@ def test_a_batch_unlike_the_first_is_refused(make: Any, kind: str, how: str, fou
 def test_a_pydataset_that_fails_between_two_epochs() -> None:
     with pytest.raises(UserError, match="the train PyDataset failed: KeyError: 'no such order'"):
         fitted(Net(), Data(train=Failing(9, "epoch")), max_epochs=2)
-
-
-PAIR = (X, Y)
-
-
-@pytest.mark.parametrize(
-    ("train", "val", "names"),
-    [
-        (PAIR, {"a": PAIR, "b": PAIR}, {"a", "b"}),
-        (PAIR, {"a": [X, Y], "b": [X, Y]}, {"a", "b"}),
-        ({"x": X, "y": Y}, {"a": {"x": X, "y": Y}, "b": {"x": X, "y": Y}}, {"a", "b"}),
-        (PAIR, {"a": known(), "b": generator}, {"a", "b"}),
-        ({"x": X, "y": Y}, {"x": X, "y": Y}, {""}),
-        # Nested dicts, but of the training set's names: one set.
-        ({"x": (X, X), "y": (Y, Y)}, {"x": (X, X), "y": (Y, Y)}, {""}),
-        (PAIR, {"x": PAIR, "y": Y}, {""}),
-    ],
-)
-def test_one_set_or_several(train: Any, val: Any, names: set[str]) -> None:
-    assert open_eval(Data(train=train, val=val), "val", seed=0).keys() == names

@@ -149,12 +149,6 @@ def test_steps_count_as_others_do_and_go_on_after_a_stop(tmp_path: Any) -> None:
         np.testing.assert_array_equal(one, other)
 
 
-def test_steps_are_one_or_more() -> None:
-    for count in (0, -1, 2.5, True, "3"):
-        with pytest.raises(UserError, match="Give 1 or more"):
-            Steps(count)  # type: ignore[arg-type]
-
-
 class Bandit(Task):
     """Asks an environment in Python, as reinforcement learning does."""
 

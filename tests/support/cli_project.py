@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,6 +83,7 @@ class Parts(Mine):
     def build_data(self):
         return self.data() if self.data else super().build_data()
 """
+
 
 FILES = {
     "cliproj/__init__.py": "",
@@ -164,3 +167,8 @@ def run(project: Path, capfd: pytest.CaptureFixture[str]) -> Run:
         return code, *capfd.readouterr()
 
     return call
+
+
+def result(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return found

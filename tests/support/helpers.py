@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -155,3 +156,31 @@ def fitted(task: Task, data: Data, **options: Any) -> Trainer:
     trainer = make_trainer(**options)
     trainer.fit(task, data)
     return trainer
+
+
+class Counting(Callback):
+    def __init__(self, by: int = 1) -> None:
+        self._by, self.count = by, 0
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        self.count += self._by
+
+    def state(self) -> dict[str, Any]:
+        return {"count": self.count}
+
+    def load_state(self, state: Any) -> None:
+        self.count = state["count"]
+
+
+def acts(text: str) -> list[str]:
+    """Characters that a terminal would act on, rather than show."""
+    kinds = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+    return [
+        c
+        for c in text.replace("\n", "").replace("\t", "")
+        if c < " "
+        or "\x7f" <= c < "\xa0"
+        or unicodedata.bidirectional(c) in kinds | {"B"}
+        or "\ud800" <= c < "\ue000"
+        or c == "\u2028"
+    ]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import os
 import struct
 import zipfile
@@ -15,20 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli_project import Run, project, run
-from helpers import Net, blobs, dense, make_trainer, noisy
+from store_damage import manifest, resigned
 
-from framework import Data
 from framework.checkpoint import array_file as reading
-from framework.checkpoint.manifest import signed
 from framework.checkpoint.store import CheckpointStore
 from framework.cli.run_dir import RunDir
 from framework.core.lock import RunLock
 from framework.errors import UserError
 from framework.loggers.csv import CSVLogger
 from framework.loggers.tensorboard import TensorBoardLogger
-
-__all__ = ["project", "run"]
 
 
 @pytest.fixture
@@ -37,17 +30,6 @@ def store(tmp_path: Path) -> CheckpointStore:
     for step in (1, 2):
         found.save(step, {"weights": np.arange(6.0).reshape(2, 3), "epoch": step})
     return found
-
-
-def resigned(path: Path, **changes: Any) -> None:
-    """Sign a checkpoint that was changed, as whoever lies would."""
-    manifest = json.loads((path / "manifest.json").read_text())
-    manifest.pop("sha256")
-    for name in manifest["files"]:
-        if (path / name).is_file():
-            content = (path / name).read_bytes()
-            manifest["files"][name] = hashlib.sha256(content).hexdigest()
-    (path / "manifest.json").write_text(signed(manifest | changes))
 
 
 def npz(header: bytes, content: bytes = b"\0" * 48, compressed: bool = False) -> bytes:
@@ -86,10 +68,6 @@ def instead(name: str, make: Callable[[Path], Any]) -> Callable[[Path], None]:
         make(path / name)
 
     return change
-
-
-def manifest(**changes: Any) -> Callable[[Path], None]:
-    return lambda path: resigned(path, **changes)
 
 
 LIES: dict[str, Callable[[Path], None]] = {
@@ -160,20 +138,6 @@ def test_shapes_are_looked_at_before_any_value_is_read(
             load()
 
 
-def test_a_checkpoint_of_another_model_is_refused_before_it_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = Data(train=blobs(16), test=blobs(16), batch_size=8)
-    make_trainer(max_steps=1, run_dir=tmp_path).fit(Net(dense), data)
-    monkeypatch.setattr(reading, "_fill", lambda *_: pytest.fail("read"))
-    for use in (
-        lambda: make_trainer(max_steps=2, run_dir=tmp_path).fit(Net(noisy), data),
-        lambda: make_trainer(max_steps=2, run_dir=tmp_path).test(Net(noisy), data),
-    ):
-        with pytest.raises(UserError, match="variables of the model"):
-            use()
-
-
 def test_what_is_stored_comes_back_whatever_its_order(store: CheckpointStore) -> None:
     state = {
         "fortran": np.asfortranarray(np.arange(12.0).reshape(3, 4)),
@@ -208,23 +172,6 @@ def test_what_a_deletion_has_left_is_deleted_at_the_next_start(
     assert len(list(store.directory.iterdir())) == 2
     store.recover()
     assert [path.name for path in store.directory.iterdir()] == ["step-00000001"]
-
-
-@pytest.mark.parametrize("value", [[], None, 1, "x"])
-def test_a_state_of_strange_parts_is_answered_on_one_screen(
-    run: Run, project: Path, value: Any
-) -> None:
-    fit = ("task=mine", "run_dir=a", "trainer.engine=graph", "loggers=[]")
-    assert run(*fit)[0] == 0
-    (path,) = (project / "a/checkpoints").glob("step-*")
-    state = json.loads((path / "state.json").read_text())
-    (path / "state.json").write_text(json.dumps(dict.fromkeys(state, value)))
-    resigned(path)
-    for words in ((*fit, "trainer.max_epochs=2"), ("mode=test", "run_dir=a")):
-        code, _, err = run(*words)
-        assert code == 2, err
-        assert "fix:" in err
-        assert len(err.splitlines()) < 8
 
 
 # ---- links

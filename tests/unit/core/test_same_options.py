@@ -1,13 +1,11 @@
-"""A run accepts its own command again, whatever its options are, and no other."""
+"""What is the same configuration, and what is not."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_project import Run, project, run
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -16,9 +14,9 @@ from framework.cli.run_dir import differences, to_yaml
 from framework.config import TrainerConfig
 from framework.core.same import same
 
-__all__ = ["project", "run"]
-
 KEYS = st.from_regex(r"[a-z_]{1,8}", fullmatch=True)
+
+
 LEAVES = (
     st.none()
     | st.booleans()
@@ -26,6 +24,8 @@ LEAVES = (
     | st.floats()
     | st.text(st.characters(codec="utf-8", exclude_characters="$\\")).filter(lambda t: t != "???")
 )
+
+
 VALUES = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3)
 )
@@ -76,16 +76,3 @@ def test_one_batch_is_not_all_of_them() -> None:
 
     assert differences(with_limit(1), with_limit(1.0)) == [("trainer.limit_train_batches", 1, 1.0)]
     assert differences(with_limit(1.0), with_limit(1.0)) == []
-
-
-@pytest.mark.parametrize("value", ["nan", "-inf", "[nan,{a:nan}]", "-0.0", "null", "1e400"])
-def test_a_command_continues_its_own_run(run: Run, project: Path, value: str) -> None:
-    (project / "cliproj/mine.py").write_text(
-        (project / "cliproj/mine.py").read_text().replace('fail="", rows', 'fail="", x=0, rows')
-    )
-    words = ["task=mine", f"+task.x={value}", "run_dir=r", "trainer.engine=graph", "loggers=[]"]
-    assert run(*words, "trainer.max_steps=1")[0] == 0
-    code, out, err = run(*words, "trainer.max_steps=2")
-    assert code == 0, err
-    assert "continuing from" in out
-    assert run(*words, "+task.rows=50")[0] == 2

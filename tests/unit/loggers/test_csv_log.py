@@ -1,39 +1,23 @@
-"""The loggers: what they write is what was logged, however the run before ended."""
+"""The CSV log holds what was logged, however the run before ended."""
 
 from __future__ import annotations
 
 import csv
-import json
 import math
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, urlencode
 
 import numpy as np
 import pytest
+from event_files import opened
 
 from framework.errors import UserError
 from framework.loggers.csv import CSVLogger
-from framework.loggers.tensorboard import TensorBoardLogger
 
 # --- CSV ------------------------------------------------------------------------------------
 
 
 def lines(directory: Path) -> list[str]:
     return (directory / "metrics.csv").read_text().splitlines()
-
-
-def opened(directory: Path, step: int | None = 0) -> CSVLogger:
-    logger = CSVLogger()
-    logger.open(directory, step)
-    return logger
 
 
 def test_values_of_one_step_share_a_row(tmp_path):
@@ -107,28 +91,6 @@ def test_every_value_is_in_the_file_at_once_and_is_only_added_to(tmp_path):
             seen = now
     # All columns have their value, so the row is whole before the next one begins.
     assert seen.endswith(b"\n")
-
-
-def test_tail_shows_whole_rows_of_a_live_run(tmp_path):
-    logger = opened(tmp_path)
-    logger.log_metrics({"train/loss": 0.5, "val/loss": 0.5}, step=1, epoch=1)
-    command = ["tail", "-n", "+1", "-f", str(tmp_path / "metrics.csv")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tail:
-        try:
-            for step in range(2, 5):
-                logger.log_metrics({"train/loss": 1 / step}, step, epoch=1)
-                time.sleep(0.05)
-                logger.log_metrics({"val/loss": 2 / step}, step, epoch=1)
-            shown = [tail.stdout.readline().strip() for _ in range(5)]
-        finally:
-            tail.kill()
-    assert shown == [
-        "step,epoch,train/loss,val/loss",
-        "1,1,0.5,0.5",
-        f"2,1,0.5,{2 / 2!r}",
-        f"3,1,{1 / 3!r},{2 / 3!r}",
-        f"4,1,0.25,{2 / 4!r}",
-    ]
 
 
 @pytest.mark.parametrize("how", ["closed", "killed"])
@@ -230,193 +192,3 @@ def test_a_full_disk_is_reported_as_it_is(tmp_path):
     logger._file = open("/dev/full", "r+b")  # noqa: SIM115
     with pytest.raises(OSError, match="No space left"):
         logger.log_metrics({"a": 1.0}, 2, 1)
-
-
-# --- TensorBoard ----------------------------------------------------------------------------
-
-
-def read(directory: Path) -> dict[str, list[tuple[int, float]]]:
-    """Return the scalars of one run, as TensorBoard reads them."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.util import tensor_util
-
-    events = EventAccumulator(str(directory), size_guidance={"tensors": 0})
-    events.Reload()
-    return {
-        tag: [
-            (e.step, tensor_util.make_ndarray(e.tensor_proto).item()) for e in events.Tensors(tag)
-        ]
-        for tag in events.Tags()["tensors"]
-    }
-
-
-def board(directory: Path, step: int | None = 0) -> TensorBoardLogger:
-    logger = TensorBoardLogger()
-    logger.open(directory, step)
-    return logger
-
-
-def test_scalars_go_to_the_run_of_their_stage(tmp_path):
-    logger = board(tmp_path)
-    big = 2**40
-    logger.log_metrics({"train/loss": 2.5, "learning_rate": 0.125}, step=50, epoch=1)
-    logger.log_metrics({"train/loss": 2.0, "val/clean/accuracy": 0.25}, step=big, epoch=1)
-    logger.close()
-    logger.close()
-    root = tmp_path / "tensorboard"
-    assert sorted(path.name for path in root.iterdir()) == ["train", "val"], "no empty test run"
-    assert read(root / "train") == {
-        "loss": [(50, 2.5), (big, 2.0)],
-        "learning_rate": [(50, 0.125)],
-    }
-    assert read(root / "val") == {"clean/accuracy": [(big, 0.25)]}
-    assert all(len(list(run.iterdir())) == 1 for run in root.iterdir())
-
-
-def test_values_past_float32_do_not_stop_a_run(tmp_path):
-    logger = board(tmp_path)
-    logger.log_metrics({"train/a": math.nan, "train/b": math.inf, "train/c": 1e300}, 1, 1)
-    logger.close()
-    values = read(tmp_path / "tensorboard" / "train")
-    assert math.isnan(values["a"][0][1])
-    assert values["b"] == values["c"] == [(1, math.inf)]
-
-
-def test_a_text_is_shown_as_it_stands(tmp_path):
-    text = "a: [1, 2]\nnote: |\n  ```python\n  *x*\n  ```"
-    logger = board(tmp_path)
-    logger.log_text("config", text, step=0)
-    logger.close()
-    ((step, value),) = read(tmp_path / "tensorboard" / "train")["config"]
-    assert step == 0
-    assert value.decode() == f"````\n{text}\n````"
-
-
-def test_every_event_is_readable_at_once(tmp_path):
-    logger = board(tmp_path)
-    for step in (1, 2, 3):
-        logger.log_metrics({"train/loss": step / 2}, step, 1)
-        seen = read(tmp_path / "tensorboard" / "train")["loss"]
-        assert seen == [(s, s / 2) for s in range(1, step + 1)]
-    logger.close()
-
-
-def test_continuing_drops_the_events_past_the_step(tmp_path):
-    root = tmp_path / "tensorboard"
-    logger = board(tmp_path)
-    logger.log_text("config", "a: 1", step=0)
-    for step in (50, 100, 150):
-        logger.log_metrics({"train/loss": float(step)}, step, 1)
-    logger.log_metrics({"val/loss": 150.0}, 150, 1)
-    # The first run was killed in the middle of writing an event.
-    ((torn),) = (root / "train").iterdir()
-    torn.write_bytes(torn.read_bytes() + b"\x40\0\0\0\0\0\0\0\1\2")
-    again = board(tmp_path, step=100)
-    assert list((root / "val").iterdir()) == [], "all of it was past the step"
-    again.log_text("config", "a: 1", step=0)
-    again.log_metrics({"train/loss": 100.0}, 100, 1)
-    again.log_metrics({"train/loss": 151.0, "val/loss": 151.0}, 150, 1)
-    again.close()
-    train = read(root / "train")
-    assert train["loss"] == [(50, 50.0), (100, 100.0), (150, 151.0)]
-    assert len(train["config"]) == 1
-    assert read(root / "val") == {"loss": [(150, 151.0)]}
-    assert not [path for path in root.rglob("*") if path.suffix == ".tmp"]
-
-
-def test_opening_to_add_keeps_every_event(tmp_path):
-    logger = board(tmp_path)
-    logger.log_metrics({"train/loss": 1.0}, 50, 1)
-    logger.close()
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*tfevents*")}
-    more = board(tmp_path, step=None)
-    more.log_metrics({"test/loss": 0.5}, 25, 1)
-    more.close()
-    assert all(path.read_bytes() == content for path, content in before.items())
-    assert read(tmp_path / "tensorboard" / "test") == {"loss": [(25, 0.5)]}
-
-
-def test_a_tensorboard_that_watches_forgets_the_dropped_events(tmp_path):
-    # The reader of TensorBoard's own server.
-    from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
-
-    logger = board(tmp_path)
-    for step in (50, 100, 150):
-        logger.log_metrics({"train/loss": 1.0}, step, 1)
-    logger.close()
-    watcher = EventAccumulator(str(tmp_path / "tensorboard" / "train"))
-    watcher.Reload()
-    assert [event.step for event in watcher.Tensors("loss")] == [50, 100, 150]
-    again = board(tmp_path, step=100)
-    again.log_metrics({"train/loss": 2.0}, 125, 1)
-    again.close()
-    watcher.Reload()
-    assert [event.step for event in watcher.Tensors("loss")] == [50, 100, 125]
-
-
-def test_logging_scalars_imports_no_tensorflow(tmp_path):
-    code = (
-        "import sys; from pathlib import Path\n"
-        "from framework.loggers.tensorboard import TensorBoardLogger\n"
-        "from framework.loggers.csv import CSVLogger\n"
-        "for logger in (TensorBoardLogger(), CSVLogger()):\n"
-        "    logger.open(Path(sys.argv[1]), 0)\n"
-        "    logger.log_metrics({'train/loss': 1.0}, 1, 1); logger.log_text('a', 'b', 0)\n"
-        "    logger.close()\n"
-        "assert 'tensorflow' not in sys.modules\n"
-    )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=300)
-    assert read(tmp_path / "tensorboard" / "train")["loss"] == [(1, 1.0)]
-
-
-def test_a_real_tensorboard_serves_it(tmp_path):
-    logger = board(tmp_path / "a")
-    logger.log_text("config", "seed: 0", step=0)
-    logger.log_metrics({"train/loss": 2.5, "val/loss": 2.25}, step=50, epoch=1)
-    logger.log_metrics({"train/loss": 1.5}, step=100, epoch=1)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    program = shutil.which("tensorboard", path=str(Path(sys.executable).parent)) or "tensorboard"
-    options = ["--logdir", str(tmp_path), "--host", "127.0.0.1", "--port", str(port)]
-    server = subprocess.Popen(
-        [program, *options, "--load_fast", "false", "--reload_interval", "1"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-    def get(path: str, **query: str) -> Any:
-        url = f"http://127.0.0.1:{port}/data/{path}?{urlencode(query, quote_via=quote)}"
-        with urllib.request.urlopen(url, timeout=60) as answer:
-            return json.load(answer)
-
-    def wait_for_runs(*expected: str) -> None:
-        deadline = time.monotonic() + 600
-        found = None
-        while time.monotonic() < deadline and server.poll() is None:
-            try:
-                found = get("runs")
-            except (urllib.error.URLError, OSError):
-                found = None
-            if found is not None and tuple(sorted(found)) == expected:
-                return
-            time.sleep(0.2)
-        assert found == expected
-
-    train, val = "a/tensorboard/train", "a/tensorboard/val"
-    try:
-        wait_for_runs(train, val)
-        tags = get("plugin/scalars/tags")
-        assert {run: list(found) for run, found in tags.items()} == {train: ["loss"], val: ["loss"]}
-        points = get("plugin/scalars/scalars", run=train, tag="loss")
-        assert [point[1:] for point in points] == [[50, 2.5], [100, 1.5]]
-        assert get("plugin/text/tags") == {train: ["config"]}
-        (text,) = get("plugin/text/text", run=train, tag="config")
-        assert "<code>seed: 0\n</code>" in text["text"]
-        # The run is still on: what it logs next shows up without a close.
-        logger.log_metrics({"test/loss": 0.5}, step=150, epoch=1)
-        wait_for_runs("a/tensorboard/test", train, val)
-    finally:
-        server.terminate()
-        server.wait(timeout=120)
-        logger.close()

@@ -2,55 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
 
 import ml_dtypes
 import numpy as np
 import pytest
+from event_files import board, logged, noise
 
 from framework.errors import UserError
 from framework.loggers.csv import CSVLogger
-from framework.loggers.tensorboard import TensorBoardLogger
-
-
-def logged(directory: Path, stage: str = "train") -> dict[str, list[tuple[int, np.ndarray]]]:
-    """Return the images of one run by tag, as steps and decoded pixels."""
-    import tensorflow as tf
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    path = directory / "tensorboard" / stage
-    events = EventAccumulator(str(path), size_guidance={"tensors": 0})
-    events.Reload()
-    found: dict[str, list[tuple[int, np.ndarray]]] = {}
-    for tag in events.Tags()["tensors"]:
-        if events.SummaryMetadata(tag).plugin_data.plugin_name != "images":
-            continue
-        for event in events.Tensors(tag):
-            width, height, *encoded = event.tensor_proto.string_val
-            pixels = np.stack([tf.io.decode_png(each).numpy() for each in encoded])
-            assert pixels.shape[1:3] == (int(height), int(width))
-            found.setdefault(tag, []).append((event.step, pixels))
-    return found
-
-
-def board(directory: Path, step: int | None = 0) -> TensorBoardLogger:
-    logger = TensorBoardLogger()
-    logger.open(directory, step)
-    return logger
-
-
-def noise(*shape: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -153,47 +113,3 @@ def test_the_csv_logger_ignores_images(tmp_path: Path) -> None:
     logger.log_metrics({"train/loss": 1.0}, step=1, epoch=1)
     logger.close()
     assert (tmp_path / "metrics.csv").read_text() == "step,epoch,train/loss\n1,1,1.0\n"
-
-
-def test_a_real_tensorboard_shows_them(tmp_path: Path) -> None:
-    import tensorflow as tf
-
-    images = noise(2, 6, 5, 3)
-    logger = board(tmp_path)
-    logger.log_images("val/pairs", images, step=50)
-    logger.close()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    program = shutil.which("tensorboard", path=str(Path(sys.executable).parent)) or "tensorboard"
-    options = ["--logdir", str(tmp_path), "--host", "127.0.0.1", "--port", str(port)]
-    server = subprocess.Popen(
-        [program, *options, "--load_fast", "false", "--reload_interval", "1"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    plugin = f"http://127.0.0.1:{port}/data/plugin/images"
-
-    def get(address: str) -> bytes:
-        with urllib.request.urlopen(address, timeout=120) as answer:
-            return bytes(answer.read())
-
-    tags: Any = {}
-    try:
-        deadline = time.monotonic() + 600
-        while not tags and time.monotonic() < deadline and server.poll() is None:
-            try:
-                tags = json.loads(get(f"{plugin}/tags"))
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.2)
-        assert list(tags) == ["tensorboard/val"]
-        assert tags["tensorboard/val"]["pairs"]["samples"] == 2
-        for sample, pixels in enumerate(images):
-            query = {"run": "tensorboard/val", "tag": "pairs", "sample": sample}
-            (entry,) = json.loads(get(f"{plugin}/images?{urlencode(query)}"))
-            assert entry["step"] == 50
-            shown = get(f"{plugin}/individualImage?{entry['query']}")
-            np.testing.assert_array_equal(tf.io.decode_png(shown), pixels)
-    finally:
-        server.terminate()
-        server.wait(timeout=120)
