@@ -97,9 +97,6 @@ def test_engines_see_the_same_noise() -> None:
     assert found[0] == found[1] == found[2] == found[3]
 
 
-# ---- evaluation moves nothing
-
-
 class Drawing(Task):
     kind = "own"
 

@@ -8,8 +8,6 @@ from hydra.utils import get_object
 
 from framework.cli.groups.schedule_choices import SCHEDULES
 
-# ---- the command line
-
 
 def test_schedules_have_the_arguments_and_defaults_of_what_they_build() -> None:
     for node in filter(None, SCHEDULES.values()):

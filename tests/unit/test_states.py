@@ -29,8 +29,6 @@ from framework.step.averaging import Average
 from framework.step.optimizers import Optimizers
 from framework.step.precision import LossScale
 
-# ---- the contract
-
 
 def stateful_classes() -> set[type]:
     found = set()

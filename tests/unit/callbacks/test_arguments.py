@@ -19,8 +19,6 @@ from framework.callbacks.reduce_on_plateau import ReduceOnPlateau
 from framework.callbacks.swa import SWA
 from framework.schedules import WarmupCosine, bind_schedules
 
-# ---- bad input
-
 
 @pytest.mark.parametrize(
     ("make", "said"),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from framework.callbacks.direction import by_name
 
-# ---- which way is better
-
 
 def _words(text: str) -> list[str]:
     return text.split()

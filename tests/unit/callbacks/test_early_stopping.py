@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 from framework.callbacks.early_stopping import EarlyStopping
 from framework.errors import UserError
 
-# --- Early stopping -------------------------------------------------------------------------
-
 
 def epochs(stop: EarlyStopping, values: list[float], trainer: FakeTrainer | None = None) -> int:
     """Return how many epochs ran before the stop, each with a validation at its end."""

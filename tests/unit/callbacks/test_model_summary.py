@@ -11,8 +11,6 @@ from rich.console import Console
 
 from framework.callbacks.model_summary import ModelSummary
 
-# --- Model summary --------------------------------------------------------------------------
-
 
 def summary(model, max_rows: int = 40, **options) -> list[str]:
     out = io.StringIO()

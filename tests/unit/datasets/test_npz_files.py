@@ -21,9 +21,6 @@ from framework.errors import UserError
 __all__ = ["offline"]
 
 
-# --- from a directory ---------------------------------------------------------------------------
-
-
 def test_a_file_in_a_directory_is_read_as_it_is_stored(tmp_path: Path, offline: None) -> None:
     wanted = arrays()
     np.savez_compressed(tmp_path / "mnist.npz", **wanted, extra=np.array([{}], object))

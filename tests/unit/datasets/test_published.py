@@ -26,9 +26,6 @@ __all__ = ["cache", "offline"]
 LONG = Limits(connect=120.0, stall=120.0, total=600.0)
 
 
-# --- how the published files are stored ---------------------------------------------------------
-
-
 def publish(cache: Path, images: ImageSet, contents: list[bytes]) -> ImageSet:
     """Put files into the cache, and return the set with their checksums."""
     remotes = []

@@ -13,8 +13,6 @@ from event_files import opened
 from framework.errors import UserError
 from framework.loggers.csv import CSVLogger
 
-# --- CSV ------------------------------------------------------------------------------------
-
 
 def lines(directory: Path) -> list[str]:
     return (directory / "metrics.csv").read_text().splitlines()
