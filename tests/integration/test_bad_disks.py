@@ -12,7 +12,6 @@ from cli_project import Run, project, run
 
 __all__ = ["project", "run"]
 
-
 FIT = ("task=mine", "run_dir=out/a", "trainer.engine=graph")
 
 

@@ -20,8 +20,6 @@ from framework.errors import UserError
 from framework.run.hooks import Hooks
 
 X = np.random.default_rng(0).normal(size=(40, 3)).astype("f4")
-
-
 DATA = Data(train=(X, X), val=(X, X), test=(X, X), batch_size=8, shuffle=False)
 
 

@@ -24,11 +24,7 @@ from framework.errors import UserError
 from framework.loggers.csv import CSVLogger
 
 X = np.random.default_rng(0).normal(size=(40, 3)).astype("f4")
-
-
 Y = X @ np.array([[1.0], [2.0], [3.0]], "f4")
-
-
 DATA = Data(train=(X, Y), val=(X, Y), test=(X, Y), batch_size=8, shuffle=False)
 
 

@@ -26,7 +26,6 @@ TASKS = {
     "cifar100_gradient_tape": (32, 32, 3),
 }
 
-
 QUIET = ("trainer.enable_model_summary=false", "trainer.enable_progress_bar=false")
 
 

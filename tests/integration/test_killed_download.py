@@ -16,7 +16,6 @@ from places import ROOT
 
 __all__ = ["cache", "server"]
 
-
 PATIENCE = 300.0
 
 

@@ -119,8 +119,6 @@ class Drawing(Task):
 
 
 Z = np.random.RandomState(0).randn(64, 3).astype("f4")
-
-
 DRAWN = Data(train=(Z, Z[:, :1]), val=(Z, Z[:, :1]), test=(Z, Z[:, :1]), batch_size=8)
 
 

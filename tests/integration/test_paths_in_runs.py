@@ -12,7 +12,6 @@ from framework import Data
 
 __all__ = ["project", "run"]
 
-
 QUICK = ("trainer.max_steps=2", "trainer.engine=graph", "loggers=[]")
 
 

@@ -11,10 +11,7 @@ from framework.text.plain import hidden
 
 __all__ = ["project", "run"]
 
-
 SECRET = "hunter2-Zq81"
-
-
 QUICK = ("trainer.engine=graph", "trainer.max_steps=1")
 
 

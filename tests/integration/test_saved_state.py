@@ -67,8 +67,6 @@ PLACES: dict[str, tuple[Any, Any]] = {
 
 
 IN_GRAPH = [(place, "graph") for place in PLACES]
-
-
 ELSEWHERE = [(p, e) for p in ("object", "layer") for e in ("step_xla", "loop_xla", "eager")]
 
 
@@ -248,8 +246,6 @@ def test_host_state_that_no_checkpoint_can_hold_is_refused(tmp_path: Path) -> No
 NETWORK = SimpleNamespace(
     conv_filters=[4, 8], kernel_size=3, pool_size=2, dense_units=8, activation="relu", classes=10
 )
-
-
 LESSON = {
     MnistSubclass: (28, 28, 1),
     Cifar100Subclass: (32, 32, 3),

@@ -16,8 +16,6 @@ from framework import Data, Task, Trainer
 from framework.errors import UserError
 
 X = np.arange(40, dtype="f4").reshape(40, 1) * np.ones((1, 3), "f4")
-
-
 Y = X[:, :1]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import FEATURES, Net, blobs, differing, fitted, make_trainer
-from stream_kinds import IN_ORDER, Order, Passed, X, Y, generator, known, unknown
+from stream_kinds import IN_ORDER, Batches, Order, Passed, X, Y, generator, known, unknown
 
 from framework import Data, Trainer, UserError
 
@@ -37,24 +37,6 @@ def test_a_batch_is_passed_on_with_its_structure(train: Any) -> None:
         assert got.shape == (4, *given_.shape[1:])
         assert got.dtype == given_.dtype
     assert trainer.progress.examples == 12
-
-
-class Batches(keras.utils.PyDataset):
-    """Three batches whose order turns round after each epoch."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.order = [0, 1, 2]
-
-    def __len__(self) -> int:
-        return 3
-
-    def __getitem__(self, index: int) -> Any:
-        rows = slice(4 * self.order[index], 4 * self.order[index] + 4)
-        return X[rows], Y[rows]
-
-    def on_epoch_end(self) -> None:
-        self.order = self.order[::-1]
 
 
 @cache

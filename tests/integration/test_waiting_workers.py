@@ -15,7 +15,6 @@ from places import ROOT, SUPPORT
 
 __all__ = ["cluster"]
 
-
 PATIENCE = 300.0
 
 

@@ -16,7 +16,6 @@ from framework import Data, UserError
 
 __all__ = ["cluster"]
 
-
 ENDLESS = {"max_epochs": 10**6, "log_every": "1ep"}
 
 

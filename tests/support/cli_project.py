@@ -84,7 +84,6 @@ class Parts(Mine):
         return self.data() if self.data else super().build_data()
 """
 
-
 FILES = {
     "cliproj/__init__.py": "",
     "cliproj/mine.py": TASK,

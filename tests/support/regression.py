@@ -11,8 +11,6 @@ import tensorflow as tf
 from framework import Data, Task
 
 X = np.random.default_rng(0).normal(size=(40, 3)).astype("f4") * 10 + 5
-
-
 Y = X @ np.array([[0.1], [0.2], [0.3]], "f4")
 
 

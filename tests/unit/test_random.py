@@ -13,50 +13,20 @@ import tensorflow as tf
 from framework import UserError, random
 
 SEED = tf.constant([3, 5], tf.int64)
-
-
 DRAWS: dict[str, Callable[[Any], Any]] = {}
-
-
 DRAWS["normal"] = lambda seed: random.normal([500, 3], seed)
-
-
 DRAWS["normal scaled"] = lambda seed: random.normal([501], seed, 1.5, 0.3)
-
-
 DRAWS["normal half"] = lambda seed: random.normal([99], seed, dtype=tf.bfloat16)
-
-
 DRAWS["truncated"] = lambda seed: random.truncated_normal([501], seed)
-
-
 DRAWS["uniform"] = lambda seed: random.uniform([501], seed)
-
-
 DRAWS["uniform between"] = lambda seed: random.uniform([501], seed, -1.0, 3.0)
-
-
 DRAWS["uniform bfloat16"] = lambda seed: random.uniform([501], seed, dtype=tf.bfloat16)
-
-
 DRAWS["uniform float16"] = lambda seed: random.uniform([501], seed, dtype=tf.float16)
-
-
 DRAWS["uniform float64"] = lambda seed: random.uniform([501], seed, dtype=tf.float64)
-
-
 DRAWS["uniform float64 between"] = lambda seed: random.uniform([501], seed, -1.7, 3.3, tf.float64)
-
-
 DRAWS["bernoulli"] = lambda seed: random.bernoulli([501], seed, 0.3)
-
-
 DRAWS["randint"] = lambda seed: random.randint([501], seed, -5, 1000)
-
-
 DRAWS["shuffle"] = lambda seed: random.shuffle(tf.range(50.0), seed)
-
-
 DRAWS["fold"] = lambda seed: random.fold(seed, 1, 2, 3)
 
 
@@ -118,7 +88,6 @@ KNOWN: dict[str, list[int]] = {
     "permutation": [2, 3, 0, 1, 4],
     "fold": [4646427994824655481, 7],
 }
-
 
 WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "seed": (lambda: random.normal([2], 3), "the seed is a int32 of shape ()"),

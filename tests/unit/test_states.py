@@ -108,8 +108,6 @@ PAIRS: dict[str, Callable[[], tuple[Any, Any]]] = {
         ReduceOnPlateau(),
     ),
 }
-
-
 # What test_resume.py and test_checkpointed_runs.py take to pieces and put together again.
 IN_RUNS = {
     "Callback", "Hooks", "MetricLog", "Epochs", "Components", "Trainer", "Run", "Fitting",

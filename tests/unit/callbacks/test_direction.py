@@ -18,8 +18,6 @@ mean_reward episode_return success_rate win_rate cosine_similarity log_likelihoo
 mAP50-95 IoU AUC-ROC acc@1 hit_ratio mean_reciprocal_rank r_squared si_sdr nmi accuracy_val
 true_positives balanced_accuracy macro_f1 f1_macro explained_variance inception_score"""
 )
-
-
 LOWER = _words(
     """loss val_loss critic_loss error error_rate word_error_rate wer cer mse mae rmse mape
 mean_squared_error root_mean_squared_error mean_absolute_error top5_error perplexity nll
@@ -28,8 +26,6 @@ lpips brier_score ece calibration_error eer false_positive_rate false_negatives 
 logloss log_loss edit_distance cosine_distance huber rmsle cost loss_train
 accuracy_loss dice_loss topology_error log_cosh hausdorff_distance chamfer bits_per_dim"""
 )
-
-
 UNKNOWN = """ratio score custom grad_norm learning_rate loss_scale masked entropy width temperature
 neg_elbo negative_elbo neg_log_likelihood neg_mean_squared_error false_match_rate inverse_accuracy
 one_minus_iou 1-auc non_match anti_correlation time_to_accuracy steps_to_error accuracy_std distance

@@ -13,7 +13,6 @@ from framework.errors import choice
 
 __all__ = ["project", "run"]
 
-
 # What is typed, and what the answer must hold.
 GUESSES = {
     "lr=0.1": "optimizer.learning_rate=0.1",

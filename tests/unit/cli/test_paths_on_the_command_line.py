@@ -18,7 +18,6 @@ from framework.cli.words import value_of, with_quoted_tildes
 
 __all__ = ["project", "run"]
 
-
 QUICK = ("trainer.max_steps=2", "trainer.engine=graph", "loggers=[]")
 
 

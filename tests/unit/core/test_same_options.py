@@ -15,8 +15,6 @@ from framework.config import TrainerConfig
 from framework.core.same import same
 
 KEYS = st.from_regex(r"[a-z_]{1,8}", fullmatch=True)
-
-
 LEAVES = (
     st.none()
     | st.booleans()
@@ -24,8 +22,6 @@ LEAVES = (
     | st.floats()
     | st.text(st.characters(codec="utf-8", exclude_characters="$\\")).filter(lambda t: t != "???")
 )
-
-
 VALUES = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3)
 )

@@ -37,20 +37,11 @@ from framework.errors import UserError
 
 __all__ = ["cache", "offline", "server"]
 
-
 SHORT = Limits(connect=0.5, stall=0.5, total=1.5)
-
-
 # Where an answer comes: the machine may be busy. And one for each way in which none comes.
 LONG = Limits(connect=120.0, stall=120.0, total=600.0)
-
-
 STALL = replace(LONG, stall=0.5)
-
-
 TOTAL = replace(LONG, total=1.5)
-
-
 PATIENCE = 300.0
 
 

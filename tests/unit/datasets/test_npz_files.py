@@ -85,8 +85,6 @@ def gaps(value: float, dtype: str) -> Callable[[], bytes]:
 
 
 Y = np.arange(6) % 3
-
-
 # What the file holds, and what the message must say beside the file's name.
 FAULTS: dict[str, tuple[Callable[[], bytes], list[str]]] = {
     "empty file": (lambda: b"", ["is empty"]),

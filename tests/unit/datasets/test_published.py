@@ -21,7 +21,6 @@ from framework.datasets.published import IMAGE_SETS, ImageSet, load_original
 
 __all__ = ["cache", "offline"]
 
-
 # Where an answer comes: the machine may be busy. And one for each way in which none comes.
 LONG = Limits(connect=120.0, stall=120.0, total=600.0)
 

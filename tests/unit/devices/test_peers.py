@@ -18,8 +18,6 @@ from framework.devices.peers import Peers
 from framework.run.agreement import of_data, of_run
 
 ADDRESSES = ["a:1", "b:2"]
-
-
 PATIENCE = 300.0
 
 

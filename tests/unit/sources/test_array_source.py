@@ -11,7 +11,7 @@ import tensorflow as tf
 from helpers import Net, blobs, fitted
 from hypothesis import given
 from hypothesis import strategies as st
-from stream_kinds import X, Y, generator, known
+from stream_kinds import Batches, X, Y, generator, known
 
 from framework import Data, UserError
 from framework.sources.arrays import ArraySource
@@ -97,10 +97,9 @@ def test_with_val_fraction_the_arrays_are_held_once() -> None:
     assert all(a is b for a, b in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("make", ["known", "generator", "Batches"])
-def test_val_fraction_needs_arrays(make: str) -> None:
-    stream = globals()[make]
-    data = Data(train=stream if make == "generator" else stream(), val_fraction=0.5)
+@pytest.mark.parametrize("make", [known, generator, Batches])
+def test_val_fraction_needs_arrays(make: Any) -> None:
+    data = Data(train=make if make is generator else make(), val_fraction=0.5)
     for opened in (lambda: open_train(data, seed=0), lambda: open_eval(data, "val", seed=0)):
         with pytest.raises(UserError, match="val_fraction needs arrays") as error:
             opened()

@@ -16,7 +16,6 @@ from framework import Data, UserError
 
 engines = pytest.mark.parametrize("engine", ["graph", "eager"])
 
-
 MISTAKES: dict[str, tuple[type[mt.Pair], Callable[[mt.Pair], Any], Any, str, str]] = {
     "automatic": (
         mt.AutomaticPair,

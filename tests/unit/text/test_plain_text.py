@@ -23,8 +23,6 @@ from framework.text.tables import table
 
 # Clears a screen, sets a title, rings, backs up, hides a line, turns letters round.
 HOSTILE = "\x1b[2J\x1b]0;title\x07\x9b31m\b\r\x7f\u202egnp.exe\u2066\u2028\ud800"
-
-
 MARKUP = ["[bold]b[/bold]", "[/data/a]", "[a]", "[link=x]y", "\\[a]", ":smile:"]
 
 
