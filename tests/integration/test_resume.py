@@ -125,7 +125,7 @@ def test_resume_never_and_must(unbroken: tuple[Trainer, Path], tmp_path: Path) -
         run(unbroken[1], seed=1)
 
 
-# ---- the store
+# ---- checkpoints
 
 
 def jitter_of_the_saved(batch: Any, seed: tf.Tensor) -> Any:
@@ -207,9 +207,6 @@ def test_weights_that_fit_are_taken_and_the_others_named(
             Net(dense), Data(train=blobs(16)), checkpoint=str(tmp_path), weights_only=True
         )
     assert variables_state(task.model.variables)
-
-
-# ---- the short form of `python -m benchmarks faults`
 
 
 def test_random_numbers_that_no_checkpoint_holds_are_named(

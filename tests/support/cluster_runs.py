@@ -16,17 +16,6 @@ import pytest
 from places import ROOT, SUPPORT
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    made = Cluster(tmp_path / "r")
-    yield made
-    made.stop()
-
-
-def addresses(count: int) -> list[str]:
-    return [f"localhost:{port}" for port in free_ports(count)]
-
-
 class Cluster:
     """Starts workers, and kills what is left of them at the end."""
 
@@ -86,3 +75,14 @@ def free_ports(count: int) -> list[int]:
     for each in sockets:
         each.close()
     return ports
+
+
+def addresses(count: int) -> list[str]:
+    return [f"localhost:{port}" for port in free_ports(count)]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    made = Cluster(tmp_path / "r")
+    yield made
+    made.stop()
