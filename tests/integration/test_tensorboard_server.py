@@ -1,0 +1,151 @@
+"""Logs as other processes see them: a live tail, and a real TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import numpy as np
+from event_files import board, noise, opened, read
+
+
+def test_a_real_tensorboard_shows_them(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    images = noise(2, 6, 5, 3)
+    logger = board(tmp_path)
+    logger.log_images("val/pairs", images, step=50)
+    logger.close()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = shutil.which("tensorboard", path=str(Path(sys.executable).parent)) or "tensorboard"
+    options = ["--logdir", str(tmp_path), "--host", "127.0.0.1", "--port", str(port)]
+    server = subprocess.Popen(
+        [program, *options, "--load_fast", "false", "--reload_interval", "1"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    plugin = f"http://127.0.0.1:{port}/data/plugin/images"
+
+    def get(address: str) -> bytes:
+        with urllib.request.urlopen(address, timeout=120) as answer:
+            return bytes(answer.read())
+
+    tags: Any = {}
+    try:
+        deadline = time.monotonic() + 600
+        while not tags and time.monotonic() < deadline and server.poll() is None:
+            try:
+                tags = json.loads(get(f"{plugin}/tags"))
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.2)
+        assert list(tags) == ["tensorboard/val"]
+        assert tags["tensorboard/val"]["pairs"]["samples"] == 2
+        for sample, pixels in enumerate(images):
+            query = {"run": "tensorboard/val", "tag": "pairs", "sample": sample}
+            (entry,) = json.loads(get(f"{plugin}/images?{urlencode(query)}"))
+            assert entry["step"] == 50
+            shown = get(f"{plugin}/individualImage?{entry['query']}")
+            np.testing.assert_array_equal(tf.io.decode_png(shown), pixels)
+    finally:
+        server.terminate()
+        server.wait(timeout=120)
+
+
+def test_tail_shows_whole_rows_of_a_live_run(tmp_path):
+    logger = opened(tmp_path)
+    logger.log_metrics({"train/loss": 0.5, "val/loss": 0.5}, step=1, epoch=1)
+    command = ["tail", "-n", "+1", "-f", str(tmp_path / "metrics.csv")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tail:
+        try:
+            for step in range(2, 5):
+                logger.log_metrics({"train/loss": 1 / step}, step, epoch=1)
+                time.sleep(0.05)
+                logger.log_metrics({"val/loss": 2 / step}, step, epoch=1)
+            shown = [tail.stdout.readline().strip() for _ in range(5)]
+        finally:
+            tail.kill()
+    assert shown == [
+        "step,epoch,train/loss,val/loss",
+        "1,1,0.5,0.5",
+        f"2,1,0.5,{2 / 2!r}",
+        f"3,1,{1 / 3!r},{2 / 3!r}",
+        f"4,1,0.25,{2 / 4!r}",
+    ]
+
+
+def test_logging_scalars_imports_no_tensorflow(tmp_path):
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from framework.loggers.tensorboard import TensorBoardLogger\n"
+        "from framework.loggers.csv import CSVLogger\n"
+        "for logger in (TensorBoardLogger(), CSVLogger()):\n"
+        "    logger.open(Path(sys.argv[1]), 0)\n"
+        "    logger.log_metrics({'train/loss': 1.0}, 1, 1); logger.log_text('a', 'b', 0)\n"
+        "    logger.close()\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=300)
+    assert read(tmp_path / "tensorboard" / "train")["loss"] == [(1, 1.0)]
+
+
+def test_a_real_tensorboard_serves_it(tmp_path):
+    logger = board(tmp_path / "a")
+    logger.log_text("config", "seed: 0", step=0)
+    logger.log_metrics({"train/loss": 2.5, "val/loss": 2.25}, step=50, epoch=1)
+    logger.log_metrics({"train/loss": 1.5}, step=100, epoch=1)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = shutil.which("tensorboard", path=str(Path(sys.executable).parent)) or "tensorboard"
+    options = ["--logdir", str(tmp_path), "--host", "127.0.0.1", "--port", str(port)]
+    server = subprocess.Popen(
+        [program, *options, "--load_fast", "false", "--reload_interval", "1"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def get(path: str, **query: str) -> Any:
+        url = f"http://127.0.0.1:{port}/data/{path}?{urlencode(query, quote_via=quote)}"
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            return json.load(answer)
+
+    def wait_for_runs(*expected: str) -> None:
+        deadline = time.monotonic() + 600
+        found = None
+        while time.monotonic() < deadline and server.poll() is None:
+            try:
+                found = get("runs")
+            except (urllib.error.URLError, OSError):
+                found = None
+            if found is not None and tuple(sorted(found)) == expected:
+                return
+            time.sleep(0.2)
+        assert found == expected
+
+    train, val = "a/tensorboard/train", "a/tensorboard/val"
+    try:
+        wait_for_runs(train, val)
+        tags = get("plugin/scalars/tags")
+        assert {run: list(found) for run, found in tags.items()} == {train: ["loss"], val: ["loss"]}
+        points = get("plugin/scalars/scalars", run=train, tag="loss")
+        assert [point[1:] for point in points] == [[50, 2.5], [100, 1.5]]
+        assert get("plugin/text/tags") == {train: ["config"]}
+        (text,) = get("plugin/text/text", run=train, tag="config")
+        assert "<code>seed: 0\n</code>" in text["text"]
+        # The run is still on: what it logs next shows up without a close.
+        logger.log_metrics({"test/loss": 0.5}, step=150, epoch=1)
+        wait_for_runs("a/tensorboard/test", train, val)
+    finally:
+        server.terminate()
+        server.wait(timeout=120)
+        logger.close()
