@@ -19,7 +19,7 @@ from framework.compat import (
     unscaled_losses,
 )
 from framework.core.dtypes import as_dtype
-from framework.devices.replicas import Replicas, Step, plain, take_rows
+from framework.devices.replicas import Batch, Replicas, Step, plain, take_rows
 from framework.errors import UserError
 from framework.sources.rows_axis import map_rows
 from framework.text.plain import without_colours
@@ -67,29 +67,27 @@ class MirroredReplicas(Replicas):
     def spread(self, step: Step, rows_axis: Any = 0) -> Step:
         """Return a step of the loop that runs `step` on every device, each on its rows."""
 
-        def on_all(read: Any, before: Any, index: Any, examples: Any, _: Any) -> Any:
-            batch, rows, _ = read(index)
+        def on_all(batch: Batch, global_step: Any) -> None:
             seeds = keras_global(_GLOBAL_SEEDS)
 
             def on_one(part: Any) -> None:
                 # Keras keeps it for each thread, and devices are traced in threads of their own.
                 own = None if seeds is None else _OwnSeeds(seeds, _own_number())
                 set_keras_global(_GLOBAL_SEEDS, own)
-                first, last = self._bounds(_own_number(), rows)
-                zero, go_on = tf.zeros((), tf.int64), tf.constant(True)
-                step(lambda _: (part, last - first, rows), before, index, zero, go_on)
+                first, last = self._bounds(_own_number(), batch.rows)
+                step(Batch(part, last - first, batch.rows, batch.number), global_step)
 
             def cut(context: Any) -> Any:
                 number = context.replica_id_in_sync_group
-                first, last = self._bounds(number, rows)
+                first, last = self._bounds(number, batch.rows)
                 return map_rows(
-                    lambda t, axis: take_rows(t, first, last, rows, axis=axis), batch, rows_axis
+                    lambda t, axis: take_rows(t, first, last, batch.rows, axis=axis),
+                    batch.values,
+                    rows_axis,
                 )
 
-            self.strategy.run(
-                on_one, args=(self.strategy.experimental_distribute_values_from_function(cut),)
-            )
-            return index + 1, examples + tf.cast(rows, tf.int64), tf.constant(True)
+            parts = self.strategy.experimental_distribute_values_from_function(cut)
+            self.strategy.run(on_one, args=(parts,))
 
         return on_all
 

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
-# The body of the loop: (read, steps before batch 0, batch index, examples so far, go on)
-# -> (next index, examples so far, go on).
-Step = Callable[..., tuple[Any, Any, Any]]
+
+class Batch(NamedTuple):
+    """A batch on one device, and its place in an epoch or an evaluation.
+
+    Attributes:
+        values: What the task's step gets: any nest of tensors.
+        rows: How many examples are in it: an int where that is known, else a tensor.
+        total: How many examples all devices have together; `rows` itself on one device.
+        number: Its number in the epoch or the evaluation, from 0: an int64 tensor.
+    """
+
+    values: Any
+    rows: Any
+    total: Any
+    number: Any
+
+
+Step = Callable[[Batch, Any], None]
+"""What the loop calls for each batch: `(batch, global_step)`. It changes variables."""
 
 
 def take_rows(

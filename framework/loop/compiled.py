@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from framework.core.graphs import operations
 from framework.core.user_code import labels_checked
-from framework.devices.replicas import Replicas, Step
+from framework.devices.replicas import Batch, Replicas, Step
 from framework.loop.variants import (
     CannotCompile,
     cannot_compile,
@@ -47,6 +47,7 @@ class Loop:
             loop by XLA; or `eager`, not at all, for a breakpoint. What XLA cannot compile runs as
             `graph`, and a warning says why.
         strict: Raise `CannotCompile` instead of that warning.
+        advances: Each batch is an optimizer step, which the next one has behind it.
 
     Attributes:
         step: What was given, for all devices.
@@ -61,8 +62,10 @@ class Loop:
         replicas: Replicas | None = None,
         variant: str = "graph",
         strict: bool = False,
+        advances: bool = True,
     ) -> None:
         self.source, self.variant, self.strict = source, variant, strict
+        self._advances = advances
         self._replicas = replicas or Replicas("")
         self.step = self._replicas.spread(step, source.rows_axis)
         # One for each shape of batch: called without tf.function's search for the right one.
@@ -78,7 +81,8 @@ class Loop:
             epoch: Which epoch, from 0.
             start: The first batch, from 0.
             stop: The batch after the last.
-            global_step: Optimizer steps done before batch `start`.
+            global_step: Optimizer steps done before batch `start`, or before all of them where
+                batches are no steps.
 
         Returns:
             How many batches and how many examples there were: fewer batches than asked for where
@@ -90,7 +94,7 @@ class Loop:
                 self.trace(last)
             cursor = self.source.cursor(epoch, first)
             # One vector in and one out: each transfer to or from the device has its price.
-            bounds = tf.constant([first, last, global_step - start], tf.int64)
+            bounds = tf.constant([first, last, global_step - start * self._advances], tf.int64)
             with labels_checked(), self.source.reading():
                 at, rows = self._runs[size](cursor, bounds).numpy().tolist()
                 if at == 0 and self.source.renew(epoch):
@@ -172,12 +176,9 @@ class Loop:
     def _jitted(self, size: int | None) -> Step:
         """Return the step, compiled by XLA by itself: what it reads is read outside of it."""
 
-        def step(batch: Any, before: Any, index: Any) -> None:
-            rows = batch_rows(batch, self.source.rows_axis) if size is None else size
-            self.step(lambda _: (batch, rows, rows), before, index, zero(), True)
-
-        def zero() -> tf.Tensor:
-            return tf.zeros((), tf.int64)
+        def step(values: Any, global_step: Any, number: Any) -> None:
+            rows = self._rows(values, size)
+            self.step(Batch(values, rows, rows, number), global_step)
 
         number = tf.TensorSpec([], tf.int64)
         compiled = tf.function(step, autograph=False, jit_compile=True)
@@ -185,24 +186,36 @@ class Loop:
         check_operations(compiled.graph)
         check_lowering(compiled)
 
-        def run(read: Any, before: Any, index: Any, examples: Any, _: Any) -> Any:
-            batch, rows, _ = read(index)
-            compiled(batch, before, index)
-            return index + 1, examples + tf.cast(rows, tf.int64), tf.constant(True)
+        def run(batch: Batch, global_step: Any) -> None:
+            compiled(batch.values, global_step, batch.number)
 
         return run
 
     def _steps(self, size: int | None, step: Step, cursor: Any, bounds: tf.Tensor) -> tf.Tensor:
         start, stop, before = tf.unstack(bounds)
 
-        def read(index: tf.Tensor) -> tuple[Any, Any, Any]:
-            batch = self.source.read(cursor, index, size)
-            rows = batch_rows(batch, self.source.rows_axis) if size is None else size
-            return batch, rows, rows
+        def body(index: Any, examples: Any, _: Any) -> Any:
+            values = self.source.read(cursor, index, size)
+            rows = self._rows(values, size)
+            step(Batch(values, rows, rows, index), before + index if self._advances else before)
+            return index + 1, examples + tf.cast(rows, tf.int64), tf.constant(True)
 
-        body: Callable[..., Any] = partial(step, read, before)
+        def body_if_any(index: Any, examples: Any, _: Any) -> Any:
+            following = self.source.taken(cursor, optional=True)
+
+            def take() -> Any:
+                values = self.source.finish(following.get_value(), index)
+                rows = self._rows(values, None)
+                step(Batch(values, rows, rows, index), before + index if self._advances else before)
+                return index + 1, examples + tf.cast(rows, tf.int64), tf.constant(True)
+
+            def stay() -> Any:
+                return index, examples, tf.constant(False)
+
+            return tf.cond(following.has_value(), take, stay)
+
         if self.source.steps is None or self.source.may_end:
-            body = partial(self._step_if_any, step, cursor, before)
+            body = body_if_any
         state: Any = start, tf.zeros((), tf.int64), tf.constant(True)
         if self.variant == "eager":
             noted = self._written.setdefault(None, {})
@@ -218,18 +231,5 @@ class Loop:
             )
         return tf.stack(state[:2])
 
-    def _step_if_any(
-        self, step: Step, cursor: Any, before: Any, index: Any, examples: Any, more: Any
-    ) -> Any:
-        following = self.source.taken(cursor, optional=True)
-
-        def read(_: Any) -> tuple[Any, Any, Any]:
-            batch = self.source.finish(following.get_value(), index)
-            rows = batch_rows(batch, self.source.rows_axis)
-            return batch, rows, rows
-
-        return tf.cond(
-            following.has_value(),
-            lambda: step(read, before, index, examples, more),
-            lambda: (index, examples, tf.constant(False)),
-        )
+    def _rows(self, values: Any, size: int | None) -> Any:
+        return batch_rows(values, self.source.rows_axis) if size is None else size

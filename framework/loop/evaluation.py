@@ -69,6 +69,7 @@ class Evaluator:
                 partial(engine.eval_step, number, self._means[name]),
                 replicas=engine.replicas,
                 variant=variant,
+                advances=False,
             )
             for number, (name, source) in enumerate(sources.items())
         }
@@ -159,7 +160,7 @@ class Evaluator:
             ends = [n for n in (end, at + span.steps) if n is not None]
             stop = self._host_sync.nearest(min(ends))
             started = time.monotonic()
-            steps, _ = loop.run(0, at, stop, global_step + at)
+            steps, _ = loop.run(0, at, stop, global_step)
             span.measured(steps, self._host_sync.beat(time.monotonic() - started))
             at += steps
             if at < stop:

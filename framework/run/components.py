@@ -14,7 +14,7 @@ from framework.config import TrainerConfig
 from framework.core.models import models_of
 from framework.core.user_code import user_code
 from framework.data import Data
-from framework.devices.replicas import Replicas
+from framework.devices.replicas import Batch, Replicas
 from framework.errors import UserError
 from framework.run.task_state import TaskState
 from framework.sources.arrays import ArraySource
@@ -296,15 +296,12 @@ class Components(TaskState):
         )
 
         def run(batch: Any) -> None:
-            def read(_: Any) -> tuple[Any, Any, Any]:
-                rows = batch_rows(batch, rows_axis)
-                return batch, rows, rows
-
-            zero = tf.constant(0, tf.int64)
+            zero, rows = tf.constant(0, tf.int64), batch_rows(batch, rows_axis)
+            given = Batch(batch, rows, rows, zero)
             if step == "train_step":
-                engine.train_step(read, zero, zero, zero, True)
+                engine.train_step(given, zero)
             elif step == "eval_step":
-                engine.eval_step(0, unread, read, zero, zero, zero, True)
+                engine.eval_step(0, unread, given, zero)
             else:
                 engine.predict_step(0, batch, zero)
 

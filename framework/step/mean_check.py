@@ -16,6 +16,7 @@ import tensorflow as tf
 from framework.compat import layers_within, nothing_dropped
 from framework.core.graphs import operations
 from framework.core.models import models_of
+from framework.devices.replicas import Batch
 from framework.errors import UserError
 from framework.sources.rows_axis import rows_of_specs
 from framework.sources.source import batch_rows
@@ -256,7 +257,7 @@ class _Losses:
         def losses(*leaves: tf.Tensor) -> tf.Tensor:
             batch, zero = tf.nest.pack_sequence_as(spec, leaves), tf.constant(0, tf.int64)
             rows = batch_rows(batch, rows_axis)
-            engine.train_step(lambda _: (batch, rows, rows), zero, zero, zero, True)
+            engine.train_step(Batch(batch, rows, rows, zero), zero)
             return tf.stack([tf.cast(loss, tf.float64) for loss in engine.losses])
 
         traced = tf.compat.v1.wrap_function(losses, specs)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from framework.devices.replicas import take_rows
+from framework.devices.replicas import Batch, take_rows
 from framework.errors import UserError
 from framework.sources.rows_axis import map_rows
 from framework.step.accumulator import Accumulator
@@ -26,9 +26,6 @@ from framework.step.variables import assignable
 
 if TYPE_CHECKING:
     from framework.task import Task
-
-# batch index -> batch, its number of examples, that of the whole step on all devices
-Read = Callable[[Any], tuple[Any, Any, Any]]
 
 
 _SETS_APART = 2**40  # batches
@@ -64,61 +61,47 @@ class StepRunner(TaskContext):
     def taking(self, micro_rows: int | None, rows_axis: Any = 0) -> StepRunner:
         """Return the same engine, taking a batch's gradient in pieces of so many rows."""
         other = copy(self)
-        other._micro_rows, other._rows_axis = micro_rows, rows_axis
+        vars(other).update(_micro_rows=micro_rows, _rows_axis=rows_axis)
         return other
 
-    def train_step(
-        self, read: Read, before: Any, index: Any, examples: Any, _: Any
-    ) -> tuple[Any, Any, Any]:
-        """Learn from one batch: the body of the training loop."""
-        batch, rows, total = read(index)
-        share = None if total is rows else rows / total
+    def train_step(self, batch: Batch, global_step: Any) -> None:
+        """Learn from one batch: the step of the training loop."""
+        rows, share = batch.rows, _share(batch)
+        place = (TRAINING, 0)
         with (
-            self._step(
-                self.train, rows, before + index, share, training=True, place=(TRAINING, 0)
-            ) as running,
+            self._step(self.train, rows, global_step, share, training=True, place=place) as running,
             self.replicas.agreeing(self._assignable(training=True), share),
         ):
             if not self.task.automatic_optimization:
-                refuse_output(self._train_step(batch), self.task)
+                refuse_output(self._train_step(batch.values), self.task)
                 self._check_applied(running)
             elif self._micro_rows is None or self._building:
                 forget_model_losses(self.task.model)
                 with tf.GradientTape() as tape:
-                    loss = scalar_loss(self._train_step(batch), self.task)
+                    loss = scalar_loss(self._train_step(batch.values), self.task)
                     loss = add_model_losses(loss, self.task.model)
                 self._log_loss(loss)
                 if not self._building:
                     self._apply([self._part(tape, loss, list(self._update.optimizers))])
             else:
-                self._accumulate(batch, rows, total)
-        return index + 1, examples + tf.cast(rows, tf.int64), tf.constant(True)
+                self._accumulate(batch)
 
-    def eval_step(
-        self,
-        number: int,
-        means: Accumulator,
-        read: Read,
-        step: Any,
-        index: Any,
-        examples: Any,
-        _: Any,
-    ) -> tuple[Any, Any, Any]:
-        """Judge the model on one batch of a set, into `means`: the body of an evaluation's loop."""
-        batch, rows, total = read(index)
-        share = None if total is rows else rows / total
+    def eval_step(self, number: int, means: Accumulator, batch: Batch, global_step: Any) -> None:
+        """Judge the model on one batch of a set: the step of an evaluation's loop.
+
+        Args:
+            number: The set's number among those that are evaluated.
+            means: Where values add up.
+            batch: The batch.
+            global_step: Optimizer steps done.
+        """
+        rows, share = batch.rows, _share(batch)
+        place = (EVALUATION, batch.number + number * _SETS_APART)
         with (
-            self._step(
-                means,
-                rows,
-                step,
-                share,
-                training=False,
-                place=(EVALUATION, index + number * _SETS_APART),
-            ),
+            self._step(means, rows, global_step, share, training=False, place=place),
             self.replicas.agreeing(self._assignable(training=False), share),
         ):
-            logs = self._eval_step(batch)
+            logs = self._eval_step(batch.values)
             if isinstance(logs, Mapping):
                 for name, value in logs.items():
                     self.log(name, value)
@@ -128,7 +111,6 @@ class StepRunner(TaskContext):
                     where=f"{type(self.task).__name__}.eval_step",
                     fix='Report values with self.log("loss", loss), or return a dict of them.',
                 )
-        return index + 1, examples + tf.cast(rows, tf.int64), tf.constant(True)
 
     def predict_step(self, number: int, batch: Any, index: Any) -> Any:
         """Return what the model says of one batch of a set, the number of which is `index`."""
@@ -138,8 +120,9 @@ class StepRunner(TaskContext):
         finally:
             self._local.place = None
 
-    def _accumulate(self, batch: Any, rows: Any, total: Any) -> None:
+    def _accumulate(self, batch: Batch) -> None:
         """Add up the gradients of a batch's pieces, weighted by examples, and update once."""
+        rows = batch.rows
         update, size = self._update, self._micro_rows or 1
         chosen = [(each, update.optimizers.trainable(each)) for each in update.optimizers]
         variables = [v for _, own in chosen for v in own]
@@ -150,7 +133,7 @@ class StepRunner(TaskContext):
         nonzero = not isinstance(rows, int) or rows > 0
 
         def piece(start: Any, length: Any) -> list[Any]:
-            found = self._gradients_of(outer, batch, rows, total, start, length, nonzero)
+            found = self._gradients_of(outer, batch, start, length, nonzero)
             connected[:] = [g is not None for g in found]
             return [
                 tf.zeros_like(v) if g is None else tf.convert_to_tensor(g)
@@ -185,9 +168,7 @@ class StepRunner(TaskContext):
     def _gradients_of(
         self,
         outer: Running,
-        batch: Any,
-        rows: Any,
-        total: Any,
+        batch: Batch,
         start: Any,
         length: Any,
         counts: bool,
@@ -195,14 +176,18 @@ class StepRunner(TaskContext):
         """Return the gradients of a piece of a batch, weighted by its part of all examples."""
         known = length if isinstance(length, int) else None
         part = map_rows(
-            lambda t, axis: take_rows(t, start, start + length, rows, length=known, axis=axis),
-            batch,
+            lambda t, axis: take_rows(
+                t, start, start + length, batch.rows, length=known, axis=axis
+            ),
+            batch.values,
             self._rows_axis,
         )
         counted = length if counts else 0
         place = (TRAINING, start)
         step = outer.global_step
-        with self._step(outer.means, counted, step, counted / total, training=True, place=place):
+        with self._step(
+            outer.means, counted, step, counted / batch.total, training=True, place=place
+        ):
             forget_model_losses(self.task.model)
             with tf.GradientTape() as tape:
                 loss = scalar_loss(self._train_step(part), self.task)
@@ -225,3 +210,8 @@ class StepRunner(TaskContext):
                 "of optimizer.apply_gradients, which the trainer does not see; or set "
                 "automatic_optimization = True and return the loss.",
             )
+
+
+def _share(batch: Batch) -> Any:
+    """Return this device's part of a step's examples; None where it has all of them."""
+    return None if batch.total is batch.rows else batch.rows / batch.total
