@@ -6,7 +6,6 @@ loops in `bare_loops.py` take gradients and apply them by hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -464,48 +463,3 @@ class TemperedByHand(Tempered):
 
     def train_step(self, batch: Any) -> None:
         self.minimize(lambda: super(TemperedByHand, self).train_step(batch))
-
-
-# ---- mistakes
-
-
-class Pair(ByHand):
-    """Two models, and whatever is asked for in a step."""
-
-    def __init__(self, act: Callable[[Pair], Any], configured: Callable[[Any], Any]) -> None:
-        super().__init__()
-        self.act, self.configured = act, configured
-
-    def build_model(self) -> Any:
-        return {"critic": net(6, 3, seed=1), "maker": net(6, 3, seed=2)}
-
-    def configure_optimizers(self) -> Any:
-        return self.configured(self.model)
-
-    def train_step(self, batch: Any) -> Any:
-        self.batch = batch
-        return self.act(self)
-
-    def judge(self) -> tf.Tensor:
-        return label_loss(self.model["critic"], self.batch)
-
-
-class AutomaticPair(Pair):
-    automatic_optimization = True
-
-
-def two(model: Any) -> Any:
-    return {name: keras.optimizers.SGD(0.1) for name in ("critic", "maker")}
-
-
-def shared(model: Any) -> Any:
-    return {name: (keras.optimizers.SGD(0.1), model["critic"]) for name in "ab"}
-
-
-def frozen(model: Any) -> Any:
-    model["maker"].trainable = False
-    return two(model)
-
-
-def twice(model: Any) -> Any:
-    return dict.fromkeys(("critic", "maker"), keras.optimizers.SGD(0.1))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import manual_tasks as mt
+import mistaken_tasks as mistaken
 import pytest
 from bare_loops import train
 from bare_parts import BATCH
@@ -16,74 +17,74 @@ from framework import Data, UserError
 
 engines = pytest.mark.parametrize("engine", ["graph", "eager"])
 
-MISTAKES: dict[str, tuple[type[mt.Pair], Callable[[mt.Pair], Any], Any, str, str]] = {
+MISTAKES: dict[str, tuple[type[mistaken.Pair], Callable[[mistaken.Pair], Any], Any, str, str]] = {
     "automatic": (
-        mt.AutomaticPair,
+        mistaken.AutomaticPair,
         lambda task: task.minimize(task.judge, "critic"),
-        mt.two,
+        mistaken.two,
         "minimize was called in automatic optimization",
         "automatic_optimization = False",
     ),
     "unknown": (
-        mt.Pair,
+        mistaken.Pair,
         lambda task: task.minimize(task.judge, "critik"),
-        mt.two,
+        mistaken.two,
         "there is no optimizer 'critik'",
         "Did you mean 'critic'?",
     ),
     "unknown in a dict": (
-        mt.Pair,
+        mistaken.Pair,
         lambda task: task.minimize(lambda: {"makr": task.judge()}),
-        mt.two,
+        mistaken.two,
         "there is no optimizer 'makr'",
         "Did you mean 'maker'?",
     ),
     "nameless": (
-        mt.Pair,
+        mistaken.Pair,
         lambda task: task.minimize(task.judge),
-        mt.two,
+        mistaken.two,
         "which optimizer is meant?",
         "critic, maker",
     ),
     "shared": (
-        mt.AutomaticPair,
+        mistaken.AutomaticPair,
         lambda task: task.judge(),
-        mt.shared,
+        mistaken.shared,
         "is updated by 'a' and by 'b'",
         "one optimizer",
     ),
     "weightless": (
-        mt.Pair,
+        mistaken.Pair,
         lambda task: task.minimize(task.judge, "critic"),
-        mt.frozen,
+        mistaken.frozen,
         "the optimizer 'maker' has no weights to update",
         "trainable weights",
     ),
     "twice": (
-        mt.Pair,
+        mistaken.Pair,
         lambda task: task.minimize(task.judge, "critic"),
-        mt.twice,
+        mistaken.twice,
         "one optimizer is given twice, the second time for 'maker'",
         "one for each name",
     ),
     "of another model": (
-        mt.Pair,
+        mistaken.Pair,
         lambda task: task.minimize(task.judge, "maker"),
-        mt.two,
+        mistaken.two,
         "the loss does not depend on any weight of maker",
         "under the tape",
     ),
     "state": (
-        mt.Pair,
+        mistaken.Pair,
         lambda task: task.variable("quue"),
-        mt.two,
+        mistaken.two,
         "the task has no variable 'quue'",
         'self.variable("quue", tf.zeros(...))',
     ),
     "average": (
-        mt.Pair,
+        mistaken.Pair,
         lambda task: task.ema_of(task.model["critic"], 2),
-        mt.two,
+        mistaken.two,
         "decay is 2",
         "from 0 to 1",
     ),
