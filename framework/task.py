@@ -254,8 +254,7 @@ class Task(abc.ABC):
 
         Example:
             >>> self.variable("queue", tf.zeros((4096, 128)))        # in build_model
-            >>> queue = self.variable("queue")                       # in train_step
-            >>> queue.assign(tf.concat([keys, queue[: -len(keys)]], 0))
+            >>> self.variable("queue").assign(tf.concat([keys, queue[: -len(keys)]], 0))
 
         Args:
             name: Its name.
@@ -280,13 +279,12 @@ class Task(abc.ABC):
         its statistics, such as batch norm's, are averaged as the weights are.
 
         Example:
-            >>> online = make_encoder()
             >>> return {"online": online, "target": self.ema_of(online, 0.99)}
 
         Args:
             model: What to average.
             decay: What the copy keeps of itself at an update, from 0 to 1.
-            copy: The copy itself, where Keras cannot clone the model.
+            copy: The copy, where Keras cannot clone the model.
         """
         from framework.core.task_variables import clone
 
