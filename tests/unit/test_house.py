@@ -49,10 +49,9 @@ def private(path: Path) -> Iterator[str]:
             yield str(node.module)
         if isinstance(node, ast.Attribute) and ast.unparse(node).startswith("tf.__internal__"):
             yield "tf.__internal__"
-        hidden = isinstance(node, ast.Attribute) and node.attr.startswith("_")
-        if hidden and not node.attr.startswith("__") and not is_self(node.value):
-            if node.attr not in own:
-                yield ast.unparse(node)
+        foreign = isinstance(node, ast.Attribute) and not is_self(node.value)
+        if foreign and node.attr not in own and node.attr[0] == "_" != node.attr[1]:
+            yield ast.unparse(node)
 
 
 def is_self(node: ast.expr) -> bool:
