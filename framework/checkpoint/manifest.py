@@ -11,10 +11,12 @@ from typing import Any
 from framework.core.files import NotAFile
 
 MANIFEST = "manifest.json"
+FORMAT = 3
+"""What this version writes, and the only format that it reads."""
 
 
 def signed(manifest: dict[str, Any]) -> str:
-    """Return a manifest as text, with a checksum of its own; every format's are signed so."""
+    """Return a manifest as text, with a checksum of its own."""
     text = json.dumps(manifest, sort_keys=True)
     return json.dumps(manifest | {"sha256": hashlib.sha256(text.encode()).hexdigest()}, indent=1)
 

@@ -11,8 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from framework.checkpoint.formats import FORMAT, manifest_of_format_1, upgraded
-from framework.checkpoint.manifest import MANIFEST, reason, signed, well_formed
+from framework.checkpoint.manifest import FORMAT, MANIFEST, reason, signed, well_formed
 from framework.checkpoint.retention import Retention
 from framework.checkpoint.tree import ARRAYS, TREE, read_tree, sha256_of, sync, write_tree
 from framework.core.files import NotAFile, check_directory, ours, read_bytes
@@ -105,7 +104,8 @@ class CheckpointStore:
             UserError: It is not there, is damaged, or is of a format that this version cannot read.
         """
         try:
-            return self._load(path, self._check(path), fits)
+            self._check(path)
+            return self._load(path, fits)
         except UserError:
             raise
         except Exception as error:  # whatever somebody, or a disk, has made of it
@@ -117,7 +117,7 @@ class CheckpointStore:
 
     def newest(self) -> Path | None:
         """Return the newest checkpoint that is whole; see `load_newest`."""
-        found = self._newest(lambda path, manifest: {})
+        found = self._newest(lambda path: {})
         return None if found is None else found[0]
 
     def load_newest(self, fits: Fits | None = None) -> tuple[Path, State] | None:
@@ -132,9 +132,9 @@ class CheckpointStore:
         Raises:
             UserError: There are some, and none is whole; or the newest is of an unknown format.
         """
-        return self._newest(lambda path, manifest: self._load(path, manifest, fits))
+        return self._newest(lambda path: self._load(path, fits))
 
-    def _newest(self, read: Callable[[Path, dict[str, Any]], State]) -> tuple[Path, State] | None:
+    def _newest(self, read: Callable[[Path], State]) -> tuple[Path, State] | None:
         damaged = []
         for step in sorted(self._numbered("step-*"), reverse=True):
             path = self.path(step)
@@ -142,7 +142,7 @@ class CheckpointStore:
                 manifest = self._check(path)
                 if manifest["step"] != step:
                     raise ValueError(f"it is that of step {manifest['step']}, under another name")
-                state = read(path, manifest)
+                state = read(path)
             except UserError:
                 raise
             except Exception as error:
@@ -286,10 +286,10 @@ class CheckpointStore:
                 found.setdefault(int(step[0]), []).append(path)
         return found
 
-    def _load(self, path: Path, manifest: dict[str, Any], fits: Fits | None) -> State:
+    def _load(self, path: Path, fits: Fits | None) -> State:
         if fits is not None:
-            fits(upgraded(read_tree(path, shapes_only=True), manifest))
-        return upgraded(read_tree(path), manifest)
+            fits(read_tree(path, shapes_only=True))
+        return read_tree(path)
 
     def _check(self, path: Path) -> dict[str, Any]:
         """Return a checkpoint's manifest, having compared every byte with it."""
@@ -315,17 +315,17 @@ class CheckpointStore:
         manifest = json.loads(text)
         if not isinstance(manifest, dict) or "format" not in manifest:
             raise ValueError(f"{MANIFEST} is damaged")
-        if manifest["format"] == 1:  # had no checksum of its own
-            return well_formed(manifest_of_format_1(manifest, path))
+        if type(manifest["format"]) is not int:
+            raise ValueError(f"{MANIFEST} is damaged")
+        if manifest["format"] != FORMAT:
+            raise UserError(
+                f"the checkpoint has format {manifest['format']}, and this version reads {FORMAT}",
+                where=str(path),
+                fix="Use the version that wrote it, or start again in another run_dir=.",
+            )
         manifest.pop("sha256", None)
         if text != signed(manifest):
             raise ValueError(f"{MANIFEST} does not match its checksum")
-        if manifest["format"] > FORMAT:
-            raise UserError(
-                f"checkpoint format {manifest['format']} is not known to this version",
-                where=str(path),
-                fix=f"Use the version that wrote it; this one reads formats 1 to {FORMAT}.",
-            )
         return well_formed(manifest)
 
 

@@ -88,7 +88,6 @@ class Hooks:
         present: dict[str, list[Callback]] = {}
         for key, callback in self.named.items():
             present.setdefault(key.rpartition("-")[0], []).append(callback)
-        _by_place(saved, self._callbacks)
         for name, callbacks in present.items():
             there = saved.pop(name, [])
             as_many = len(callbacks) == len(there)
@@ -114,16 +113,6 @@ def identity_of(callback: Callback) -> str:
     """Return what tells a callback from others: its class, and its identity in brackets."""
     identity = callback.identity
     return type(callback).__name__ + (f"({identity})" if identity else "")
-
-
-def _by_place(saved: dict[str, list[Any]], callbacks: Sequence[Callback]) -> None:
-    """Name the states of earlier formats, which knew no identities, by their callbacks' places."""
-    for kind, states in list(saved.items()):
-        of_kind = [c for c in callbacks if type(c).__name__ == kind]
-        if not any(s["options"] for s in states) and len(of_kind) == len(states):
-            del saved[kind]
-            for callback, state in zip(of_kind, states, strict=True):
-                saved.setdefault(identity_of(callback), []).append(state)
 
 
 def _state_of(callback: Callback) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from framework import Data, Task, Trainer
 from framework.callbacks.early_stopping import EarlyStopping
 from framework.cli.assemble import ConfigText
 from framework.errors import UserError
-from framework.run.hooks import Hooks
 
 X = np.random.default_rng(0).normal(size=(40, 3)).astype("f4")
 DATA = Data(train=(X, X), val=(X, X), test=(X, X), batch_size=8, shuffle=False)
@@ -185,20 +183,6 @@ def test_alike_ones_of_a_users_class_are_told_apart_by_private_options(tmp_path:
     ten, one = Counting(10), Counting(1)
     fit(3, [ten, one], run_dir=tmp_path)
     assert (one.count, ten.count) == (3, 30)
-
-
-def test_states_of_the_format_without_identities_go_by_place(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    old = {
-        f"EarlyStopping-{i}": {"options": "", "state": {"best": float(i), "waited": i}}
-        for i in range(2)
-    }
-    two = [EarlyStopping("val/loss"), EarlyStopping("val/accuracy")]
-    with caplog.at_level(logging.WARNING, "framework"):
-        Hooks(make_trainer(), two).load_state(old)
-    assert [(c.best, c.waited) for c in two] == [(0.0, 0), (1.0, 1)]
-    assert not caplog.records
 
 
 # ---- what else is judged and logged

@@ -14,14 +14,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import FEATURES, LogRows, Net, blobs, busy_data, dense, differing, make_trainer, noisy
-from places import FORMATS
+from helpers import FEATURES, LogRows, Net, blobs, dense, differing, make_trainer
 from resumed import run
 
 from framework import Callback, Data, Every, Trainer, UserError
 from framework.callbacks.checkpoint import Checkpoint
-from framework.callbacks.early_stopping import EarlyStopping
 from framework.callbacks.ema import EMA
+from framework.checkpoint.manifest import signed
 from framework.checkpoint.store import CheckpointStore
 from framework.core.state import variables_state
 
@@ -128,22 +127,15 @@ def test_resume_never_and_must(unbroken: tuple[Trainer, Path], tmp_path: Path) -
 # ---- checkpoints
 
 
-def jitter_of_the_saved(batch: Any, seed: tf.Tensor) -> Any:
-    """The augmentation of the runs that were saved: `expected.json` holds how they went on."""
-    x, y = batch
-    return x + tf.random.stateless_normal(tf.shape(x), seed, stddev=0.1), y
-
-
-@pytest.mark.parametrize("format", sorted(int(p.name[7:]) for p in FORMATS.glob("format-*")))
-def test_every_format_can_be_continued(format: int, tmp_path: Path) -> None:
-    path = str(FORMATS / f"format-{format}")
-    expected = json.loads((FORMATS / "expected.json").read_text())[str(format)]
-    trainer = make_trainer(max_epochs=2, log_every="4st", callbacks=[EarlyStopping(patience=9)])
-    task = Net(noisy, optimizer=lambda: keras.optimizers.Adam(1e-2))
-    trainer.fit(task, busy_data(augment=jitter_of_the_saved), checkpoint=path)
-    assert trainer.progress.step == 26
-    found = [float(np.abs(w).sum()) for w in task.model.get_weights()]
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
+def test_another_format_is_refused(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    path = store.save(1, {"a": 1})
+    manifest = json.loads((path / "manifest.json").read_text())
+    del manifest["sha256"]
+    (path / "manifest.json").write_text(signed({**manifest, "format": 2}))
+    for read in (lambda: store.load(path), store.load_newest):
+        with pytest.raises(UserError, match="has format 2, and this version reads 3"):
+            read()
 
 
 def test_when_checkpoints_are_saved_and_which_stay(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Where things lie: the checkout, what tests share, checkpoints of earlier formats."""
+"""Where things lie: the checkout, what tests share."""
 
 from __future__ import annotations
 
@@ -6,4 +6,3 @@ from pathlib import Path
 
 SUPPORT = Path(__file__).resolve().parent
 ROOT = SUPPORT.parents[1]
-FORMATS = SUPPORT / "formats"
