@@ -132,7 +132,7 @@ def test_an_evaluation_takes_what_the_run_was_begun_with(run: Run, project: Path
     assert sys.modules["cliproj.mine"].Parts.seen["model"].head.dropout == 0.5
     code, _, err = run("run_dir=a", "mode=validate")
     assert code == 0, err
-    assert "other rows" not in err
+    assert "different rows" not in err
     assert result(project / "a")["metrics"] == pytest.approx(before["metrics"], rel=1e-6)
     code, _, err = run("run_dir=a", "mode=test", "task=mine")
     assert code == 2
