@@ -191,7 +191,7 @@ def test_fewer_rows_do_not_continue_a_run(run: Run, project: Path) -> None:
     (project / "rows").write_text("60")
     code, _, err = run("task=filed", "run_dir=a", "trainer.max_steps=20")
     assert code == 2
-    assert "begun with 100 training rows, now there are 60" in err
+    assert "started with 100 training rows, but now there are 60" in err
     assert result(project / "a") == before
 
 

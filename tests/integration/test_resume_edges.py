@@ -161,7 +161,7 @@ def test_an_optimizer_that_was_made_otherwise_is_refused_with_a_table(tmp_path: 
     ):
         with pytest.raises(UserError, match=row):
             make_trainer(run_dir=tmp_path, max_epochs=2).fit(Net(optimizer=made), DATA)
-    with pytest.raises(UserError, match="5 training batches in an epoch, now there are 3"):
+    with pytest.raises(UserError, match="5 training batches in an epoch, but now there are 3"):
         fit(tmp_path, max_epochs=2, data=Data(train=blobs(40), batch_size=16))
 
 
