@@ -37,7 +37,7 @@ def member(environ: Mapping[str, str] | None = None) -> Member:
     """Return this process's place in its cluster.
 
     `TF_CONFIG`, which every launcher can set, comes first; then SLURM, inside `srun`; then an
-    Indexed Job of Kubernetes with a headless service, whose pods have stable names.
+    Indexed Job of Kubernetes with a headless service, in which pods have stable names.
 
     Example:
         >>> member({"TF_CONFIG": '{"cluster": {"worker": ["a:1", "b:1"]},'

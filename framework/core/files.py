@@ -30,7 +30,7 @@ def ours(path: str | os.PathLike[str], flags: int) -> int:
 
     Example:
         >>> with open("runs/a/log.txt", "a", opener=ours) as file:
-        ...     file.write("begun")
+        ...     file.write("started")
 
     Args:
         path: The file.

@@ -63,37 +63,37 @@ def _digest(task: Task) -> list[int]:
 
 
 def told(
-    whose: Mapping[str, Any] | None, run: str | None, averages: Iterable[str]
+    about: Mapping[str, Any] | None, run: str | None, averages: Iterable[str]
 ) -> dict[str, Any]:
     """Return which weights are evaluated, in the form of `result.json`.
 
     Args:
-        whose: What is known of the weights. None: the task has not received any yet.
+        about: What is known of the weights. None: the task has not received any yet.
         run: The directory of the evaluating run. Weights from another `run` are marked with it, or
             with None if they were trained without a directory.
         averages: The averages that replace the weights; see `averaged`.
     """
-    found = averaged(whose or INITIAL, averages)
+    found = averaged(about or INITIAL, averages)
     origin = found.pop("run", None)
-    if whose is not None and run is not None and origin != run:
+    if about is not None and run is not None and origin != run:
         found["run"] = origin
     return found
 
 
-def averaged(whose: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+def averaged(about: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """Return the description with the averages that replace the weights, such as `EMA`."""
     names = list(names)
-    return {**whose, "average": ", ".join(names)} if names else dict(whose)
+    return {**about, "average": ", ".join(names)} if names else dict(about)
 
 
-def in_words(whose: Mapping[str, Any]) -> str:
+def in_words(about: Mapping[str, Any]) -> str:
     """Return the description of the weights in words, for the log.
 
     Example:
         >>> in_words({"weights": "best", "step": 40, "metric": "val/loss", "value": 2.5})
         'the best weights by val/loss (2.5), from step 40'
     """
-    kind, step = whose["weights"], f"{whose['step']:,}"
+    kind, step = about["weights"], f"{about['step']:,}"
     text = {
         "initial": "the initial weights, as build_model made them",
         "last": f"the last weights, from step {step}",
@@ -101,7 +101,7 @@ def in_words(whose: Mapping[str, Any]) -> str:
         "replaced": f"the weights that a callback set at the end, step {step}",
     }.get(kind)
     if text is None:
-        text = f"the best weights by {whose['metric']} ({whose['value']:.4g}), from step {step}"
-    if "run" in whose:
-        text += f" of {whose['run'] or 'a run without a run directory'}"
-    return text + (f", averaged by {whose['average']}" if "average" in whose else "")
+        text = f"the best weights by {about['metric']} ({about['value']:.4g}), from step {step}"
+    if "run" in about:
+        text += f" of {about['run'] or 'a run without a run directory'}"
+    return text + (f", averaged by {about['average']}" if "average" in about else "")

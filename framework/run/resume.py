@@ -121,7 +121,7 @@ def understood(path: Path) -> Iterator[None]:
     """Turn errors caused by missing or unexpected parts of a state into a `UserError`.
 
     Args:
-        path: The checkpoint whose state the body loads.
+        path: The checkpoint from which the body loads its state.
     """
     try:
         yield

@@ -103,14 +103,14 @@ class Stage:
                 self.call("on_exception", error)
             raise
 
-    def lock(self, *, begun: bool = True) -> None:
+    def lock(self, *, started: bool = True) -> None:
         """Lock the run directory until the stage ends; create it if the run has started.
 
         Raises:
             UserError: Another process holds the lock.
         """
         run_dir = self._run.run_dir
-        if run_dir is None or self._locked or not (begun or run_dir.is_dir()):
+        if run_dir is None or self._locked or not (started or run_dir.is_dir()):
             return
         run_dir.mkdir(parents=True, exist_ok=True)
         self._stack.enter_context(RunLock(run_dir))

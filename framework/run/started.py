@@ -34,7 +34,7 @@ def resume_point(
         which: See `Trainer.fit`.
         weights_only: See `Trainer.fit`.
     """
-    stage.lock(begun=False)
+    stage.lock(started=False)
     fitting.begun_from = which and str(which)
     if run.run_dir is not None and not run.keeps:
         check_not_written_over(run.config, run.run_dir)
@@ -60,8 +60,8 @@ def resume_from(start: ResumePoint | None, run: Run, fitting: Fitting) -> None:
         fitting: The parts of the `fit`; it is compiled.
     """
     resume(fitting, start)
-    anew = start is not None and not (start.mine or start.weights_only)
-    if anew and run.checkpoints is not None:
+    from_other_run = start is not None and not (start.mine or start.weights_only)
+    if from_other_run and run.checkpoints is not None:
         run.checkpoints.take_back(run.progress.step)
 
 
