@@ -23,7 +23,7 @@ from framework.text.tables import table
 
 CONFIG, OVERRIDES, LOG = "config.yaml", "overrides.yaml", "log.txt"
 FOLDERS = ("checkpoints", "tensorboard")
-_MOST = 2**24  # bytes; the largest file kept in memory to restore later
+_MAX_BYTES = 2**24  # bytes; the largest file kept in memory to restore later
 
 # Options that may change when a run resumes: its length, its output, the data's location.
 _MAY_DIFFER = {
@@ -229,7 +229,7 @@ class RunDir:
 
     def _read(self, name: str) -> bytes | None:
         try:
-            return read_bytes(self.path / name, _MOST)
+            return read_bytes(self.path / name, _MAX_BYTES)
         except FileNotFoundError:
             return None
 

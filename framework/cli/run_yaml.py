@@ -7,7 +7,7 @@ from typing import Any
 
 from framework.core.files import read_bytes
 
-_MOST = 2**20  # bytes; a configuration has a few thousand
+_MAX_BYTES = 2**20  # bytes; a configuration has a few thousand
 _DEEPEST = 64
 
 
@@ -25,7 +25,7 @@ def read_yaml(path: Path) -> Any:
     import yaml  # type: ignore[import-untyped]
     from omegaconf import OmegaConf
 
-    text = read_bytes(path, _MOST).decode()
+    text = read_bytes(path, _MAX_BYTES).decode()
     try:
         depth = 0
         for event in yaml.parse(text, Loader=yaml.SafeLoader):

@@ -56,7 +56,7 @@ def check_override(text: str, where: Path, trusted: Collection[str] = ()) -> Non
             fix="Remove that line from the file if you trust the run.",
         )
     calls = _CALL.findall(text)
-    if calls and not all(_is_vouched_for(name.strip(), trusted) for name in calls):
+    if calls and not all(_is_trusted(name.strip(), trusted) for name in calls):
         raise UserError(
             f"the run sets {text!r}, but references in a run directory are not resolved",
             where=str(where),
@@ -97,7 +97,7 @@ def check_config(nodes: Sequence[Any], run_dir: Path, trusted: Collection[str]) 
     """
     importlib.invalidate_caches()
     for place, name in _named(nodes):
-        if not _is_vouched_for(name, trusted) and not _is_allowed(name, run_dir):
+        if not _is_trusted(name, trusted) and not _is_allowed(name, run_dir):
             raise _refused(name, place, run_dir)
     for node in nodes:
         _check_logs(node.get("loggers"), run_dir)
@@ -113,7 +113,7 @@ def check_defined(nodes: Sequence[Any], run_dir: Path, trusted: Collection[str])
         UserError: A name does not belong to the module that it is reached through.
     """
     for place, name in _named(nodes):
-        if name.startswith("keras.") or _is_vouched_for(name, trusted):
+        if name.startswith("keras.") or _is_trusted(name, trusted):
             continue  # allowed by its pattern
         found: Any = None
         for part in (parts := name.split("."))[1:]:
@@ -174,7 +174,7 @@ def _targets(node: Any, at: str) -> Iterator[tuple[str, str]]:
             yield from _targets(value, f"{at}.{number}")
 
 
-def _is_vouched_for(name: str, trusted: Collection[str]) -> bool:
+def _is_trusted(name: str, trusted: Collection[str]) -> bool:
     return any(name == each or name.startswith(f"{each}.") for each in trusted)
 
 

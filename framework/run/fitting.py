@@ -20,7 +20,13 @@ from framework.loop.tuning import Tuner
 from framework.run.agreement import of_built, of_data
 from framework.run.epochs import Epochs
 from framework.run.metric_log import MetricLog
-from framework.run.resume import ResumePoint, check_data, identity, prepare, warn_of_chance
+from framework.run.resume import (
+    ResumePoint,
+    check_data,
+    identity,
+    prepare,
+    warn_about_unsaved_draws,
+)
 from framework.run.stage import Stage
 from framework.run.stop_condition import StopCondition
 from framework.run.wakeup import Wakeup
@@ -181,7 +187,7 @@ class Fitting:
                 yield self._loops.values()
             self.tuner.finish()
         if self._keeps:
-            warn_of_chance(self._loops.values())
+            warn_about_unsaved_draws(self._loops.values())
             self._check_written()
 
     # ---- the loop

@@ -103,7 +103,7 @@ class Hooks:
             for callback, mine in zip(others, there, strict=False) if as_many else ():
                 callback.load_state(mine["state"])
             if not as_many:
-                _say_new(name, [c for c in others if made_with(c).state])
+                _warn_unmatched(name, [c for c in others if made_with(c).state])
                 saved |= {name: there} if there else {}
         for name, left in saved.items():
             if any(each["state"] for each in left):
@@ -132,6 +132,6 @@ def _state_of(callback: Callback) -> dict[str, Any]:
     return {k: v for k, v in callback.state().items() if k != KEPT_AS}  # of `vars(self)`
 
 
-def _say_new(name: str, callbacks: Sequence[Callback]) -> None:
+def _warn_unmatched(name: str, callbacks: Sequence[Callback]) -> None:
     if callbacks:
         _log.warning("no state in the checkpoint clearly belongs to %s: it starts afresh", name)

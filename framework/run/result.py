@@ -14,7 +14,7 @@ from framework.core.progress import Progress
 from framework.core.versions import versions
 from framework.text.plain import hidden
 
-_MOST = 2**24  # bytes
+_MAX_BYTES = 2**24  # bytes
 
 
 def describe(config: TrainerConfig, progress: Progress) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def write_result(path: Path, result: dict[str, Any]) -> None:
 def read_metrics(path: Path) -> dict[str, float]:
     """Return the metrics in a result file; empty if there is no such file."""
     try:
-        metrics = json.loads(read_bytes(path, _MOST))["metrics"]
+        metrics = json.loads(read_bytes(path, _MAX_BYTES))["metrics"]
         return {name: value for name, value in metrics.items() if value is not None}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
@@ -65,7 +65,7 @@ def laid_over(path: Path, result: dict[str, Any], *, whole: bool) -> dict[str, A
             the file stay, and only metrics and the rows they are based on are added.
     """
     try:
-        earlier = json.loads(read_bytes(path, _MOST))
+        earlier = json.loads(read_bytes(path, _MAX_BYTES))
     except (OSError, ValueError, RecursionError):
         return result
     if not isinstance(earlier, dict):

@@ -178,7 +178,7 @@ def resume(run: Resumable, start: ResumePoint | None) -> None:
     _log.info("resuming from %s at step %s", start.path, f"{step:,}")
 
 
-def warn_of_chance(loops: Iterable[Loop]) -> None:
+def warn_about_unsaved_draws(loops: Iterable[Loop]) -> None:
     """Warn if training steps draw random numbers that no checkpoint can store."""
     kinds = sorted({kind for loop in loops for kind in loop.random_operations})
     if kinds:
@@ -202,7 +202,7 @@ def check_data(source: Source, config: TrainerConfig) -> None:
     """
     if source.obstacle and config.resume_data == "exact":
         raise UserError(
-            f"a run on this training set could not be resumed exactly: {source.obstacle}",
+            f"a run on this training set cannot be resumed exactly: {source.obstacle}",
             where="data.train",
             fix="Fix that (docs/resuming.md explains how), or set resume_data=restart: a run that "
             "resumes in mid-epoch then starts the data again.",
@@ -249,7 +249,7 @@ def _is_of(which: str, store: CheckpointStore) -> bool:
     return Path(which).resolve().parent == store.directory.resolve()
 
 
-def check_not_written_over(config: TrainerConfig, run_dir: Path) -> None:
+def check_no_overwrite(config: TrainerConfig, run_dir: Path) -> None:
     """Refuse to start a run without checkpoints where a run with checkpoints exists.
 
     Raises:

@@ -10,7 +10,7 @@ from framework.run.fitting import Fitting
 from framework.run.judged_weights import averaged, noting_replaced
 from framework.run.resume import (
     ResumePoint,
-    check_not_written_over,
+    check_no_overwrite,
     check_together,
     find_resume_point,
     resume,
@@ -37,7 +37,7 @@ def resume_point(
     stage.lock(started=False)
     fitting.begun_from = which and str(which)
     if run.run_dir is not None and not run.keeps:
-        check_not_written_over(run.config, run.run_dir)
+        check_no_overwrite(run.config, run.run_dir)
     if run.checkpoints is not None:
         run.checkpoints.recover()
     return find_resume_point(

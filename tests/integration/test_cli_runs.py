@@ -128,7 +128,7 @@ def test_an_evaluation_takes_what_the_run_was_begun_with(run: Run, project: Path
     (project / "conf/model/small.yaml").write_text("units: 1\nhead: {dropout: 0.9}\n")
     code, _, err = run("run_dir=a", "mode=validate", "seed=5", "trainer.precision=float32")
     assert code == 0, err
-    assert "validating on other rows than the run did: trainer.seed is 5, was 3" in err
+    assert "validating on different rows than the run did: trainer.seed is 5, was 3" in err
     assert sys.modules["cliproj.mine"].Parts.seen["model"].head.dropout == 0.5
     code, _, err = run("run_dir=a", "mode=validate")
     assert code == 0, err

@@ -131,7 +131,7 @@ def test_a_changed_variable(run: Run, tokens: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("MY_UNITS", "3")
     code, _, err = run(*words, "trainer.max_steps=3")
     assert code == 2
-    assert "task.units is ${oc.decode:${oc.env:MY_UNITS}}, which has another value" in err
+    assert "task.units is ${oc.decode:${oc.env:MY_UNITS}}, and that value has changed" in err
     assert "fix:" in err
     code, _, err = run(*words, "trainer.max_steps=3", "task.units=2")
     assert code == 2  # a number in its place is another configuration

@@ -196,7 +196,7 @@ def test_weights_that_fit_are_taken_and_the_others_named(
             weights_only=True,
         )
     assert trainer.progress.step == 1
-    assert "took 2 of 4 variables" in caplog.text
+    assert "loaded 2 of 4 variables" in caplog.text
     assert "not in the checkpoint" in caplog.text
     store = CheckpointStore(tmp_path / "checkpoints")
     taken = list(store.load(store.find("last"))["models"]["model"].values())
