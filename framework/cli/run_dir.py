@@ -90,7 +90,7 @@ class writing:
             raise UserError(
                 f"Cannot write there: {error.strerror or error}",
                 where=str(error.filename or self.path),
-                fix="Make room, or choose another place: run_dir=<path> (with -m: sweep_dir).",
+                fix="Make room, or choose another place: run_dir=<path>, or sweep_dir with -m.",
             ) from error
 
 
