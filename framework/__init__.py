@@ -4,7 +4,7 @@ Example:
     >>> from framework import Data, Task, Trainer
     >>> Trainer(max_epochs=5).fit(MyTask(), Data(train=(x, y)))
 
-Names are loaded when they are first used, so that `--help` need not wait for TensorFlow.
+Names are imported on first use, so that `--help` does not wait for TensorFlow.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ __all__ = [
 ]
 
 
-# Whoever shows these messages, what they quote acts on no terminal.
+# Escape quoted text in these messages, whoever displays them.
 logging.getLogger("framework").addFilter(PlainText())
 
 __getattr__, __dir__ = lazily(__name__, _WHERE)

@@ -1,4 +1,4 @@
-"""The callback: hooks on the host, in one published order.
+"""Callbacks: hooks that run on the host, in a documented order.
 
 The whole of `Trainer.fit`, as the hooks see it:
 
@@ -44,19 +44,19 @@ if TYPE_CHECKING:
 
 
 class RunView(Protocol):
-    """What a callback sees of the run that it belongs to, and may ask of it.
+    """What a callback can read of its run and request from it.
 
-    Every hook gets it. Read whatever is here; change nothing but by the methods. A test of a
-    callback may bring a small fake with the few members that the callback uses.
+    Every hook receives it. Read any attribute, but change the run only through the methods. In the
+    test of a callback, a small fake with the few members that the callback uses is enough.
     """
 
     @property
     def config(self) -> TrainerConfig:
-        """The options."""
+        """The trainer's options."""
 
     @property
     def progress(self) -> Progress:
-        """How far training has come: epoch, batch, step, examples, seconds."""
+        """The training progress: epoch, batch, step, examples, seconds."""
 
     @property
     def stage(self) -> str:
@@ -68,15 +68,15 @@ class RunView(Protocol):
 
     @property
     def has_validation(self) -> bool:
-        """Whether `fit` has anything to validate on."""
+        """Whether `fit` has any data to validate on."""
 
     @property
     def at_epoch_end(self) -> bool:
-        """Whether the present wake-up is the last of its epoch; `on_epoch_end` follows."""
+        """Whether the current wake-up is the last of its epoch; `on_epoch_end` follows."""
 
     @property
     def task(self) -> Task:
-        """What is trained; its `model` is built from `on_setup` on."""
+        """The task; its `model` is built from `on_setup` on."""
 
     @property
     def callbacks(self) -> Sequence[Callback]:
@@ -96,11 +96,11 @@ class RunView(Protocol):
 
     @property
     def data_info(self) -> Mapping[str, Any]:
-        """Where the data came from, and their rows."""
+        """Where the data came from, and how many rows they have."""
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process writes; of several workers only one does."""
+        """Whether this process writes; only one of several workers does."""
 
     @property
     def status(self) -> str:
@@ -108,7 +108,7 @@ class RunView(Protocol):
 
     @property
     def stop_reason(self) -> str:
-        """Why the run ended, as a sentence; empty while it runs."""
+        """The reason why the run ended, as a sentence; empty while it runs."""
 
     @property
     def already_complete(self) -> bool:
@@ -120,66 +120,66 @@ class RunView(Protocol):
 
     @property
     def steps_per_epoch(self) -> int | None:
-        """Steps of the present epoch, or None while that is unknown."""
+        """Steps of the current epoch, or None while that is unknown."""
 
     @property
     def total_steps(self) -> int | None:
-        """Optimizer steps planned in all, or None where that cannot be told."""
+        """Planned optimizer steps in total, or None if unknown."""
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """The latest value of every metric by its full name; `train/…` is the last epoch's."""
+        """The latest value of every metric by full name; `train/…` is the last epoch's."""
 
     @property
     def metric_names(self) -> Set[str]:
-        """The full names of what the compiled steps log; empty in the eager engine."""
+        """The full names of the values that the compiled steps log; empty in the eager engine."""
 
     @property
     def profile(self) -> Profile:
-        """Where the wall time of the present stage goes."""
+        """How the wall time of the current stage is spent."""
 
     @property
     def recovers_from_overflow(self) -> bool:
-        """Whether a loss scale skips updates that are not finite, and can still go lower."""
+        """Whether a loss scale skips non-finite updates and can still decrease."""
 
     @property
     def holds_state(self) -> bool:
-        """Whether checkpoints hold the run as it was before it came to its end."""
+        """Whether checkpoints store the run as it was before its end."""
 
     def measured_at(self, name: str) -> int | None:
         """Return the step at which a metric was last measured, or None if it never was."""
 
     def keras_metric(self, name: str) -> keras.Metric | None:
-        """Return the Keras metric that is logged by a full name such as `val/auc`, or None."""
+        """Return the Keras metric logged under a full name such as `val/auc`, or None."""
 
     def steps_not_finite(self, name: str) -> int | None:
-        """Return in how many steps of the last training row a value was NaN or infinite.
+        """Return the number of steps of the last training row in which a value was NaN or infinite.
 
         Args:
-            name: Its full name, such as `train/loss`.
+            name: The full name of the value, such as `train/loss`.
 
         Returns:
-            How many, or None where a step logs it several times.
+            The number of steps, or None if a step logs the value several times.
         """
 
     def epoch_so_far(self) -> dict[str, float]:
-        """Return the training metrics' means over the present epoch, read from the device."""
+        """Return the means of the training metrics over the current epoch, read from the device."""
 
     def stop(self, reason: str) -> None:
-        """End training after the present wake-up, on purpose.
+        """End training deliberately after the current wake-up.
 
         Args:
-            reason: Why, as a sentence for the log and `result.json`.
+            reason: The reason, as a sentence for the log and `result.json`.
         """
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Give values, by full name, to the loggers at the present step."""
+        """Log values, by full name, at the current step."""
 
     def log_text(self, name: str, text: str) -> None:
-        """Give a text to the loggers."""
+        """Log a text."""
 
     def log_images(self, name: str, images: Any) -> None:
-        """Give images to the loggers: [count, height, width, channels], floats in 0..1 or uint8."""
+        """Log images: [count, height, width, channels], floats in 0..1 or uint8."""
 
     def save_checkpoint(
         self,
@@ -189,46 +189,46 @@ class RunView(Protocol):
         permanent: bool = False,
         retention: Retention | None = None,
     ) -> Path | None:
-        """Save the whole state of the run, from which the same command continues.
+        """Save the whole state of the run; the same command resumes from it.
 
         Args:
-            wait: Return when it is on the disk. Otherwise only the state is copied, and a thread
-                writes it; what goes wrong then is logged.
-            judged: The metric that makes it the best or not; see `CheckpointStore.save`.
-            permanent: Never delete it.
+            wait: Return only when it is on disk. Otherwise only the state is copied and a thread
+                writes it, logging any error.
+            judged: The metric that decides whether it is the best; see `CheckpointStore.save`.
+            permanent: Never delete this checkpoint.
             retention: Which checkpoints to keep now. Default: all.
 
         Returns:
-            Where it is, or None where none are kept.
+            The path, or None if the run keeps no checkpoints.
 
         Raises:
-            OSError: It cannot be written, and somebody waits.
-            UserError: The run directory is gone, or nothing was fitted yet.
+            OSError: It cannot be written, and `wait` is True.
+            UserError: The run directory no longer exists, or nothing was fitted yet.
         """
 
     def note_best(self, best: dict[str, Any] | None) -> None:
-        """Note which checkpoint is the best: its step, metric and value."""
+        """Record which checkpoint is the best: its step, metric and value."""
 
     def hold_state(self) -> None:
-        """Have checkpoints hold the run as it is now, whatever is done to it until `fit` returns.
+        """Make checkpoints store the run as it is now, whatever changes until `fit` returns.
 
-        For `on_fit_end` of a callback that changes the weights at the end: a run that is given a
-        later end then goes on from those that training left.
+        Use it in `on_fit_end` if the callback changes the weights at the end: a run that is
+        extended later then resumes from the weights of training.
         """
 
     def recompile(self) -> None:
-        """Have the training step compiled again, since other weights are trainable now."""
+        """Compile the training step again, because other weights are trainable now."""
 
     def add_average(self, name: str, average: Any) -> None:
-        """Keep an `Average` beside the weights, renewed with them; to be called in `on_setup`."""
+        """Keep an `Average` of the weights, updated with them. Call it in `on_setup`."""
 
 
 class Callback:
-    """One concern beside training: override the hooks you need.
+    """Customize training by overriding the hooks you need.
 
-    Set `every` to be woken by `on_wake` at that moment; nothing else is paid for. Overriding
-    `on_train_batch_start` or `on_train_batch_end` wakes the host for every batch, which costs the
-    speed of the compiled loop.
+    Set `every`, and `on_wake` is called at that interval, at no other cost. Overriding
+    `on_train_batch_start` or `on_train_batch_end` wakes the host for every batch, which gives up
+    the speed of the compiled loop.
 
     Example:
         >>> class Greeter(Callback):
@@ -236,15 +236,15 @@ class Callback:
         ...     def on_wake(self, trainer):
         ...         print("step", trainer.progress.step)
 
-    A callback that changes during training returns what it must remember from `state` and takes
-    it back in `load_state`; both are saved with every checkpoint.
+    A callback that changes during training returns the state to save from `state` and restores it
+    in `load_state`; every checkpoint contains it.
     """
 
     every: Every | None = None
 
     @property
     def identity(self) -> str:
-        """What tells it from others of its class, such as the metric that it watches.
+        """What distinguishes it from others of its class, such as the metric that it monitors.
 
         A run that is continued gives a saved state only to a callback of the same class and
         identity. Default: the name of the metric in its attribute `monitor`, if there is one.
@@ -262,7 +262,7 @@ class Callback:
         """Run once, after the last step, however the run ended."""
 
     def on_epoch_start(self, run: RunView) -> None:
-        """Run before the first step of each epoch, and where a run continues in mid-epoch."""
+        """Run before the first step of each epoch, and when a run resumes in mid-epoch."""
 
     def on_epoch_end(self, run: RunView) -> None:
         """Run after the last step of each epoch, and after its validation.
@@ -281,13 +281,13 @@ class Callback:
         """Run whenever `every` is due, after logging and validation of the same step."""
 
     def on_wake_end(self, run: RunView) -> None:
-        """Run after a log, a validation or an `on_wake`, when everybody has had their turn."""
+        """Run after a log, a validation or an `on_wake`, once all callbacks have run those."""
 
     def on_log(self, run: RunView, metrics: Mapping[str, float]) -> None:
-        """Run when training metrics were read; `metrics` holds just those, by full name."""
+        """Run after training metrics were read; `metrics` holds only those, by full name."""
 
     def on_validation_start(self, run: RunView) -> None:
-        """Run before a validation, in mid-training or from `Trainer.validate`."""
+        """Run before a validation, in training or from `Trainer.validate`."""
 
     def on_validation_end(self, run: RunView, metrics: Mapping[str, float]) -> None:
         """Run after a validation; `metrics` holds its results, such as `val/accuracy`."""
@@ -308,16 +308,16 @@ class Callback:
         """Run when an exception ends the run, before `on_fit_end`."""
 
     def state(self) -> dict[str, Any]:
-        """Return what must survive a restart: JSON values and NumPy arrays, by name.
+        """Return the state to save in checkpoints: JSON values and NumPy arrays, by name.
 
-        A `fit` that continues no run begins with the state that the callback was made with, by
-        `load_state`, so that nothing of an earlier one is left.
+        A `fit` that does not resume a run passes the state from the callback's creation to
+        `load_state`, so that nothing remains from an earlier run.
         """
         return {}
 
     def _options(self) -> Mapping[str, Any]:
-        """Return what tells several of one class and identity apart, before the first run."""
+        """Return what distinguishes callbacks of one class and identity before the first run."""
         return vars(self)
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` returned."""
+        """Restore what `state` returned."""

@@ -1,7 +1,7 @@
-"""The private names of Keras, TensorFlow and OmegaConf that this framework touches.
+"""The private names of Keras, TensorFlow and OmegaConf that this framework uses.
 
-Each function says what a name is for and what would replace it, each part in which version it was
-seen. Libraries are imported when a function is called, so that help on the command line needs none.
+Each function says what a name is for and what could replace it; each section names the version in
+which it was verified. Functions import the libraries when called, so that `--help` needs none.
 """
 
 from __future__ import annotations
@@ -19,51 +19,51 @@ def layers_within(layer: Any) -> list[Any]:
 
 
 def layers_below(layer: Any) -> list[Any]:
-    """Return the layers one level below a layer: `Layer._flatten_layers`."""
+    """Return the direct sublayers of a layer: `Layer._flatten_layers`."""
     return list(layer._flatten_layers(include_self=False, recursive=False))
 
 
 def made_trainable(layer: Any) -> list[Any]:
-    """Return the variables that a layer itself made as trainable, frozen or not.
+    """Return the variables that a layer itself created as trainable, frozen or not.
 
-    `Layer._trainable_variables`. `Layer.trainable_variables` leaves out what is frozen.
+    `Layer._trainable_variables`. `Layer.trainable_variables` omits frozen variables.
     """
     return list(layer._trainable_variables)
 
 
 def made_untrainable(layer: Any) -> list[Any]:
-    """Return the variables that a layer itself made as not trainable, such as statistics.
+    """Return the variables that a layer itself created as not trainable, such as statistics.
 
-    `Layer._non_trainable_variables`. `Layer.non_trainable_variables` holds what is frozen, too.
+    `Layer._non_trainable_variables`. `Layer.non_trainable_variables` includes frozen variables.
     """
     return list(layer._non_trainable_variables)
 
 
 def clear_losses(model: Any) -> None:
-    """Drop the terms of `add_loss` that an earlier call left: `Layer._clear_losses`."""
+    """Discard the `add_loss` terms of an earlier call: `Layer._clear_losses`."""
     model._clear_losses()
 
 
 def check_known_variables(optimizer: Any, variables: Sequence[Any]) -> None:
-    """Raise if an optimizer is of other variables: `_check_variables_are_known`."""
+    """Raise if an optimizer belongs to other variables: `_check_variables_are_known`."""
     optimizer._check_variables_are_known(list(variables))
 
 
 def learning_rate_of(optimizer: Any) -> Any:
-    """Return a learning rate as it was given; the public name computes: `_learning_rate`."""
+    """Return a learning rate as given; the public attribute computes it: `_learning_rate`."""
     return optimizer._learning_rate
 
 
 def put_on_devices(optimizer: Any, strategy: Any) -> bool:
-    """Have an optimizer use a strategy's devices, if its variables are there, or not yet made.
+    """Make an optimizer use a strategy's devices, if its variables are there or not yet created.
 
-    `_distribution_strategy` of Keras's TensorFlow optimizer. There is no public way.
+    `_distribution_strategy` of Keras's TensorFlow optimizer. There is no public alternative.
 
     Returns:
-        False if its variables are, or will be, elsewhere.
+        False if its variables are, or will be, on other devices.
     """
     if optimizer.built and hasattr(optimizer.iterations.value, "values"):
-        optimizer._distribution_strategy = strategy  # of an earlier run on as many
+        optimizer._distribution_strategy = strategy  # replaces an earlier run's
     return optimizer._distribution_strategy is strategy
 
 
@@ -73,7 +73,7 @@ def takes_reduced_gradients(optimizer: Any) -> None:
 
 
 def copy_weight_decay(optimizer: Any, other: Any) -> None:
-    """Exclude from weight decay what another optimizer excludes; a configuration leaves it out.
+    """Copy another optimizer's exclusions from weight decay, which its configuration omits.
 
     `_exclude_from_weight_decay` and `_exclude_from_weight_decay_pattern`.
     """
@@ -84,12 +84,12 @@ def copy_weight_decay(optimizer: Any, other: Any) -> None:
 
 
 def set_monitor_op(callback: Any) -> None:
-    """Have a Keras callback compare by its changed `mode`: `_set_monitor_op`."""
+    """Make a Keras callback compare by its changed `mode`: `_set_monitor_op`."""
     callback._set_monitor_op()
 
 
 def open_built_shapes(layer: Any, opened: Callable[[Any], Any]) -> bool:
-    """Change the shapes that a layer was built with; tell whether there are any.
+    """Change the shapes that a layer was built with; return whether there are any.
 
     `Layer._build_shapes_dict`, which `get_build_config` returns.
     """
@@ -100,10 +100,10 @@ def open_built_shapes(layer: Any, opened: Callable[[Any], Any]) -> bool:
 
 
 def rebuild_sequential(model: Any, opened: Callable[[Any], Any]) -> None:
-    """Have a `Sequential` that was built from a batch take batches of another size.
+    """Make a `Sequential` that was built from a batch accept batches of another size.
 
     `Sequential._functional`, `_layers`, and the nodes of its layers, which would otherwise have
-    two outputs. Would be replaced by a `rebuild` that takes a shape.
+    two outputs. A `rebuild` that takes a shape could replace this.
     """
     if model._functional is None:
         return
@@ -119,21 +119,21 @@ def rebuild_sequential(model: Any, opened: Callable[[Any], Any]) -> None:
 
 
 def keras_global(name: str) -> Any:
-    """Return what Keras keeps for a process, or a thread, under a name: `global_state`."""
+    """Return what Keras stores per process or thread under a name: `global_state`."""
     from keras.src.backend.common import global_state
 
     return global_state.get_global_attribute(name)
 
 
 def set_keras_global(name: str, value: Any) -> None:
-    """Set the same."""
+    """Set what Keras stores per process or thread under a name: `global_state`."""
     from keras.src.backend.common import global_state
 
     global_state.set_global_attribute(name, value)
 
 
 def keras_seed_generator() -> Any:
-    """Return the generator of Keras's draws without a seed: `global_seed_generator`."""
+    """Return the generator that Keras uses without a seed: `global_seed_generator`."""
     from keras.src.random.seed_generator import global_seed_generator
 
     return global_seed_generator()
@@ -143,7 +143,7 @@ def keras_seed_generator() -> Any:
 def unscaled_losses() -> Iterator[None]:
     """Keep Keras's loss objects from dividing by the number of devices in the body.
 
-    `keras.src.losses.loss.scale_loss_for_distribution`. Would be replaced by an argument of `Loss`.
+    `keras.src.losses.loss.scale_loss_for_distribution`. An argument of `Loss` could replace it.
     """
     from keras.src.losses import loss
 
@@ -157,9 +157,9 @@ def unscaled_losses() -> Iterator[None]:
 
 @contextmanager
 def nothing_dropped() -> Iterator[None]:
-    """Have Keras's dropout layers drop nothing in the body.
+    """Make Keras's dropout layers drop nothing in the body.
 
-    `keras.src.backend.random.dropout`. `training=False` would switch batch normalisation, too.
+    `keras.src.backend.random.dropout`. `training=False` would also affect batch normalization.
     """
     from keras.src import backend
 
@@ -182,7 +182,7 @@ def called_function(graph: Any, name: str) -> Any:
 def eager_random_state() -> Any:
     """Return the generator of seeds for operations that run eagerly; None without a global seed.
 
-    `tensorflow.python.eager.context`. `tf.random.set_seed` only starts it again.
+    `tensorflow.python.eager.context`. `tf.random.set_seed` only restarts it.
     """
     from tensorflow.python.eager import context
 
@@ -190,7 +190,7 @@ def eager_random_state() -> Any:
 
 
 def global_seed() -> int | None:
-    """Return what `tf.random.set_seed` was given last: `context.global_seed`."""
+    """Return the last argument of `tf.random.set_seed`: `context.global_seed`."""
     from tensorflow.python.eager import context
 
     found: int | None = context.global_seed()
@@ -199,9 +199,9 @@ def global_seed() -> int | None:
 
 @contextmanager
 def deterministic_operations() -> Iterator[None]:
-    """Have TensorFlow's operations be deterministic in the body.
+    """Make TensorFlow's operations deterministic in the body.
 
-    `tensorflow.python.framework.config`, which can tell, and take back, what
+    `tensorflow.python.framework.config`, which can read and undo what
     `tf.config.experimental.enable_op_determinism` sets.
     """
     from tensorflow.python.framework import config
@@ -216,9 +216,9 @@ def deterministic_operations() -> Iterator[None]:
 
 
 def at_work_outside_a_cluster() -> bool:
-    """Tell whether TensorFlow is at work, and not in a cluster.
+    """Whether TensorFlow is initialized, and not in a cluster.
 
-    `Context._context_handle` and `_collective_leader`. There is no public way.
+    `Context._context_handle` and `_collective_leader`. There is no public alternative.
     """
     from tensorflow.python.eager import context
 
@@ -228,7 +228,7 @@ def at_work_outside_a_cluster() -> bool:
 
 @contextmanager
 def operations_seen(note: Callable[..., None]) -> Iterator[None]:
-    """Have a function called with each operation that runs eagerly in the body.
+    """Call a function with each operation that runs eagerly in the body.
 
     `tensorflow.python.framework.op_callbacks`.
     """
@@ -242,7 +242,7 @@ def operations_seen(note: Callable[..., None]) -> Iterator[None]:
 
 
 def is_resource(kind: type) -> bool:
-    """Tell whether a class is of tables and the like, with a handle: `TrackableResource`."""
+    """Whether a class is a resource with a handle, such as a table: `TrackableResource`."""
     from tensorflow.python.trackable.resource import TrackableResource
 
     return issubclass(kind, TrackableResource)
@@ -250,7 +250,7 @@ def is_resource(kind: type) -> bool:
 
 @contextmanager
 def sums_made_by(make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
-    """Have another function add tensors up in the body, made of TensorFlow's own.
+    """Replace the function that adds tensors in the body; `make` receives TensorFlow's own.
 
     `tensorflow.python.ops.gen_math_ops.add_n`, which tapes and `tf.add_n` call.
     """
@@ -265,7 +265,7 @@ def sums_made_by(make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> It
 
 
 def lowered(function: Any, specs: Sequence[Any]) -> None:
-    """Lower a concrete function for XLA, without compiling it; raises what XLA cannot.
+    """Lower a concrete function for XLA without compiling it; raise what XLA rejects.
 
     `tensorflow.python.eager.polymorphic_function.compiler_ir`. `experimental_get_compiler_ir` of a
     `tf.function` would trace again.
@@ -276,14 +276,14 @@ def lowered(function: Any, specs: Sequence[Any]) -> None:
 
 
 def operation_definition(kind: str) -> Any:
-    """Return the definition of a kind of operation, or None: `op_def_registry.get`."""
+    """Return the definition of an operation type, or None: `op_def_registry.get`."""
     from tensorflow.python.framework import op_def_registry
 
     return op_def_registry.get(kind)
 
 
 def gpu_limits() -> list[int]:
-    """Return the bytes that TensorFlow may use of each GPU: `device_lib`."""
+    """Return the bytes that TensorFlow may use on each GPU: `device_lib`."""
     from tensorflow.python.client import device_lib
 
     return [d.memory_limit for d in device_lib.list_local_devices() if d.device_type == "GPU"]
@@ -300,14 +300,14 @@ def dataset_functions(dataset: Any) -> list[Any]:
 
 
 def autograph_context() -> Any:
-    """Return the state of AutoGraph here: `tf.__internal__.autograph.control_status_ctx`."""
+    """Return AutoGraph's current status: `tf.__internal__.autograph.control_status_ctx`."""
     import tensorflow as tf
 
     return tf.__internal__.autograph.control_status_ctx()
 
 
 def autographed(function: Callable[..., Any], context: Any) -> Callable[..., Any]:
-    """Return a function as AutoGraph converts it: `tf.__internal__.autograph.tf_convert`."""
+    """Return a function converted by AutoGraph: `tf.__internal__.autograph.tf_convert`."""
     import tensorflow as tf
 
     made: Callable[..., Any] = tf.__internal__.autograph.tf_convert(function, context)
@@ -315,7 +315,7 @@ def autographed(function: Callable[..., Any], context: Any) -> Callable[..., Any
 
 
 def scratch_graph(name: str) -> Any:
-    """Return a graph that is thrown away: `tf.__internal__.FuncGraph`."""
+    """Return a temporary graph: `tf.__internal__.FuncGraph`."""
     import tensorflow as tf
 
     return tf.__internal__.FuncGraph(name)
@@ -330,20 +330,20 @@ def node_of(config: Any, key: Any) -> Any:
 
 
 def is_null(node: Any) -> bool:
-    """Tell whether a node is None: `Node._is_none`."""
+    """Whether a node is None: `Node._is_none`."""
     return bool(node._is_none())
 
 
 def is_interpolation(node: Any) -> bool:
-    """Tell whether a node is `${...}`: `Node._is_interpolation`; the public one wants a parent."""
+    """Whether a node is `${...}`: `Node._is_interpolation`; the public function needs a parent."""
     return bool(node._is_interpolation())
 
 
 def is_missing(node: Any) -> bool:
-    """Tell whether a node is `???`: `Node._is_missing`."""
+    """Whether a node is `???`: `Node._is_missing`."""
     return bool(node._is_missing())
 
 
 def raw(node: Any) -> Any:
-    """Return what a node holds as it was written: `Node._value`."""
+    """Return the unresolved value of a node: `Node._value`."""
     return node._value()

@@ -1,7 +1,7 @@
-"""Every option: its type, its default, its one-line help.
+"""Every option of the trainer: its type, its default, and its one-line help.
 
-Plain dataclasses that import nothing heavy: they serve the Python API, the command line's schema
-and its help text alike.
+Plain dataclasses with no heavy imports. The Python API, the schema of the command line and its help
+text all use them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RESUMES = ("auto", "must", "never")
 RESUME_DATA = ("exact", "restart")
 
 
-# What others call a precision.
+# Other names for each precision.
 _SAME = {
     **dict.fromkeys(("fp16", "16", "16-mixed", "float16", "half", "f16"), "mixed_float16"),
     **dict.fromkeys(("bf16", "bfloat16", "bf16-mixed"), "mixed_bfloat16"),
@@ -45,7 +45,7 @@ _ABOVE_0: dict[str, Any] = {"above": 0, "wanted": "a number above 0, or null"}
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """How to train, whatever the task. The keyword arguments of `Trainer`."""
+    """The training options, independent of the task. The keyword arguments of `Trainer`."""
 
     # Optional and Union, not `|`: OmegaConf reads these annotations on Python 3.10 too.
     max_epochs: Optional[int] = option(
@@ -91,7 +91,7 @@ class TrainerConfig:
     )
     deterministic: bool = option(
         False,
-        "Same bits on a GPU, and of sums like a + b + c, too; some models get slower.",
+        "Bit-identical results on a GPU, and for sums like a + b + c; slower for some models.",
         identity=True,
     )
     precision: str = option(
@@ -108,7 +108,7 @@ class TrainerConfig:
         choices=ENGINES,
     )
     retune: bool = option(
-        False, "Measure engine=auto anew, whatever an earlier run remembers.", local=True
+        False, "Measure engine=auto again, ignoring the results of earlier runs.", local=True
     )
     devices: Union[int, str] = option(1, "Devices that share each batch: a count, or all.")
     strategy: str = option(
@@ -116,7 +116,7 @@ class TrainerConfig:
     )
     peers_timeout: Optional[str] = option(
         "30min",
-        "How long a worker waits for others before the first step; null: for ever.",
+        "How long a worker waits for others before the first step; null: forever.",
         local=True,
     )
     # A count or a dict, for which OmegaConf has no type.
@@ -128,16 +128,16 @@ class TrainerConfig:
         None, "Clip each element of a gradient to this size.", identity=True, **_ABOVE_0
     )
     log_grad_norm: bool = option(False, "Log the gradients' global norm, before clipping.")
-    stop_on_nan: bool = option(True, "Stop when the training loss is no longer a number.")
+    stop_on_nan: bool = option(True, "Stop when the training loss is NaN or infinite.")
     detect_anomaly: bool = option(
         False, "Stop at the first result that is NaN or infinite and name its operation; slow."
     )
     resume: str = option(
-        "auto", "Continue the run in run_dir: auto (if any), must, or never.", choices=RESUMES
+        "auto", "Resume the run in run_dir: auto (if any), must, or never.", choices=RESUMES
     )
     resume_data: str = option(
         "exact",
-        "exact, or restart: data that cannot be put back begin anew when continued.",
+        "exact, or restart: on resume, data that cannot be restored start again.",
         choices=RESUME_DATA,
     )
     profiler: Optional[str] = option(
@@ -171,14 +171,14 @@ class TrainerConfig:
         if not (devices == "all" or (type(devices) is int and devices >= 1)):
             refuse("devices", devices, "a count of 1 or more, or all")
         if self.detect_anomaly and self.precision == "mixed_float16":
-            refuse("detect_anomaly", True, "false with mixed_float16, whose overflows are meant")
+            refuse("detect_anomaly", True, "false with mixed_float16, where overflows are expected")
         _ = self.accumulate_by_epoch
         if not re.fullmatch(r"auto|(cpu|gpu)(:\d+)?", self.device):
             _refuse_device(self.device)
 
     @property
     def accumulate_by_epoch(self) -> dict[int, int]:
-        """Batches in an optimizer step by the epoch, from 0, that it holds from."""
+        """Batches per optimizer step, by the epoch (from 0) at which each value takes effect."""
         given = self.accumulate
         by_epoch = dict(given) if isinstance(given, Mapping) else {0: given}
         found: dict[int, int] = {}
@@ -191,7 +191,7 @@ class TrainerConfig:
 
     @property
     def peers_seconds(self) -> float | None:
-        """How long to wait for other workers, in seconds. None: for ever."""
+        """How long to wait for other workers, in seconds. None: forever."""
         return None if self.peers_timeout is None else Every(self.peers_timeout).seconds
 
     @property
@@ -200,12 +200,12 @@ class TrainerConfig:
         return any(batches > 1 for batches in self.accumulate_by_epoch.values())
 
     def accumulate_in(self, epoch: int) -> int:
-        """Return the batches in an optimizer step of an epoch, counted from 0."""
+        """Return the batches per optimizer step in an epoch, counted from 0."""
         by_epoch = self.accumulate_by_epoch
         return by_epoch[max(first for first in by_epoch if first <= epoch)]
 
     def effective(self) -> TrainerConfig:
-        """Return the options with what `fast_dev_run` and the defaults of the ends imply."""
+        """Return the options after applying `fast_dev_run` and the defaults for the limits."""
         batches = int(self.fast_dev_run)
         if batches:
             return replace(
@@ -223,16 +223,16 @@ class TrainerConfig:
         return self
 
     def for_task(self, name: str, *, needs_eager: bool) -> TrainerConfig:
-        """Return the options with what a task needs.
+        """Return the options after applying the task's requirements.
 
         Raises:
-            UserError: Another engine is asked for.
+            UserError: Another engine was requested.
         """
         if not needs_eager or self.engine == "eager":
             return self
         if self.engine != "auto":
             raise UserError(
-                f"the steps of {name} run in Python alone, as its needs_eager says",
+                f"the steps of {name} run only in Python, because needs_eager is True",
                 where=f"trainer.engine={self.engine}",
                 fix="Leave it out, or give eager.",
             )
@@ -240,7 +240,7 @@ class TrainerConfig:
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> TrainerConfig:
-        """Build it from keyword arguments, naming the nearest option for a mistyped one."""
+        """Create it from keyword arguments; for an unknown option, suggest the nearest one."""
         known = [f.name for f in fields(cls)]
         for name in options:
             if name not in known:
@@ -253,7 +253,7 @@ class TrainerConfig:
 
 
 def options_with(**known: Any) -> tuple[str, ...]:
-    """Return the names of the options of which these things are known; see `option`.
+    """Return the names of the options with these properties; see `option`.
 
     Example:
         >>> options_with(share=True)[0]
@@ -286,7 +286,7 @@ def _refuse_device(device: str) -> None:
 
 @lru_cache(maxsize=1)
 def _option_types() -> dict[str, tuple[type, ...]]:
-    """Return the types that each option may have, as its annotation says; none for `Any`."""
+    """Return the types that each option accepts, from its annotation; empty for `Any`."""
     hints = typing.get_type_hints(TrainerConfig)
     return {
         f.name: typing.get_args(hints[f.name]) or (hints[f.name],)
@@ -296,14 +296,14 @@ def _option_types() -> dict[str, tuple[type, ...]]:
 
 
 def _typed(name: str, value: Any, kinds: tuple[type, ...]) -> Any:
-    """Return a value as one of Python's own types that an option may have, else refuse it."""
+    """Return a value as one of the plain Python types that an option accepts, or refuse it."""
     if value is None and type(None) in kinds:
         return None
     if isinstance(value, Every) and str in kinds:
         return value.text
     if isinstance(value, str) and str in kinds:
         return str(value)
-    if str(type(value).__name__).startswith("bool"):  # NumPy's too; it is no whole number
+    if str(type(value).__name__).startswith("bool"):  # including NumPy's; not a whole number
         if bool in kinds:
             return bool(value)
     elif isinstance(value, numbers.Integral) and int in kinds:

@@ -1,4 +1,4 @@
-"""`Data`: what a task trains, validates, tests and predicts on."""
+"""`Data`: the data on which a task trains, validates, tests and predicts."""
 
 from __future__ import annotations
 
@@ -14,53 +14,53 @@ from framework.errors import UserError
 
 @dataclass(frozen=True)
 class Data:
-    """The data of a task: what to train, validate, test and predict on, and in which batches.
+    """The data for a task: the sets for training, validation, testing and prediction, in batches.
 
     Each set is one of: NumPy arrays or tensors, in any nest, such as `(x, y)` or `{"image": x,
     "label": y}`; a `tf.data.Dataset` of batches; a `keras.utils.PyDataset`; a function that returns
-    an iterator of batches; if it takes an argument, that is the number of the epoch, from 0; a
-    `Steps`, for steps that make their own batches. Arrays are held once, as they are stored, and
-    batches are gathered from them inside the compiled loop, shuffled by a stateless permutation of
-    (seed, epoch): any batch can be had at once, so that a run continues in mid-epoch at no cost.
-    Arrays that are too large for the device, such as an `np.memmap` of a file, stay where they are,
-    and the same batches are read ahead from them. The other kinds bring their own batches and their
-    own order.
+    an iterator of batches (its argument, if any, is the number of the epoch, from 0); a `Steps`, if
+    the steps make their own batches. Arrays are held once, in their stored form. The compiled loop
+    gathers batches from them, shuffled by a stateless permutation of (seed, epoch). Any batch is
+    available directly, so a run resumes in mid-epoch at no cost. Arrays that are too large for the
+    device, such as an `np.memmap` of a file, stay where they are; the same batches are read ahead
+    from them. The other kinds of sets bring their own batches in their own order.
 
     Example:
         >>> Data(train=(x, y), val_fraction=0.1, batch_size=64)
         >>> Data(train=(x, y), val={"clean": (x1, y1), "noisy": (x2, y2)})
 
     Args:
-        train: What to learn from. Needed by `Trainer.fit`.
-        val: What to validate on: one set, or several by name. A dict is several sets if each of its
-            values is a set (a tuple, list or dict of arrays, a dataset, a function), unless the
-            training set is a dict with the same names; else it is one set whose batches are dicts.
-        test: What to test on.
-        predict: What to predict. Default: the test set, else the validation set.
-        batch_size: Rows of a training batch taken from arrays; the ragged last one is kept.
-        eval_batch_size: The same for validation, test and prediction. Default: up to 512 where
-            16 MB of arrays hold as many, since larger batches are faster and change no mean over
-            examples; `batch_size` where a limit counts batches. Give it where a step's value
-            depends on who shares a batch, as a contrastive loss does.
+        train: The training set. `Trainer.fit` needs it.
+        val: The validation set, or several by name. A dict means several sets if each of its values
+            is a set (a tuple, list or dict of arrays, a dataset, a function), unless the training
+            set is a dict with the same names; otherwise it is one set with dicts as batches.
+        test: The test set.
+        predict: The set to predict on. Default: the test set, else the validation set.
+        batch_size: Rows per training batch from arrays. A smaller last batch is kept.
+        eval_batch_size: Rows per batch in validation, test and prediction. Default: up to 512 if
+            that many rows fit in 16 MB of arrays, since larger batches are faster and do not change
+            means over examples; `batch_size` if a limit counts batches. Set it if a value depends
+            on the other examples in the batch, as in a contrastive loss.
         resident: Put arrays on the device. Default: if they take less than half of its free memory.
-        shuffle: Visit the rows of training arrays in another order every epoch.
-        val_fraction: Part of the rows of training arrays, drawn by the seed, that is held back as
-            the validation set.
+        shuffle: Visit the rows of training arrays in a different order in every epoch.
+        val_fraction: Fraction of the rows of training arrays to hold out for validation, drawn by
+            the seed.
         map: A function of a batch, run inside the compiled loop on every set, such as
             `lambda batch: (tf.cast(batch[0], tf.float32) / 255, batch[1])`.
-        augment: A function of a batch and a seed (int64 tensor of shape [2], another one for
-            every step), run after `map` on training batches. With TensorFlow's stateless random
-            operations it gives the same batches in every run.
-        signature: The batches of generators and `PyDataset`s whose shapes differ: a nest of
+        augment: A function of a batch and a seed (an int64 tensor of shape [2], different for every
+            step), run after `map` on training batches. With TensorFlow's stateless random
+            operations, it gives the same batches in every run.
+        signature: The batches of generators and `PyDataset`s with varying shapes: a nest of
             `tf.TensorSpec`s, with None for each dimension that varies. Default: every batch has the
-            shapes of the first, but for its rows.
-        rows_axis: Which axis of each array, and of each tensor of a batch, holds the rows: 0, or 1
-            for [time, rows, features]. A nest like a batch, such as `(1, 0)`, says it of each
-            tensor, and None of one that goes to every device whole. `map` and `augment` keep it.
-        info: What is recorded of the data in `result.json`, such as where they came from.
+            shapes of the first one, except for the number of rows.
+        rows_axis: The axis that holds the rows in each array and in each tensor of a batch: 0, or 1
+            for [time, rows, features]. A nest like a batch, such as `(1, 0)`, sets it per tensor,
+            with None for a tensor that every device receives whole. `map` and `augment` must keep
+            it.
+        info: What to record about the data in `result.json`, such as their origin.
 
     Raises:
-        UserError: A value is out of its range.
+        UserError: A value is out of range.
     """
 
     train: Any = None
@@ -90,7 +90,7 @@ class Data:
                     where=f"data.{name}",
                     fix="Give a whole number, 1 or more.",
                 )
-            object.__setattr__(self, name, int(value))  # NumPy's whole numbers too
+            object.__setattr__(self, name, int(value))  # accepts NumPy's integers
         fraction: Any = self.val_fraction
         number = isinstance(fraction, numbers.Real) and not isinstance(fraction, bool)
         if not (number and 0 <= fraction < 1):
@@ -121,21 +121,21 @@ class Data:
 
 @dataclass(frozen=True)
 class Steps:
-    """So many batches without data: reinforcement learning, sampling, simulation.
+    """A number of batches without data: for reinforcement learning, sampling, simulation.
 
-    A batch is the numbers of its examples, int64 of shape [batch_size], counted through the run; in
-    evaluations, and with `Data(shuffle=False)`, counted from 0 in each epoch. A step may leave them
-    alone; or it, or `Data.map`, draws each example by its number, which gives the same examples on
-    any number of devices.
+    A batch holds the numbers of its examples, int64 of shape [batch_size], counted through the run;
+    in evaluations, and with `Data(shuffle=False)`, counted from 0 in each epoch. A step may ignore
+    them. Or the step, or `Data.map`, draws each example by its number, which gives the same
+    examples on any number of devices.
 
     Example:
         >>> Data(train=Steps(1000), val=Steps(10), batch_size=8)
 
     Args:
-        count: Batches in an epoch, 1 or more.
+        count: Batches per epoch, 1 or more.
 
     Raises:
-        UserError: The count is something else.
+        UserError: The count is not a positive integer.
     """
 
     count: int
@@ -148,10 +148,10 @@ class Steps:
 
 
 def _check_axes(rows_axis: Any) -> None:
-    """Refuse what says of no axis that it holds the rows.
+    """Refuse a `rows_axis` that does not name an axis.
 
     Raises:
-        UserError: It is no number from 0 on, nor a nest of them and of None.
+        UserError: It is neither an axis, from 0 on, nor a nest of axes and None.
     """
     for axis in tf.nest.flatten(rows_axis):
         whole = isinstance(axis, numbers.Integral) and not isinstance(axis, bool)
@@ -160,5 +160,5 @@ def _check_axes(rows_axis: Any) -> None:
                 f"rows_axis is {rows_axis!r}",
                 where="data.rows_axis",
                 fix="Give the axis that holds the rows, from 0 on; or a nest like a batch, such as "
-                "(1, 0), with None for what has no rows.",
+                "(1, 0), with None for a tensor without rows.",
             )

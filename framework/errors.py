@@ -1,4 +1,4 @@
-"""The errors that a user sees."""
+"""The errors that users see."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterable
 
 from framework.text.plain import plain
 
-SEE_TRACEBACK = "Correct it there. -v shows the whole traceback."
-"""The way out of an error in code that is not ours."""
+SEE_TRACEBACK = "Correct it there. -v shows the full traceback."
+"""The fix for an error in the user's own code."""
 
 
 class UserError(Exception):
     """A mistake in the configuration, the data, or the task's code.
 
     The command line prints it on one screen without a traceback and exits with code 2. Raise it
-    wherever the reader of the message can do something about it, and say what.
+    if the user can fix the problem, and say how.
 
     Example:
         >>> print(UserError("batch_size is -1", where="data.batch_size", fix="Use 1 or more."))
@@ -24,9 +24,9 @@ class UserError(Exception):
           fix:   Use 1 or more.
 
     Args:
-        what: What is wrong, as one sentence.
-        where: The file, option or function it was found in.
-        fix: The way out.
+        what: The problem, in one sentence.
+        where: The file, option or function in which it was found.
+        fix: How to solve it.
     """
 
     def __init__(self, what: str, *, fix: str, where: str | None = None) -> None:
@@ -35,13 +35,13 @@ class UserError(Exception):
 
 
 class TrainingFailed(Exception):
-    """A run that went wrong in the middle, such as a loss that became NaN.
+    """A run that failed in the middle, for example because a loss became NaN.
 
     The command line prints it on one screen without a traceback and exits with code 1.
 
     Args:
-        what: What happened, as one sentence.
-        where: In which step or tensor.
+        what: The failure, in one sentence.
+        where: The step or tensor in which it happened.
         fix: What to try.
     """
 
@@ -59,15 +59,15 @@ def _screen(what: str, where: str | None, fix: str) -> str:
 
 
 def choice(word: str, choices: Iterable[str]) -> str:
-    """Return a hint for a choice that is not one: the nearest, and all that there are.
+    """Return a hint for an invalid choice: the nearest valid one, and all of them.
 
     Example:
         >>> choice("adm", ["adam", "sgd"])
         "Did you mean 'adam'? Choose one of: adam, sgd."
 
     Args:
-        word: What was typed.
-        choices: What would have been right, in the order to show.
+        word: The word that was typed.
+        choices: The valid choices, in the order to show.
 
     Returns:
         One or two sentences.
@@ -79,7 +79,7 @@ def choice(word: str, choices: Iterable[str]) -> str:
 
 
 def closest(word: str, choices: Iterable[str]) -> str:
-    """Return a hint that names what is nearest to a mistyped name, of which there may be many.
+    """Return a hint with the valid names nearest to a mistyped one, of which there may be many.
 
     Example:
         >>> closest("adm", ["adam", "sgd"])
@@ -88,8 +88,8 @@ def closest(word: str, choices: Iterable[str]) -> str:
         'Choose one of: adam, sgd.'
 
     Args:
-        word: What was typed.
-        choices: What would have been right.
+        word: The word that was typed.
+        choices: The valid names.
 
     Returns:
         One sentence.

@@ -1,4 +1,4 @@
-"""`Every`: the one way to say when the host is needed."""
+"""`Every`: how options and callbacks say when they need the host."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _TEXT = re.compile(r"(\d+(?:\.\d+)?)\s*(st|ep|s|min|h)")
 
 @dataclass(frozen=True)
 class Every:
-    """A recurring moment: every so many steps, epochs, or seconds.
+    """A recurring interval: a number of steps, epochs, or seconds.
 
-    The trainer runs the compiled loop exactly up to the nearest moment that somebody asked for,
-    and not past it, so a moment given in steps or epochs is met on the exact step. One given in
-    time is met at the end of the stretch it falls into, at most about a second late.
+    The trainer runs the compiled loop exactly up to the nearest requested moment and not past it.
+    An interval in steps or epochs is therefore met at the exact step. An interval in time is met at
+    the end of the current span of the loop, at most about a second late.
 
     Example:
         >>> Every("500st").next_step(1200, steps_per_epoch=1563)
@@ -34,7 +34,7 @@ class Every:
         text: A number and a unit: `st` (optimizer steps), `ep` (epochs), `s`, `min` or `h`.
 
     Raises:
-        UserError: The text is no such thing, or the number is not above 0 (whole, for steps).
+        UserError: The text is not an interval, or the number is not above 0 (whole, for steps).
     """
 
     text: str
@@ -43,41 +43,41 @@ class Every:
         count, unit = _parse(self.text)
         if count <= 0 or (unit == "st" and count.denominator != 1):
             kind = "a whole number of steps" if unit == "st" else "a number"
-            raise UserError(f"{self.text!r} is no interval", fix=f"Give {kind} above 0.")
+            raise UserError(f"{self.text!r} is not an interval", fix=f"Give {kind} above 0.")
 
     @property
     def count(self) -> Fraction:
-        """The number before the unit, exact."""
+        """The number before the unit, as an exact fraction."""
         return _parse(self.text)[0]
 
     @property
     def unit(self) -> str:
-        """One of `st`, `ep`, `s`, `min`, `h`."""
+        """The unit: one of `st`, `ep`, `s`, `min`, `h`."""
         return _parse(self.text)[1]
 
     @property
     def seconds(self) -> float | None:
-        """The interval in seconds, or None for one in steps or epochs."""
+        """The interval in seconds, or None for an interval in steps or epochs."""
         scale = _SECONDS.get(self.unit)
         return None if scale is None else float(self.count * scale)
 
     def next_step(
         self, step: int, steps_per_epoch: int | None, epoch: tuple[int, int] | None = None
     ) -> int | None:
-        """Return the first step after `step` at which this moment falls.
+        """Return the first step after `step` at which this interval is due.
 
         Args:
             step: Optimizer steps done so far.
-            steps_per_epoch: Steps in the present epoch, or None while that is unknown.
-            epoch: The present epoch's number, from 0, and its first step, where epochs differ in
-                length. Default: all are alike.
+            steps_per_epoch: Steps in the current epoch, or None while that is unknown.
+            epoch: The number of the current epoch, from 0, and its first step, if epochs differ in
+                length. Default: all epochs are equally long.
 
         Returns:
-            A step number above `step`, or None if it cannot be told in advance: intervals in
-            time, and whole epochs of unknown length, which the epoch's end itself meets.
+            A step number above `step`, or None if it cannot be predicted: for intervals in time,
+            and for whole epochs of unknown length, which are due when the epoch ends.
 
         Raises:
-            UserError: A fraction of an epoch whose length is unknown.
+            UserError: The interval is a fraction of an epoch of unknown length.
         """
         if self.seconds is not None:
             return None
@@ -87,7 +87,7 @@ class Every:
         if steps_per_epoch is None:
             if self.count.denominator != 1:
                 raise UserError(
-                    f"{self.text!r} needs the length of an epoch, which this data does not tell",
+                    f"{self.text!r} needs the length of an epoch, which this data does not provide",
                     fix="Give steps instead (500st), or data with a known length.",
                 )
             return None
@@ -103,12 +103,12 @@ class Every:
         return found
 
 
-@lru_cache(maxsize=256)  # asked for at every wake-up
+@lru_cache(maxsize=256)  # called at every wake-up
 def _parse(text: str) -> tuple[Fraction, str]:
     match = _TEXT.fullmatch(str(text).strip())
     if not match:
         raise UserError(
-            f"{text!r} does not say when",
+            f"{text!r} is not an interval",
             fix="Give a number and a unit: 500st (steps), 1ep (epochs), 30s, 10min or 2h.",
         )
     return Fraction(match[1]), match[2]

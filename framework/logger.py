@@ -1,4 +1,4 @@
-"""The logger: where the numbers of a run go."""
+"""`Logger`: the interface that receives the numbers of a run."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 
 class Logger:
-    """A sink for metrics, opened once per run on its run directory.
+    """A destination for metrics, opened once per run on its run directory.
 
-    Metric names carry their stage: `train/loss`, `val/accuracy`, `test/accuracy`, or
-    `val/<set>/accuracy` where there are several validation sets. The step is the number of
-    optimizer steps done, and the only x-axis.
+    Metric names start with their stage: `train/loss`, `val/accuracy`, `test/accuracy`, or
+    `val/<set>/accuracy` for one of several validation sets. The only x-axis is the step: the number
+    of optimizer steps done.
 
     Example:
         >>> class Print(Logger):
@@ -24,8 +24,8 @@ class Logger:
         """Start writing below `run_dir`.
 
         Args:
-            run_dir: The run's directory; it exists.
-            step: Drop what an earlier run logged past this step. None: keep everything.
+            run_dir: The run's directory, which exists.
+            step: Drop what an earlier run logged after this step. None: keep everything.
         """
 
     def log_metrics(self, metrics: Mapping[str, float], step: int, epoch: int) -> None:
@@ -38,20 +38,20 @@ class Logger:
         """Record images: an array of shape [count, height, width, channels].
 
         Args:
-            name: What they show; a stage before a slash, as in metric names, tells their run.
+            name: What they show. A prefix with a slash, as in metric names, sets the stage.
             images: Floats in 0..1, or uint8; 1, 3 or 4 channels.
             step: Optimizer steps done.
         """
 
     def forget(self, stage: str) -> None:
-        """Drop what an earlier run has logged of a stage that is about to be measured again.
+        """Drop what an earlier run logged for a stage that will be measured again.
 
-        A test is of the end of a run; of one that was stopped, tested and continued, only the
-        last counts.
+        A test measures the end of a run. If a run was stopped, tested and then resumed, only the
+        last test counts.
 
         Args:
             stage: `test`.
         """
 
     def close(self) -> None:
-        """Write out everything and let go of the files."""
+        """Flush everything and close the files."""

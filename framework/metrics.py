@@ -1,4 +1,4 @@
-"""The metrics that a task is given, by name."""
+"""Resolve the metrics of a task, and give each a name."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ METRICS = {
     "mse": "mean_squared_error",
     "mae": "mean_absolute_error",
 }
-"""Functions of `keras.metrics` by the names that the command line gives them."""
+"""Functions of `keras.metrics` by their names on the command line."""
 
 
 def named_metrics(given: Any) -> dict[str, Any]:
-    """Return metrics by name, whatever way they were given.
+    """Return metrics by name, in whatever form they were given.
 
     Example:
         >>> list(named_metrics(["accuracy", keras.metrics.AUC(name="auc")]))
         ['accuracy', 'auc']
 
     Args:
-        given: None, or one or several of: a Keras metric, a function `(y_true, y_pred)`, or a
-            name, as `metrics=` takes it on the command line or Keras knows it; in a list, or in
-            a dict by the name to log it as.
+        given: None; or one or several of: a Keras metric, a function `(y_true, y_pred)`, or a name
+            that `metrics=` accepts on the command line or that Keras knows. Several come in a list,
+            or in a dict by the name to log.
 
     Raises:
-        UserError: There is no metric of that name, or it is no metric at all.
+        UserError: There is no metric with that name, or the object is not a metric.
     """
     if given is None:
         return {}
@@ -66,7 +66,7 @@ def _metric(given: Any) -> Any:
         return given
     if not isinstance(given, str):
         raise UserError(
-            f"{given!r} is no metric",
+            f"{given!r} is not a metric",
             where="metrics",
             fix="Give a Keras metric, a function of (y_true, y_pred), or a name: 'accuracy'.",
         )

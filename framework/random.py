@@ -1,12 +1,12 @@
-"""Random numbers for steps and augmentations: functions of a seed, the same in every engine.
+"""Random numbers for steps and augmentations: functions of a seed, identical in every engine.
 
-TensorFlow's `tf.random.stateless_*` agree with and without XLA only in their raw bits: each makes
-other floats of them. Here floats are made of the bits by exact operations alone, so that graph,
-XLA and eager give the same numbers to the last bit. (What a step computes with them is rounded as
-its engine rounds.)
+TensorFlow's `tf.random.stateless_*` produce the same raw bits with and without XLA, but convert
+them to different floats. Here, only exact operations convert bits to floats, so graph, XLA and
+eager give identical numbers to the last bit. (What a step computes from them is rounded as its
+engine rounds.)
 
-A seed is two whole numbers, as `Task.step_seed` and `Data(augment=...)` give it. The same seed and
-shape give the same numbers; `fold` makes further seeds of one.
+A seed is two whole numbers, as given by `Task.step_seed` and `Data(augment=...)`. The same seed
+and shape give the same numbers; `fold` derives further seeds from one.
 
 Example:
     >>> from framework import random
@@ -25,13 +25,13 @@ import tensorflow as tf
 
 from framework.errors import UserError
 
-_FACTOR = 6364136223846793005  # of Knuth's MMIX generator: odd, and no small number's multiple
+_FACTOR = 6364136223846793005  # from Knuth's MMIX generator: odd, without small factors
 _BITS = {tf.bfloat16: 8, tf.float16: 11, tf.float32: 24, tf.float64: 32}
-_SEGMENTS = 256  # of each octave of a table
+_SEGMENTS = 256  # per octave of a table
 
 
 def fold(seed: Any, *numbers: Any) -> tf.Tensor:
-    """Return another seed for each list of numbers: of a device, a layer, a draw.
+    """Derive another seed from each list of numbers, such as one per device, layer or draw.
 
     Args:
         seed: Two whole numbers.
@@ -50,14 +50,14 @@ def fold(seed: Any, *numbers: Any) -> tf.Tensor:
 
 
 def bits(shape: Any, seed: Any) -> tf.Tensor:
-    """Return 32 random bits for each element, as uint32: what all the others are made of.
+    """Return 32 random bits per element, as uint32; the other functions build on this.
 
     Args:
-        shape: Of the result: a list, or a tensor of shape [rank].
+        shape: The shape of the result: a list, or a tensor of shape [rank].
         seed: Two whole numbers.
 
     Raises:
-        UserError: They are something else.
+        UserError: An argument is invalid.
     """
     found = tf.random.stateless_uniform(
         _shape(shape), _seed(seed), minval=None, maxval=None, dtype=tf.int32, alg="philox"
@@ -72,18 +72,18 @@ def uniform(
     maxval: float = 1.0,
     dtype: Any = tf.float32,
 ) -> tf.Tensor:
-    """Return numbers from [minval, maxval), evenly spread.
+    """Return numbers uniformly distributed in [minval, maxval).
 
     Args:
-        shape: Of the result.
+        shape: The shape of the result.
         seed: Two whole numbers.
-        minval: The least number; a Python number.
-        maxval: What they stay below; a Python number.
+        minval: The lower bound, inclusive; a Python number.
+        maxval: The upper bound, exclusive; a Python number.
         dtype: bfloat16, float16, float32 or float64. Numbers from [0, 1) are multiples of 2**-8,
             2**-11, 2**-24 and 2**-32.
 
     Raises:
-        UserError: An argument is something else, or minval is not below maxval.
+        UserError: An argument is invalid, or minval is not below maxval.
     """
     kind = _kind(dtype, tuple(_BITS), "uniform")
     minval, maxval = _number(minval, "minval", "uniform"), _number(maxval, "maxval", "uniform")
@@ -95,7 +95,7 @@ def uniform(
         )
     many = _BITS[kind]
     whole = tf.bitwise.right_shift(tf.bitcast(bits(shape, seed), tf.int32), 32 - many)
-    # Of signed numbers, which every device converts; each of the steps is exact.
+    # Use signed integers, which every device can convert; each of the steps is exact.
     unit = tf.cast(whole, kind) * tf.constant(2.0**-many, kind) + tf.constant(0.5, kind)
     if (minval, maxval) == (0.0, 1.0):
         return unit
@@ -103,7 +103,7 @@ def uniform(
 
 
 def _between(unit: tf.Tensor, low: float, high: float, kind: tf.DType) -> tf.Tensor:
-    # In double precision the product is exact, and the sum is rounded once: fused or not.
+    # In double precision the product is exact, so the sum is rounded once, fused or not.
     width = np.float64(np.float32(high - low))
     if kind == tf.float64:
         unit = tf.floor(unit * 2.0**29) * 2.0**-29
@@ -114,15 +114,15 @@ def _between(unit: tf.Tensor, low: float, high: float, kind: tf.DType) -> tf.Ten
 
 
 def bernoulli(shape: Any, seed: Any, probability: float | tf.Tensor = 0.5) -> tf.Tensor:
-    """Return booleans that are True with a probability.
+    """Return booleans that are True with a given probability.
 
     Args:
-        shape: Of the result.
+        shape: The shape of the result.
         seed: Two whole numbers.
-        probability: From 0 to 1; a number, or a tensor that fits the shape.
+        probability: From 0 to 1; a number, or a tensor that broadcasts to the shape.
 
     Raises:
-        UserError: An argument is something else.
+        UserError: An argument is invalid.
     """
     known = tf.get_static_value(tf.convert_to_tensor(probability))
     if known is not None and not ((known >= 0) & (known <= 1)).all():
@@ -135,17 +135,17 @@ def bernoulli(shape: Any, seed: Any, probability: float | tf.Tensor = 0.5) -> tf
 
 
 def randint(shape: Any, seed: Any, minval: int, maxval: int, dtype: Any = tf.int64) -> tf.Tensor:
-    """Return whole numbers from minval to maxval - 1, all as likely but for 2**-32 of their range.
+    """Return integers from minval to maxval - 1, equally likely up to 2**-32 of their range.
 
     Args:
-        shape: Of the result.
+        shape: The shape of the result.
         seed: Two whole numbers.
-        minval: The least one; a number or a scalar tensor.
-        maxval: One above the greatest, at most 2**31 above the least.
+        minval: The smallest value; a number or a scalar tensor.
+        maxval: One above the largest value, at most 2**31 above minval.
         dtype: int32 or int64.
 
     Raises:
-        UserError: There is no such number, there are too many, or the dtype is another.
+        UserError: The range is empty or too large, or the dtype is not supported.
     """
     kind = _kind(dtype, (tf.int32, tf.int64), "randint")
     low, high = tf.cast(minval, tf.int64), tf.cast(maxval, tf.int64)
@@ -163,19 +163,19 @@ def randint(shape: Any, seed: Any, minval: int, maxval: int, dtype: Any = tf.int
 def normal(
     shape: Any, seed: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = tf.float32
 ) -> tf.Tensor:
-    """Return normally distributed numbers, none further from the mean than 5.4 deviations.
+    """Return normally distributed numbers, at most 5.4 standard deviations from the mean.
 
-    Made by a table of the distribution's quantiles, to within 1e-5 deviations.
+    They come from a table of the distribution's quantiles, accurate to 1e-5 deviations.
 
     Args:
-        shape: Of the result.
+        shape: The shape of the result.
         seed: Two whole numbers.
         mean: A Python number.
         stddev: A Python number.
         dtype: bfloat16, float16, float32 or float64; drawn in float32, then cast to it.
 
     Raises:
-        UserError: An argument is something else.
+        UserError: An argument is invalid.
     """
     return _of_table("normal", shape, seed, mean, stddev, 0.0, dtype)
 
@@ -183,7 +183,7 @@ def normal(
 def truncated_normal(
     shape: Any, seed: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = tf.float32
 ) -> tf.Tensor:
-    """Return the same, of which none is further from the mean than two deviations."""
+    """Return normally distributed numbers, at most two standard deviations from the mean."""
     return _of_table("truncated_normal", shape, seed, mean, stddev, 2.0, dtype)
 
 
@@ -199,7 +199,7 @@ def permutation(count: Any, seed: Any) -> tf.Tensor:
         raise UserError(
             f"the count is {known}", where="random.permutation", fix="Give a whole number."
         )
-    # The place as the low bits: no two keys are equal, so every sort gives the same order.
+    # The position in the low bits makes all keys distinct, so every sort gives the same order.
     high = tf.cast(tf.bitwise.right_shift(bits([count], seed), tf.constant(1, tf.uint32)), tf.int64)
     keys = tf.bitwise.left_shift(high, tf.constant(32, tf.int64)) + tf.range(
         tf.cast(count, tf.int64)
@@ -209,7 +209,7 @@ def permutation(count: Any, seed: Any) -> tf.Tensor:
 
 
 def shuffle(tensor: tf.Tensor, seed: Any) -> tf.Tensor:
-    """Return a tensor's rows in a random order.
+    """Return the rows of a tensor in a random order.
 
     Args:
         tensor: Of shape [rows, ...].
@@ -226,7 +226,7 @@ def shuffle(tensor: tf.Tensor, seed: Any) -> tf.Tensor:
 def _of_table(
     name: str, shape: Any, seed: Any, mean: float, stddev: float, cut: float, dtype: Any
 ) -> tf.Tensor:
-    """Look numbers up by 24 bits: their octave and its segment, and the place within that."""
+    """Look up numbers by 24 bits: octave, segment, and position in the segment."""
     kind = _kind(dtype, tuple(_BITS), name)
     table = _table(_number(mean, "mean", name), _number(stddev, "stddev", name), cut)
     drawn = bits(shape, seed)
@@ -240,7 +240,7 @@ def _of_table(
     upper = tf.equal(tf.bitwise.bitwise_and(tf.bitcast(drawn, tf.int32), 1), 0)
     base = tf.where(upper, tf.gather(above, index), tf.gather(below, index))
     slope = tf.where(upper, tf.gather(slopes_above, index), tf.gather(slopes_below, index))
-    # 12 bits by 12: the product is exact, so that it does not matter whether it is fused.
+    # 12 bits by 12: the product is exact, so the result is the same fused or not.
     return tf.cast(base + inside * slope, kind)
 
 
@@ -249,7 +249,7 @@ def _table(mean: float, stddev: float, cut: float) -> tuple[Any, ...]:
     """Return a distribution's quantiles in both directions, and the slopes between them."""
     edges = np.arange(24 * _SEGMENTS + 1)
     octave, segment = edges // _SEGMENTS, edges % _SEGMENTS
-    chance = np.ldexp(1.0 + segment / _SEGMENTS, octave - 24)  # of being at least so far out
+    chance = np.ldexp(1.0 + segment / _SEGMENTS, octave - 24)  # of a value at least this far out
     normal, beyond = NormalDist(), 2 * NormalDist().cdf(-cut) if cut else 0.0
     tail = np.minimum(beyond + chance * (1 - beyond), 1.0) / 2
     far = np.array([-normal.inv_cdf(p) if p < 0.5 else 0.0 for p in tail])
@@ -322,7 +322,7 @@ def _number(value: Any, what: str, name: str) -> float:
         raise UserError(
             f"{what} is {'a tensor' if tf.is_tensor(value) else repr(value)}",
             where=f"random.{name}",
-            fix="Give a number, and bring what is drawn to where tensors want it: "
+            fix="Give a number, and scale the result with tensors instead: "
             "low + (high - low) * random.uniform(shape, seed).",
         )
     return float(value) if not tf.is_tensor(value) else float(known)

@@ -1,4 +1,4 @@
-"""Learning-rate schedules that know how long a run is."""
+"""Learning-rate schedules that know the length of a run."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _log = logging.getLogger("framework")
 
 @keras.saving.register_keras_serializable(package="framework")
 class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
-    """Raise the rate in a straight line from 0 to `peak`, then lower it to `end` by half a cosine.
+    """Raise the rate linearly from 0 to `peak`, then lower it to `end` along half a cosine.
 
-    With N steps in all, of which W are the warm-up, update number t, from 0, has the rate
-    `peak * t / W` before W, and `end + (peak - end) * (1 + cos(pi * (t - W) / (N - W))) / 2` from
-    there (Loshchilov and Hutter, 2017); after N it stays at `end`. Each optimizer counts its own
-    updates. The rate is computed in the graph, so nothing wakes the host.
+    With N steps in total and W warm-up steps, update number t, from 0, has the rate `peak * t / W`
+    before W, and `end + (peak - end) * (1 + cos(pi * (t - W) / (N - W))) / 2` from there on
+    (Loshchilov and Hutter, 2017); after N the rate stays at `end`. Each optimizer counts its own
+    updates. The rate is computed in the graph, so it never wakes the host.
 
-    `by="epoch"` holds the rate through each epoch: the cosine's at the epoch's first step, and
-    the warm-up's at its last, since an epoch at rate 0 would be wasted.
+    `by="epoch"` keeps the rate constant within each epoch: the cosine's value at the epoch's first
+    step, and the warm-up's at its last, because an epoch at rate 0 would be wasted.
 
-    A `Trainer` tells the schedule how long the run is. Outside of one, give `total`.
+    A `Trainer` sets the length of the run. Without a trainer, give `total`.
 
     Example:
         >>> schedule = WarmupCosine(0.1, warmup=10, total=110)
@@ -41,13 +41,13 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
 
     Args:
         peak: The highest rate, above 0.
-        warmup: Steps of the warm-up: a number of them, or a fraction of all steps, below 1.
-            Default: 0.05. 0: none.
+        warmup: Warm-up steps: a number, or a fraction of all steps, below 1. Default: 0.05. 0: no
+            warm-up.
         end: The rate at the end, from 0 to `peak`.
-        by: `step`, or `epoch`: hold the rate within an epoch. Epochs are taken to be as long as
-            the first one.
-        total: Steps in all. Default: those that the trainer plans. Give it if the run may later be
-            continued with more epochs, which would move the rest of the curve.
+        by: `step`; or `epoch` to keep the rate constant within an epoch. All epochs are assumed to
+            be as long as the first.
+        total: Total number of steps. Default: the steps that the trainer plans. Set it if the run
+            may later be extended by more epochs, which would change the rest of the curve.
 
     Raises:
         UserError: An argument is out of range.
@@ -70,47 +70,47 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
         if by not in _BY:
             raise UserError(f"by is {by!r}", where=f"{_WHERE}.by", fix=choice(str(by), _BY))
         if total is not None and (not _is_number(total) or total != int(total) or total < 1):
-            _refuse("total", total, "a number of steps, or null: as many as the run has")
+            _refuse("total", total, "a number of steps, or null for the length of the run")
         self.peak, self.warmup, self.end, self.by, self.total = peak, warmup, end, by, total
         self._steps: int | None = total
         self._steps_per_epoch: int | None = None
 
     def bind(self, total_steps: int | None, steps_per_epoch: int | None) -> None:
-        """Learn how long the run is; to be called before a step is traced.
+        """Set the length of the run. Call it before a step is traced.
 
         Args:
-            total_steps: Optimizer steps planned in all, or None where that is unknown. `total`,
-                if given, stands.
-            steps_per_epoch: Steps in an epoch, or None while that is unknown.
+            total_steps: Planned optimizer steps in total, or None if unknown. If `total` is given,
+                it takes precedence.
+            steps_per_epoch: Steps in an epoch, or None if unknown.
 
         Raises:
-            UserError: What the schedule depends on is unknown.
+            UserError: The schedule needs a length that is unknown.
         """
         self._steps = self.total or total_steps
         self._steps_per_epoch = steps_per_epoch
         if self._steps is None:
             raise UserError(
-                "the schedule depends on the number of steps in all, which is unknown",
+                "the schedule needs the total number of steps, which is unknown",
                 where=f"{_WHERE}.total",
-                fix="Give it (schedule.total=10000); or an end: trainer.max_steps, or "
-                "trainer.max_epochs and data of known length. A task that optimises by hand has "
-                "to give it, in updates of the optimizer.",
+                fix="Set schedule.total=10000; or an end: trainer.max_steps, or trainer.max_epochs "
+                "and data of known length. A task with manual optimization has to set "
+                "schedule.total, in updates of the optimizer.",
             )
         if self.by == "epoch" and steps_per_epoch is None:
             raise UserError(
-                "the schedule goes by epochs, whose length is unknown",
+                "the schedule counts epochs, but their length is unknown",
                 where=f"{_WHERE}.by",
                 fix='Give by="step", or data of known length.',
             )
         warm = self._warmup_steps(self._steps)
         if warm >= self._steps:
-            _log.warning("the warm-up of %d steps is as long as the run: %d.", warm, self._steps)
+            _log.warning("the warm-up of %d steps fills the run of %d steps", warm, self._steps)
 
     def __call__(self, step: Any) -> Any:
-        """Return the rate of update number `step`, a scalar of Keras's default float."""
+        """Return the rate for update number `step`, a scalar of Keras's default float type."""
         total, per_epoch = self._length()
         warm = self._warmup_steps(total)
-        # In double precision: single ends to tell steps apart at 2**24 of them.
+        # In double precision: single precision cannot distinguish steps above 2**24.
         at = ops.cast(step, "float64")
         rising = at
         if per_epoch is not None:
@@ -124,11 +124,11 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
         return ops.cast(rate, keras.config.floatx())
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
+        """Return the arguments of the constructor."""
         return {name: getattr(self, name) for name in ("peak", "warmup", "end", "by", "total")}
 
     def _length(self) -> tuple[int, int | None]:
-        """Return the steps in all, and in an epoch, or None where epochs do not matter."""
+        """Return the total steps and the steps per epoch, or None where epochs do not matter."""
         if self._steps is None or (self.by == "epoch" and self._steps_per_epoch is None):
             what = "epoch" if self._steps is not None else "run"
             raise UserError(
@@ -150,18 +150,18 @@ def bind_schedules(
     total_steps: int | None,
     steps_per_epoch: int | None,
 ) -> None:
-    """Tell the schedules of a run's optimizers how long it is, before anything is traced.
+    """Set the run's length in the schedules of its optimizers, before anything is traced.
 
-    Any schedule with a method `bind(total_steps, steps_per_epoch)` is told, one of the user's own
-    too.
+    This applies to every schedule with a method `bind(total_steps, steps_per_epoch)`, including
+    user-defined ones.
 
     Args:
         optimizers: The built optimizers by name.
-        total_steps: Optimizer steps planned in all, or None where that is unknown.
-        steps_per_epoch: Steps in an epoch, or None while that is unknown.
+        total_steps: Planned optimizer steps in total, or None if unknown.
+        steps_per_epoch: Steps in an epoch, or None if unknown.
 
     Raises:
-        UserError: A schedule needs to know what is unknown.
+        UserError: A schedule needs a length that is unknown.
     """
     for optimizer in optimizers.values():
         bind = getattr(learning_rate_of(optimizer), "bind", None)
@@ -170,7 +170,7 @@ def bind_schedules(
 
 
 def is_scheduled(optimizer: keras.Optimizer) -> bool:
-    """Tell whether an optimizer's learning rate is computed rather than a variable."""
+    """Whether an optimizer's learning rate is computed rather than a variable."""
     return not isinstance(learning_rate_of(optimizer), keras.Variable)
 
 
@@ -180,7 +180,7 @@ def current_rate(optimizer: keras.Optimizer) -> float:
     if isinstance(rate, keras.Variable):
         return float(rate.numpy())
     if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-        # By value: a variable that lies on several devices does not convert by itself.
+        # By value: a variable on several devices does not convert automatically.
         return float(np.asarray(rate(ops.convert_to_tensor(optimizer.iterations.numpy()))))
     return float(np.asarray(rate()))
 

@@ -1,4 +1,4 @@
-"""`Task`: what a user writes."""
+"""`Task`: the class that users subclass."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class Task(abc.ABC):
-    """What to learn: a model, what one batch teaches it, and how it is judged.
+    """Define a model, how it learns from one batch, and how it is evaluated.
 
-    Subclass it, write `build_model`, `train_step` and `eval_step`, and hand it to a `Trainer`.
-    The steps are compiled, so they hold TensorFlow operations; `engine="eager"` runs them line by
-    line.
+    Subclass it, write `build_model`, `train_step` and `eval_step`, and pass an instance to a
+    `Trainer`. The steps are compiled, so they must use TensorFlow operations; `engine="eager"` runs
+    them line by line in Python.
 
     Example:
         >>> class Regression(Task):
@@ -36,24 +36,24 @@ class Task(abc.ABC):
         >>> Trainer(max_epochs=3).fit(Regression(optimizer="sgd"), Data(train=(x, y)))
 
     Args:
-        data: A `Data`, or a function that makes one. Default: what `Trainer.fit` is given.
-        optimizer: A Keras optimizer, its name, or a function that makes one. Default: `"adam"`.
-            For several, override `configure_optimizers`.
-        loss: What the steps make of it; nothing in the framework reads it.
+        data: A `Data`, or a function that returns one. Default: the data given to `Trainer.fit`.
+        optimizer: A Keras optimizer, its name, or a function that returns one. Default: `"adam"`.
+            For several optimizers, override `configure_optimizers`.
+        loss: Available to the steps as `self.loss`; the framework itself does not use it.
         metrics: For `log_metrics`: functions `(y_true, y_pred)`, Keras metrics, or their names.
 
     Attributes:
-        automatic_optimization: True: `train_step` returns the scalar loss and the engine
-            differentiates it, adds the model's own losses (`model.losses`), and updates the
-            weights. False: `train_step` calls `minimize` or `apply_gradients` as often as it
-            likes, and returns None; one call of `train_step` is one global step.
-        needs_eager: True: the steps call Python, so that `engine=auto` is `eager`. Return built
-            models.
-        loss_is_mean: Whether a loss is the mean over its rows, as devices and `accumulate` need
-            it; it is then checked.
-        model: What `build_model` returned. None before the trainer has called it.
-        trainer: The `Trainer` at work. None before.
-        built_for: The precision that the trainer has built the model for. None before.
+        automatic_optimization: True: `train_step` returns the scalar loss; the engine computes the
+            gradients, including the model's own losses (`model.losses`), and updates the weights.
+            False: `train_step` calls `minimize` or `apply_gradients` any number of times,
+            returns None, and counts as one global step.
+        needs_eager: True: the steps call Python, so `engine=auto` becomes `eager`. `build_model`
+            must then return built models.
+        loss_is_mean: Whether a loss is the mean over its rows, as several devices and `accumulate`
+            require; if so, this is checked.
+        model: The return value of `build_model`. None until the trainer has called it.
+        trainer: The active `Trainer`. None before.
+        built_for: The precision for which the trainer built the model. None before.
     """
 
     automatic_optimization: bool = True
@@ -83,15 +83,15 @@ class Task(abc.ABC):
     def build_model(self) -> Any:
         """Return the network: a `keras.Model` or a layer, or a dict of them by name.
 
-        It is kept as `self.model`. What is not built yet is built from the first batch's shape.
+        It is stored as `self.model`. Unbuilt models are built from the shape of the first batch.
         """
 
     @abc.abstractmethod
     def train_step(self, batch: Any) -> Any:
-        """Learn from one batch.
+        """Compute the loss of one batch.
 
         Args:
-            batch: One batch of the training data, as the data gives it.
+            batch: One batch of the training data, as the data set yields it.
 
         Returns:
             The scalar loss, logged as `train/loss`; None if `automatic_optimization` is False.
@@ -99,17 +99,17 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def eval_step(self, batch: Any) -> Any:
-        """Judge the model on one batch of validation or test data, with `self.log`.
+        """Evaluate the model on one batch of validation or test data, with `self.log`.
 
         Args:
-            batch: One batch, as the data gives it: a tuple, a dict, any nest of tensors.
+            batch: One batch, as the data set yields it: a tuple, a dict, any nest of tensors.
 
         Returns:
-            None, or a mapping of names to values, each logged as by `self.log`.
+            None, or a mapping of names to values; each is logged as by `self.log`.
         """
 
     def predict_step(self, batch: Any) -> Any:
-        """Return what the model says of one batch: any nest of tensors.
+        """Return the model's prediction for one batch: any nest of tensors.
 
         The default calls the model on the batch, or on its first element if it is a tuple.
         """
@@ -117,17 +117,17 @@ class Task(abc.ABC):
         return self.model(inputs, training=False)
 
     def build_data(self) -> Any:
-        """Return the `Data` to train, validate, test and predict on. Default: `self.data`."""
+        """Return the `Data` for training, validation, test and prediction. Default: `self.data`."""
         return self.data() if callable(self.data) else self.data
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer, or several by name. Default: `self.optimizer`, else Adam.
 
-        It is called when the models are built, and again by a later `fit` only if `self.optimizer`
-        was replaced, or weights learn that were frozen: otherwise a second `fit` continues with
-        the same optimizers, as it continues with the same weights. Each optimizer has its own
-        learning-rate schedule, which counts its own updates. With several and
-        `automatic_optimization`, each updates its part by the one loss.
+        It is called when the models are built. A later `fit` calls it again only if
+        `self.optimizer` was replaced or frozen weights became trainable; otherwise a second `fit`
+        continues with the same optimizers and weights. Each optimizer has its own learning-rate
+        schedule, which counts its own updates. With several optimizers and
+        `automatic_optimization`, each updates its part of the weights by the one loss.
 
         Example:
             >>> return {
@@ -137,9 +137,9 @@ class Task(abc.ABC):
             >>> return {"critic": keras.optimizers.Adam(1e-4)}   # the model of that name
 
         Returns:
-            A Keras optimizer for all trainable weights; or a dict of them by name, each alone,
-            for the model of its own name, or as (optimizer, weights), where weights are a model,
-            a layer, a keras variable, or a list of these.
+            A Keras optimizer for all trainable weights; or a dict of optimizers by name. In a dict,
+            a plain optimizer updates the model with its name; in (optimizer, weights), weights is a
+            model, a layer, a Keras variable, or a list of these.
         """
         import keras
 
@@ -149,14 +149,14 @@ class Task(abc.ABC):
         return keras.optimizers.get(optimizer)
 
     def configure_callbacks(self) -> Sequence[Any]:
-        """Return callbacks that belong to this task. Default: none."""
+        """Return the callbacks of this task. Default: none."""
         return ()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what else of the task changes and must survive a restart. Default: nothing.
+        """Return further state of the task to save in checkpoints. Default: nothing.
 
-        For what lives on the host: a replay buffer, a generator of NumPy. Variables are saved by
-        themselves.
+        Use it for state on the host: a replay buffer, a NumPy generator. Variables are saved
+        automatically.
 
         Example:
             >>> def state_dict(self):
@@ -171,10 +171,10 @@ class Task(abc.ABC):
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` returned: before `on_fit_start`, or before an evaluation."""
+        """Restore what `state_dict` returned: before `on_fit_start`, or before an evaluation."""
 
     def on_setup(self) -> None:
-        """Run once in every stage; models are built, no step is compiled."""
+        """Run once in every stage; models are built, but no step is compiled."""
 
     def on_fit_start(self) -> None:
         """Run once before the first step, on the host; the model is built."""
@@ -189,7 +189,7 @@ class Task(abc.ABC):
         """Run after the last step of each epoch and its validation, on the host."""
 
     def log(self, name: str, value: Any, weight: Any = None) -> None:
-        """Report a value under the running stage's name; see `StepContext.log`."""
+        """Log a value under the running stage's name; see `StepContext.log`."""
         self._running().log(name, value, weight)
 
     def log_metrics(self, y_true: Any, y_pred: Any) -> None:
@@ -204,7 +204,7 @@ class Task(abc.ABC):
                 self.log(name, metric(y_true, y_pred))
 
     def minimize(self, loss_fn: Callable[[], Any], name: str | Sequence[str] | None = None) -> Any:
-        """Compute a loss and update the weights by it; see `StepContext.minimize`."""
+        """Compute a loss and update the weights with it; see `StepContext.minimize`."""
         self._refuse_automatic("minimize")
         return self._running().minimize(loss_fn, name)
 
@@ -221,16 +221,16 @@ class Task(abc.ABC):
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Put all weights and optimizers back when the body is over; see `StepContext.snapshot`."""
+        """Restore all weights and optimizers when the body ends; see `StepContext.snapshot`."""
         with self._running().snapshot():
             yield
 
     def gather(self, tensor: Any) -> Any:
-        """Join a tensor of every device along its first axis; see `StepContext.gather`."""
+        """Concatenate a tensor from all devices on its first axis; see `StepContext.gather`."""
         return self._running().gather(tensor)
 
     def step_seed(self, draw: int = 0) -> tf.Tensor:
-        """Return a seed that no other draw of the run has; see `StepContext.step_seed`."""
+        """Return a seed for one draw in a step; see `StepContext.step_seed`."""
         return self._running().step_seed(draw)
 
     def global_mean(self, values: Any, weights: Any) -> Any:
@@ -238,7 +238,7 @@ class Task(abc.ABC):
         return self._running().global_mean(values, weights)
 
     def to_float32(self, tensors: Any) -> Any:
-        """Return a nest of tensors with 16-bit floats cast to float32, and the rest as it is."""
+        """Return a nest of tensors with 16-bit floats cast to float32, and the rest unchanged."""
         import tensorflow as tf
 
         from framework.core.dtypes import to_float32
@@ -248,21 +248,21 @@ class Task(abc.ABC):
     def variable(
         self, name: str, initial: Any = None, *, trainable: bool = False
     ) -> keras.Variable:
-        """Return a variable of the task's own, saved with every checkpoint.
+        """Return a variable of the task, saved with every checkpoint.
 
-        Make it in `build_model`, with `initial`; anywhere else it is found by its name.
+        Create it in `build_model`, with `initial`; elsewhere, look it up by name.
 
         Example:
             >>> self.variable("queue", tf.zeros((4096, 128)))        # in build_model
-            >>> self.variable("queue").assign(tf.concat([keys, queue[: -len(keys)]], 0))
+            >>> self.variable("queue").assign(keys)                  # in train_step
 
         Args:
-            name: Its name.
-            initial: Its first value: a number, an array or a tensor.
-            trainable: Let the only optimizer update it, beside the model's weights.
+            name: The name of the variable.
+            initial: The initial value: a number, an array or a tensor.
+            trainable: Whether the only optimizer also updates it, besides the model's weights.
 
         Returns:
-            The variable. Floats that devices assign differently are averaged after the step.
+            The variable. If devices assign different floats, they are averaged after the step.
         """
         found = self.runtime.variables.get(name)
         if found is None:
@@ -273,18 +273,18 @@ class Task(abc.ABC):
         return found
 
     def ema_of(self, model: keras.Model, decay: float, copy: keras.Model | None = None) -> Any:
-        """Return an averaged copy of a model, renewed after every update of it.
+        """Return an averaged copy of a model, updated after every update of the model.
 
-        A momentum encoder, a mean teacher. Call it in `build_model`. The copy is not trainable;
-        its statistics, such as batch norm's, are averaged as the weights are.
+        For a momentum encoder or a mean teacher. Call it in `build_model`. The copy is not
+        trainable; its statistics, such as batch norm's, are averaged like the weights.
 
         Example:
             >>> return {"online": online, "target": self.ema_of(online, 0.99)}
 
         Args:
-            model: What to average.
-            decay: What the copy keeps of itself at an update, from 0 to 1.
-            copy: The copy, where Keras cannot clone the model.
+            model: The model to average.
+            decay: The fraction of itself that the copy keeps at an update, from 0 to 1.
+            copy: The copy itself, if Keras cannot clone the model.
         """
         from framework.core.task_variables import clone
 
@@ -294,10 +294,10 @@ class Task(abc.ABC):
 
     @property
     def train_data(self) -> tf.data.Dataset | None:
-        """One epoch of the training batches of `fit`, for what `build_model` adapts to the data.
+        """One epoch of the training batches of `fit`, for layers that `build_model` adapts to data.
 
-        They are in their own order and not augmented, without the rows that `val_fraction` holds
-        back. A stream is read once more for each pass.
+        The batches are in the data's own order, not augmented, and without the rows that
+        `val_fraction` holds out. A stream is read once more for each pass.
 
         Example:
             >>> def build_model(self):
@@ -307,8 +307,8 @@ class Task(abc.ABC):
             ...     return keras.Sequential([normalize, keras.layers.Dense(1)])
 
         Returns:
-            A dataset of batches, without an end if the set has none. None outside of `fit`: what
-            was adapted comes from the checkpoint.
+            A dataset of batches, infinite if the set is infinite. None outside of `fit`, where the
+            adapted state comes from the checkpoint.
         """
         if self.runtime.open_batches is None:
             return None
@@ -318,7 +318,7 @@ class Task(abc.ABC):
 
     @property
     def runtime(self) -> TaskRuntime:
-        """What trainers keep with the task, from one run to the next."""
+        """What trainers store with the task from one run to the next."""
         found: TaskRuntime = self.__dict__.setdefault("_runtime", TaskRuntime())
         return found
 
@@ -329,7 +329,7 @@ class Task(abc.ABC):
 
     @property
     def total_steps(self) -> int | None:
-        """Optimizer steps planned in all, or None where that cannot be told."""
+        """Planned optimizer steps in total, or None if unknown."""
         return None if self.trainer is None else self.trainer.total_steps
 
     def _refuse_automatic(self, name: str) -> None:

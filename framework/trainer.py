@@ -23,10 +23,10 @@ from framework.task import Task
 
 
 class Trainer:
-    """Trains, validates, tests and predicts with a task.
+    """Train, validate, test and predict with a task.
 
-    Between two moments that somebody asked for (`log_every`, `val_every`, a callback's `every`)
-    nothing happens in Python: the compiled loop runs the whole stretch.
+    Between two requested moments (`log_every`, `val_every`, a callback's `every`), nothing runs in
+    Python: the compiled loop runs the whole span.
 
     Example:
         >>> trainer = Trainer(max_epochs=5, precision="mixed_bfloat16", run_dir="runs/a")
@@ -35,15 +35,15 @@ class Trainer:
         {'test/loss': 2.61, 'test/accuracy': 0.355}
 
     Args:
-        callbacks: Added to the built-in ones and to the task's own.
-        loggers: Where metrics go. They need a `run_dir`.
-        run_dir: Where logs, checkpoints and `result.json` go; a run that was begun there is
-            continued. Default: nothing is written.
+        callbacks: Added to the built-in callbacks and to those of the task.
+        loggers: The loggers that receive metrics. They need a `run_dir`.
+        run_dir: The directory for logs, checkpoints and `result.json`; an existing run in it is
+            resumed. Default: nothing is written.
         info: Further entries for `result.json`, such as the task's name in the configuration.
         **options: The fields of `framework.config.TrainerConfig`, such as `max_epochs`.
 
     Raises:
-        UserError: An option that does not exist or is out of range.
+        UserError: An option does not exist or is out of range.
     """
 
     def __init__(
@@ -65,26 +65,26 @@ class Trainer:
         *,
         weights_only: bool = False,
     ) -> dict[str, float]:
-        """Train a task, to the end or on from where its run directory stands.
+        """Train a task to the end, resuming from the run directory's last checkpoint if it has one.
 
         Args:
-            task: What to learn.
-            data: A `Data`. Default: what `task.build_data` returns.
-            checkpoint: Begin with the state of this one: `last`, `best`, a step or a path.
-                Default: the run directory's last one, if there is any. A run that was begun
-                from another's checkpoint is continued from its own.
-            weights_only: Take only the weights of `checkpoint`, where name and shape fit, and
-                begin a new run with them.
+            task: The task to train.
+            data: A `Data`. Default: the return value of `task.build_data`.
+            checkpoint: Start from the state of this one: `last`, `best`, a step or a path.
+                Default: the run directory's last one, if any. A run that started from another
+                run's checkpoint resumes from its own.
+            weights_only: Take only the weights of `checkpoint`, where name and shape match, and
+                start a new run with them.
 
         Returns:
             The latest value of every metric, such as `train/loss` and `val/accuracy`.
 
         Raises:
-            UserError: The configuration, the data or the task's code is at fault, or another
+            UserError: The configuration, the data or the task's code is wrong, or another
                 process is writing to the run directory.
             TrainingFailed: The loss became NaN, or an operation's result with `detect_anomaly`.
-            KeyboardInterrupt: Ctrl-C, after a checkpoint was saved.
-            SystemExit: SIGTERM, likewise, with code 143.
+            KeyboardInterrupt: Ctrl-C was pressed; a checkpoint was saved.
+            SystemExit: SIGTERM arrived; a checkpoint was saved, and the exit code is 143.
         """
         run = self._run
         with run.working("fit", task) as stage:
@@ -114,14 +114,15 @@ class Trainer:
     def validate(
         self, task: Task, data: Any = None, checkpoint: str | None = None
     ) -> dict[str, float]:
-        """Judge a task on its validation data.
+        """Evaluate a task on its validation data.
 
         Args:
-            task: Whose model to judge.
-            data: A `Data`. Default: what `task.build_data` returns.
-            checkpoint: Whose weights: `last`, `best`, a step or a path. Default: those that this
-                process has given to the task by `fit` or by a checkpoint; for a task that it has
-                not, the run's best checkpoint, else its last; without a run, the initial ones.
+            task: The task to evaluate.
+            data: A `Data`. Default: the return value of `task.build_data`.
+            checkpoint: The weights to evaluate: `last`, `best`, a step or a path. Default: the
+                weights that `fit` or a checkpoint gave the task in this process; for a task without
+                such weights, the run's best checkpoint, else its last; without a run, the initial
+                weights.
 
         Returns:
             Metrics by full name, such as `val/accuracy`.
@@ -130,29 +131,29 @@ class Trainer:
             return evaluated(self._run, stage, "val", data, checkpoint)
 
     def test(self, task: Task, data: Any = None, checkpoint: str | None = None) -> dict[str, float]:
-        """Judge a task on its test data; see `validate`."""
+        """Evaluate a task on its test data; see `validate`."""
         with self._run.working("test", task) as stage:
             return evaluated(self._run, stage, "test", data, checkpoint)
 
     def predict(self, task: Task, data: Any = None, checkpoint: str | None = None) -> Any:
-        """Return what the model says of every example.
+        """Return the model's predictions for every example.
 
         Args:
-            task: Whose `predict_step` to use.
+            task: The task with the `predict_step` to use.
             data: A `Data`; its `predict`, else `test`, else `val` set is used.
             checkpoint: See `validate`.
 
         Returns:
-            A nest of NumPy arrays, as `predict_step` gives, with one row for each example.
+            A nest of NumPy arrays, as `predict_step` returns it, with one row per example.
         """
         with self._run.working("predict", task) as stage:
             return predicted(self._run, stage, data, checkpoint)
 
     def stop(self, reason: str) -> None:
-        """End training after the present wake-up, on purpose.
+        """End training deliberately after the current wake-up.
 
         Args:
-            reason: Why, as a sentence for the log and `result.json`.
+            reason: The reason, as a sentence for the log and `result.json`.
         """
         self._run.stop(reason)
 
@@ -170,11 +171,11 @@ class Trainer:
         )
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Give values, by full name, to the loggers at the present step."""
+        """Log values, by full name, at the current step."""
         self._run.log_metrics(metrics)
 
     def state(self) -> State:
-        """Return everything that changes during training and influences it.
+        """Return everything that changes during training and affects it.
 
         Raises:
             UserError: Nothing was fitted yet.
@@ -182,14 +183,14 @@ class Trainer:
         return self._run.state()
 
     def load_state(self, state: State) -> None:
-        """Take back what `state` returned of the same `fit`."""
+        """Restore what `state` returned in the same `fit`."""
         self._run.load_state(state)
 
     def result(self) -> dict[str, Any]:
-        """Return what `result.json` holds."""
+        """Return the content of `result.json`."""
         return self._run.result()
 
-    # ---- what there is to read of the run
+    # ---- read-only views of the run
 
     @property
     def view(self) -> RunView:
@@ -198,17 +199,17 @@ class Trainer:
 
     @property
     def config(self) -> TrainerConfig:
-        """The options."""
+        """The trainer's options."""
         return self._run.config
 
     @property
     def progress(self) -> Progress:
-        """How far training has come."""
+        """The training progress."""
         return self._run.progress
 
     @property
     def stage(self) -> str:
-        """`fit`, `validate`, `test` or `predict`: the present stage, or the last one."""
+        """The current or the last stage: `fit`, `validate`, `test` or `predict`."""
         return self._run.stage
 
     @property
@@ -218,12 +219,12 @@ class Trainer:
 
     @property
     def stop_reason(self) -> str:
-        """Why the run ended, as a sentence; empty while it runs."""
+        """The reason why the run ended, as a sentence; empty while it runs."""
         return self._run.stop_reason
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The latest value of every metric by its full name; `train/…` is the last epoch's."""
+        """The latest value of every metric by full name; `train/…` is the last epoch's."""
         return self._run.metrics
 
     @property
@@ -233,9 +234,9 @@ class Trainer:
 
     @property
     def weights(self) -> dict[str, dict[str, Any]]:
-        """Whose weights each evaluation has judged, by `val`, `test` or `predict`.
+        """The weights that each evaluation used, by `val`, `test` or `predict`.
 
-        `last`, `best` of which metric, or `initial`; of which step; by which average.
+        `last`, `best` (with its metric) or `initial`; the step; the average, if any.
         """
         return self._run.weights
 
@@ -256,7 +257,7 @@ class Trainer:
 
     @property
     def data_info(self) -> dict[str, Any]:
-        """Where the data came from, and their rows."""
+        """Where the data came from, and how many rows they have."""
         return self._run.data_info
 
     @property
@@ -266,12 +267,12 @@ class Trainer:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process writes; of several workers only one does."""
+        """Whether this process writes; only one of several workers does."""
         return self._run.is_chief
 
     @property
     def callbacks(self) -> list[Callback]:
-        """The callbacks of the present or the last stage, in the order in which they are called."""
+        """The callbacks of the current or the last stage, in the order in which they are called."""
         return self._run.callbacks
 
     @property
@@ -281,20 +282,20 @@ class Trainer:
 
     @property
     def task(self) -> Task:
-        """The task of the present or the last stage."""
+        """The task of the current or the last stage."""
         return self._run.task
 
     @property
     def profile(self) -> Profile:
-        """Where the wall time of the present stage goes."""
+        """How the wall time of the current stage is spent."""
         return self._run.profile
 
     @property
     def steps_per_epoch(self) -> int | None:
-        """Steps of the present epoch, or None while that is unknown."""
+        """Steps of the current epoch, or None while that is unknown."""
         return self._run.steps_per_epoch
 
     @property
     def total_steps(self) -> int | None:
-        """Optimizer steps planned in all, or None where that cannot be told."""
+        """Planned optimizer steps in total, or None if unknown."""
         return self._run.total_steps

@@ -1,1 +1,1 @@
-"""The exercises of the TF2 API lesson and a gallery of tasks to start from, one Task a file."""
+"""The exercises of the TF2 API lesson, and a gallery of example tasks, one Task per file."""

@@ -15,10 +15,10 @@ from tasks.gallery import Gallery, photo_encoder, sheet
 
 
 class Cifar100Distillation(Gallery):
-    """Trains a teacher by labels and, beside it, a student by labels and the teacher's opinion.
+    """Train a teacher on labels, and a student on labels and on the teacher's predictions.
 
-    `teacher` is an earlier run's directory, whose teacher then stays as it is; `soft` weighs the
-    teacher's opinion, taken at `temperature`, against the labels.
+    `teacher` is the directory of an earlier run; its teacher is then not trained further. `soft`
+    weighs the teacher's predictions, taken at `temperature`, against the labels.
     """
 
     automatic_optimization = False
@@ -30,7 +30,7 @@ class Cifar100Distillation(Gallery):
         self.teacher, self.soft, self.temperature = teacher, soft, temperature
 
     def build_model(self) -> dict[str, keras.Model]:
-        """Return two networks from images to logits, one a good deal smaller."""
+        """Return two networks from images to logits, the student much smaller than the teacher."""
         net, models = self.network, {}
         for name, filters in (("student", net.student_filters), ("teacher", net.teacher_filters)):
             logits = layers.Dense(net.classes, dtype=keras.config.floatx())
@@ -44,22 +44,22 @@ class Cifar100Distillation(Gallery):
         return {"student": make(), "teacher": make()}
 
     def on_setup(self) -> None:
-        """Take the weights of a teacher that was trained before."""
+        """Load the weights of a teacher that was trained earlier."""
         if self.teacher:
             store = CheckpointStore(local_path(self.teacher, "task.teacher") / "checkpoints")
             saved = store.load(store.find("last"))["models"].get("teacher", {})
             load_variables(self.model["teacher"].variables, saved, "teacher")
 
     def train_step(self, batch: Any) -> None:
-        """Update the student, and the teacher unless it was trained before."""
+        """Update the student, and the teacher unless it was trained earlier."""
         self.minimize(lambda: self.losses(*batch, training=True))
 
     def eval_step(self, batch: Any) -> None:
-        """Log how good both are."""
+        """Log the accuracy of both networks."""
         self.losses(*batch, training=False)
 
     def losses(self, images: Any, labels: Any, training: bool) -> dict[str, tf.Tensor]:
-        """Return the loss of each network that is to learn, and log both accuracies."""
+        """Return the loss of each network in training, and log both accuracies."""
         student = self.model["student"](images, training=training)
         teacher = self.model["teacher"](images, training=training and not self.teacher)
         self.log("student_accuracy", keras.metrics.sparse_categorical_accuracy(labels, student))
@@ -73,7 +73,7 @@ class Cifar100Distillation(Gallery):
         return {"student": loss} if self.teacher else {"student": loss, "teacher": taught}
 
     def pictures(self) -> dict[str, Any]:
-        """Return the test images that the two disagree on most, the worst first."""
+        """Return the test images on which the two networks disagree most, in descending order."""
         student, teacher = (tf.nn.softmax(model(self.shown)) for model in self.model.values())
         order = tf.argsort(-keras.losses.kl_divergence(teacher, student))
         return {"disagreement": sheet(tf.gather(self.shown, order))}

@@ -1,4 +1,4 @@
-"""CIFAR-100 by the functional API, from `Input((32, 32, 3))`."""
+"""CIFAR-100 with the functional API, from `Input((32, 32, 3))`."""
 
 from __future__ import annotations
 

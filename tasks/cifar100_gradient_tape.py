@@ -1,9 +1,8 @@
 """CIFAR-100 with the training step written out: a tape, gradients, an update.
 
-The lesson's own loop reaches 4.7 %: it appends a sample to the batch only when the batch is being
-flushed, so that of every 32 samples 31 are dropped and each batch holds one image. With whole
-batches the same step does as well as `compile` and `fit`. `task.batching=lesson` brings the
-lesson's batches back.
+The lesson's own loop reaches 4.7 %: it appends a sample to the batch only when it flushes the
+batch, so it drops 31 of every 32 samples and each batch holds one image. With whole batches, the
+same step does as well as `compile` and `fit`. `task.batching=lesson` restores the lesson's batches.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ class Cifar100GradientTape(Cifar100Subclass):
 
     Args:
         batching: `full`: whole batches. `lesson`: one image out of every 32, in batches of one,
-            unshuffled, as the lesson's loop has it.
-        **parts: As `Classifier` takes them.
+            unshuffled, as in the lesson's loop.
+        **parts: The arguments of `Classifier`.
     """
 
     automatic_optimization = False

@@ -1,4 +1,4 @@
-"""CIFAR-100 as a `keras.Sequential` without an Input: it is built by its first batch."""
+"""CIFAR-100 as a `keras.Sequential` without an Input: the first batch builds it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Cifar100Sequential(Classifier):
     """Network B as a list of layers."""
 
     def build_model(self) -> keras.Model:
-        """Return the layers in their order."""
+        """Return the layers in order."""
         net = self.network
         model = keras.Sequential(name="cifar100_sequential")
         for filters in net.conv_filters:

@@ -1,4 +1,4 @@
-"""SimCLR (Chen et al., 2020): what images have in common, learned without labels."""
+"""SimCLR (Chen et al., 2020): learn image representations without labels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.views import Views
 
 
 def nt_xent(left: tf.Tensor, right: tf.Tensor, temperature: float) -> tf.Tensor:
-    """Return the loss of finding the partner of each view, of the same row, among all others."""
+    """Return the loss of finding, for each view, its partner in the same row among all others."""
     views, count = tf.math.l2_normalize(tf.concat([left, right], 0), axis=1), tf.shape(left)[0]
     likeness = tf.matmul(views, views, transpose_b=True) / temperature
     likeness = tf.linalg.set_diag(likeness, tf.fill([2 * count], likeness.dtype.min))
@@ -23,11 +23,11 @@ def nt_xent(left: tf.Tensor, right: tf.Tensor, temperature: float) -> tf.Tensor:
 
 
 class Cifar100Simclr(Gallery):
-    """Brings two views of an image together and all others apart, without labels.
+    """Pull two views of an image together and push all others apart, without labels.
 
-    A linear probe learns the classes meanwhile, to tell what the representation is worth; none of
-    that reaches the encoder. `views` makes a view of images and a seed, `contrast` weighs the
-    contrastive loss (0: the encoder stays as it is), and `temperature` is that of `nt_xent`.
+    Meanwhile a linear probe learns the classes, to measure the quality of the representation; its
+    gradients do not reach the encoder. `views` maps images and a seed to a view, `contrast` weighs
+    the contrastive loss (0: the encoder is not trained), and `temperature` is that of `nt_xent`.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Cifar100Simclr(Gallery):
         self.views, self.contrast, self.temperature = views or Views(), contrast, temperature
 
     def build_model(self) -> dict[str, keras.Model]:
-        """Return the encoder, the head whose output is contrasted, and the probe."""
+        """Return the encoder, the projection head, and the probe."""
         net, width, floats = self.network, self.network.filters[-1], keras.config.floatx()
         body = photo_encoder(net.filters, net.kernel_size)
         head = [layers.Dense(width, activation="relu"), layers.Dense(net.projection, dtype=floats)]
@@ -52,11 +52,11 @@ class Cifar100Simclr(Gallery):
         return sum(self.losses(*batch, training=True))
 
     def eval_step(self, batch: Any) -> None:
-        """Log the probe's accuracy, and both losses."""
+        """Log the probe's accuracy and both losses."""
         self.log("loss", sum(self.losses(*batch, training=False)))
 
     def losses(self, images: tf.Tensor, labels: tf.Tensor, training: bool) -> list[tf.Tensor]:
-        """Return both losses; negatives come from all devices, the probe is tested on no views."""
+        """Return both losses. Negatives come from all devices; the probe's test uses no views."""
         views = tf.concat([self.views(images, self.step_seed(draw)) for draw in (0, 1)], 0)
         features = self.model["encoder"](views, training=training)
         left, right = tf.split(self.model["head"](features, training=training), 2)
@@ -69,7 +69,7 @@ class Cifar100Simclr(Gallery):
         return [self.contrast * contrast, self.loss(labels, logits)]
 
     def pictures(self) -> dict[str, Any]:
-        """Return pairs of views, and test images each followed by those most like it."""
+        """Return pairs of views, and test images, each followed by the most similar ones."""
         views = [self.views(self.shown[:32], [self.seed, draw]) for draw in (0, 1)]
         codes = tf.math.l2_normalize(self.model["encoder"](self.shown), axis=1)
         nearest = tf.argsort(-tf.matmul(codes[:8], codes, transpose_b=True))[:, :8]

@@ -14,7 +14,7 @@ from tasks.classifier import Classifier
 
 @keras.saving.register_keras_serializable("cifar100_subclass")
 class Network(keras.Model):
-    """Network B: layers made in `__init__`, applied in `call`."""
+    """Network B: creates layers in `__init__` and applies them in `call`."""
 
     def __init__(
         self,
@@ -52,15 +52,15 @@ class Network(keras.Model):
         return self.classify(self.hidden(self.flatten(x)))
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of `__init__`, by which Keras saves and loads the network."""
+        """Return the arguments of `__init__`, which Keras uses to save and load the network."""
         return {**super().get_config(), **self.arguments}
 
 
 class Cifar100Subclass(Classifier):
-    """Network B as a class of its own."""
+    """Network B as a model class."""
 
     def build_model(self) -> keras.Model:
-        """Return the network, not built yet."""
+        """Return the network, not yet built."""
         net = self.network
         return Network(
             classes=net.classes,

@@ -1,4 +1,4 @@
-"""What the lesson's exercises share: learning to classify images."""
+"""The shared base of the lesson's exercises: image classification."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from framework import Task, UserError
 
 
 class Classifier(Task):
-    """Learns classes from batches of (images, labels); subclasses bring the network.
+    """Learn classes from batches of (images, labels); subclasses define the network.
 
     Args:
         model: The network's hyperparameters; see `conf/model/`.
-        **parts: data, optimizer, loss and metrics, as `Task` takes them.
+        **parts: data, optimizer, loss and metrics; the arguments of `Task`.
     """
 
     def __init__(self, model: Any = None, **parts: Any) -> None:
@@ -52,5 +52,5 @@ def _missing_loss(*_: Any) -> Any:
 
 
 def _none_chosen(part: str, choices: str) -> UserError:
-    what = f"A classifier needs a {part}, and none is chosen"
+    what = f"A classifier needs a {part}, but none is chosen"
     return UserError(what, where=part, fix=f"Give {choices}.")

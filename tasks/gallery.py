@@ -1,4 +1,4 @@
-"""What the gallery's tasks share: pictures for TensorBoard, and randomness that can be repeated."""
+"""The shared base of the gallery's tasks: pictures for TensorBoard, and reproducible randomness."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from framework import Callback, Data, Every, Task, Trainer, random
 
 
 class Gallery(Task):
-    """Shows what it has learned in pictures; subclasses return them from `pictures`.
+    """Show in pictures what the task has learned; subclasses return them from `pictures`.
 
     Args:
         model: The networks' hyperparameters; see `conf/model/`.
-        pictures: Test images to show.
+        pictures: The number of test images to show.
         pictures_every: When to show them, such as `1ep` or `500st`.
-        seed: Of what pictures are made of.
-        **parts: data, optimizer, loss and metrics, as `Task` takes them.
+        seed: The seed of the pictures.
+        **parts: data, optimizer, loss and metrics; the arguments of `Task`.
 
     Attributes:
-        shown: The first test images, as the network sees them.
+        shown: The first test images, in the network's input format.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Gallery(Task):
         self.shown: Any = None
 
     def build_data(self) -> Data:
-        """Return the data, and keep the images to show."""
+        """Return the data, and store the images to show."""
         data = super().build_data()
         batch = tuple(part[: self.count] for part in data.test)
         self.shown = (data.map(batch) if data.map else batch)[0]
@@ -51,20 +51,20 @@ class Gallery(Task):
         return [Pictures(self.every)]
 
     def pictures(self) -> dict[str, Any]:
-        """Return what `Trainer.log_images` is to be given, by name."""
+        """Return the images for `Trainer.log_images`, by name."""
         raise NotImplementedError
 
     def fixed_noise(self, width: int) -> tf.Tensor:
-        """Return the same normal numbers whenever it is called: a row for each picture."""
+        """Return the same normal numbers in every call, one row per picture."""
         return random.normal([self.count, width], [self.seed, 0])
 
     def noise(self, images: tf.Tensor, width: int, draw: int = 0) -> tf.Tensor:
-        """Return fresh normal numbers, a row for each image; see `Task.step_seed`."""
+        """Return new normal numbers, one row per image; see `Task.step_seed`."""
         return random.normal([tf.shape(images)[0], width], self.step_seed(draw))
 
 
 class Pictures(Callback):
-    """Logs a task's pictures now and then, and at the end.
+    """Log a task's pictures regularly, and at the end.
 
     Args:
         every: When, such as `1ep` or `500st`.
@@ -81,13 +81,13 @@ class Pictures(Callback):
                 trainer.log_images(name, images)
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        """Log the last ones, unless training failed."""
+        """Log the final pictures, unless training failed."""
         if trainer.status != "failed":
             self.on_wake(trainer)
 
 
 def photo_encoder(filters: Sequence[int], kernel_size: int) -> keras.Sequential:
-    """Return a network of 32x32 photographs: convolution, batch norm and pooling for each entry."""
+    """Return a network for 32x32 photographs: convolution, batch norm and pooling per entry."""
     blocks: list[Any] = [keras.Input((32, 32, 3))]
     for count in filters:
         blocks.append(layers.Conv2D(count, kernel_size, padding="same", use_bias=False))
@@ -96,7 +96,7 @@ def photo_encoder(filters: Sequence[int], kernel_size: int) -> keras.Sequential:
 
 
 def digit_decoder(latent: int, filters: Sequence[int], kernel_size: int) -> keras.Sequential:
-    """Return a network from codes to the logits of 28x28 pixels, twice as large for each entry."""
+    """Return a network from codes to the logits of 28x28 pixels, doubling the size per entry."""
     side = 28 // 2 ** len(filters)
     blocks: list[Any] = [keras.Input((latent,)), layers.Dense(side * side * filters[0])]
     blocks.append(layers.Reshape((side, side, filters[0])))
@@ -108,7 +108,7 @@ def digit_decoder(latent: int, filters: Sequence[int], kernel_size: int) -> kera
 
 
 def sheet(images: Any, columns: int = 8) -> np.ndarray:
-    """Lay images of shape [count, height, width, channels] out as one, row by row.
+    """Arrange images of shape [count, height, width, channels] in a grid, row by row.
 
     Example:
         >>> sheet(np.zeros((10, 28, 28, 1)), columns=4).shape
@@ -124,5 +124,5 @@ def sheet(images: Any, columns: int = 8) -> np.ndarray:
 
 
 def alternating(left: Any, right: Any) -> Any:
-    """Return the first of `left`, the first of `right`, the second of `left`, and so on."""
+    """Interleave two arrays: the first of `left`, the first of `right`, and so on."""
     return tf.reshape(tf.stack([left, right], axis=1), [-1, *left.shape[1:]])

@@ -1,4 +1,4 @@
-"""MNIST by the functional API, from `Input((28, 28, 1))`."""
+"""MNIST with the functional API, from `Input((28, 28, 1))`."""
 
 from __future__ import annotations
 

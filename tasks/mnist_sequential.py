@@ -1,4 +1,4 @@
-"""MNIST as a `keras.Sequential` without an Input: it is built by its first batch."""
+"""MNIST as a `keras.Sequential` without an Input: the first batch builds it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class MnistSequential(Classifier):
     """Network A as a list of layers."""
 
     def build_model(self) -> keras.Model:
-        """Return the layers in their order."""
+        """Return the layers in order."""
         net = self.network
         model = keras.Sequential(name="mnist_sequential")
         for filters in net.conv_filters:

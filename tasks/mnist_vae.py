@@ -1,4 +1,4 @@
-"""A variational autoencoder (Kingma and Welling, 2014) of digits."""
+"""A variational autoencoder (Kingma and Welling, 2014) for digits."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from tasks.gallery import Gallery, alternating, digit_decoder, sheet
 
 @keras.saving.register_keras_serializable("mnist_vae")
 class Latent(layers.Layer):
-    """Draws codes from the encoder's distribution; adds its divergence, by `beta`, to the loss."""
+    """Sample codes from the encoder's distribution; add `beta` times its divergence to the loss."""
 
     def __init__(self, beta: float, **options: Any) -> None:
         super().__init__(**options)
         self.beta = beta
 
     def call(self, mean: Any, log_variance: Any, noise: Any) -> Any:
-        """Return one code for each row."""
+        """Return one code per row."""
         terms = 1 + log_variance - mean**2 - ops.exp(log_variance)
         self.add_loss(-0.5 * self.beta * ops.mean(ops.sum(terms, axis=-1)))
         return mean + ops.exp(log_variance / 2) * noise
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of `__init__`, by which Keras saves and loads the layer."""
+        """Return the arguments of `__init__`, which Keras uses to save and load the layer."""
         return {**super().get_config(), "beta": self.beta}
 
 
 class MnistVae(Gallery):
-    """Codes a digit in a few numbers, and draws it from them; `beta` weighs the divergence."""
+    """Encode a digit in a few numbers and reconstruct it; `beta` weighs the divergence."""
 
     def __init__(self, beta: float = 1.0, **parts: Any) -> None:
         super().__init__(**parts)
@@ -51,11 +51,11 @@ class MnistVae(Gallery):
         return keras.Model([images, noise], decoder(code), name="vae")
 
     def train_step(self, batch: Any) -> tf.Tensor:
-        """Return the loss of the pixels; the engine adds what the layer asks for."""
+        """Return the loss of the pixels; the engine adds the layer's own loss."""
         return self.reconstruction(batch[0], training=True)
 
     def eval_step(self, batch: Any) -> None:
-        """Log the whole loss, a bound on the images' negative log-likelihood, and its parts."""
+        """Log the total loss, a bound on the images' negative log-likelihood, and its parts."""
         self.log("loss", self.reconstruction(batch[0], training=False) + self.model.losses[0])
 
     def reconstruction(self, images: tf.Tensor, training: bool) -> tf.Tensor:
@@ -69,7 +69,7 @@ class MnistVae(Gallery):
         return loss
 
     def pictures(self) -> dict[str, Any]:
-        """Return test images above what is left of them, and draws from fixed codes."""
+        """Return test images above their reconstructions, and samples from fixed codes."""
         codes = self.fixed_noise(self.network.latent)
         rebuilt = tf.sigmoid(self.model([self.shown, tf.zeros_like(codes)], training=False))
         samples = tf.sigmoid(self.model.get_layer("decoder")(codes))

@@ -1,4 +1,4 @@
-"""A Wasserstein GAN with gradient penalty (Gulrajani et al., 2017) that draws digits."""
+"""A Wasserstein GAN with gradient penalty (Gulrajani et al., 2017) that generates digits."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tasks.gallery import Gallery, digit_decoder, sheet
 
 
 class MnistWganGp(Gallery):
-    """Updates a critic `critic_updates` times for each update of a generator, by hand.
+    """Update a critic `critic_updates` times per update of a generator, with manual optimization.
 
-    `penalty` weighs the gradient penalty, and `ema` is what the generator's moving average keeps
-    of itself in an update; the rest is as `Gallery` takes it.
+    `penalty` weighs the gradient penalty, and `ema` is the fraction of itself that the generator's
+    moving average keeps in an update. The other arguments are those of `Gallery`.
     """
 
     automatic_optimization = False
@@ -28,7 +28,7 @@ class MnistWganGp(Gallery):
         self.critic_updates, self.penalty, self.ema = critic_updates, penalty, ema
 
     def build_model(self) -> dict[str, keras.Model]:
-        """Return the critic, the generator, and an average of it, which draws better."""
+        """Return the critic, the generator, and its average, which gives better images."""
         net, size, floats = self.network, self.network.kernel_size, keras.config.floatx()
         critic = [Input((28, 28, 1))]
         for filters in net.critic_filters:
@@ -45,7 +45,7 @@ class MnistWganGp(Gallery):
         return {"critic": make(), "generator": make()}
 
     def train_step(self, batch: Any) -> None:
-        """Train the critic several times against fresh fakes, then the generator against it."""
+        """Train the critic several times on new fakes, then train the generator against it."""
         images, latent = batch[0], self.network.latent
         critic, generator = self.model["critic"], self.model["generator"]
         for draw in range(1, self.critic_updates + 1):
@@ -55,7 +55,7 @@ class MnistWganGp(Gallery):
         self.minimize(lambda: -tf.reduce_mean(critic(generator(noise, training=True))), "generator")
 
     def critic_loss(self, images: tf.Tensor, fakes: tf.Tensor, draw: int) -> tf.Tensor:
-        """Return minus the critic's distance of fakes from images, its slope being held near 1."""
+        """Return minus the critic's distance between images and fakes, plus the penalty."""
         critic, shape = self.model["critic"], [tf.shape(images)[0], 1, 1, 1]
         mix = random.uniform(shape, self.step_seed(-draw))
         between = mix * images + (1 - mix) * fakes
@@ -70,10 +70,10 @@ class MnistWganGp(Gallery):
         return loss
 
     def eval_step(self, batch: Any) -> None:
-        """Log how far the critic finds the average generator's fakes from images."""
+        """Log the critic's distance between images and the average generator's fakes."""
         critic, noise = self.model["critic"], self.noise(batch[0], self.network.latent)
         self.log("wasserstein", critic(batch[0]) - critic(self.model["average"](noise)))
 
     def pictures(self) -> dict[str, Any]:
-        """Return what the average generator makes of noise that stays the same."""
+        """Return images of the average generator from fixed noise."""
         return {"samples": sheet(self.model["average"](self.fixed_noise(self.network.latent)))}

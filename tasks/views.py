@@ -1,4 +1,4 @@
-"""Views of images for contrastive learning: what may change without changing what they show."""
+"""Views of images for contrastive learning: random changes that keep the content."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from framework import random
 
 @dataclass(frozen=True)
 class Views:
-    """Crops, mirrors and recolours images at random, from a seed alone.
+    """Crop, mirror and recolour images at random, as a function of a seed.
 
     Example:
         >>> Views(crop=0.6)(images, tf.constant([0, 1], tf.int64))
 
     Args:
-        crop: The smallest side of a crop, in parts of the image's; it is enlarged again.
-        light: How far an image's brightness may be scaled, up or down.
-        colour: The same for each of its channels.
-        grey: Which part of the images lose their colour.
+        crop: The smallest side of a crop, relative to the image; the crop is then enlarged again.
+        light: The range for scaling the brightness of an image, up or down.
+        colour: The same for each channel.
+        grey: The fraction of images that lose their colour.
     """
 
     crop: float = 0.5
@@ -29,14 +29,14 @@ class Views:
     grey: float = 0.2
 
     def __call__(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Return one view of each image of shape [batch, height, width, channels], in 0..1."""
+        """Return one view per image, of shape [batch, height, width, channels] and in 0..1."""
         count = tf.shape(images)[0]
         draws = random.uniform([count, 10], seed)
         side = self.crop + (1 - self.crop) * draws[:, 0:2]
         start = (1 - side) * draws[:, 2:4]
         (top, left), (bottom, right) = (tf.unstack(at, axis=1) for at in (start, start + side))
         mirrored = draws[:, 4] < 0.5
-        # A box whose right side comes first mirrors what it cuts out.
+        # A box with its right side first mirrors the crop.
         first, last = tf.where(mirrored, right, left), tf.where(mirrored, left, right)
         boxes = tf.stack([top, first, bottom, last], axis=1)
         view = tf.image.crop_and_resize(images, boxes, tf.range(count), tf.shape(images)[1:3])

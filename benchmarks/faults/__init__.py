@@ -162,7 +162,7 @@ def signalled(count: int, directory: Path) -> list[str]:
         again = f"at step {logged:,}" if logged else "no step"
         if process.returncode != promised or took > max(5.0, sent - began) or found:
             wrong.append(f"{number.name}: exit {process.returncode} after {took:.1f} s, {found}")
-        elif f"continuing from {run.run_dir}" not in Path(f"{run.run_dir}.out").read_text() or (
+        elif f"resuming from {run.run_dir}" not in Path(f"{run.run_dir}.out").read_text() or (
             again not in Path(f"{run.run_dir}.out").read_text()
         ):
             wrong.append(f"{number.name}: did not continue {again}: steps were lost")

@@ -1,4 +1,4 @@
-"""The command line: compose, build, run; nothing that the Python API cannot do."""
+"""The command line: compose a configuration, build the objects, run them."""
 
 from framework.cli.command import main
 

@@ -1,4 +1,4 @@
-"""A command line, taken apart."""
+"""Parse a command line into flags and overrides."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from framework.cli.words import with_quoted_tildes
 from framework.core.paths import local_path
 from framework.errors import UserError, choice, closest
 
-# The flags of Hydra that make sense here, by whether a value follows.
+# The Hydra flags that are supported, and whether each takes a value.
 _FLAGS = {
     "--multirun": False, "-m": False, "--run": False, "-r": False, "--resolve": False,
     "--hydra-help": False, "--version": False, "--shell-completion": False, "-sc": False,
@@ -27,7 +27,7 @@ _OWN_FLAGS = ("--help", "-h", "-v", "--verbose")
 
 @dataclass
 class Arguments:
-    """A command line, taken apart."""
+    """A parsed command line."""
 
     flags: list[str] = field(default_factory=list)
     overrides: list[str] = field(default_factory=list)
@@ -38,20 +38,20 @@ class Arguments:
 
     @property
     def multirun(self) -> bool:
-        """Whether a sweep is asked for."""
+        """Whether the command line asks for a sweep."""
         return "-m" in self.flags or "--multirun" in self.flags
 
     @property
     def only_shows(self) -> bool:
-        """Whether nothing is to be run."""
+        """Whether the command only prints something and runs nothing."""
         return not _SHOWING.isdisjoint(self.flags)
 
     @classmethod
     def parse(cls, argv: Sequence[str]) -> Arguments:
-        """Take a command line apart; flags and overrides may come in any order.
+        """Parse a command line; flags and overrides may come in any order.
 
         Raises:
-            UserError: An unknown flag, or one without its value.
+            UserError: A flag is unknown or lacks its value.
         """
         found, words = cls(words=tuple(argv)), list(argv)
         while words:
@@ -71,9 +71,7 @@ class Arguments:
             elif not _FLAGS[name]:
                 found.flags.append(name)
             elif not equals and not words:
-                raise UserError(
-                    f"{name} needs a value", where=word, fix=f"Give it: {name} <value>."
-                )
+                raise UserError(f"{name} needs a value", where=word, fix=f"Write {name} <value>.")
             else:
                 value = value if equals else words.pop(0)
                 if name in ("--config-dir", "-cd"):
@@ -93,7 +91,7 @@ class Arguments:
 
 
 def _flag_fix(name: str, value: str, known: Sequence[str]) -> str:
-    """Return the way out for a flag that does not exist; `value` is what follows it."""
+    """Return the fix for an unknown flag; `value` is the word that follows it."""
     key = name.lstrip("-").replace("-", "_")
     right = key if key == "task" or key in GROUPS else meant(f"--.{key}")
     if right:

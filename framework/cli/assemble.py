@@ -1,4 +1,4 @@
-"""From configuration nodes to objects: the task, its parts, callbacks and loggers."""
+"""Build the task, its parts, the callbacks and the loggers from the configuration."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ from framework.task import Task
 
 
 def build_task(config: Mapping[str, Any], chosen: Collection[str]) -> Task:
-    """Build the task, and hand it the parts that its constructor takes.
+    """Build the task and pass it the parts that its constructor accepts.
 
     Args:
-        config: The whole configuration, resolved. `config["task"]` holds `_target_`, the class,
-            and the arguments of its constructor.
-        chosen: The parts that the command line names. One that the task cannot take is refused:
-            it would have no effect.
+        config: The whole configuration, resolved. `config["task"]` holds the class, as `_target_`,
+            and its constructor's arguments.
+        chosen: The parts that the command line chooses. A part that the task cannot accept is
+            refused, because it would have no effect.
 
     Returns:
         The task.
 
     Raises:
-        UserError: The class cannot be imported, is no `Task`, lacks a method, or cannot be called
-            like this.
+        UserError: The class cannot be imported, is not a `Task`, lacks a method, or does not accept
+            these arguments.
     """
     given = dict(config.get("task") or {})
     if "_target_" not in given:
         raise UserError(
-            "The task names no class",
+            "The task has no _target_",
             where="conf/task/<name>.yaml",
             fix="Give it a line such as `_target_: tasks.mine.Mine`.",
         )
@@ -59,7 +59,7 @@ def build_task(config: Mapping[str, Any], chosen: Collection[str]) -> Task:
     if schedule:
         _check_node("schedule", schedule)
         check_scheduled(cls, config.get("optimizer"), own, accepted, anything)
-    # To choose nothing has an effect on any task.
+    # Choosing nothing (`optimizer=none`) is valid for any task.
     check_used(cls, [name for name in chosen if config.get(name)], accepted, anything)
     parts = {}
     for name in PARTS:
@@ -85,11 +85,11 @@ def build_task(config: Mapping[str, Any], chosen: Collection[str]) -> Task:
 
 
 def find_task(path: str) -> type[Task]:
-    """Import the class that a dotted path names, and check that it is a whole `Task`."""
+    """Import the class with this dotted path and check that it is a complete `Task`."""
     module_name, _, name = path.rpartition(".")
     if not module_name:
         raise UserError(
-            f"{path!r} is no class in a module",
+            f"{path!r} is not a class in a module",
             where="task._target_",
             fix="Give the module and the class: tasks.mine.Mine.",
         )
@@ -108,7 +108,7 @@ def find_task(path: str) -> type[Task]:
         )
     if not (isinstance(cls, type) and issubclass(cls, Task)):
         raise UserError(
-            f"{path} is no Task",
+            f"{path} is not a Task",
             where=f"task._target_, {module.__file__}",
             fix=f"Write it as `class {name}(framework.Task):`.",
         )
@@ -123,16 +123,16 @@ def find_task(path: str) -> type[Task]:
 
 
 def build_part(name: str, node: Any) -> Any:
-    """Build one of the parts of a task.
+    """Build one part of a task.
 
     Args:
         name: One of `PARTS`.
         node: Its configuration.
 
     Returns:
-        For `data` a function without arguments that loads it when called; for `metrics` a dict
-        by name; for `model` its hyperparameters as attributes (`model.dense_units`); for the
-        others what their `_target_` makes.
+        For `data`, a function without arguments that loads the data; for `metrics`, a dict by
+        name; for `model`, the hyperparameters as attributes (`model.dense_units`); otherwise the
+        object that `_target_` creates.
     """
     if name == "data":
         return functools.partial(_load, node)
@@ -146,22 +146,22 @@ def build_part(name: str, node: Any) -> Any:
 
 
 def scheduled(optimizer: Mapping[str, Any], schedule: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an optimizer's node with a schedule as its learning rate.
+    """Return the optimizer's node with the schedule as its learning rate.
 
     Args:
-        optimizer: The node, whose `learning_rate` is a number.
-        schedule: That of the schedule, or an empty one for none. Its rate, if it is null, becomes
-            the optimizer's.
+        optimizer: The optimizer's node. Its `learning_rate` is a number.
+        schedule: The schedule's node; empty for no schedule. If its rate is null, it takes the
+            optimizer's.
 
     Raises:
-        UserError: The optimizer has a schedule already.
+        UserError: The optimizer already has a schedule.
     """
     if not schedule:
         return dict(optimizer)
     rate = optimizer.get("learning_rate")
     if isinstance(rate, dict):
         raise UserError(
-            "optimizer.learning_rate is a schedule already",
+            "optimizer.learning_rate is already a schedule",
             where="schedule",
             fix="Give it a number, or choose schedule=none.",
         )
@@ -173,25 +173,25 @@ def scheduled(optimizer: Mapping[str, Any], schedule: Mapping[str, Any]) -> dict
 
 
 def build_named(group: str, node: Any) -> dict[str, Any]:
-    """Build the members of a group of several, such as `callbacks`, by name."""
+    """Build the members of a group with several choices, such as `callbacks`, by name."""
     if "_target_" in node:
         raise UserError(
-            f"A choice of {group} lies in {group} itself instead of a node of its own",
+            f"A choice of {group} sets {group} itself, not a node of its own",
             where=f"conf/{group}/<name>.yaml",
             fix=f"Begin the file with `# @package {group}.<name>`.",
         )
     for name, value in node.items():
         if not (isinstance(value, dict) and "_target_" in value):
             raise UserError(
-                f"{group}.{name} names no class: nothing of that name is chosen",
+                f"{group}.{name} has no _target_: nothing with that name is chosen",
                 where=f"{group}.{name}",
-                fix=f"{choice(name, GROUPS[group])} To choose it: {group}=[{name}].",
+                fix=f"{choice(name, GROUPS[group])} To choose one: {group}=[{name}].",
             )
     return {name: build(value, f"{group}.{name}") for name, value in node.items()}
 
 
 def build(node: Any, where: str) -> Any:
-    """Instantiate whatever in a node has a `_target_`; give the rest as plain values."""
+    """Instantiate every node that has a `_target_`; return everything else as plain values."""
     if not isinstance(node, (dict, list)):
         return node
     from hydra.errors import InstantiationException
@@ -210,7 +210,7 @@ def build(node: Any, where: str) -> Any:
 
 
 class ConfigText(Callback):
-    """Gives the resolved configuration to the loggers, as text.
+    """Log the resolved configuration as text.
 
     Args:
         text: The configuration as YAML.
@@ -220,14 +220,14 @@ class ConfigText(Callback):
         self.text = text
 
     def on_fit_start(self, run: RunView) -> None:
-        """Log it, once in the life of a run."""
+        """Log the configuration once, at the first start of a run."""
         if not run.progress.step:
             run.log_text("config", self.text)
 
 
 @contextmanager
 def blaming(what: str) -> Iterator[None]:
-    """Turn an exception of the user's code into a `UserError` that says where it was raised."""
+    """Turn an exception in the user's code into a `UserError` that names its line."""
     try:
         yield
     except (UserError, TrainingFailed):
@@ -238,9 +238,9 @@ def blaming(what: str) -> Iterator[None]:
 
 
 def own_line(error: BaseException) -> str | None:
-    """Return `file:line` of the last line of the user's own code that an exception came through.
+    """Return `file:line` of the last line of the user's own code in an exception's traceback.
 
-    That is a file below the working directory, or below nothing that Python installed.
+    The user's own code is any file outside this framework and outside the Python installation.
     """
     frames = traceback.extract_tb(error.__traceback__)
     library = str(Path(__file__).parents[1])
@@ -252,7 +252,7 @@ def own_line(error: BaseException) -> str | None:
 
 
 def _check_node(name: str, node: Any) -> None:
-    """Refuse options of a group in which nothing is chosen that they could belong to."""
+    """Refuse options for a group in which nothing is chosen."""
     if name in ("data", "optimizer", "loss", "schedule") and not (
         isinstance(node, dict) and "_target_" in node
     ):
@@ -299,7 +299,7 @@ def _import(name: str) -> ModuleType:
         package = sys.modules.get(name.split(".")[0])
         elsewhere = getattr(package, "__file__", None)
         if elsewhere and folder.is_dir() and not Path(elsewhere).is_relative_to(Path.cwd()):
-            near = f"{elsewhere} is in its way: put an empty __init__.py into ./{folder}."
+            near = f"{elsewhere} hides it: put an empty __init__.py into ./{folder}."
         raise UserError(
             f"There is no module {name!r}", where=f"task._target_, from {Path.cwd()}", fix=near
         ) from None

@@ -1,4 +1,4 @@
-"""A choice on the command line, where the task's file has options for another."""
+"""Drop options in the task's file that belong to another choice than the command line's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _log = logging.getLogger("framework")
 
 
 def chosen_groups(overrides: Sequence[str]) -> set[str]:
-    """Return the groups in which a command line chooses.
+    """Return the groups for which a command line makes a choice.
 
     Example:
         >>> chosen_groups(["task=mine", "optimizer=sgd", "data.batch_size=8"])
@@ -27,19 +27,20 @@ def chosen_groups(overrides: Sequence[str]) -> set[str]:
 
 
 def fitted(config: Any, overrides: Sequence[str], config_dir: Path | None) -> Any:
-    """Return a composed configuration without what the task's file sets for other choices.
+    """Return a composed configuration without the task file's options for other choices.
 
-    A file that sets `callbacks.early_stopping.patience` for its own default says nothing about
-    `callbacks=[]`, nor `optimizer.beta_1` about `optimizer=sgd`.
+    If the task's file sets `callbacks.early_stopping.patience` for its own default, that option
+    does not apply to `callbacks=[]`; nor does `optimizer.beta_1` apply to `optimizer=sgd`.
 
     Args:
-        config: As Hydra composes it, with the groups of `chosen_groups` open to any key.
-        overrides: Those of the job.
+        config: The configuration that Hydra composed, with the groups of `chosen_groups` open to
+            any key.
+        overrides: The job's overrides.
         config_dir: The project's `conf`, or None.
 
     Raises:
-        UserError: The command line itself sets an option that the choice does not have, or one of
-            another type.
+        UserError: The command line itself sets an option that the choice does not have, or gives
+            it a value of the wrong type.
     """
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
@@ -66,9 +67,9 @@ def fitted(config: Any, overrides: Sequence[str], config_dir: Path | None) -> An
         for name in [n for n in found[group] or () if is_null(node_of(found[group], n))]:
             del found[group][name]  # switched off: callbacks.early_stopping=null
     _refuse_explicit(left, overrides, found, config_dir)
-    told = [key for key in left if found[key.partition(".")[0]]]  # not where nothing is chosen
+    told = [key for key in left if found[key.partition(".")[0]]]  # silent if nothing is chosen
     if told:
-        _log.info("left out, as options of another choice: %s", ", ".join(told))
+        _log.info("ignoring options of another choice: %s", ", ".join(told))
     OmegaConf.set_struct(found, True)
     return found
 
@@ -82,7 +83,7 @@ def _listed(overrides: Sequence[str], group: str) -> list[str]:
 
 
 def _base(group: str, name: str) -> Any:
-    """Return what a choice alone has."""
+    """Return the options of a choice by itself."""
     from hydra import compose
     from omegaconf import OmegaConf
 
@@ -92,10 +93,10 @@ def _base(group: str, name: str) -> Any:
 
 
 def _pruned(node: Any, base: Any, place: str) -> list[str]:
-    """Take what a choice does not have out of its node; return the full keys."""
+    """Remove from a node the options that its choice does not have; return their full keys."""
     from omegaconf import OmegaConf
 
-    left, names = [], set(base)  # those without a value as well
+    left, names = [], set(base)  # including keys without a value
     for key in list(node):
         if key not in names:
             left += _dropped(node, key, f"{place}.{key}")
@@ -107,7 +108,7 @@ def _pruned(node: Any, base: Any, place: str) -> list[str]:
 def _has_keys(node: Any) -> bool:
     from omegaconf import OmegaConf
 
-    # An empty one takes anything.
+    # An empty schema accepts any key.
     return bool(OmegaConf.is_dict(node) and not is_null(node) and len(node))
 
 
@@ -123,7 +124,7 @@ def _dropped(parent: Any, key: str, place: str) -> list[str]:
 
 
 def _checked(node: Any, group: str, name: str, overrides: Sequence[str]) -> Any:
-    """Return a node with the types of its schema, if the library has one."""
+    """Return a node with the types of its schema, if the library has a schema for it."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 

@@ -1,9 +1,9 @@
-"""The command line: compose a configuration, run it, say how it went.
+"""The command line: compose a configuration, run it, and report the outcome.
 
-    keras-task task=<name> [key=value ...]          the same as python -m framework ...
+    keras-task task=<name> [key=value ...]          same as python -m framework ...
 
-Exit codes: 0 completed or stopped on purpose; 1 failed; 2 the configuration or the task's code is
-at fault; 130 Ctrl-C; 143 SIGTERM; 129 a closed terminal.
+Exit codes: 0 completed or stopped on purpose; 1 failed; 2 error in the configuration or the task's
+code; 130 Ctrl-C; 143 SIGTERM; 129 closed terminal.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line.
 
     Args:
-        argv: The arguments. Default: the process's.
+        argv: The arguments. Default: those of the process.
 
     Returns:
         The exit code.
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _guarded(words: list[str]) -> int:
     debug = bool({"-v", "--verbose", "debug=true", "debug=True"}.intersection(words))
-    # Until the trainer listens to them itself, these end the process in good order.
+    # Until the trainer handles these signals, they end the process cleanly.
     asking = [number for number in ending_signals() if number != signal.SIGINT]
     former = {number: signal.signal(number, _leave) for number in asking}
     try:
@@ -83,7 +83,7 @@ def _main(arguments: Arguments) -> int:
         return 2
     here = str(working_directory())
     if here not in map(os.path.abspath, sys.path):
-        # python -m puts it there; a console script does not.
+        # `python -m` adds the working directory to sys.path; a console script does not.
         sys.path.insert(0, here)
     if arguments.verbose:
         arguments.overrides.append("debug=true")
@@ -111,7 +111,7 @@ def _main(arguments: Arguments) -> int:
 
 
 def _show(arguments: Arguments) -> None:
-    """Print what is asked for; the configuration of a run as the run would have it."""
+    """Print what the flags ask for; print a run's configuration exactly as the run would use it."""
     flags = arguments.flags
     if (
         not {"--cfg", "-c"} & set(flags)
@@ -208,7 +208,7 @@ def _check_sweep_dir(overrides: Sequence[str]) -> None:
         key, _, value = override.lstrip("+").partition("=")
         if key == "sweep_dir" and value not in ("null", ""):
             raise UserError(
-                "sweep_dir is for a sweep, and this is one run",
+                "sweep_dir is for sweeps, but this is a single run",
                 where=override,
                 fix=f"Add -m to sweep, or say where the run goes: run_dir={value}",
             )
@@ -251,7 +251,7 @@ def _job(arguments: Arguments, config: Any, run_dir: Path | None = None) -> Job:
         with hiding(References(variables=read).hidden({})):
             what = str(error).splitlines()[0]
             name = key and str(key)
-            fix = f"Give it: {name}=<value>." if name else "Correct it; --cfg job shows it."
+            fix = f"Set {name}=<value>." if name else "Correct it; --cfg job shows it."
             raise UserError(what, where=name, fix=fix) from None
     references = find_references(config) if read else References()
     check_added(overrides, values, arguments.config_dir)
@@ -262,7 +262,7 @@ def _job(arguments: Arguments, config: Any, run_dir: Path | None = None) -> Job:
 
 
 def _overrides_of_job() -> list[str]:
-    """Return the overrides of the present job as typed: references to the environment stay."""
+    """Return the current job's overrides as typed; references to the environment stay."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
@@ -271,7 +271,7 @@ def _overrides_of_job() -> list[str]:
 
 
 def _split_sweep(arguments: Arguments) -> tuple[list[str], dict[str, str] | None]:
-    """Return what to give to Hydra as overrides, and what to give to its sweeper."""
+    """Return the overrides for Hydra, and those for its sweeper."""
     overrides = list(arguments.overrides)
     if not arguments.multirun or any(o.startswith("hydra/sweeper=") for o in overrides):
         return overrides, None
@@ -281,7 +281,7 @@ def _split_sweep(arguments: Arguments) -> tuple[list[str], dict[str, str] | None
 
 
 def _with_hydra(arguments: Arguments, job: Callable[[Any], None]) -> None:
-    """Let Hydra compose the configuration and call `job` with it, once for each combination."""
+    """Let Hydra compose the configuration; call `job` with it once per combination."""
     import hydra
     from hydra.errors import HydraException
 
@@ -290,9 +290,9 @@ def _with_hydra(arguments: Arguments, job: Callable[[Any], None]) -> None:
 
     overrides, sweep = _split_sweep(arguments)
     register(sweep, chosen_groups(arguments.overrides))
-    # Hydra then raises what it would otherwise print with advice of its own.
+    # Makes Hydra raise errors that it would otherwise print with its own advice.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    # A project's conf/optimizer/adam.yaml is merged over the library's schema, as it should be.
+    # Merging a project's conf/optimizer/adam.yaml over the library's schema is intended.
     warnings.filterwarnings("ignore", r"\s*'[^']*' is validated against ConfigStore schema")
     argv = [sys.argv[0], *arguments.flags]
     if arguments.config_dir:
@@ -300,7 +300,7 @@ def _with_hydra(arguments: Arguments, job: Callable[[Any], None]) -> None:
     failures: list[Exception] = []
 
     def guarded(config: Any) -> None:
-        # Hydra would announce an exception in its own way.
+        # Hydra would report an exception in its own way.
         try:
             job(config)
         except Exception as error:
@@ -314,7 +314,7 @@ def _with_hydra(arguments: Arguments, job: Callable[[Any], None]) -> None:
     try:
         decorated()
     except Exception as error:
-        # Hydra's own "not found" is an OSError as well.
+        # Hydra's own "not found" is also an OSError.
         if isinstance(error, OSError) and not isinstance(error, HydraException):
             raise
         from framework.cli.diagnose import diagnose

@@ -1,4 +1,4 @@
-"""What the command line writes to the terminal."""
+"""The terminal output of the command line."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import traceback
 from framework.errors import TrainingFailed, UserError
 from framework.text.plain import plain
 
-# Not the tables in them, nor commands, which are to be copied.
+# Never wrap tables or commands: users copy commands.
 _ERROR = re.compile(r"(error: |  where: |  fix:   )(?!.*(python -m|keras-task))")
 
 
 class ConsoleHandler(logging.Handler):
-    """Shows the framework's log on the terminal: plain lines, warnings marked and on stderr.
+    """Show the framework's log on the terminal: plain lines; warnings are marked and go to stderr.
 
-    It writes to whatever `sys.stdout` is at that moment, so that a progress bar may redirect it.
+    It writes to the current `sys.stdout`, so that a progress bar can redirect it.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one record, without its traceback."""
+        """Print one record without its traceback."""
         if record.levelno >= logging.WARNING:
             text = f"{record.levelname.lower()}: {record.getMessage()}"
             print(_wrapped(text) if sys.stderr.isatty() else text, file=sys.stderr, flush=True)
@@ -32,11 +32,11 @@ class ConsoleHandler(logging.Handler):
 
 
 def _wrapped(text: str, only: re.Pattern[str] | None = None) -> str:
-    """Break long lines between words, where the terminal would within them.
+    """Break long lines between words, where the terminal would break within them.
 
     Args:
-        text: What to show.
-        only: Leave alone the lines that this does not match, and take its length as the indent.
+        text: The text to show.
+        only: Wrap only the lines that match this pattern, and indent by the match's length.
     """
     width = shutil.get_terminal_size().columns
     lines = []
@@ -56,7 +56,7 @@ def _wrapped(text: str, only: re.Pattern[str] | None = None) -> str:
 
 
 def show_log() -> logging.Handler:
-    """Send the framework's log to the terminal, once, whoever called this before."""
+    """Send the framework's log to the terminal. Repeated calls have no effect."""
     log = logging.getLogger("framework")
     log.setLevel(logging.DEBUG)
     log.propagate = False
@@ -69,7 +69,7 @@ def show_log() -> logging.Handler:
 
 
 def show_error(error: BaseException, debug: bool) -> None:
-    """Print an error on one screen, with its traceback only if `debug`."""
+    """Print an error on one screen; include its traceback only if `debug` is set."""
     if debug:
         print(plain("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     elif isinstance(error, (UserError, TrainingFailed)):

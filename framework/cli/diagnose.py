@@ -1,7 +1,7 @@
-"""What is wrong with a configuration that Hydra refused, in words of our own.
+"""Explain in the framework's own words why Hydra refused a configuration.
 
-Only runs after a failure: Hydra itself is the judge, asked again with one override more at a
-time, so that the guilty one is known by name.
+This runs only after a failure. It composes the configuration again, adding one override at a
+time, to find the one that fails.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _TRAINER = {f.name for f in fields(TrainerConfig)}
 def diagnose(
     error: Exception, overrides: Sequence[str], config_dir: Path | None, multirun: bool
 ) -> UserError:
-    """Return the message for a configuration that could not be composed.
+    """Return the error message for a configuration that could not be composed.
 
     Args:
-        error: What Hydra raised.
+        error: The exception that Hydra raised.
         overrides: The command line's overrides, as typed.
         config_dir: The project's `conf`, or None.
-        multirun: Whether the command line asked for a sweep.
+        multirun: Whether the command line asks for a sweep.
 
     Returns:
         The error to show.
@@ -92,7 +92,7 @@ def _parse(text: str, config_dir: Path | None) -> Override:
 
 
 def _check_task(parsed: Sequence[Override], config_dir: Path | None) -> None:
-    """Raise if no task is chosen."""
+    """Raise an error if no task is chosen."""
     for override in parsed:
         key, value = str(override.key_or_group), str(override.input_line).partition("=")[2]
         if key == "mode" and not override.is_sweep_override() and value not in MODES:
@@ -128,7 +128,7 @@ def _check_intervals(parsed: Sequence[Override]) -> None:
         if override.value_type is ValueType.INTERVAL_SWEEP:
             ends = cast("IntervalSweep", override.value())
             raise UserError(
-                f"{override.key_or_group} is an interval, of which Hydra's basic sweeper takes no "
+                f"{override.key_or_group} is an interval, but Hydra's basic sweeper accepts no "
                 "values",
                 where=override.input_line,
                 fix=f"Give values: {override.key_or_group}={ends.start:g},{ends.end:g}; or a "
@@ -142,7 +142,7 @@ def _check_sweeps(parsed: Sequence[Override]) -> None:
             key, value = override.key_or_group, str(override.input_line).partition("=")[2]
             fix = "Add -m to run each of them."
             if _is_list(key, [o for o in parsed if not o.is_sweep_override()]):
-                fix += f" For one list of them: {key}=[{value}]"
+                fix += f" To pass them as one list: {key}=[{value}]"
             raise UserError(
                 f"{key} has several values: {value}", where=override.input_line, fix=fix
             )
@@ -155,7 +155,7 @@ def _is_list(key: str, others: Sequence[Override]) -> bool:
         config = compose(ROOT, [str(o.input_line) for o in others])
         return bool(OmegaConf.is_list(OmegaConf.select(config, key)))
     except Exception:
-        return False  # It is about to be refused for something else.
+        return False  # It will be refused for another reason.
 
 
 def _check_choices(parsed: Sequence[Override], config_dir: Path | None) -> None:
@@ -170,7 +170,7 @@ def _check_choices(parsed: Sequence[Override], config_dir: Path | None) -> None:
                 nothing = "[]" if group in LISTS else "none"
                 right = {"task": "task=<name>", "trainer": "trainer=default"}
                 raise UserError(
-                    f"{group}=null is no choice",
+                    f"{group}=null is not a choice",
                     where=override.input_line,
                     fix=f"Write {right.get(group, f'{group}={nothing}')}.",
                 )
@@ -188,7 +188,7 @@ def _check_choices(parsed: Sequence[Override], config_dir: Path | None) -> None:
 
 
 def no_such_task(name: str, config_dir: Path | None) -> UserError:
-    """Return the error for a task that does not exist; it lists those that do."""
+    """Return the error for a task that does not exist; it lists the existing tasks."""
     tasks = list_tasks(config_dir)
     near = closest(name, tasks) if tasks else ""
     fix = near if near.startswith("Did") else "Choose a task."
@@ -200,11 +200,11 @@ def no_such_task(name: str, config_dir: Path | None) -> UserError:
 def check_added(
     overrides: Sequence[str], config: Mapping[str, Any], config_dir: Path | None
 ) -> None:
-    """Refuse a key that was added with a plus sign and that nothing reads.
+    """Refuse a key that was added with a plus sign but that nothing reads.
 
     Args:
         overrides: The overrides of one job.
-        config: The configuration that they made, as plain values.
+        config: The composed configuration, as plain values.
         config_dir: The project's `conf`, or None.
     """
     groups = {*GROUPS, *list_choices(config_dir), "task"}
@@ -216,7 +216,7 @@ def check_added(
             continue
         if first not in known:
             if not set(flat(config.get(first), first)) <= added.keys():
-                continue  # a node of the project's own
+                continue  # a node that the project defines
             near = closest(first, known)
             right = near.split("'")[1] + dot + rest if near.startswith("Did") else ""
             fix = f"Did you mean {right!r}?" if right else guess(key, line.partition("=")[2])
@@ -242,7 +242,7 @@ def _alternatives(override: Override) -> Iterator[Override]:
         yield override
         return
     if not override.is_discrete_sweep() or override.value_type is ValueType.GLOB_CHOICE_SWEEP:
-        return  # only its sweeper knows the values
+        return  # only the sweeper knows the values
     parser = OverridesParser.create()
     for value in override.sweep_string_iterator():
         yield parser.parse_override(f"{override.get_key_element()}={value}")
@@ -264,7 +264,7 @@ def _try_one_by_one(parsed: Sequence[Override], config_dir: Path | None) -> None
             try:
                 composed = compose(ROOT, [*accepted, line])
             except Exception as refused:
-                # Until the task is chosen nothing composes; that is not this override's fault.
+                # Nothing composes until a task is chosen; do not blame this override for that.
                 if any(str(a).startswith("task=") for a in [*accepted, line]):
                     if override.is_delete():
                         raise refused_removal(line, str(override.key_or_group), config) from None
@@ -296,8 +296,6 @@ def _check_key(override: Override, config: DictConfig, config_dir: Path | None) 
 def _list_tasks(config_dir: Path | None) -> str:
     tasks = list_tasks(config_dir)
     if not tasks:
-        return (
-            "\nThere are none here: write conf/task/<name>.yaml with a line `_target_: tasks.x.X`."
-        )
+        return "\nNo tasks here: write conf/task/<name>.yaml with a line `_target_: tasks.x.X`."
     width = max(map(len, tasks)) + 2
     return "\nTasks:" + "".join(f"\n  {n:<{width}}{d}".rstrip() for n, d in tasks.items())

@@ -1,4 +1,4 @@
-"""The run that is evaluated: what it was begun with holds, but for what the command line gives."""
+"""Evaluate a run with its own configuration, except for what the command line sets."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from framework.cli.words import value_of
 from framework.core.paths import local_path
 from framework.core.same import same
 
-# What belongs to one command, not to the run.
+# Options of a single command, not of the run.
 _OF_A_COMMAND = ("mode", "checkpoint", "run_dir", "sweep_dir", "debug", "trust")
-# What decides which rows are held back for validation, besides the seed.
+# Options that, besides the seed, decide which rows are held out for validation.
 _NOT_THE_SPLIT = ("dir", "batch_size", "eval_batch_size", "shuffle", "augment")
 
 _log = logging.getLogger("framework")
 
 
 def key_of(override: str) -> str:
-    """Return the key of an override, without the sign in front of it."""
+    """Return the key of an override, without a leading sign."""
     return override.lstrip("+~").partition("=")[0]
 
 
 def with_earlier(overrides: Sequence[str]) -> list[str]:
-    """Return a command line's overrides, after those of the run that it evaluates.
+    """Return a command line's overrides, preceded by those of the run that it evaluates.
 
     Example:
         >>> with_earlier(["mode=test", "run_dir=runs/a"])
         ['task=mine', 'seed=3', 'mode=test', 'run_dir=runs/a']
 
     Args:
-        overrides: As typed. Those of a command that trains are returned as they are.
+        overrides: As typed. A command that trains gets them back unchanged.
     """
     values = {key_of(o): value_of(o) for o in overrides}
     if values.get("mode") not in MODES or values["mode"] == "fit" or not values.get("run_dir"):
@@ -50,7 +50,7 @@ def with_earlier(overrides: Sequence[str]) -> list[str]:
         if key in given and key in map(key_of, began) and given[key] not in began
     }
     if "task" in others:
-        return list(overrides)  # about to be refused, by what it really is
+        return list(overrides)  # refused later, with a better message
     kept = []
     where = local_path(values["run_dir"], "run_dir") / OVERRIDES
     (typed,) = named_by([given["trust"]]) if "trust" in given else ({},)
@@ -67,13 +67,13 @@ def with_earlier(overrides: Sequence[str]) -> list[str]:
 def laid_over_run(
     config: Mapping[str, Any], overrides: Sequence[str], run_dir: Path, references: References
 ) -> Mapping[str, Any]:
-    """Return the configuration to evaluate a run with: its own, but for what is given explicitly.
+    """Return the configuration for evaluating a run: its own, except for explicit overrides.
 
     Args:
-        config: As the command line composes it.
-        overrides: The command line's.
-        run_dir: Where the run may be. Without its configuration, `config` holds.
-        references: What of `config` refers to the environment.
+        config: The configuration that the command line composes.
+        overrides: The command line's overrides.
+        run_dir: Where the run may be. If it holds no configuration, `config` is used.
+        references: The parts of `config` that refer to the environment.
     """
     check_config(nodes_of(run_dir, overrides), run_dir, vouched(config))
     began, known = read_config(run_dir), set(_overrides(run_dir))
@@ -84,7 +84,7 @@ def laid_over_run(
         explicit.append("trainer.seed")
     merged = {**config, **taken_over(began, config, references, explicit)}
     for name, value in config["trainer"].items():
-        merged["trainer"].setdefault(name, value)  # an option that is newer than the run
+        merged["trainer"].setdefault(name, value)  # an option added after the run was written
     for key in (*_OF_A_COMMAND, *explicit):
         _put(merged, config, key.split("."))
     if config["mode"] == "validate":
@@ -93,11 +93,11 @@ def laid_over_run(
 
 
 def nodes_of(run_dir: Path, overrides: Sequence[str]) -> list[Any]:
-    """Return what of the configuration to evaluate a run with comes from its directory.
+    """Return the parts of the evaluation's configuration that come from the run directory.
 
     Args:
         run_dir: The run's directory.
-        overrides: Those that the configuration was composed with.
+        overrides: The overrides that the configuration was composed with.
     """
     began, known = read_config(run_dir), set(_overrides(run_dir))
     for override in overrides:
@@ -107,7 +107,7 @@ def nodes_of(run_dir: Path, overrides: Sequence[str]) -> list[Any]:
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
-    """Return the configuration that a run was begun with; empty if there is none to be read."""
+    """Return the configuration that a run was started with; empty if it cannot be read."""
     found = _read(run_dir / CONFIG)
     return found if isinstance(found, dict) and isinstance(found.get("trainer"), dict) else {}
 
@@ -120,7 +120,7 @@ def _overrides(run_dir: Path) -> list[str]:
 def _read(path: Path) -> Any:
     try:
         return read_yaml(path)
-    except Exception:  # RunDir says what is wrong with it, if it matters
+    except Exception:  # RunDir reports the problem if it matters
         return None
 
 
@@ -152,7 +152,7 @@ def _announce_another_split(began: Mapping[str, Any], now: Mapping[str, Any]) ->
         if not same(before.get(key), after.get(key))
     ]
     if changed:
-        _log.warning("validating on other rows than the run did: %s", "; ".join(changed))
+        _log.warning("validating on different rows than the run did: %s", "; ".join(changed))
 
 
 def _is_no_split(key: str) -> bool:

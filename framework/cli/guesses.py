@@ -1,4 +1,4 @@
-"""The keys that people try first, and those that they are looking for."""
+"""Map the keys that people try first to the options that they mean."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from framework.compat import is_null, node_of
 from framework.config import TrainerConfig
 from framework.errors import choice, closest
 
-# By the option that is meant: the last part of its key, as other trainers call it.
+# By intended option: the names that other trainers use, as the last part of a key.
 _CALLED = {
     "optimizer.learning_rate": "lr learning_rate base_lr init_lr rate",
     "optimizer.weight_decay": "wd weight_decay l2",
@@ -72,14 +72,14 @@ _MODES = {
 _UNNEEDED = {
     **dict.fromkeys(
         ("num_workers", "workers", "n_workers", "dataloader_num_workers", "pin_memory", "prefetch"),
-        "Leave it out: data are read inside of the compiled loop, without worker processes. "
+        "Leave it out: the compiled loop reads the data itself, without worker processes. "
         "trainer.threads sets TensorFlow's threads.",
     )
 }
 
 
 def meant(key: str) -> str:
-    """Return the option that a guessed key stands for; empty if none is known.
+    """Return the option that a guessed key stands for; empty if it is not a known guess.
 
     Example:
         >>> meant("lr"), meant("trainer.epochs"), meant("max_epochs")
@@ -90,12 +90,12 @@ def meant(key: str) -> str:
 
 
 def guess(key: str, value: str = "<value>", *, anywhere: bool = True) -> str:
-    """Return the fix for a key that everybody tries; empty if it is none.
+    """Return the fix for a commonly guessed key; empty if it is not a known guess.
 
     Args:
         key: As typed.
-        value: What it was to be.
-        anywhere: An option of this very name, in another group, will do as well.
+        value: The value given for it.
+        anywhere: Also accept an option with this exact name in another group.
     """
     name = _last(key)
     if name in _UNNEEDED:
@@ -105,12 +105,12 @@ def guess(key: str, value: str = "<value>", *, anywhere: bool = True) -> str:
 
 
 def mode_fix(word: str) -> str:
-    """Return the way out for a mode that does not exist."""
+    """Return the fix for a mode that does not exist."""
     return choice(_MODES.get(word.lower(), word), MODES)
 
 
 def written(right: str, value: str) -> str:
-    """Return an option of `meant` with a value, unless it has one."""
+    """Return an option from `meant` with a value, unless it already has one."""
     return right if "=" in right.rpartition(" ")[2] else f"{right}={value}"
 
 
@@ -126,13 +126,13 @@ def _elsewhere(name: str) -> str:
 
 
 def key_fix(steps: Sequence[str], config: Any, config_dir: Path | None, value: str) -> str:
-    """Return the way out for an option that does not exist.
+    """Return the fix for an option that does not exist.
 
     Args:
-        steps: The parts of its key.
-        config: The configuration that does not have it.
+        steps: The parts of the key.
+        config: The configuration that lacks the key.
         config_dir: The project's `conf`, or None.
-        value: What it was to be.
+        value: The value given for it.
     """
     from omegaconf import OmegaConf
 
@@ -151,7 +151,7 @@ def key_fix(steps: Sequence[str], config: Any, config_dir: Path | None, value: s
         real = [name for name in choices if name != "none"]
         if real:
             return f"Nothing is chosen in {parent}. Choose first: {parent}=<{'|'.join(real)}>"
-        return f"{parent} has no options. Give it some in conf/{parent}/<name>.yaml."
+        return f"{parent} has no options. Define some in conf/{parent}/<name>.yaml."
     others = [n for n, choice in GROUPS.get(parent, {}).items() if hasattr(choice, step)]
     if others:
         return f"It is an option of {parent}={', '.join(others)}."
@@ -159,7 +159,7 @@ def key_fix(steps: Sequence[str], config: Any, config_dir: Path | None, value: s
     if guessed := guess(key, value, anywhere=False):
         return guessed
     if known is None:
-        return guess(key, value) or f"{parent} is a value; it has no options."
+        return guess(key, value) or f"{parent} is a single value, so it has no options."
     near = closest(step, known)
     if near.startswith("Did"):
         right = near.split("'")[1]

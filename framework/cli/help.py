@@ -11,7 +11,7 @@ from framework.cli.groups.root import GROUPS, RunConfig
 
 FLAGS = """\
 flags:
-  -m, --multirun      run every combination of the values given as a,b,c, one after the other
+  -m, --multirun      run every combination of the values given as a,b,c, one after another
   -v                  show tracebacks
   --cfg job           print the configuration instead of running; --resolve fills in ${...}
   --config-dir DIR    where to look for task/, model/, ...; default: ./conf
@@ -30,11 +30,11 @@ _TRAINER = (
 
 
 def list_tasks(config_dir: Path | None) -> dict[str, str]:
-    """Return the tasks of a project, each with its one-line description.
+    """Return the tasks of a project, each with a one-line description.
 
     Args:
-        config_dir: The project's `conf`. A task is a file `task/<name>.yaml` whose name does not
-            begin with an underscore; its description is the first comment line in it.
+        config_dir: The project's `conf`. Each file `task/<name>.yaml` is a task, unless its name
+            starts with an underscore. The first comment line is the description.
 
     Returns:
         Descriptions by task name, sorted.
@@ -47,7 +47,7 @@ def list_tasks(config_dir: Path | None) -> dict[str, str]:
 
 
 def list_choices(config_dir: Path | None) -> dict[str, list[str]]:
-    """Return every group but `task` with its choices: the library's and the project's own."""
+    """Return every group except `task` with its choices, both the library's and the project's."""
     choices = {group: list(known) for group, known in GROUPS.items()}
     if config_dir and config_dir.is_dir():
         for folder in sorted(p for p in config_dir.iterdir() if p.is_dir() and p.name != "task"):
@@ -58,12 +58,12 @@ def list_choices(config_dir: Path | None) -> dict[str, list[str]]:
 
 
 def usage(config_dir: Path | None) -> str:
-    """Return the short text for a command that names no task."""
-    return "\n".join([USAGE, "", *_task_lines(config_dir), "", "--help shows all the rest."])
+    """Return the short help for a command that names no task."""
+    return "\n".join([USAGE, "", *_task_lines(config_dir), "", "--help shows everything else."])
 
 
 def help_text(config_dir: Path | None) -> str:
-    """Return the whole help page."""
+    """Return the full help page."""
     from framework.config import TrainerConfig
 
     lines = [
@@ -92,13 +92,13 @@ def help_text(config_dir: Path | None) -> str:
 def _task_lines(config_dir: Path | None) -> list[str]:
     tasks = list_tasks(config_dir)
     if not tasks:
-        return ["tasks: none here. Write conf/task/<name>.yaml with a line `_target_: tasks.x.X`."]
+        return ["no tasks here. Write conf/task/<name>.yaml with a line `_target_: tasks.x.X`."]
     width = max(map(len, tasks)) + 2
     return ["tasks:", *(f"  {name:<{width}}{text}".rstrip() for name, text in tasks.items())]
 
 
 def _examples(tasks: Iterable[str]) -> list[str]:
-    """Return commands that run here as they stand."""
+    """Return example commands that work in this project as they are."""
     names = sorted(tasks, key=len) or ["<task>"]
     run, several = f"  python -m framework task={names[0]}", ",".join(names[:2])
     return [

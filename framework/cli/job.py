@@ -1,4 +1,4 @@
-"""What to run, and what came of it."""
+"""A job, and the outcome of running it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from framework.core.paths import local_path
 
 @dataclass(frozen=True)
 class Job:
-    """What to run.
+    """A job to run.
 
     Attributes:
         config: The configuration, resolved, as plain values.
         task: The task's name in the configuration.
-        overrides: The command line's overrides.
-        run_dir: Where to, unless the configuration says so. None: `runs/<task>/<time>-<random>`.
-        references: What of the configuration refers to the environment.
-        command: The words of the command line, to be shown again; none in a sweep.
+        overrides: The overrides of the command line.
+        run_dir: The run directory, unless the configuration sets it. None:
+            `runs/<task>/<time>-<random>`.
+        references: The parts of the configuration that refer to the environment.
+        command: The words of the command line, for messages that repeat it; empty in a sweep.
     """
 
     config: Mapping[str, Any]
@@ -33,30 +34,30 @@ class Job:
 
     @property
     def written(self) -> dict[str, Any]:
-        """The configuration as files hold it: with references to the environment, not values."""
+        """The configuration for files: references to the environment instead of their values."""
         return self.references.put_into(self.config)
 
     def chosen(self) -> Collection[str]:
-        """Return the sections that the overrides name."""
+        """Return the sections that the overrides set."""
         keys = {o.lstrip("+~").partition("=")[0] for o in self.overrides}
         return {key.partition("@")[0].partition(".")[0] for key in keys}
 
     def place(self) -> Path | None:
-        """Return the run directory that was asked for, if any."""
+        """Return the requested run directory, if any."""
         given = self.config["run_dir"] or self.run_dir
         return local_path(given, "run_dir") if given else None
 
 
 @dataclass
 class Outcome:
-    """What came of a run.
+    """The outcome of a run.
 
     Attributes:
         code: The exit code.
         status: `completed`, `stopped`, `interrupted`, `failed` or `refused`.
-        metrics: The latest value of every metric by full name.
-        run_dir: Where its files are, or None if it left none.
-        error: Why it failed, in one line.
+        metrics: The latest value of every metric, by full name.
+        run_dir: Where the run's files are, or None if it left none.
+        error: The reason for a failure, in one line.
     """
 
     code: int = 0

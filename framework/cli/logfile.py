@@ -1,4 +1,4 @@
-"""What `log.txt` holds besides the messages on the terminal."""
+"""What `log.txt` records besides the messages on the terminal."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _log = logging.getLogger("framework")
 
 
 class RunLog(Callback):
-    """Notes the model, every epoch and every result in the run's log, not on the terminal."""
+    """Write the model, every epoch and every result to the run's log, but not to the terminal."""
 
     def on_fit_start(self, run: RunView) -> None:
-        """Note the model."""
+        """Write the model."""
         from rich.console import Console
 
         from framework.callbacks.model_summary import ModelSummary
@@ -30,17 +30,17 @@ class RunLog(Callback):
         _log.debug("The model:\n%s", text.getvalue().rstrip())
 
     def on_epoch_end(self, run: RunView) -> None:
-        """Note the epoch's metrics."""
+        """Write the epoch's metrics."""
         epoch = run.progress.epoch + (run.progress.batch > 0)
         _note(f"epoch {epoch}, step {run.progress.step:,}", run.metrics)
 
     def on_validation_end(self, run: RunView, metrics: Mapping[str, float]) -> None:
-        """Note the results of a validation that is no epoch's."""
+        """Write the results of a validation in mid-epoch."""
         if run.stage == "validate":
             _note("validation", metrics)
 
     def on_test_end(self, run: RunView, metrics: Mapping[str, float]) -> None:
-        """Note the results of a test."""
+        """Write the results of a test."""
         _note("test", metrics)
 
 

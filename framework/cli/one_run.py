@@ -1,4 +1,4 @@
-"""One run: from a composed configuration to its outcome."""
+"""Execute one run: from a composed configuration to its outcome."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from framework.task import Task
     from framework.trainer import Trainer
 
-# A full disk, a quota, a read-only one, a place that may not be written to.
+# A full disk, an exceeded quota, a read-only file system, missing permissions.
 _NO_WRITING = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
 }  # fmt: skip
-# Something else is where a file or a directory of the run should be.
+# A file or directory of the run cannot be created because something else has its name.
 _IN_THE_WAY = {
     errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP,
 }  # fmt: skip
@@ -45,14 +45,14 @@ _log = logging.getLogger("framework")
 
 
 def run(job: Job) -> Outcome:
-    """Run a job and report on the terminal; no exception but an interruption of its start leaves.
+    """Run a job and report on the terminal. Only an interruption during startup raises.
 
     Args:
-        job: What to run.
+        job: The job to run.
 
     Returns:
-        What came of it. A run directory that this made is gone again if the run was refused, or
-        ended before its first step.
+        The outcome. A run directory that this call created is removed again if the run was
+        refused or ended before its first step.
     """
     with hiding(job.references.hidden(job.config)):
         return _run(job)
@@ -92,7 +92,7 @@ def _run(job: Job) -> Outcome:
         show_error(error, debug)
     keep = outcome.code in (0, 1) or (job.config["mode"] == "fit" and steps > 0)
     if directory and outcome.status == "failed" and outcome.code == 2:
-        # What a full disk has left of a new run is worth no more than its checkpoints.
+        # Keep nothing of a new run that filled the disk, unless it has checkpoints.
         keep = not directory.new or bool(_store(directory.path).steps())
     if directory:
         directory.close(keep)
@@ -114,7 +114,7 @@ def _check(config: Mapping[str, Any]) -> tuple[str, TrainerConfig]:
 
 
 def _writes(job: Job, options: TrainerConfig) -> bool:
-    """Tell whether this process is the one of its cluster that writes."""
+    """Whether this process is the one in its cluster that writes."""
     if options.strategy != "multi_worker":
         return True
     from framework.core.cluster import member
@@ -123,7 +123,7 @@ def _writes(job: Job, options: TrainerConfig) -> bool:
         raise UserError(
             "-m runs its jobs in one process, which can join a cluster only once",
             where="trainer.strategy=multi_worker",
-            fix="Start each job by a command of its own.",
+            fix="Start each job with its own command.",
         )
     if job.place() is None and not options.fast_dev_run:
         raise UserError(
@@ -153,7 +153,7 @@ def _open_directory(job: Job, mode: str, options: TrainerConfig) -> RunDir | Non
         )
     if given and mode in ("validate", "test") and path.is_dir() and not os.access(path, os.W_OK):
         check_run(path, job.written, evaluating)
-        _log.warning("%s cannot be written to: the results are shown here alone", path)
+        _log.warning("cannot write to %s: the results are shown only here", path)
         return None
     directory = RunDir(
         path, job.written, job.overrides, evaluating=evaluating, unique=given is None
@@ -169,7 +169,7 @@ def _open_directory(job: Job, mode: str, options: TrainerConfig) -> RunDir | Non
 
 
 def _checkpoint(job: Job, mode: str, directory: RunDir | None) -> str | None:
-    """Return the path of the checkpoint to begin with, if any but the run's own last one."""
+    """Return the checkpoint to start from, unless it is the run's own last one."""
     given = job.config["checkpoint"]
     path = job.place()
     if given:
@@ -192,9 +192,9 @@ def _find(given: str, run_dir: Path | None) -> Path:
     if given in ("last", "best") or given.isdigit():
         if not store or not steps:
             raise UserError(
-                f"There is no run whose checkpoint {given!r} could be taken",
+                f"There is no run to take checkpoint {given!r} from",
                 where=str(run_dir) if run_dir else f"checkpoint={given}, without run_dir=",
-                fix="Give run_dir=<run>, or the path of a run or of a step-… directory.",
+                fix="Give run_dir=<run>, or the path of a run or a step-… directory.",
             )
         return store.find(given)
     path = local_path(given, "checkpoint")
@@ -205,7 +205,7 @@ def _find(given: str, run_dir: Path | None) -> Path:
         raise UserError(
             f"There is no checkpoint {given!r}",
             where=str(path.resolve() if path.exists() else Path.cwd()),
-            fix=known + "Give last, best, a step, or the path of a run or of a step-… directory.",
+            fix=known + "Give last, best, a step, or the path of a run or a step-… directory.",
         ) from None
 
 
@@ -216,14 +216,14 @@ def _store(run_dir: Path) -> CheckpointStore:
 
 
 def _full_disk(failure: BaseException, directory: RunDir | None) -> UserError | None:
-    """Return what to say of a disk that takes nothing more, or None of another failure."""
+    """Return the message for a disk that accepts no more data; None for any other failure."""
     if directory is None or not isinstance(failure, OSError):
         return None
     if failure.errno == errno.ENOENT and not directory.path.exists():
         return UserError(
-            "the run directory is gone",
+            "the run directory no longer exists",
             where=str(directory.path),
-            fix="It was deleted or moved while the run wrote to it.",
+            fix="Something deleted or moved it while the run was writing to it.",
         )
     if isinstance(failure, NotAFile):
         return failure.refused()
@@ -232,14 +232,14 @@ def _full_disk(failure: BaseException, directory: RunDir | None) -> UserError | 
         return UserError(
             f"Cannot write there: {failure.strerror}",
             where=place,
-            fix="Move away what is there, or give another run_dir=.",
+            fix="Move the existing file away, or give another run_dir=.",
         )
     if failure.errno not in _NO_WRITING:
         return None
     steps = _store(directory.path).steps()
-    fix = "Make room, or give another place: run_dir=<path>; with -m sweep_dir=<path>."
+    fix = "Make room, or choose another place: run_dir=<path>, or with -m sweep_dir=<path>."
     if steps:
-        fix = f"Make room and give the same command again: it continues at step {steps[-1]:,}."
+        fix = f"Make room and run the same command again: it resumes at step {steps[-1]:,}."
     return UserError(
         f"Cannot write any more: {failure.strerror}",
         where=str(failure.filename or directory.path),
@@ -267,12 +267,12 @@ def _assemble(job: Job, directory: RunDir | None) -> tuple[Trainer, Task]:
         info={"task": job.task, "overrides": list(job.overrides)},
         **config["trainer"],
     )
-    # After the trainer, which takes its devices before anything makes a tensor.
+    # Build after the trainer, which must configure its devices before any tensor exists.
     return trainer, assemble.build_task(config, job.chosen())
 
 
 def _elsewhere(job: Job) -> Path | None:
-    """Return the run directory that another worker writes to and this one reads from."""
+    """Return the run directory that another worker writes and this worker reads."""
     if job.config["trainer"]["strategy"] != "multi_worker":
         return None
     return job.place()
@@ -289,7 +289,7 @@ def _run_mode(
 ) -> None:
     from framework.cli.assemble import blaming
 
-    # Built once, for training and for the test.
+    # Build the data once, for both training and the test.
     with blaming(f"{type(task).__name__}.build_data failed"):
         data = task.build_data()
     if mode == "fit":
@@ -308,7 +308,7 @@ def _run_mode(
 
 
 def _was_tested(directory: RunDir | None) -> bool:
-    """Tell whether the result of a complete run has those of its test."""
+    """Whether the result of a complete run already includes its test."""
     from framework.run.result import read_metrics
 
     metrics = read_metrics(directory.path / "result.json") if directory else {}

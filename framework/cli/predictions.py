@@ -1,4 +1,4 @@
-"""`predictions.npz`: what `mode=predict` leaves."""
+"""`predictions.npz`: the output of `mode=predict`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _log = logging.getLogger("framework")
 
 
 def save_predictions(path: Path, predictions: Any) -> None:
-    """Write a nest of arrays as one `.npz`, whole or not at all.
+    """Write a nest of arrays as one `.npz` file, atomically.
 
     Args:
-        path: The file.
-        predictions: One array becomes `predictions`; those of a nest are named by their place:
-            `mean`, `0`, `boxes/1`. What NumPy's format does not know, such as bfloat16, becomes
-            float32.
+        path: The file to write.
+        predictions: A single array is saved as `predictions`; the arrays of a nest are named by
+            their place: `mean`, `0`, `boxes/1`. Types that NumPy's format does not support, such as
+            bfloat16, become float32.
     """
     import numpy as np
 
@@ -38,7 +38,7 @@ def save_predictions(path: Path, predictions: Any) -> None:
 
 def _storable(array: Any) -> Any:
     if array.dtype.kind == "O":
-        return array.astype(bytes)  # TensorFlow's strings
+        return array.astype(bytes)  # strings from TensorFlow
     if array.dtype.kind != "V":
         return array
     return array.astype("float32" if "float" in array.dtype.name else "int64")

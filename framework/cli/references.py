@@ -1,6 +1,6 @@
-"""Values that come from the environment: used, compared, but never written anywhere.
+"""Values that come from the environment: they are used and compared, but never written to disk.
 
-A run directory holds `${oc.env:TOKEN}` where the configuration does, not what it stood for.
+A run directory holds `${oc.env:TOKEN}` where the configuration does, not the variable's value.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from framework.errors import UserError
 
 FILE = "references.json"
 
-_SHORTEST_HIDDEN = 6  # anything shorter is part of too many words
+_SHORTEST_HIDDEN = 6  # shorter values occur inside too many words
 _PATHS = ("run_dir", "sweep_dir", "checkpoint")
 
 _log = logging.getLogger("framework")
@@ -31,18 +31,18 @@ _log = logging.getLogger("framework")
 
 @dataclass(frozen=True)
 class References:
-    """Which values of a configuration refer to the environment.
+    """The values of a configuration that refer to the environment.
 
     Attributes:
-        written: Their text by where they are, such as `("task", "token")`: `${oc.env:TOKEN}`.
-        variables: The values of the variables that they read.
+        written: The references as text, by location: `("task", "token")` maps to `${oc.env:TOKEN}`.
+        variables: The values of the variables that the references read.
     """
 
     written: Mapping[tuple[Any, ...], str] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
 
     def put_into(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a resolved configuration with the references in place of their values."""
+        """Return a resolved configuration in which references replace their values."""
         found: dict[str, Any] = copy.deepcopy(dict(config))
         for place, text in self.written.items():
             if _at(found, place) is not None:
@@ -50,9 +50,9 @@ class References:
         return found
 
     def hidden(self, config: Mapping[str, Any]) -> dict[str, str]:
-        """Return what messages and results are to say in place of values that may be secret.
+        """Return the text that messages and results show in place of possibly secret values.
 
-        A number or a path that exists is none; it would only make messages hard to read.
+        Numbers and existing paths stay visible: hiding them would make messages hard to read.
         """
         told = [str(config.get(name)) for name in _PATHS]
         return {
@@ -66,13 +66,13 @@ class References:
 
 @contextmanager
 def recorded(into: dict[str, str]) -> Iterator[None]:
-    """Note which variables of the environment OmegaConf reads, and their values."""
+    """Record the environment variables that OmegaConf reads, and their values."""
     from omegaconf import OmegaConf
     from omegaconf.resolvers import oc
 
     def read(key: str, *default: Any) -> Any:
         value = oc.env(key, *default)
-        # A default stands in the configuration for all to see.
+        # A default value is visible in the configuration anyway.
         into[key] = os.environ.get(key, "")
         return value
 
@@ -84,10 +84,10 @@ def recorded(into: dict[str, str]) -> Iterator[None]:
 
 
 def find_references(config: Any) -> References:
-    """Return which values of a composed configuration refer to the environment.
+    """Find the values of a composed configuration that refer to the environment.
 
     Args:
-        config: An OmegaConf node, all of whose interpolations can be resolved.
+        config: An OmegaConf node in which every interpolation can be resolved.
     """
     written: dict[tuple[Any, ...], str] = {}
     variables: dict[str, str] = {}
@@ -101,17 +101,17 @@ def taken_over(
     references: References,
     explicit: Sequence[str],
 ) -> dict[str, Any]:
-    """Return a run's configuration with the values that its references have now.
+    """Return a run's configuration with the current values of its references.
 
     Args:
-        began: As the run wrote it.
-        config: What the command line composes, with values.
-        references: The references in that.
-        explicit: The keys that the command line gives, which take the place of the run's.
+        began: The configuration that the run wrote.
+        config: The configuration that the command line composes, with values.
+        references: The references in `config`.
+        explicit: The keys that the command line sets; they replace the run's values.
 
     Raises:
-        UserError: The run refers to something that the project's files do not refer to any more:
-            no reference is followed only because a run directory says so.
+        UserError: The run refers to something that the project's files no longer refer to. A
+            reference is never resolved only because a run directory contains it.
     """
     found = copy.deepcopy(dict(began))
     for place, text in _texts(began):
@@ -120,9 +120,9 @@ def taken_over(
             continue
         if text not in (references.written.get(place), _at(config, place)):
             raise UserError(
-                f"{key} was {text} when the run began, and is not now",
+                f"{key} was {text} when the run started, but is not now",
                 where=key,
-                fix=f"If that variable is meant, say so: '{key}={text}'.",
+                fix=f"To use that variable, add '{key}={text}'.",
             )
         _at(found, place[:-1])[place[-1]] = _at(config, place)
     return found
@@ -131,7 +131,7 @@ def taken_over(
 def check_references(
     run_dir: Path, references: References, config: Mapping[str, Any]
 ) -> str | None:
-    """Compare the values of references with those that a run began with.
+    """Compare the current values of references with those at the start of a run.
 
     Args:
         run_dir: The run's directory.
@@ -139,12 +139,12 @@ def check_references(
         config: The configuration, with values.
 
     Returns:
-        What to write into its file `references.json`: a slow, salted hash of each value. None
-        where there is nothing to write.
+        The content for the run's file `references.json`: a slow, salted hash of each value. None
+        if there is nothing to write.
 
     Raises:
-        UserError: A number is another one: it decides what is computed. Of a text, which may be a
-            key that was renewed, a warning says so.
+        UserError: A number has changed, and numbers affect what the run computes. For text, which
+            may be a renewed key, a warning is logged instead.
     """
     known = _read(run_dir / FILE)
     salt = str(known.get("salt", secrets.token_hex(16)))
@@ -157,11 +157,11 @@ def check_references(
             continue
         if _decides(value):
             raise UserError(
-                f"{key} is {text}, which has another value than when the run began",
+                f"{key} is {text}, and that value has changed since the run started",
                 where=str(run_dir),
-                fix="Set it as it was to continue the run, or give another run_dir= to begin anew.",
+                fix="Restore the old value to resume the run, or start another in a new run_dir=.",
             )
-        _log.warning("%s is %s, which has another value than when the run began", key, text)
+        _log.warning("%s is %s, and that value has changed since the run started", key, text)
     if not now:
         return None
     return json.dumps({"salt": salt, "values": now}, indent=2) + "\n"
@@ -217,7 +217,7 @@ def _hash(salt: str, value: Any) -> str:
 
 
 def _decides(value: Any) -> bool:
-    """Tell whether a value is a number or a truth value, written as text or not."""
+    """Whether a value is a number or a boolean, including one written as text."""
     try:
         float(value)
     except (TypeError, ValueError):

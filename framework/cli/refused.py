@@ -1,4 +1,4 @@
-"""What Hydra and OmegaConf refuse, in words of our own."""
+"""Explain errors from Hydra and OmegaConf in the framework's own words."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CORRECT = "Correct it; --cfg job shows the configuration, --help its groups and 
 
 
 def refused_removal(line: str, key: str, config: DictConfig) -> UserError:
-    """Return the error for a deletion that cannot be."""
+    """Return the error for an override that removes something that cannot be removed."""
     if key in GROUPS:
         nothing = "[]" if key in LISTS else "none"
         fix = f"To choose nothing in it: {key}={nothing}"
@@ -31,13 +31,13 @@ def refused_removal(line: str, key: str, config: DictConfig) -> UserError:
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(config, parent) if parent else config
     if OmegaConf.is_dict(node) and name in node:
-        fix = f"Give it a value: {key}=<value>, or null."
+        fix = f"Set {key}=<value>, or null."
         return UserError(f"{key} cannot be removed", where=line, fix=fix)
     return UserError(f"There is no {key!r} to remove", where=line, fix=f"Leave {line} out.")
 
 
 def explain(error: Exception, override: Override, config_dir: Path | None) -> UserError:
-    """Return the error for an override that makes a configuration impossible."""
+    """Return the error for an override that makes the configuration invalid."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None:
@@ -45,7 +45,7 @@ def explain(error: Exception, override: Override, config_dir: Path | None) -> Us
         cause = cause.__cause__ or cause.__context__
     line, key = str(override.input_line), override.key_or_group
     if "already at" in str(error) or "Multiple values for" in str(error):
-        return UserError(f"{key} is there already", where=line, fix=f"Write {line.lstrip('+')}.")
+        return UserError(f"{key} already exists", where=line, fix=f"Write {line.lstrip('+')}.")
     for link in chain:
         if isinstance(link, ValidationError):
             where = re.search(r"full_key: (\S+)", str(link))
@@ -59,13 +59,13 @@ def explain(error: Exception, override: Override, config_dir: Path | None) -> Us
         file = config_dir and config_dir / key / f"{override.value()}.yaml"
         what = bare(chain[-1])
         unknown = re.match(r"Key '(\w+)' not in", what)
-        fix = f"Take {unknown[1]} out of it, or correct its name." if unknown else CORRECT
+        fix = f"Remove {unknown[1]} from it, or correct its name." if unknown else CORRECT
         return UserError(what, where=str(file or line), fix=fix)
     return UserError(bare(error), where=line, fix=CORRECT)
 
 
 def wanted(error: BaseException) -> tuple[str, str]:
-    """Return what is wrong with a value of another type, and the way out."""
+    """Describe a value of the wrong type, and return the fix."""
     text = str(error).splitlines()[0]
     given = re.match(r"Value '(.*)' of type '\w+' ", text)
     kinds: list[str] = []

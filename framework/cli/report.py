@@ -1,4 +1,4 @@
-"""What is said of a run at its end."""
+"""The messages at the end of a run."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ _log = logging.getLogger("framework")
 
 
 def continuing(job: Job, run_dir: Path | None) -> str:
-    """Return what to say of an interrupted run: the command that continues it, if any does."""
+    """Return the message for an interrupted run: the command that resumes it, if there is one."""
     from framework.checkpoint.store import CheckpointStore
 
     if run_dir is None or not CheckpointStore(run_dir / "checkpoints").steps():
-        return "Interrupted before there was anything to keep."
+        return "Interrupted before there was anything to save."
     return f"To continue: {again(job.command, run_dir=run_dir)}"
 
 
 def say_end(
     outcome: Outcome, debug: bool, *, swept: bool, shown: bool, made_up: bool, curves: bool
 ) -> None:
-    """Say where a run's files are and how to see them, as far as nothing has said so yet."""
+    """Print where a run's files are and how to view them, unless that was printed before."""
     wanted = {k: v for k, v in outcome.metrics.items() if k.startswith("test/")} or outcome.metrics
     if wanted and outcome.code == 0 and not shown:
         _log.info("%s", "  ".join(f"{name} {value:.4f}" for name, value in wanted.items()))
     if made_up and outcome.metrics and outcome.code == 0:
-        _log.info("These numbers are of SYNTHETIC DATA.")
+        _log.info("These numbers come from SYNTHETIC DATA.")
     if not outcome.run_dir:
         return
     _log.info("Run directory: %s", outcome.run_dir)

@@ -1,4 +1,4 @@
-"""The run directory: where a run's files go, and who may write there."""
+"""The run directory: it holds a run's files, and only one process may write to it."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from framework.text.tables import table
 
 CONFIG, OVERRIDES, LOG = "config.yaml", "overrides.yaml", "log.txt"
 FOLDERS = ("checkpoints", "tensorboard")
-_MOST = 2**24  # bytes of a file that is kept in memory, to be put back
+_MAX_BYTES = 2**24  # bytes; the largest file kept in memory to restore later
 
-# What may differ when a run is continued: how long, what is shown, where the data lies.
+# Options that may change when a run resumes: its length, its output, the data's location.
 _MAY_DIFFER = {
     "mode", "checkpoint", "weights_only", "resume", "resume_data", "run_dir", "sweep_dir", "debug",
     "trust", "loggers", "callbacks.checkpoint", "data.dir", "data.eval_batch_size", "data.resident",
     *(f"trainer.{name}" for name in options_with(identity=False) if name != "engine"),
 }  # fmt: skip
-# What must agree for weights to fit.
+# Options that must match for weights to fit.
 _MUST_AGREE = ("task", "model")
 
 _log = logging.getLogger("framework")
 
 
 def make_dirs(path: Path) -> list[Path]:
-    """Make a directory and its parents; return those that were missing, outermost first."""
+    """Create a directory and its parents; return the ones that were missing, outermost first."""
     missing = [p for p in (path, *path.parents) if not p.exists()][::-1]
     for folder in missing:
         folder.mkdir(exist_ok=True)
@@ -46,10 +46,10 @@ def make_dirs(path: Path) -> list[Path]:
 
 
 def make_unique(parent: Path, prefix: str = "") -> list[Path]:
-    """Make a directory that no other process can have: `<parent>/<prefix><time>-<random>`.
+    """Create a directory with a unique name: `<parent>/<prefix><time>-<random>`.
 
     Returns:
-        The directories that were made, outermost first; the last one is the new one.
+        The directories that were created, outermost first; the last one is the new directory.
     """
     made: list[Path] = []
     while True:
@@ -58,7 +58,7 @@ def make_unique(parent: Path, prefix: str = "") -> list[Path]:
         try:
             path.mkdir()
         except (FileExistsError, FileNotFoundError) as error:
-            # Taken, or a run that came to nothing has just removed the parent.
+            # The name is taken, or another run has just removed the empty parent.
             if isinstance(error, FileNotFoundError) and parent.exists():
                 raise
             continue
@@ -66,7 +66,7 @@ def make_unique(parent: Path, prefix: str = "") -> list[Path]:
 
 
 def remove_empty(made: Sequence[Path]) -> None:
-    """Remove those of these directories that are empty, innermost first."""
+    """Remove the empty ones of these directories, innermost first."""
     for path in reversed(made):
         try:
             path.rmdir()
@@ -90,12 +90,12 @@ class writing:
             raise UserError(
                 f"Cannot write there: {error.strerror or error}",
                 where=str(error.filename or self.path),
-                fix="Make room, or give another place: run_dir=<path>; with -m sweep_dir=<path>.",
+                fix="Make room, or choose another place: run_dir=<path>, or sweep_dir with -m.",
             ) from error
 
 
 class _LogFile(logging.FileHandler):
-    """The run's log. That it cannot be written, on a full disk, is not worth a traceback each."""
+    """The run's log. A failure to write it, as on a full disk, prints no traceback."""
 
     def _open(self) -> TextIOWrapper:
         return cast(
@@ -103,7 +103,7 @@ class _LogFile(logging.FileHandler):
         )
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Leave it to whoever writes what matters."""
+        """Ignore the error: whatever writes the essential files reports it."""
 
 
 _SHARES = {*options_with(share=True), "callbacks.swa.start"}
@@ -112,28 +112,28 @@ _SHARES = {*options_with(share=True), "callbacks.swa.start"}
 class RunDir:
     """One run's directory, open for writing.
 
-    Nobody else can write to it meanwhile, `config.yaml` and `overrides.yaml` are in it, and what
-    the framework logs goes to `log.txt`. `close` takes back everything if the run came to
-    nothing.
+    While it is open, no other process can write to it. It contains `config.yaml` and
+    `overrides.yaml`, and the framework's log goes to `log.txt`. `close(keep=False)` undoes
+    everything if the run produced nothing.
 
     Example:
         >>> run_dir = RunDir(Path("runs/a"), config, ["task=mine"])
         >>> run_dir.close(keep=True)
 
     Args:
-        path: The directory; made if missing. One that holds a run already is continued.
-        unique: Make a new directory of its own below `path` instead.
+        path: The directory; created if missing. An existing run in it is resumed.
+        unique: Create a new, unique directory below `path` instead.
         config: The whole configuration, resolved, as plain values.
-        overrides: The command line's overrides.
-        evaluating: The run only reads the weights; an existing configuration is left alone.
+        overrides: The overrides of the command line.
+        evaluating: The run only reads the weights, so an existing configuration stays unchanged.
 
     Attributes:
         path: The directory.
-        continued: Whether a run was there before.
+        continued: Whether the directory already held a run.
 
     Raises:
-        UserError: It cannot be written to, holds something else, is in use, or holds a run with
-            another configuration.
+        UserError: The directory cannot be written to, holds something else, is in use, or holds
+            a run with another configuration.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class RunDir:
                     check_directory(self.path / name)
                 self._lock()
                 for name in (CONFIG, OVERRIDES, "result.json", "predictions.npz"):
-                    for left in self.path.glob(f".{name}-*"):  # by a process that was killed
+                    for left in self.path.glob(f".{name}-*"):  # left by a process that was killed
                         left.unlink(missing_ok=True)
                 if not (evaluating and self.continued):
                     self.write(CONFIG, to_yaml(dict(config)))
@@ -170,14 +170,14 @@ class RunDir:
 
     @property
     def new(self) -> bool:
-        """Whether this object has made the directory."""
+        """Whether this object created the directory."""
         return self.path in self._made
 
     def close(self, keep: bool) -> None:
         """Stop writing.
 
         Args:
-            keep: False takes back what this object has written, and the directory if it made it.
+            keep: If False, undo all writes; remove the directory if this object created it.
         """
         if self._handler:
             _log.removeHandler(self._handler)
@@ -229,12 +229,12 @@ class RunDir:
 
     def _read(self, name: str) -> bytes | None:
         try:
-            return read_bytes(self.path / name, _MOST)
+            return read_bytes(self.path / name, _MAX_BYTES)
         except FileNotFoundError:
             return None
 
     def write(self, name: str, text: str) -> None:
-        """Write a file, whole or not at all; `close` may take it back."""
+        """Write a file atomically; `close` can undo it."""
         self._before.setdefault(name, self._read(name))
         self._put(name, text.encode())
 
@@ -249,10 +249,10 @@ class RunDir:
 
 
 def check_run(path: Path, config: Mapping[str, Any], evaluating: bool) -> Mapping[str, Any] | None:
-    """Return the configuration of the run in a directory, or None if there is none.
+    """Return the configuration of the run in a directory, or None if there is no run.
 
     Raises:
-        UserError: It holds something else, or a run that was begun with another configuration.
+        UserError: It holds something else, or a run that started with another configuration.
     """
     if path.exists() and not path.is_dir():
         raise UserError(
@@ -263,16 +263,16 @@ def check_run(path: Path, config: Mapping[str, Any], evaluating: bool) -> Mappin
     except OSError as error:
         fix = "Make it readable, or give another run_dir=."
         raise UserError(f"Cannot read it: {error.strerror}", where=str(path), fix=fix) from error
-    there = {name for name in names if not name.startswith(".")}  # what a kill may leave aside
+    there = {name for name in names if not name.startswith(".")}  # a killed process may leave these
     if there <= {LOG}:
-        return None  # Empty, or another run is just beginning; the lock will tell.
+        return None  # Empty, or another run is starting; the lock decides.
     if CONFIG not in there:
         if there & {"checkpoints", "result.json"}:
             return {}
         raise UserError(
-            "This directory is not a run's",
+            "This directory is not a run directory",
             where=str(path),
-            fix="Give run_dir= a new directory, or one that a run was begun in.",
+            fix="Set run_dir= to a new directory, or to one that holds a run.",
         )
     try:
         loaded = read_yaml(path / CONFIG)
@@ -283,16 +283,16 @@ def check_run(path: Path, config: Mapping[str, Any], evaluating: bool) -> Mappin
         raise UserError(
             f"The run's configuration cannot be read: {str(error).splitlines()[0]}",
             where=str(path / CONFIG),
-            fix="Delete this file: the run is then continued from its checkpoints, with the "
-            "options that you give.",
+            fix="Delete this file: the run then resumes from its checkpoints with the options that "
+            "you give.",
         ) from error
     changed = differences(old, config, _MUST_AGREE if evaluating else None)
     if changed:
         raise UserError(
-            "The run there was begun with another configuration\n"
-            + table(["option", "begun with", "now"], changed),
+            "The run there was started with another configuration\n"
+            + table(["option", "started with", "now"], changed),
             where=str(path),
-            fix="Give the same values to continue it, or another run_dir= to begin anew.",
+            fix="Give the same values to resume it, or another run_dir= to start a new run.",
         )
     return old
 
@@ -300,18 +300,18 @@ def check_run(path: Path, config: Mapping[str, Any], evaluating: bool) -> Mappin
 def differences(
     old: Mapping[str, Any], new: Mapping[str, Any], only: Sequence[str] | None = None
 ) -> list[tuple[str, Any, Any]]:
-    """Return in which options two configurations differ that must not differ.
+    """Return the options in which two configurations differ but must agree.
 
     Args:
-        old: The configuration that a run was begun with.
-        new: The one to continue it with.
-        only: Compare just these sections. Default: all, but for what may change.
+        old: The configuration that the run was started with.
+        new: The configuration to resume it with.
+        only: Compare only these sections. Default: all except the options that may change.
 
     Returns:
-        Option, old value, new value; an option that one of them lacks has the value `…`.
+        Option, old value, new value. If one of them lacks an option, its value is `…`.
     """
     before, after = flat(old), flat(new)
-    # A trainer option that is newer than the run had its default.
+    # A trainer option that is newer than the run had its default value.
     for name, default in vars(TrainerConfig()).items():
         before.setdefault(f"trainer.{name}", default)
     found = []
@@ -326,7 +326,7 @@ def differences(
         )
         if not skipped and not same(a, b, typed=typed):
             found.append((name, a, b))
-    # trainer.seed follows seed: the same row twice would say no more.
+    # trainer.seed follows seed, so a second row would add nothing.
     rows = {row[0]: row[1:] for row in found}
     if "seed" in rows and same(rows["seed"], rows.get("trainer.seed")):
         found = [row for row in found if row[0] != "trainer.seed"]
@@ -341,7 +341,7 @@ def to_yaml(value: Any) -> str:
 
 
 def flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Return the values of a configuration by their full keys."""
+    """Return the values of a configuration by full key."""
     if not isinstance(node, Mapping) or not node:
         return {prefix: node} if not isinstance(node, Mapping) else {}
     found: dict[str, Any] = {}

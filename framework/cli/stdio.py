@@ -1,4 +1,4 @@
-"""Standard output and error, which a run outlives."""
+"""Keep a run going when standard output or error is closed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any, TextIO
 
 
 class _Lasting:
-    """A stream whose reader may go, as `head` does once it has seen enough.
+    """A stream that survives the loss of its reader, such as `head` exiting early.
 
-    What is then written to it goes nowhere. Characters that it cannot encode become escapes.
+    After that, output is discarded. Characters that it cannot encode are escaped.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -45,15 +45,15 @@ class _Lasting:
 
     def _let_go(self) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        with suppress(OSError):  # a stream in memory has no file behind it
+        with suppress(OSError):  # an in-memory stream has no file descriptor
             os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)
 
 
 @contextmanager
 def lasting_streams() -> Iterator[None]:
-    """Keep a run going whatever becomes of the terminal or the pipe that it writes to."""
-    # A file opened later must not take the place of a closed stream, and be written to as such.
+    """Keep a run going whatever happens to the terminal or pipe that it writes to."""
+    # A file opened later must not reuse a closed stream's descriptor and receive its output.
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -71,7 +71,7 @@ def lasting_streams() -> Iterator[None]:
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Keep TensorFlow's C++ chatter of the first import off the screen; show it on failure."""
+    """Hide the messages of TensorFlow's C++ code during the first import; show them on failure."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as aside:
         try:
@@ -94,7 +94,7 @@ def quiet_stderr() -> Iterator[None]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold back a first Ctrl-C: in the midst of an import, some library would swallow it."""
+    """Delay a first Ctrl-C: during an import, some library would swallow it."""
     received: list[int] = []
 
     def note(number: int, frame: object) -> None:
@@ -116,6 +116,6 @@ def uninterrupted() -> Iterator[None]:
 
 
 def _lasting(stream: TextIO | None) -> TextIO:
-    # Python gives None for a stream that was closed when it started.
+    # Python sets a stream to None if it was closed at startup.
     wrapped: Any = _Lasting(stream or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     return wrapped  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Sweeps: where each job goes, and the table at the end."""
+"""Sweeps: the directory of each job, and the table at the end."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from framework.cli.job import Outcome
 from framework.text.plain import one_line
 from framework.text.tables import cell
 
-_LONGEST = 100  # bytes, well below what a file system takes
+_LONGEST = 100  # bytes, well below the limit of file systems
 
 
 @dataclass(frozen=True)
 class SweepJob:
-    """One job of a sweep and what came of it."""
+    """One job of a sweep and its outcome."""
 
     number: int
     varied: tuple[str, ...]
@@ -31,14 +31,14 @@ class SweepJob:
 
 
 def job_name(number: int, varied: Sequence[str]) -> str:
-    """Return the name of a job's directory: its number and what it varies.
+    """Return the name of a job's directory: its number and the overrides that vary.
 
     Example:
         >>> job_name(3, ["task=mnist_subclass", "seed=2"])
         '3_task=mnist_subclass_seed=2'
 
     Args:
-        number: The job's place in the sweep, from 0.
+        number: The job's position in the sweep, from 0.
         varied: The overrides that the sweep varies.
     """
     text = "_".join(varied)
@@ -50,7 +50,7 @@ def job_name(number: int, varied: Sequence[str]) -> str:
 
 
 def fixed_keys(overrides: Sequence[str]) -> set[str]:
-    """Return the keys to which the command line gives one value for all jobs.
+    """Return the keys for which the command line gives one value to all jobs.
 
     Example:
         >>> fixed_keys(["task=a,b", "seed=1"])
@@ -64,12 +64,12 @@ def fixed_keys(overrides: Sequence[str]) -> set[str]:
             if not parser.parse_override(text).is_sweep_override():
                 fixed.add(key_of(text))
         except Exception:
-            continue  # Hydra is about to refuse it.
+            continue  # Hydra will refuse it.
     return fixed
 
 
 def planned_jobs(overrides: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return what each job of a sweep varies, in their order, as Hydra's basic sweeper makes them.
+    """Return what each job varies, in the order in which Hydra's basic sweeper runs them.
 
     Example:
         >>> planned_jobs(["task=a,b", "seed=1"])
@@ -87,7 +87,7 @@ def planned_jobs(overrides: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def print_table(jobs: Sequence[SweepJob], sweep_dir: Path) -> None:
-    """Print the jobs of a sweep: number, overrides, status, main metrics, directory."""
+    """Print a table of a sweep's jobs: number, overrides, status, main metrics, directory."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -107,7 +107,7 @@ def print_table(jobs: Sequence[SweepJob], sweep_dir: Path) -> None:
         status = outcome.status + (f" ({outcome.code})" if outcome.code else "")
         place = str(where) if where else shorten(outcome.error, 60, placeholder="...")
         table.add_row(*map(cell, (job.number, " ".join(job.varied), status, *values, place)))
-    # In a file lines may be longer than on an 80-column terminal.
+    # In a file, lines may be longer than on an 80-column terminal.
     Console(width=None if sys.stdout.isatty() else 140).print(table)
     shown = shlex.quote(one_line(sweep_dir))
     print(f"Sweep directory: {shown}")
@@ -116,7 +116,7 @@ def print_table(jobs: Sequence[SweepJob], sweep_dir: Path) -> None:
 
 
 def main_metrics(outcomes: Sequence[Outcome], most: int = 3) -> list[str]:
-    """Return the metrics that say most about these runs: of the test, else of validation."""
+    """Return the most informative metrics of these runs: of the test, else of validation."""
     for stage in ("test/", "val/", "train/"):
         found: list[str] = []
         for outcome in outcomes:

@@ -1,8 +1,8 @@
-"""What a run directory may name: classes of the framework, of Keras and of the user's project.
+"""Decide which names a run directory may use: the framework's, Keras's and the project's.
 
-A configuration that the user composes may name anything: the files and the command line are the
-user's own. What a run directory says was perhaps written by somebody else, and a `_target_` in it
-is a request to call something. It is granted only where the call can do no harm by itself.
+A configuration that the user composes may name anything, because the files and the command line
+are the user's own. A run directory may come from somebody else, and each `_target_` in it is a
+request to call something. Such a call is allowed only if it can do no harm by itself.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Any
 from framework.cli.groups.root import GROUPS
 from framework.errors import UserError
 
-# Of Keras: kinds of classes by module, and functions of numbers. No loaders, nothing with a path.
+# Allowed in Keras: kinds of classes by module, and numeric functions. No loaders, no paths.
 _KERAS = re.compile(
     r"keras\.(optimizers(\.schedules)?|losses|metrics|layers|regularizers|initializers|constraints)"
     r"\.[A-Z]\w*"
     r"|keras\.(activations|losses|metrics)\.(?!(get|serialize|deserialize)$)[a-z]\w*"
     r"|keras\.callbacks\.(EarlyStopping|ReduceLROnPlateau|TerminateOnNaN|SwapEMAWeights)"
 )
-# They call or load what they are given.
+# These call or load their arguments.
 _NOT_OF_KERAS = {
     f"keras.layers.{name}"
     for name in ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
@@ -36,37 +36,37 @@ _CALL = re.compile(r"\$\{([^:}]*):")
 
 
 def vouched(config: Mapping[str, Any]) -> list[str]:
-    """Return the names that a configuration's `trust` vouches for."""
+    """Return the names that a configuration's `trust` allows."""
     given = config.get("trust") or []
     return [str(name) for name in ([given] if isinstance(given, str) else given)]
 
 
 def check_override(text: str, where: Path, trusted: Collection[str] = ()) -> None:
-    """Refuse an override of a run that is not an option of a run, or refers to the environment.
+    """Refuse an override in a run that is not a run option or that refers to the environment.
 
     Args:
-        text: A line of the run's `overrides.yaml` that the command line does not give itself.
-        where: That file.
-        trusted: Names that the command line vouches for, of resolvers such as `oc.env` too.
+        text: A line of the run's `overrides.yaml` that the command line does not repeat.
+        where: The path of that file.
+        trusted: Names that the command line allows, including resolvers such as `oc.env`.
     """
     if text[:1] == "-" or "hydra" in re.split(r"[.@/:]", text.lstrip("+~").partition("=")[0]):
         raise UserError(
-            f"the run says {text!r}, which is not an option of a run",
+            f"the run sets {text!r}, which is not an option of a run",
             where=str(where),
-            fix="Take that line out of the file, if you know the run.",
+            fix="Remove that line from the file if you trust the run.",
         )
     calls = _CALL.findall(text)
-    if calls and not all(_is_vouched_for(name.strip(), trusted) for name in calls):
+    if calls and not all(_is_trusted(name.strip(), trusted) for name in calls):
         raise UserError(
-            f"the run says {text!r}: no reference is followed only because a run says so",
+            f"the run sets {text!r}, but references in a run directory are not resolved",
             where=str(where),
-            fix="If it is meant, give the same on the command line, in quotes, or allow all "
+            fix="To allow it, repeat it on the command line, in quotes, or allow all "
             f"such references: 'trust=[{calls[0].strip()}]'.",
         )
 
 
 def named_by(overrides: Sequence[str]) -> list[dict[str, Any]]:
-    """Return overrides as nodes of a configuration, by their full keys."""
+    """Return overrides as configuration nodes, by full key."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -76,7 +76,7 @@ def named_by(overrides: Sequence[str]) -> list[dict[str, Any]]:
             parsed = OverridesParser.create().parse_override(text)
             value: Any = None if parsed.is_delete() else parsed.value()
         except HydraException:
-            continue  # composing has said what is wrong with it
+            continue  # composing reports what is wrong with it
         node: Any = value
         for part in reversed(parsed.key_or_group.split(".")):
             node = {part: node}
@@ -85,36 +85,36 @@ def named_by(overrides: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def check_config(nodes: Sequence[Any], run_dir: Path, trusted: Collection[str]) -> None:
-    """Refuse a configuration of a run that names what a run may not name.
+    """Refuse a configuration from a run that names something a run may not name.
 
     Args:
-        nodes: What comes from the run, as plain values.
+        nodes: The parts that come from the run, as plain values.
         run_dir: The run's directory.
-        trusted: Names that the user vouches for: of a class or function, or of a module.
+        trusted: Names of classes, functions or modules that the user allows.
 
     Raises:
-        UserError: It does; the message says which, and the option that allows it.
+        UserError: It names something else; the message says what, and which option allows it.
     """
     importlib.invalidate_caches()
     for place, name in _named(nodes):
-        if not _is_vouched_for(name, trusted) and not _is_allowed(name, run_dir):
+        if not _is_trusted(name, trusted) and not _is_allowed(name, run_dir):
             raise _refused(name, place, run_dir)
     for node in nodes:
         _check_logs(node.get("loggers"), run_dir)
 
 
 def check_defined(nodes: Sequence[Any], run_dir: Path, trusted: Collection[str]) -> None:
-    """Import what a run names, and refuse what is only reached through a module that may be named.
+    """Import what a run names, and refuse names that are only reachable through an allowed module.
 
-    `tasks.mine.os.system` lies in a module of the project, but is not of it. For afterwards:
-    `check_config` has been passed.
+    For example, `tasks.mine.os.system` is reachable through a module of the project but does not
+    belong to it. Call `check_config` first.
 
     Raises:
-        UserError: It is not.
+        UserError: A name does not belong to the module that it is reached through.
     """
     for place, name in _named(nodes):
-        if name.startswith("keras.") or _is_vouched_for(name, trusted):
-            continue  # by its pattern
+        if name.startswith("keras.") or _is_trusted(name, trusted):
+            continue  # allowed by its pattern
         found: Any = None
         for part in (parts := name.split("."))[1:]:
             try:
@@ -123,7 +123,7 @@ def check_defined(nodes: Sequence[Any], run_dir: Path, trusted: Collection[str])
                 try:
                     found = importlib.import_module(".".join(parts[: parts.index(part) + 1]))
                 except ImportError:
-                    break  # building it says what is missing
+                    break  # building it reports what is missing
         else:
             home = str(getattr(found, "__module__", ""))
             whole = f"{home}.{getattr(found, '__qualname__', '')}"
@@ -134,15 +134,15 @@ def check_defined(nodes: Sequence[Any], run_dir: Path, trusted: Collection[str])
 
 def _refused(name: str, place: str, run_dir: Path) -> UserError:
     return UserError(
-        f"the run names {name!r}, which is not of the framework, of a kind that is safe in Keras, "
-        "or of a module of this project",
+        f"the run names {name!r}, which is not part of the framework, not a safe Keras class or "
+        "function, and not in a module of this project",
         where=f"{place} in {run_dir}",
-        fix=f"If you know who wrote the run, and what that does, allow it: 'trust=[{name}]'.",
+        fix=f"If you know who wrote the run and what this does, allow it: 'trust=[{name}]'.",
     )
 
 
 def _check_logs(loggers: Any, run_dir: Path) -> None:
-    """Refuse logs that a run would have written elsewhere than below itself."""
+    """Refuse logs that a run would write outside its own directory."""
     if not isinstance(loggers, dict):
         return
     for name, node in loggers.items():
@@ -150,9 +150,9 @@ def _check_logs(loggers: Any, run_dir: Path) -> None:
             path = Path(str(value))
             if path.is_absolute() or ".." in path.parts or str(value)[:1] == "~":
                 raise UserError(
-                    f"the run's log goes to {str(value)!r}, which is not below the run",
+                    f"the run logs to {str(value)!r}, which is outside the run directory",
                     where=f"loggers.{name}.{option} in {run_dir}",
-                    fix=f"If that is meant, say so: 'loggers.{name}.{option}={value}'.",
+                    fix=f"To allow that, add 'loggers.{name}.{option}={value}'.",
                 )
 
 
@@ -163,7 +163,7 @@ def _named(nodes: Sequence[Any]) -> list[tuple[str, str]]:
 def _targets(node: Any, at: str) -> Iterator[tuple[str, str]]:
     if isinstance(node, dict):
         if "class_name" in node and node.keys() & {"config", "module", "registered_name"}:
-            yield at, f"{node.get('module')}.{node['class_name']}"  # Keras would make it
+            yield at, f"{node.get('module')}.{node['class_name']}"  # Keras would create it
         for key, value in node.items():
             place = f"{at}.{key}" if at else str(key)
             if str(key).strip() == "_target_":
@@ -174,7 +174,7 @@ def _targets(node: Any, at: str) -> Iterator[tuple[str, str]]:
             yield from _targets(value, f"{at}.{number}")
 
 
-def _is_vouched_for(name: str, trusted: Collection[str]) -> bool:
+def _is_trusted(name: str, trusted: Collection[str]) -> bool:
     return any(name == each or name.startswith(f"{each}.") for each in trusted)
 
 
@@ -187,7 +187,7 @@ def _is_allowed(name: str, run_dir: Path) -> bool:
 
 
 def _of_groups() -> set[str]:
-    """Return what the framework's own choices name."""
+    """Return the names that the framework's own choices use."""
     from omegaconf import OmegaConf
 
     nodes = [node for group in GROUPS.values() for node in group.values()]
@@ -198,11 +198,11 @@ def _of_groups() -> set[str]:
 
 
 def _is_of_project(name: str, run_dir: Path) -> bool:
-    """Tell, without importing anything, whether a name lies in a module of the user's own.
+    """Check, without importing anything, whether a name lies in one of the user's own modules.
 
-    That is one below the working directory, or where else modules are searched, but not below what
-    Python or a package manager installs, nor in the folder of the project that the run lies in:
-    whoever sent the run may have sent what lies beside it.
+    The user's own modules lie below the working directory or elsewhere on the module search path,
+    but not below an installation of Python or of a package manager, and not in the project folder
+    that contains the run: whoever sent the run may also have sent the files beside it.
     """
     paths: Sequence[str] | None = None
     file: Path | None = None
@@ -234,6 +234,6 @@ def _holds(root: Path, file: Path, run: Path) -> bool:
 
 
 def _roots() -> list[Path]:
-    """Return where the user's own modules are: all that is searched but what is installed."""
+    """Return the directories of the user's own modules, without installed packages."""
     paths = [Path(os.path.realpath(path)) for path in (".", *sys.path)]
     return [path for path in paths if path.is_dir() and path != Path(path.anchor)]

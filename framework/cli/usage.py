@@ -1,4 +1,4 @@
-"""What a task's class takes and uses: a choice that would have no effect is refused."""
+"""Check that a task accepts and uses each choice; refuse choices that would have no effect."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from framework.errors import UserError, closest
 from framework.task import Task
 
 PARTS = ("data", "optimizer", "loss", "metrics", "model")
-"""The config nodes that a task's constructor may take, by name."""
+"""The config nodes that a task's constructor may accept, by name."""
 
 _LIBRARIES = ("keras", "tensorflow", "numpy", "framework")
 
 
 def parameters(cls: type) -> tuple[dict[str, inspect.Parameter], bool]:
-    """Return what a constructor takes by name, and whether it takes just anything besides.
+    """Return a constructor's parameters by name, and whether it accepts any other keyword.
 
-    `**parts` is taken to be passed on to the next `__init__` among the base classes.
+    `**parts` is assumed to be passed on to the next `__init__` among the base classes.
     """
     found: dict[str, inspect.Parameter] = {}
     for base in cls.__mro__:
@@ -30,7 +30,7 @@ def parameters(cls: type) -> tuple[dict[str, inspect.Parameter], bool]:
         own = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
         for parameter in own:
             if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
-                # What a base class requires, the class in front of it may well provide.
+                # A subclass may provide the arguments that its base class requires.
                 found.setdefault(
                     parameter.name,
                     parameter if base is cls or not found else parameter.replace(default=None),
@@ -43,7 +43,7 @@ def parameters(cls: type) -> tuple[dict[str, inspect.Parameter], bool]:
 def check_arguments(
     cls: type, own: Mapping[str, Any], accepted: Mapping[str, Any], anything: bool
 ) -> None:
-    """Refuse an argument that a constructor does not take."""
+    """Refuse an argument that the constructor does not accept."""
     for name in own:
         if name not in accepted and not anything:
             names = [n for n in accepted if n not in PARTS]
@@ -75,7 +75,7 @@ def check_scheduled(
 
 
 def _check_method(cls: type, choice: str, part: str, method: str) -> None:
-    """Refuse a choice that the task's own method makes nothing of."""
+    """Refuse a choice that the task's own method does not use."""
     written = next(c for c in cls.__mro__ if method in vars(c)) is not Task
     if written and not {part, "super", "getattr"} & _names(getattr(cls, method)):
         raise UserError(
@@ -88,7 +88,7 @@ def _check_method(cls: type, choice: str, part: str, method: str) -> None:
 def check_used(
     cls: type, chosen: Collection[str], accepted: Mapping[str, Any], anything: bool
 ) -> None:
-    """Refuse a choice on the command line that the task would make nothing of."""
+    """Refuse a choice on the command line that the task would not use."""
     for part in PARTS:
         if part not in chosen:
             continue
@@ -111,7 +111,7 @@ def check_used(
 
 
 def _mentions(cls: type, part: str) -> bool:
-    """Tell whether the task's own code, or a function that it calls, uses `self.<part>`."""
+    """Whether the task's own code, or a function that it calls, uses `self.<part>`."""
     wanted = {part, "getattr", "log_metrics"} if part == "metrics" else {part, "getattr"}
     own = [c for c in cls.__mro__ if c not in Task.__mro__]
     members = [
@@ -120,7 +120,7 @@ def _mentions(cls: type, part: str) -> bool:
         for v in vars(c).values()
         for f in ([v.fget, v.fset] if isinstance(v, property) else [getattr(v, "__func__", v)])
     ]
-    members = [getattr(f, "python_function", f) for f in members]  # of a tf.function
+    members = [getattr(f, "python_function", f) for f in members]  # unwrap a tf.function
     functions = [f for f in members if inspect.isroutine(f)]
     named = {
         n for f in functions if f.__name__ == "__init__" for n in inspect.signature(f).parameters
@@ -129,7 +129,7 @@ def _mentions(cls: type, part: str) -> bool:
 
 
 def _reached(functions: Iterable[Any], depth: int = 3) -> list[Any]:
-    """Return functions and the Python functions of their modules that they call by name."""
+    """Return the functions, and the Python functions of their modules that they call by name."""
     found = {id(f): f for f in functions}
     for function in list(found.values()) if depth else ():
         known = getattr(inspect.unwrap(function), "__globals__", {})
@@ -153,12 +153,12 @@ def _names(function: Any) -> set[str]:
 
 
 def short(path: str) -> str:
-    """Return a path below the working directory as seen from there."""
+    """Return a path relative to the working directory if it lies below it."""
     return path.removeprefix(f"{Path.cwd()}{os.sep}")
 
 
 def place(thing: Any) -> str | None:
-    """Return `file:line` of a class or function, if its source is at hand."""
+    """Return `file:line` of a class or function, if its source is available."""
     try:
         return short(f"{inspect.getsourcefile(thing)}:{inspect.getsourcelines(thing)[1]}")
     except (OSError, TypeError):

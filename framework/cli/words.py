@@ -1,4 +1,4 @@
-"""What a shell hands over, as Hydra's grammar can read it."""
+"""Convert words from a shell into overrides that Hydra's grammar can parse."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# What is quoted already; or a word with a tilde in it, interpolations and escapes included.
+# A quoted text, or a word that contains a tilde, with its interpolations and escapes.
 _INNER = r"\\.|\$\{(?:[^{}]|\$\{[^{}]*\})*\}"
 _WORDS = re.compile(
     r"""'(?:\\.|[^'\\])*' | "(?:\\.|[^"\\])*" |
@@ -22,8 +22,7 @@ _WORDS = re.compile(
 def with_quoted_tildes(override: str) -> str:
     r"""Return an override with quotes around every value that holds a `~`.
 
-    Hydra's grammar has no place for one outside of quotes, though a shell leaves `data.dir=~/data`
-    as it is.
+    A shell leaves `data.dir=~/data` unchanged, but Hydra's grammar allows `~` only inside quotes.
 
     Example:
         >>> with_quoted_tildes("data.dir=~/data")
@@ -32,7 +31,7 @@ def with_quoted_tildes(override: str) -> str:
         "task.dirs=['~/a',b]"
 
     Args:
-        override: As typed; a tilde in front of the key, which removes it, is left alone.
+        override: The override as typed. A tilde before the key, which removes it, is left alone.
     """
     key, equals, value = override.partition("=")
     return key + equals + _WORDS.sub(_quoted, value)
@@ -42,8 +41,8 @@ def _quoted(match: re.Match[str]) -> str:
     word = match["word"]
     if not word:
         return match[0]
-    text = word.rstrip()  # blanks at the end are nobody's
-    # The shell's escapes of the grammar's own signs are not needed within quotes.
+    text = word.rstrip()  # trailing blanks do not belong to the value
+    # Inside quotes, the shell's escapes of the grammar's special characters are unnecessary.
     bare = re.sub(r"\\([\\,:=\[\]{}()'\s])", r"\1", text)
     inside = bare.replace("'", "\\'")
     if inside.endswith("\\"):
@@ -52,15 +51,15 @@ def _quoted(match: re.Match[str]) -> str:
 
 
 def again(command: Sequence[str], **places: Path) -> str:
-    """Return a command line to be typed again, with the places that it was run in.
+    """Return a command line that can be run again, with the paths that were used.
 
     Example:
         >>> again(["task=mine", "seed=1"], run_dir=Path("runs/a b"))
         "python -m framework task=mine seed=1 'run_dir='\"'\"'runs/a b'\"'\"''"
 
     Args:
-        command: Its words, from the first flag or override on.
-        **places: Options that take a path, which take the place of those in the command.
+        command: The words of the command, from the first flag or override on.
+        **places: Options with a path; they replace those of the command.
     """
     words = [word for word in command if word.partition("=")[0] not in places]
     for key, path in places.items():
@@ -73,7 +72,7 @@ def again(command: Sequence[str], **places: Path) -> str:
 
 
 def value_of(override: str) -> str:
-    """Return the value of an override as plain text, without the quotes around it.
+    """Return the value of an override as plain text, without its quotes.
 
     Example:
         >>> value_of("run_dir='~/my runs'")
@@ -86,5 +85,5 @@ def value_of(override: str) -> str:
 
 
 def quoted(value: object) -> str:
-    """Return a value in quotes, as Hydra's grammar reads any text."""
+    """Return a value in quotes that Hydra's grammar reads as text."""
     return "'" + str(value).replace("'", "\\'") + "'"

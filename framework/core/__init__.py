@@ -1,1 +1,1 @@
-"""What knows nobody: state, progress, files, signals, the cluster."""
+"""Modules without dependencies on the rest: state, progress, files, signals, the cluster."""

@@ -1,4 +1,4 @@
-"""Which of several machines this process is, told from its environment alone."""
+"""Determine from the environment which of several machines this process runs on."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Member:
 
     Attributes:
         index: Its number; 0 is the chief, which writes logs and checkpoints.
-        workers: Addresses of all, as `host:port`, in the order of their numbers. Empty where
-            TensorFlow's own SLURM resolver finds them.
+        workers: The addresses of all workers, as `host:port`, in order. Empty if TensorFlow's own
+            SLURM resolver finds them.
         source: `TF_CONFIG`, `SLURM` or `Kubernetes`.
     """
 
@@ -29,15 +29,15 @@ class Member:
 
     @property
     def is_chief(self) -> bool:
-        """Whether it is the one that writes."""
+        """Whether this worker is the one that writes."""
         return self.index == 0
 
 
 def member(environ: Mapping[str, str] | None = None) -> Member:
-    """Return which member of a cluster this process is.
+    """Return this process's place in its cluster.
 
-    `TF_CONFIG` comes first, which every launcher can provide; then SLURM, inside `srun`; then an
-    Indexed Job of Kubernetes with a headless service, whose pods have stable names.
+    `TF_CONFIG`, which every launcher can set, comes first; then SLURM, inside `srun`; then an
+    Indexed Job of Kubernetes with a headless service, in which pods have stable names.
 
     Example:
         >>> member({"TF_CONFIG": '{"cluster": {"worker": ["a:1", "b:1"]},'
@@ -45,10 +45,10 @@ def member(environ: Mapping[str, str] | None = None) -> Member:
         1
 
     Args:
-        environ: The environment. Default: the process's.
+        environ: The environment. Default: that of the process.
 
     Raises:
-        UserError: It tells of no cluster, or of one that this trainer cannot work in.
+        UserError: It describes no cluster, or one that this trainer does not support.
     """
     environ = os.environ if environ is None else environ
     if environ.get("TF_CONFIG"):
@@ -58,9 +58,9 @@ def member(environ: Mapping[str, str] | None = None) -> Member:
     if "JOB_COMPLETION_INDEX" in environ:
         return _from_kubernetes(environ)
     raise UserError(
-        "strategy=multi_worker, but nothing tells which worker this is",
+        "strategy=multi_worker, but nothing identifies this worker",
         where="trainer.strategy",
-        fix=f"Set TF_CONFIG, or start it by srun or as an Indexed Job of Kubernetes. {_DOCS}",
+        fix=f"Set TF_CONFIG, or start it with srun or as an Indexed Job of Kubernetes. {_DOCS}",
     )
 
 
@@ -74,7 +74,7 @@ def _from_tf_config(text: str) -> Member:
         raise UserError(
             f"TF_CONFIG cannot be read: {type(error).__name__}: {error}",
             where="TF_CONFIG",
-            fix='It is {"cluster": {"worker": ["host:port", ...]}, '
+            fix='The format is {"cluster": {"worker": ["host:port", ...]}, '
             '"task": {"type": "worker", "index": 0}}.',
         ) from None
     cluster.pop("evaluator", None)
@@ -82,7 +82,7 @@ def _from_tf_config(text: str) -> Member:
         raise UserError(
             f"TF_CONFIG has tasks of the type {next(iter(cluster), kind)!r}",
             where="TF_CONFIG",
-            fix="Give chief and worker only: every process trains.",
+            fix="Use only chief and worker: every process trains.",
         )
     everyone = tuple(map(str, [*chiefs, *workers]))
     number = index if kind == "chief" else index + len(chiefs)
@@ -101,7 +101,7 @@ def _from_kubernetes(environ: Mapping[str, str]) -> Member:
             raise UserError(
                 f"a Kubernetes job needs the variable {name}",
                 where="trainer.strategy=multi_worker",
-                fix=f"Set JOB_NAME, SERVICE_NAME and WORKERS in the pod's template. {_DOCS}",
+                fix=f"Set JOB_NAME, SERVICE_NAME and WORKERS in the pod template. {_DOCS}",
             )
     job, service = environ["JOB_NAME"], environ["SERVICE_NAME"]
     port, count = environ.get("PORT", "12345"), _number(environ, "WORKERS")

@@ -1,7 +1,8 @@
-"""Python values as part of a state, which come back as what they were.
+"""Encode Python values for a checkpoint, so that they are restored exactly.
 
-A checkpoint knows JSON values, arrays, lists and dicts with keys of text. `hold` writes everything
-else in terms of these, so that tuples, NumPy scalars and keys of other types survive.
+A checkpoint can store JSON values, arrays, lists and dicts with text keys. `hold` encodes
+everything else in terms of these, so that tuples, NumPy scalars and keys of other types are
+preserved.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ _ROWS: dict[str, Callable[[list[Any]], Any]] = {
 
 
 class NotHeld(TypeError):
-    """A value that no checkpoint can hold."""
+    """A value that no checkpoint can store."""
 
 
 def hold(value: Any) -> Any:
-    """Return a copy of a value in terms of what a checkpoint can hold.
+    """Return a value encoded in a form that a checkpoint can store.
 
     Example:
         >>> hold({1: (2, 3)})
@@ -39,15 +40,15 @@ def hold(value: Any) -> Any:
 
     Args:
         value: A number, text, bytes, bool or None, a NumPy array or scalar; or a list, tuple, set,
-            deque or dict of these. Of exactly these types: of a subclass not everything would
-            come back. By itself also what changes in place: a variable, a Keras metric, a random
-            generator of NumPy or Python, whose value `into` puts back.
+            deque or dict of these. Subclasses are not accepted, because they could not be restored
+            fully. At the top level, also an object that changes in place: a variable, a Keras
+            metric, a random generator of NumPy or Python. `into` restores it.
 
     Returns:
-        What `release` makes the value of again.
+        The encoded value; `release` decodes it.
 
     Raises:
-        NotHeld: It is something else.
+        NotHeld: The value has another type.
     """
     kind = type(value)
     if value is None or kind in (bool, int, float, str):
@@ -74,14 +75,14 @@ def hold(value: Any) -> Any:
 
 
 def into(value: Any, held: Any) -> bool:
-    """Put back what `hold` has read of an object that changes in place.
+    """Restore an object that changes in place from what `hold` returned.
 
     Args:
-        value: The object, or another one that was made alike.
-        held: What `hold` returned.
+        value: The object, or another one created in the same way.
+        held: The return value of `hold`.
 
     Returns:
-        Whether `held` is of such an object, and the value is one.
+        Whether both the value and `held` are of this kind.
     """
     if not isinstance(held, dict) or held["kind"] != "inside" or _inside(value) is None:
         return False
@@ -99,12 +100,12 @@ def into(value: Any, held: Any) -> bool:
 
 
 def _inside(value: Any) -> Any:
-    """Return what is in an object that changes in place, held; None if it is no such object."""
+    """Return the encoded content of an object that changes in place; None for other objects."""
     if isinstance(value, np.random.Generator):
         return hold(value.bit_generator.state)
     if isinstance(value, random.Random):
         return hold(value.getstate())
-    if hasattr(value, "assign") and hasattr(value, "numpy"):  # of TensorFlow or Keras
+    if hasattr(value, "assign") and hasattr(value, "numpy"):  # a variable
         return hold(np.asarray(value.numpy()))
     if hasattr(value, "update_state") and hasattr(value, "variables"):  # a metric
         return [hold(np.asarray(variable.numpy())) for variable in value.variables]
@@ -112,7 +113,7 @@ def _inside(value: Any) -> Any:
 
 
 def release(held: Any) -> Any:
-    """Return the value that `hold` was given."""
+    """Return the value that `hold` encoded."""
     if isinstance(held, list):
         return [release(each) for each in held]
     if not isinstance(held, dict):
@@ -127,7 +128,7 @@ def release(held: Any) -> Any:
 
 
 def same(left: Any, right: Any) -> bool:
-    """Tell whether two held values are equal in type and in every bit; NaN equals NaN."""
+    """Whether two encoded values are equal in type and in every bit; NaN equals NaN."""
     if type(left) is not type(right):
         return False
     if isinstance(left, np.ndarray):

@@ -1,4 +1,4 @@
-"""Casts that lose nothing on the way."""
+"""Casts without loss of precision on the way."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def as_dtype(value: Any, dtype: tf.DType) -> tf.Tensor:
 
 
 def to_float32(value: Any) -> tf.Tensor:
-    """Return a tensor of 16-bit floats as float32, and any other as it is."""
+    """Return a tensor of 16-bit floats as float32, and any other tensor unchanged."""
     tensor = tf.convert_to_tensor(value)
     narrow = tensor.dtype in (tf.float16, tf.bfloat16)
     return tf.cast(tensor, tf.float32) if narrow else tensor

@@ -1,4 +1,4 @@
-"""The files of a run: opened as what they are, never through a link."""
+"""Open the files of a run safely, never through a link."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from framework.errors import UserError
 
 
 class NotAFile(OSError):
-    """Something else is where a file of a run should be: a link, a directory, a pipe, a device."""
+    """Something else has the name of a run's file: a link, a directory, a pipe, a device."""
 
     def refused(self) -> UserError:
-        """Return it as what the user is told."""
+        """Return the error as the message for the user."""
         return UserError(
-            f"{self.strerror}: what a run writes is opened as what it is",
+            f"{self.strerror}: a run opens only regular files and directories",
             where=str(self.filename),
             fix="Move it away, or give another run_dir=.",
         )
 
 
 def ours(path: str | os.PathLike[str], flags: int) -> int:
-    """Open a file of a run; to be given to `open` as `opener`.
+    """Open a file of a run; pass this function to `open` as `opener`.
 
-    Whoever may put a link into a run directory could otherwise have any file of the user's
-    read, written over or cut; a pipe or a device could hold the run up for ever.
+    Otherwise, somebody who can put a link into a run directory could make the framework read,
+    overwrite or truncate any of the user's files. A pipe or a device could block the run forever.
 
     Example:
         >>> with open("runs/a/log.txt", "a", opener=ours) as file:
-        ...     file.write("begun")
+        ...     file.write("started")
 
     Args:
         path: The file.
         flags: As `open` passes them.
 
     Returns:
-        Its descriptor.
+        The file descriptor.
 
     Raises:
-        NotAFile: It is no regular file, or one to be written that has another name elsewhere.
+        NotAFile: It is not a regular file, or it is to be written and has a second hard link.
         OSError: It cannot be opened.
     """
-    cut = flags & os.O_TRUNC  # only once it is known what it is
+    cut = flags & os.O_TRUNC  # truncate only after the file type is known
     careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     _check_no_link(path)
     handle = os.open(path, (flags & ~os.O_TRUNC) | careful, 0o666)
@@ -63,14 +63,14 @@ def ours(path: str | os.PathLike[str], flags: int) -> int:
 
 
 def read_bytes(path: Path, most: int) -> bytes:
-    """Return what a file of a run holds.
+    """Return the content of a run's file.
 
     Args:
         path: The file.
-        most: Bytes that it may have at most.
+        most: The maximum size in bytes.
 
     Raises:
-        OSError: It is larger, is no file, or cannot be read.
+        OSError: It is larger, is not a file, or cannot be read.
     """
     with open(path, "rb", opener=ours) as file:
         if os.fstat(file.fileno()).st_size > most:
@@ -79,10 +79,10 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 
 def check_directory(path: Path) -> None:
-    """Refuse a directory of a run that is a link, or something else; one that is missing is fine.
+    """Refuse a run's directory that is a link or not a directory; it may be missing.
 
     Raises:
-        NotAFile: It is.
+        NotAFile: The path is a link or not a directory.
     """
     try:
         mode = os.lstat(path).st_mode
@@ -95,7 +95,7 @@ def check_directory(path: Path) -> None:
 
 
 def _check_no_link(path: str | os.PathLike[str]) -> None:
-    # O_NOFOLLOW is what holds against a race; this says it in words, and before a pipe is opened.
+    # O_NOFOLLOW guards against races; this check gives a clear message, and never opens a pipe.
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:

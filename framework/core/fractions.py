@@ -1,4 +1,4 @@
-"""Fractions as they are written."""
+"""Exact fractions from decimal numbers."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from fractions import Fraction
 
 
 def exact(fraction: float) -> Fraction:
-    """Return a fraction as it is written: 0.07 of 100 is 7, though 100 * 0.07 is a little more."""
+    """Return a fraction as written: 0.07 of 100 is 7, although 100 * 0.07 is slightly more."""
     return Fraction(repr(float(fraction)))

@@ -1,4 +1,4 @@
-"""What is in a graph and in the functions that it calls."""
+"""The operations of a graph, including the functions that it calls."""
 
 from __future__ import annotations
 

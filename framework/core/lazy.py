@@ -1,4 +1,4 @@
-"""Names of a package that are loaded when they are first used."""
+"""Import the names of a package on first use."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 def lazily(
     package: str, where: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], Any]]:
-    """Return a package's `__getattr__` and `__dir__`, so that importing it costs nothing.
+    """Return a package's `__getattr__` and `__dir__`, so that importing the package is cheap.
 
     Example:
         >>> __getattr__, __dir__ = lazily(__name__, {"EMA": "framework.callbacks.ema"})
 
     Args:
-        package: Its name, for messages.
-        where: The module that each of its names is defined in.
+        package: The name of the package, for messages.
+        where: The module that defines each name.
     """
 
     def get(name: str) -> Any:

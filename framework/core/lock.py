@@ -1,4 +1,4 @@
-"""One process at a time writes to a run directory."""
+"""Lock a run directory, so that only one process writes to it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ LOCK = ".lock"
 
 
 class RunLock:
-    """Holds a run directory for this process while the body runs.
+    """Lock a run directory for this process while the body runs.
 
-    The operating system keeps the lock, and lets go of it when the process ends, however it ends.
-    Processes that this one has forked meanwhile do not inherit it.
+    The operating system holds the lock and releases it when the process ends, however it ends.
+    Forked child processes do not inherit it.
 
     Example:
         >>> with RunLock(Path("runs/a")):
         ...     train()
 
     Args:
-        run_dir: The directory; it exists.
+        run_dir: The directory, which exists.
 
     Raises:
-        UserError: Somebody else holds it, or nobody may write there.
+        UserError: Another process holds the lock, or the directory cannot be written to.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -44,7 +44,7 @@ class RunLock:
             raise UserError(
                 f"cannot write there: {error.strerror}",
                 where=str(error.filename or self._path),
-                fix="Move away what is there, make it writable, or give another run_dir=.",
+                fix="Move the existing file away, make it writable, or give another run_dir=.",
             ) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -73,7 +73,7 @@ class RunLock:
         self._forget()
 
     def _forget(self) -> None:
-        # Closing is enough, and in a fork it does not unlock what the parent holds.
+        # Closing is enough; in a fork, it does not release the parent's lock.
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None

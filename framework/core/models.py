@@ -1,4 +1,4 @@
-"""A task's models by name."""
+"""The models of a task, by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paths as users write them: on this machine, with `~` for a home directory."""
+"""Paths as users write them: local, with `~` for a home directory."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from pathlib import Path
 
 from framework.errors import UserError
 
-# `Path` has made one slash of the two where an address went through it.
+# `Path` collapses the two slashes of an address into one.
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|.*://", re.DOTALL)
 _LONGEST_NAME, _LONGEST = 255, 4095
 
 
 def local_path(given: str | os.PathLike[str], where: str) -> Path:
-    """Return what a user wrote as a path; every option that takes one comes through here.
+    """Return the path that a user wrote; every option with a path goes through this function.
 
     Example:
         >>> local_path("~/runs/a", "run_dir")
         PosixPath('/home/me/runs/a')
 
     Args:
-        given: As it was written.
+        given: The path as written.
         where: The option, for messages.
 
     Returns:
         The path, with `~` and `~user` expanded.
 
     Raises:
-        UserError: It is an address such as `s3://bucket/run`, names no user, or is longer than
-            file systems allow, or it is relative and the working directory is gone.
+        UserError: It is an address such as `s3://bucket/run`, names an unknown user, or is longer
+            than file systems allow; or it is relative and the working directory no longer exists.
     """
     text = os.fsdecode(given)
     if _ADDRESS.match(text):
@@ -40,15 +40,17 @@ def local_path(given: str | os.PathLike[str], where: str) -> Path:
             "place before or after the run.",
         )
     if "\0" in text:
-        raise UserError(f"{text!r} holds a zero byte", where=where, fix="Give a path without it.")
+        raise UserError(
+            f"{text!r} contains a null byte", where=where, fix="Give a path without it."
+        )
     try:
         path = Path(text).expanduser()
     except RuntimeError:
         name = Path(text).parts[0]
         raise UserError(
-            f"{text!r}: nobody's home directory is {name}",
+            f"{text!r}: there is no home directory {name}",
             where=where,
-            fix=f"Write it out, or ./{name} for a directory of this name.",
+            fix=f"Write the full path, or ./{name} for a directory with this name.",
         ) from None
     _check_length(path, where)
     if not path.is_absolute():
@@ -82,4 +84,4 @@ def _check_length(path: Path, where: str) -> None:
         limit = f"a path of at most {_LONGEST}"
     else:
         return
-    raise UserError(f"{what} is more than a file system takes", where=where, fix=f"Give {limit}.")
+    raise UserError(f"{what} is more than a file system allows", where=where, fix=f"Give {limit}.")

@@ -1,4 +1,4 @@
-"""Where the wall time of a run goes."""
+"""Measure how the wall time of a run is spent."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ PARTS = (
 
 
 class Profile:
-    """Adds up the seconds of each part of a run.
+    """Add up the seconds that each part of a run takes.
 
-    What runs inside of another part, such as a save inside of a callback, counts for itself only,
-    and what belongs to none is `other`: so the parts add up to the whole. It is read by the clock
-    at a few places a stretch, none of them in a step, and is always on.
+    A part that runs inside another, such as a save inside a callback, counts only for itself. Time
+    outside all parts is `other`, so the parts add up to the whole. The clock is read a few times
+    per span of the loop and never in a step, so profiling is always on.
 
     Example:
         >>> profile = Profile()
@@ -39,7 +39,7 @@ class Profile:
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
-        """Count the body for a part, one of `PARTS`."""
+        """Count the body's time for a part, one of `PARTS`."""
         self._switch()
         self._open.append(part)
         try:
@@ -49,7 +49,7 @@ class Profile:
             self._open.pop()
 
     def move(self, seconds: float, source: str, target: str) -> None:
-        """Count seconds that were counted for one part for another, which they turned out to be."""
+        """Move seconds from one part to another, if they turn out to belong there."""
         self._seconds[source] -= seconds
         self._seconds[target] += seconds
 

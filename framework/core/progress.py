@@ -1,4 +1,4 @@
-"""The one record of how far a run has come."""
+"""The one record of a run's progress."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass
 class Progress:
-    """Where training stands. Plain numbers; imports nothing of the trainer.
+    """The progress of training: plain numbers, without imports from the trainer.
 
     Example:
         >>> Progress(epoch=1, batch=0, step=1563)
@@ -18,12 +18,12 @@ class Progress:
     Attributes:
         epoch: Epochs finished.
         batch: Batches done in the current epoch; 0 between two epochs.
-        step: Optimizer steps done in all: the only x-axis.
+        step: Optimizer steps done in total: the only x-axis.
         examples: Training examples seen so far.
-        seconds: Wall time of training so far, earlier runs of the same directory included.
-        pending: What is still to be done at `step` where a run was left there: `log` (log,
-            validate, wake callbacks), `validation` (the same but the log), `end` (the same, and
-            what is done because the run ends here), or nothing.
+        seconds: Wall time of training so far, including earlier runs in the same directory.
+        pending: The work left at `step` when a run was interrupted there: `log` (log, validate,
+            wake callbacks), `validation` (the same without the log), `end` (the same, plus the work
+            at the end of the run), or nothing.
     """
 
     epoch: int = 0
@@ -34,15 +34,15 @@ class Progress:
     pending: str = ""
 
     def state(self) -> dict[str, Any]:
-        """Return the record."""
+        """Return the progress as a state."""
         return asdict(self)
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take over the values of another record, by name."""
+        """Copy the values of another record, by name."""
         for each in fields(self):
             setattr(self, each.name, state[each.name])
 
     @property
     def current_epoch(self) -> int:
-        """The number, from 1, of the epoch at work, or between two epochs of the last one."""
+        """The number, from 1, of the current epoch; between two epochs, of the last one."""
         return self.epoch + 1 if self.batch else max(self.epoch, 1)

@@ -1,4 +1,4 @@
-"""Whether two options are the same, as a run that is continued asks."""
+"""Compare option values when a run resumes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 
 def same(one: Any, other: Any, *, typed: bool = False) -> bool:
-    """Tell whether two values of an option mean the same, nested ones included.
+    """Whether two values of an option mean the same, including nested values.
 
-    Not a number is the same as itself, a list the same as a tuple of the same items.
+    NaN equals itself, and a list equals a tuple with the same items.
 
     Example:
         >>> same([float("nan"), 1], (float("nan"), 1.0))
@@ -18,9 +18,10 @@ def same(one: Any, other: Any, *, typed: bool = False) -> bool:
         False
 
     Args:
-        one: A plain value: a number, a text, None, or a list or dict of such.
-        other: What to compare it with.
-        typed: A whole number is not the same as a fraction, as where 1 is one batch and 1.0 all.
+        one: A plain value: a number, a text, None, or a list or dict of these.
+        other: The value to compare with.
+        typed: Distinguish a whole number from a fraction, for options where 1 is one batch and 1.0
+            all.
     """
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return one.keys() == other.keys() and all(

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal, answered at the end of a stretch."""
+"""Handle Ctrl-C, SIGTERM and a closed terminal at the end of a span."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from types import FrameType
 
 
 def ending_signals() -> list[signal.Signals]:
-    """Return the signals that ask a run to end: not SIGHUP where nohup has it ignored."""
+    """Return the signals that ask a run to end; without SIGHUP if nohup ignores it."""
     found = [signal.SIGINT, signal.SIGTERM]
-    closed = getattr(signal, "SIGHUP", None)  # of a terminal; there is none on Windows
+    closed = getattr(signal, "SIGHUP", None)  # terminal closed; not available on Windows
     if closed is not None and signal.getsignal(closed) != signal.SIG_IGN:
         found.append(closed)
     return found
 
 
 class Signals:
-    """Notes that the process was asked to end, and lets the loop end it in good order.
+    """Record that the process was asked to end, and let the loop end cleanly.
 
-    While nothing is at work yet, and at a second Ctrl-C, the process is ended at once. A handler
-    only notes the signal, or raises: nothing is saved in it. Outside the main thread, where
-    Python allows no handlers, nothing is noted.
+    While nothing runs yet, and at a second Ctrl-C, the process ends at once. A handler only records
+    the signal or raises; it saves nothing. Outside the main thread, where Python allows no signal
+    handlers, no signal is recorded.
 
     Example:
         >>> signals = Signals()
@@ -43,7 +43,7 @@ class Signals:
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Catch SIGINT, SIGTERM and SIGHUP in the body, and put the former handlers back."""
+        """Catch SIGINT, SIGTERM and SIGHUP in the body, and restore the former handlers."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -60,13 +60,13 @@ class Signals:
             for number, handler in former.items():
                 signal.signal(number, handler)
         if self._raised:
-            # Anew: a library that was met in its midst may have made another error of it, and its
-            # frames tell nobody anything.
+            # Raise a new error: a library that was interrupted may have replaced the first one, and
+            # its stack frames are of no use to the user.
             self.raise_received()
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Leave it to the body to look at `received`, and to end."""
+        """Leave it to the body to check `received` and to end."""
         self._deferred = True
         try:
             yield
@@ -74,10 +74,10 @@ class Signals:
             self._deferred = False
 
     def raise_received(self, elsewhere: int | None = None) -> None:
-        """End the program as the signal would have: KeyboardInterrupt, or exit code 143.
+        """End the program as the signal would: with KeyboardInterrupt, or with exit code 143.
 
         Args:
-            elsewhere: A signal that another worker has received.
+            elsewhere: A signal that another worker received.
         """
         received = self.received or elsewhere
         if received == signal.SIGINT:

@@ -1,4 +1,4 @@
-"""The state contract: whatever changes during training, as one tree of arrays and JSON values."""
+"""The state protocol: everything that changes in training, as a tree of arrays and JSON values."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ State = dict[str, Any]  # JSON values, NumPy arrays, and further States
 
 
 class Stateful(Protocol):
-    """Anything whose state must survive a restart."""
+    """An object with state that checkpoints must save."""
 
     def state(self) -> State:
-        """Return it: JSON values, NumPy arrays, and dicts of them."""
+        """Return the state: JSON values, NumPy arrays, and dicts of them."""
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take it back."""
+        """Restore the state."""
 
 
 def variables_state(variables: Sequence[Any]) -> State:
-    """Return the values of Keras variables, keyed by their order and path.
+    """Return the values of Keras variables, keyed by position and path.
 
     Example:
         >>> list(variables_state(keras.layers.Dense(1, name="d").build((None, 2)) or []))
         []
 
     Args:
-        variables: Keras variables; their order is part of the key, since paths can repeat.
+        variables: Keras variables; their position is part of the key, since paths can repeat.
     """
     return {_key(i, v): np.asarray(v.numpy()) for i, v in enumerate(variables)}
 
 
 def load_variables(variables: Sequence[Any], state: Mapping[str, Any], what: str) -> None:
-    """Assign what `variables_state` returned, having checked that it fits.
+    """Assign what `variables_state` returned, after checking that it fits.
 
     Raises:
         UserError: The state belongs to other variables.
@@ -47,14 +47,14 @@ def load_variables(variables: Sequence[Any], state: Mapping[str, Any], what: str
 
 
 def check_variables(variables: Sequence[Any], state: Mapping[str, Any], what: str) -> None:
-    """Refuse a state that is not one of so many variables of these shapes.
+    """Refuse a state that does not fit these variables in number and shape.
 
     Raises:
         UserError: The state belongs to other variables.
     """
     if len(variables) != len(state):
         raise UserError(
-            f"the checkpoint has {len(state)} variables of the {what}, which has {len(variables)}",
+            f"the checkpoint has {len(state)} variables for the {what}, which has {len(variables)}",
             where=what,
             fix="Use the model and the optimizer that the checkpoint was saved from.",
         )
@@ -74,15 +74,16 @@ LOADED = "loaded"
 def load_fitting(
     variables: Sequence[Any], state: Mapping[str, Any], of: str
 ) -> list[tuple[str, str]]:
-    """Assign those values of a state whose variable's path and shape are the same.
+    """Assign the values of a state to the variables with the same path and shape.
 
     Args:
-        variables: A model's.
-        state: What `variables_state` returned for the same or another model.
-        of: The model's name, for the report.
+        variables: The variables of a model.
+        state: The return value of `variables_state` for the same or another model.
+        of: The name of the model, for the report.
 
     Returns:
-        (variable, `loaded` or why not), for each variable and then for what is left of the state.
+        (variable, `loaded` or the reason why not), for each variable and then for the rest of the
+        state.
     """
     left = {key.partition(":")[2]: value for key, value in state.items()}
     report = []
@@ -102,31 +103,31 @@ def load_fitting(
 def check_same_data(
     then: Mapping[str, Any], now: Mapping[str, Any], *, batch: int, own: bool
 ) -> None:
-    """Refuse to go on in the middle of an epoch, or of a run, with a training set of other length.
+    """Refuse to resume in mid-epoch, or a run, with a training set of another length.
 
     Args:
-        then: The `rows` and the `steps` of an epoch when the checkpoint was saved; None unknown.
-        now: The same of the present data.
-        batch: Batches of its epoch that the checkpoint has behind it.
-        own: It is the run's own checkpoint, not one to start anew from.
+        then: The `rows` and the `steps` per epoch when the checkpoint was saved; None if unknown.
+        now: The same values for the current data.
+        batch: The batches of the epoch that were done at the checkpoint.
+        own: Whether it is the run's own checkpoint, not one that a new run starts from.
 
     Raises:
-        UserError: They differ, or the epoch is over before that batch.
+        UserError: They differ, or the epoch has fewer batches than that.
     """
     for name, unit, looked_at in (("rows", "rows", own), ("steps", "batches in an epoch", own)):
         before, after = then.get(name), now.get(name)
         if (looked_at or batch) and None not in (before, after) and before != after:
             raise UserError(
-                f"the run was begun with {before:,} training {unit}, now there are {after:,}",
+                f"the run was started with {before:,} training {unit}, but now there are {after:,}",
                 where="data.train",
-                fix="Continue with the same data and limits, or begin anew in another run_dir.",
+                fix="Continue with the same data and limits, or start a new run elsewhere.",
             )
     steps = now.get("steps")
     if steps is not None and batch > steps:
         raise UserError(
-            f"the checkpoint is {batch:,} batches into an epoch that has only {steps:,} now",
+            f"the checkpoint is {batch:,} batches into an epoch that now has only {steps:,}",
             where="data.train",
-            fix="Continue with the same data and limits, or begin anew in another run_dir.",
+            fix="Continue with the same data and limits, or start a new run elsewhere.",
         )
 
 

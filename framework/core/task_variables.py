@@ -1,4 +1,4 @@
-"""Variables and copies of models that a task asks for."""
+"""Create variables and model copies for a task."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from framework.errors import UserError
 
 
 def state_variable(task: str, name: str, initial: Any, *, trainable: bool) -> keras.Variable:
-    """Make a variable of a task's own; see `Task.variable`.
+    """Create a variable of a task; see `Task.variable`.
 
     Raises:
-        UserError: There is nothing to make it from, or several devices are at work on a step.
+        UserError: It has no initial value, or several devices are running a step.
     """
     where = f'{task}.variable("{name}")'
     if initial is None:
@@ -29,11 +29,11 @@ def state_variable(task: str, name: str, initial: Any, *, trainable: bool) -> ke
         raise UserError(
             f"the variable {name!r} is made in a step that runs on several devices",
             where=where,
-            fix="Make it in build_model, before they begin.",
+            fix="Create it in build_model, before the steps run.",
         )
     with tf.init_scope():
         value = np.asarray(initial)
-        if type(initial) is float:  # not NumPy's, which says what it is
+        if type(initial) is float:  # not NumPy's, which has a dtype
             value = value.astype(keras.config.floatx())
         return keras.Variable(
             value,
@@ -45,7 +45,7 @@ def state_variable(task: str, name: str, initial: Any, *, trainable: bool) -> ke
 
 
 def clone(model: Any, decay: float, copy: Any, where: str) -> keras.Layer:
-    """Return a model of the same architecture, not trainable; see `Task.ema_of`.
+    """Return an untrainable model of the same architecture; see `Task.ema_of`.
 
     Raises:
         UserError: The decay is out of range, or Keras cannot clone the model.
@@ -61,7 +61,7 @@ def clone(model: Any, decay: float, copy: Any, where: str) -> keras.Layer:
             raise UserError(
                 f"Keras cannot clone a {type(model).__name__}",
                 where=f"{where}, ema_of",
-                fix="Give a second one of the same architecture: "
+                fix="Pass a second model of the same architecture: "
                 "self.ema_of(model, decay, copy=make_model()).",
             ) from error
     copy.trainable = False

@@ -1,4 +1,4 @@
-"""What to say when the user's own code fails: what, in which line, and the way out."""
+"""Explain failures in the user's own code: what failed, in which line, and how to fix it."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ _MOST_LINES = 14
 
 @contextmanager
 def user_code(where: str, spec: Any = None) -> Iterator[None]:
-    """Turn an exception of the task's code into a `UserError` that points at its line.
+    """Turn an exception in the task's code into a `UserError` that points at the line.
 
     Args:
-        where: The function it happened in, in case the traceback does not tell.
-        spec: The TensorSpecs of the batch that it was given, to be shown, or a function that
-            returns them.
+        where: The function in which it happened, if the traceback does not show it.
+        spec: The TensorSpecs of the batch, to show in the message, or a function that returns
+            them.
     """
     try:
         yield
@@ -49,42 +49,42 @@ def user_code(where: str, spec: Any = None) -> Iterator[None]:
         raise
     except Exception as error:
         if str(error).startswith("in user code:") and isinstance(error.__context__, UserError):
-            raise error.__context__ from None  # AutoGraph has wrapped what we said ourselves
+            raise error.__context__ from None  # AutoGraph wrapped our own error
         fix, what = SEE_TRACEBACK, _message(error)
         if "out of scope" in str(error) or "InaccessibleTensor" in type(error).__name__:
             what = "a value was logged, returned or kept inside a branch or loop of the step"
             fix = (
-                "Log and return after it, not inside it: let the branch or loop give the value, "
+                "Log and return after it, not inside it: let the branch or loop produce the value, "
                 "then self.log(name, value)."
             )
         elif "merge_call" in str(error):
-            what = "an update stands inside a branch or loop on tensors"
+            what = "an update is inside a branch or loop on tensors"
             fix = (
-                "On several devices it cannot: loop with Python's own range, for _ in range(3), "
-                "and weigh a loss by 0 instead of leaving its update out."
+                "Several devices do not support that: loop with Python's range, for _ in range(3), "
+                "and multiply a loss by 0 instead of skipping its update."
             )
         elif "non-persistent GradientTape" in str(error):
             fix = "Open it as tf.GradientTape(persistent=True), and del it afterwards."
         elif re.search("[Uu]nable to lift", str(error)):
-            what = "a metric or a layer makes its variables in the step"
+            what = "a metric or a layer creates its variables in the step"
             fix = (
-                "On several devices it cannot: make them in build_model, of a metric by calling it "
-                "once: metric.update_state(y_true, y_pred), metric.reset_state()."
+                "Several devices do not support that: create them in build_model, for a metric by "
+                "calling it once: metric.update_state(y_true, y_pred), metric.reset_state()."
             )
         elif re.search("does not match type|the same dtype|the same type", str(error)):
             fix = (
-                "Bring both to one type: tf.cast(y, prediction.dtype), or tf.cast(prediction, "
+                "Cast both to one type: tf.cast(y, prediction.dtype), or tf.cast(prediction, "
                 "tf.float32). NumPy makes float64; mixed precision makes 16-bit outputs."
             )
         elif _NO_VALUES.search(str(error)):
             fix = (
                 "A compiled step has no values for .numpy(), float() or NumPy: use TensorFlow "
-                "operations, or run the steps in Python by trainer.engine=eager."
+                "operations, or run the steps in Python with trainer.engine=eager."
             )
         elif re.search("None values not supported|'NoneType'", str(error)):
             fix = (
-                "Something in this line is None, as self.total_steps is where the length of the "
-                "run is unknown: give trainer.max_steps, or look for None before."
+                "Something in this line is None. self.total_steps, for example, is None if the "
+                "length of the run is unknown: set trainer.max_steps, or check for None first."
             )
         place = _place(error)
         shown = f"{where}, {place}" if place else where
@@ -97,7 +97,7 @@ def user_code(where: str, spec: Any = None) -> Iterator[None]:
 
 @contextmanager
 def labels_checked() -> Iterator[None]:
-    """Say in the user's terms that a running step met a label outside the network's classes."""
+    """Explain in the user's terms that a step met a label outside the network's classes."""
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
@@ -126,12 +126,12 @@ def describe(spec: Any) -> str:
 def _spec_of(made: Callable[[], Any]) -> Any:
     try:
         return made()
-    except Exception:  # it is Data's own map or augment that fails
+    except Exception:  # Data's own map or augment fails
         return None
 
 
 def _place(error: BaseException) -> str | None:
-    # AutoGraph puts the user's own lines into the message, since its frames are generated.
+    # AutoGraph generates the frames, so the user's own lines are only in the message.
     frames = [(f, int(n)) for f, n, _ in _FRAME.findall(str(error))]
     stack = traceback.extract_tb(error.__traceback__)
     frames = [(f.filename, f.lineno or 0) for f in stack] + frames
@@ -147,7 +147,7 @@ def _place(error: BaseException) -> str | None:
 def _message(error: BaseException) -> str:
     text = without_colours(error)  # Keras prints names in bold
     if text.startswith("in user code:"):
-        # What follows the quoted frames is the message of the error itself.
+        # The error's own message follows the quoted frames.
         kept = re.split(r'\n    File "[^"]+", line \d+, in [^\n]*\n        [^\n]*', text)[-1]
         text = inspect.cleandoc(kept) or text
     else:

@@ -1,4 +1,4 @@
-"""The versions of what decides a result."""
+"""The versions of the software that affects a result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _PACKAGES = ("keras-task-framework", "tensorflow", "keras", "numpy", "hydra-core
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide a result."""
+    """Return the versions of Python and of the packages that affect a result."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

@@ -1,1 +1,1 @@
-"""How options are declared and checked."""
+"""Declare options and check their values."""

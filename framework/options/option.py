@@ -1,4 +1,4 @@
-"""An option: its default, its help, and what it may be, said once."""
+"""Declare an option: its default, its help, and its valid values, in one place."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ def option(
     aliases: Mapping[str, str] = MappingProxyType({}),
     wanted: str = "",
 ) -> Any:
-    """Declare an option: its default, and all that is known of it.
+    """Declare an option with its default and all its properties.
 
     Args:
-        default: Its default.
+        default: The default value.
         help: One line of help.
-        identity: It decides what a run computes: it may not change when the run is resumed.
-        local: It only shows something, or says how fast: workers may differ in it.
-        choices: What it may be.
-        least: The least that it may be.
-        above: What it must be above.
-        below: What it must be below.
-        share: A whole number counts batches, a fraction is a share of all.
-        aliases: What others call a choice.
-        wanted: How a message says what it may be.
+        identity: Whether it affects the result of a run; then it may not change on resume.
+        local: Whether it only affects output or speed; then workers may differ in it.
+        choices: The valid choices.
+        least: The smallest valid value.
+        above: The exclusive lower bound.
+        below: The exclusive upper bound.
+        share: Whether a whole number counts batches and a fraction is a share of all.
+        aliases: Other names for a choice.
+        wanted: The description of valid values in error messages.
     """
     known = {k: v for k, v in locals().items() if k != "default"}
     return field(default=default, metadata=known)
 
 
 def check(name: str, value: Any, known: Mapping[str, Any]) -> None:
-    """Refuse a value that is not in the range, or among the choices, of its option."""
+    """Refuse a value that is outside its option's range or not among its choices."""
     choices, least, above = known["choices"], known["least"], known["above"]
     if value is None:
         return
@@ -61,9 +61,9 @@ def check(name: str, value: Any, known: Mapping[str, Any]) -> None:
 
 
 def refuse(name: str, value: object, wanted: str) -> None:
-    """Refuse a value of one of the trainer's options.
+    """Refuse a value of a trainer option.
 
     Raises:
-        UserError: Always; it says what is wanted.
+        UserError: Always; the message says which values are valid.
     """
     raise UserError(f"{name} is {value!r}", where=f"trainer.{name}", fix=f"Give {wanted}.")

@@ -1,1 +1,1 @@
-"""One run: assembling it, resuming it, when it stops, what a wake-up does."""
+"""One run: set it up, resume it, decide when it stops, and do the work of each wake-up."""

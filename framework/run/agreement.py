@@ -1,4 +1,4 @@
-"""What decides what a run computes, so that workers can compare theirs before the first step."""
+"""Collect everything that affects a run's result, so that workers can compare it before step 1."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def of_run(stage: str, config: TrainerConfig, task: Any, callbacks: Sequence[Cal
 
 
 def of_data(name: str, sources: Mapping[Any, Source]) -> Any:
-    """Return what is known of opened sets: their batches, and the bits of the first one."""
+    """Return what is known of open data sets: their batches, and a hash of the first batch."""
     found: dict[str, Any] = {}
     for key, source in sources.items():
         of = f"data.{name}" + (f".{key}" if isinstance(key, str) and key else "")
@@ -74,14 +74,14 @@ def of_built(models: Mapping[str, Any], optimizers: Mapping[str, Any]) -> Any:
             try:
                 config = layer.get_config()
             except (NotImplementedError, TypeError, ValueError):
-                continue  # a class of the user's own, whose code is compared
+                continue  # a user-defined class: its code is compared instead
             of = f"{name} layer {number} ({type(layer).__name__})"
             found |= {f"{of}: {k}": v for k, v in config.items() if _is_plain(v) and k != "name"}
     return plain_json(found)
 
 
 def _arguments(instance: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the arguments that an object was made with, where it keeps them and they are plain."""
+    """Yield those constructor arguments that an object keeps and that are plain values."""
     for kind in type(instance).__mro__[:-1]:
         if "__init__" not in vars(kind):
             continue
@@ -96,13 +96,13 @@ def _arguments(instance: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _made(value: Any) -> dict[str, Any]:
-    """Return what an optimizer, a loss, or a function with arguments is made of."""
+    """Return the definition of an optimizer, a loss, or a function with arguments."""
     if isinstance(value, partial):
         found = dict(enumerate(value.args)) | value.keywords
         plain = {str(k): v if _is_plain(v) else _made(v) for k, v in found.items()}
         return {"function": getattr(value.func, "__qualname__", ""), **plain}
     if isinstance(value, (keras.Optimizer, keras.Loss)):
-        # Some losses leave their arguments out of their configuration.
+        # Some losses omit their arguments from their configuration.
         own = {k: v for k, v in vars(value).items() if isinstance(value, keras.Loss)}
         found = {k: v for k, v in own.items() if _is_plain(v)} | value.get_config()
         return {k: v for k, v in found.items() if k != "name"}
@@ -112,7 +112,7 @@ def _made(value: Any) -> dict[str, Any]:
 
 
 def _of_function(value: Any) -> dict[str, Any]:
-    """Return what a function of a batch is made of: its arguments, and what it closes over."""
+    """Return the definition of a batch function: its arguments and the variables of its closure."""
     if not inspect.isfunction(value):
         return _made(value)
     over = inspect.getclosurevars(value).nonlocals.items()
@@ -126,12 +126,12 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, Mapping):
         return all(isinstance(k, (str, int)) and _is_plain(v) for k, v in value.items())
     if isinstance(value, str):
-        return "/" not in value and "\\" not in value  # a path may be another on each machine
+        return "/" not in value and "\\" not in value  # paths may differ between machines
     return value is None or isinstance(value, (bool, int, float))
 
 
 def _code(kind: type) -> Iterator[tuple[str, str]]:
-    """Yield a hash of each loaded module that lies where the task's own module does."""
+    """Yield a hash of each loaded module in the same package or folder as the task's own module."""
     file = getattr(sys.modules.get(kind.__module__), "__file__", None)
     if file is None:
         return

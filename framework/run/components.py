@@ -1,4 +1,4 @@
-"""Bringing a task, its data and its options together, before anything runs or is written."""
+"""Combine a task, its data and its options before anything runs or is written."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ _FITTING = ("variable", "outcome")
 
 
 class Components(TaskState):
-    """A run's models, optimizers, loss scale and data.
+    """The models, optimizers, loss scale and data of a run.
 
     Args:
-        task: Whose they are; a model that it has already is kept.
+        task: The task that they belong to. A model that it already has is kept.
         config: The trainer's options.
-        replicas: The devices.
-        data_info: What `result.json` says of the data; this adds to it.
+        replicas: The devices of the run.
+        data_info: The description of the data in `result.json`; this class adds to it.
 
     Attributes:
         update: The pipeline that changes weights, or None where nothing may change them.
-        averages: What `Task.ema_of` and callbacks keep, by name, whether weights change or not.
+        averages: The averages of `Task.ema_of` and of callbacks, by name.
     """
 
     def __init__(
@@ -61,14 +61,14 @@ class Components(TaskState):
         super().__init__(task, config, replicas)
         self.made_optimizers: dict[str, Any] = {}  # see `Optimizers.made`
         self.data_info = data_info
-        self._streams = False  # whether threads that read ahead may draw random numbers
+        self._streams = False  # whether read-ahead threads may draw random numbers
 
     def open_fit(self, data: Any) -> tuple[dict[int, Source], dict[str, Source]]:
-        """Open the training set, once for each number of batches to accumulate, and validation."""
+        """Open the validation sets, and the training set per number of batches to accumulate."""
         config, data = self.config, self._data(data)
         if not self.task.automatic_optimization and config.accumulates:
             raise UserError(
-                "the trainer cannot accumulate gradients for a task that optimises by hand",
+                "the trainer cannot accumulate gradients for a task with manual optimization",
                 where="trainer.accumulate",
                 fix=f"Leave it out, and {larger_batches(data, config)}; or add up losses in "
                 "train_step.",
@@ -99,10 +99,10 @@ class Components(TaskState):
         return train, evaluated
 
     def open_eval(self, data: Any, stage: str, limit: int | float) -> dict[str, Source]:
-        """Open the sets of a stage: `val`, `test` or `predict`.
+        """Open the data sets of a stage: `val`, `test` or `predict`.
 
         Raises:
-            UserError: There are none.
+            UserError: The stage has no data.
         """
         sources = open_eval(self._data(data), stage, seed=self.config.seed, limit=limit)
         if not sources:
@@ -117,12 +117,12 @@ class Components(TaskState):
     def engine_for(
         self, sources: Mapping[str, Source], step: str, train: Accumulator
     ) -> StepRunner:
-        """Build the models, and the optimizers if needed, for batches like the sources'.
+        """Build the models, and the optimizers if needed, for batches from these sources.
 
         Args:
-            sources: The sets; the first one tells a batch's shape.
+            sources: The data sets; the first one gives the shape of a batch.
             step: `train_step`, `eval_step` or `predict_step`.
-            train: Where training values add up.
+            train: The accumulator of training values.
         """
         task, config = self.task, self.config
         if task.model is None:
@@ -134,9 +134,9 @@ class Components(TaskState):
             raise UserError(
                 f"the task's model was built for {task.built_for}",
                 where=f"trainer.precision={config.precision}",
-                fix=f"Give precision={task.built_for!r}, or make the task anew.",
+                fix=f"Give precision={task.built_for!r}, or create a new task.",
             )
-        # On several devices it cannot be made while a step is traced.
+        # On several devices, it cannot be created while a step is being traced.
         global_seed(everywhere=self.replicas.count > 1)
         if not is_built(task.model):
             with user_code("Data.map or Data.augment"):
@@ -145,7 +145,7 @@ class Components(TaskState):
             self._build(spec, source.rows_axis, step)
         self._check_placed(models_of(task.model))
         self.averages = task_followers(task)
-        # A task that optimises by hand may also do so inside an evaluation.
+        # A task with manual optimization may also optimize inside an evaluation.
         if step == "train_step" or (step == "eval_step" and not task.automatic_optimization):
             self.update = self._make_update()
             self.update.averages = self.averages
@@ -165,7 +165,7 @@ class Components(TaskState):
         return engine
 
     def add_average(self, name: str, average: Average) -> None:
-        """Keep an average beside the weights, saved and restored with them under a name."""
+        """Keep an average of the weights, saved and restored under a name."""
         number = 1
         while (key := name if number == 1 else f"{name}-{number}") in self.averages:
             number += 1
@@ -173,7 +173,7 @@ class Components(TaskState):
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Put averages that are to be evaluated in the place of the weights for the body."""
+        """Replace the weights with the averages to evaluate while the body runs."""
         with ExitStack() as stack:
             for average in self.averages.values():
                 if average.evaluate and average.ready:
@@ -181,14 +181,14 @@ class Components(TaskState):
             yield
 
     def undrawn(self, written: Mapping[int, str] | None) -> AbstractContextManager[None]:
-        """Return the context in which an evaluation draws random numbers that are its own.
+        """Return a context in which an evaluation draws its own random numbers.
 
         Args:
-            written: What its compiled steps write. None: that cannot be told.
+            written: What the compiled steps of the evaluation write. None: unknown.
         """
         models = [v for model in models_of(self.task.model).values() for v in model.variables]
         found = [*models, *self._held().values()]
-        # Where steps run in Python, an evaluation may be the first to draw from it.
+        # If steps run in Python, an evaluation may be the first to draw from the generator.
         shared = global_seed(make=self.config.engine == "eager")
         found += [] if shared is None else [shared]
         known = None if written is None or self.config.engine == "eager" else set(written)
@@ -196,11 +196,11 @@ class Components(TaskState):
 
     @property
     def averages_in_place(self) -> list[str]:
-        """The names of the averages that `averaged` puts in the place of the weights."""
+        """The names of the averages that `averaged` puts in place of the weights."""
         return [name for name, each in self.averages.items() if each.evaluate and each.ready]
 
     def precision_values(self) -> dict[str, float]:
-        """Return what a row says of the loss scale, if there is one."""
+        """Return the row's values for the loss scale, if there is one."""
         scale = self.loss_scale
         if scale is None:
             return {}
@@ -208,7 +208,7 @@ class Components(TaskState):
         return {"train/loss_scale": float(scale.value.numpy()), "train/skipped_updates": skipped}
 
     def _on_all_devices(self, metrics: Any) -> Any:
-        """Make the configured Keras metrics again where each device needs variables of its own."""
+        """Recreate the configured Keras metrics if each device needs its own variables."""
         if self.replicas.count == 1 or not metrics:
             return metrics
         return {
@@ -217,7 +217,7 @@ class Components(TaskState):
         }
 
     def _check_placed(self, models: Mapping[str, keras.Layer]) -> None:
-        """Refuse weights that were made before the devices were known."""
+        """Refuse weights that were created before the devices were known."""
         if self.replicas.count == 1:
             return
         for model in models.values():
@@ -226,7 +226,7 @@ class Components(TaskState):
                     raise UserError(
                         f"{variable.path} is on one device, not on all {self.replicas.count}",
                         where=f"{type(self.task).__name__}.build_model",
-                        fix="Make the model in build_model, not before.",
+                        fix="Create the model in build_model, not before.",
                     )
 
     def _make_update(self) -> Update:
@@ -244,7 +244,7 @@ class Components(TaskState):
         )
 
     def _optimizers(self) -> Optimizers:
-        """Return the task's optimizers: those of its last fit, as `Model.fit` has it."""
+        """Return the task's optimizers: those of its last fit, as in `Model.fit`."""
         task = self.task
         kept: Optimizers | None = task.runtime.optimizers
         if kept is not None and kept.suit(task.optimizer):
@@ -276,9 +276,9 @@ class Components(TaskState):
         if not isinstance(data, Data):
             what = "no data" if data is None else f"a {type(data).__name__}"
             raise UserError(
-                f"{type(self.task).__name__} has {what} where a Data is wanted",
+                f"{type(self.task).__name__} has {what} where a Data is expected",
                 where=f"{type(self.task).__name__}.build_data",
-                fix="Give Trainer.fit(task, Data(train=(x, y))), return a Data from build_data, "
+                fix="Call Trainer.fit(task, Data(train=(x, y))), return a Data from build_data, "
                 "or choose a data set on the command line: data=mnist.",
             )
         self.data_info |= {"source": "given", **data.info}
@@ -289,7 +289,7 @@ class Components(TaskState):
             self.data_info[f"{stage}_rows"] = sum(source.count for source in sources)  # type: ignore[attr-defined]
 
     def _build(self, spec: Any, rows_axis: Any, step: str) -> None:
-        # Traced in every engine, so that nothing runs.
+        # Traced in every engine, so that nothing is executed.
         unread = Accumulator()
         engine = self.task.runtime.context = StepRunner(
             self.task, train=unread, replicas=self.replicas, building=True

@@ -1,4 +1,4 @@
-"""The callbacks that every run has unless it is told otherwise."""
+"""The callbacks that every run has by default."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def with_defaults(
 ) -> list[Callback]:
     """Return a run's callbacks in the order in which they are called.
 
-    First the stop on NaN and the summary, then the given ones, then the progress bar, and the
-    checkpoint last, so that it saves what the others have become. A given callback takes the
-    place of the built-in one of its class.
+    The order is: the stop on NaN and the summary, the given callbacks, the progress bar, and last
+    the checkpoint, so that it saves the final state of the others. A given callback replaces the
+    built-in one of its class.
 
     Args:
-        given: The task's and the trainer's own callbacks.
-        config: Turns the built-in ones on and off.
-        is_chief: Of several workers only the chief shows anything.
+        given: The callbacks of the task and of the trainer.
+        config: Turns the built-in callbacks on and off.
+        is_chief: Whether this worker is the chief; only the chief displays anything.
     """
     first: list[Callback] = []
     last: list[Callback] = []

@@ -1,4 +1,4 @@
-"""Where a run stands among its epochs, and where the next ends are."""
+"""Track a run's position within its epochs, and where the next ones end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from framework.run.wakeup_plan import Trigger, WakeupPlan
 
 
 class Epochs:
-    """The epochs of a run, whose length may differ, and its place in them.
+    """The epochs of a run, which may differ in length, and the current position in them.
 
     Example:
         >>> epochs = Epochs(config, progress, {1: loop})
@@ -23,17 +23,17 @@ class Epochs:
         1563
 
     Args:
-        config: Says how many epochs, and how many batches an optimizer step takes in each.
-        progress: The record that `advance` moves on.
+        config: Sets the number of epochs, and the batches per optimizer step in each.
+        progress: The record that `advance` updates.
         loops: The training loop for each number of batches to accumulate.
 
     Attributes:
-        loop: That of the present epoch.
-        length: Steps of the present epoch, or None while that is unknown: before its end, where
-            only reading the data tells.
-        over: Whether the present epoch has ended.
-        handled: The step whose log, validation and callbacks are done; that its epoch ends there
-            may be found out only afterwards.
+        loop: The loop of the current epoch.
+        length: Steps of the current epoch. None while unknown, that is, until the epoch ends, if
+            only reading the data reveals it.
+        over: Whether the current epoch has ended.
+        handled: The last step at which log, validation and callbacks were done. The end of an
+            epoch may be detected only after that.
         validated: The step of the last validation.
     """
 
@@ -42,20 +42,20 @@ class Epochs:
     ) -> None:
         self._config, self._progress, self._loops = config, progress, loops
         self._learnt: dict[int, int] = {}
-        self._ended: tuple[int, int] | None = None  # an epoch and its length, once it was read
+        self._ended: tuple[int, int] | None = None  # an epoch and its length, once known
         self.handled = self.validated = -1
         self.over = False
         self.begin()
 
     def begin(self) -> None:
-        """Begin the epoch that `progress` stands in."""
+        """Start the epoch at which `progress` stands."""
         self.over = False
         self.loop = self._loops[self._config.accumulate_in(self._progress.epoch)]
         self.length = self.steps_in(self._progress.epoch)
         if self._ended is not None and self._ended[0] == self._progress.epoch:
             self.length = self._ended[1]
         elif self._config.resume_data == "restart" and self._progress.batch:
-            # The data begin anew within the epoch, which stays as long as the others.
+            # The data start again within the epoch, which stays as long as the others.
             self.length = self.expected
 
     def steps_in(self, epoch: int) -> int | None:
@@ -65,23 +65,23 @@ class Epochs:
 
     @property
     def expected(self) -> int | None:
-        """Steps of the present epoch as far as they can be told: as many as the last one had."""
+        """The expected length of the current epoch: its own if known, else the last epoch's."""
         if self.length is not None:
             return self.length
         return self._learnt.get(self._config.accumulate_in(self._progress.epoch))
 
     def end(self) -> int | None:
-        """Return the step at which this epoch or the run ends, whichever is first."""
+        """Return the step at which this epoch or the run ends, whichever comes first."""
         start = self._progress.step - self._progress.batch
         epoch_end = None if self.length is None else start + self.length
         ends = [n for n in (epoch_end, self._config.max_steps) if n is not None]
         return min(ends) if ends else None
 
     def total_steps(self) -> int | None:
-        """Return the optimizer steps planned in all, or None where that cannot be told."""
+        """Return the total number of planned optimizer steps, or None if it is unknown."""
         count, steps = self._config.max_epochs, None
         if count is not None:
-            # Epochs are alike from where one number of batches to accumulate holds to the next.
+            # Epochs have equal length while the number of batches to accumulate is the same.
             firsts = sorted(epoch for epoch in self._config.accumulate_by_epoch if epoch < count)
             ends = [*firsts[1:], count]
             lengths = [self.steps_in(first) for first in firsts]
@@ -92,12 +92,12 @@ class Epochs:
         return min(known) if known else None
 
     def advance(self, steps: int, examples: int, *, ended: bool) -> None:
-        """Note a stretch.
+        """Record a finished span of the loop.
 
         Args:
-            steps: Optimizer steps that it made.
-            examples: Training examples that it saw.
-            ended: The data ended in it, sooner than was asked for.
+            steps: Optimizer steps in the span.
+            examples: Training examples in the span.
+            ended: Whether the data ended within the span, earlier than requested.
 
         Raises:
             UserError: The data ended before the first batch.
@@ -110,7 +110,7 @@ class Epochs:
             raise UserError(
                 "the train set has no batches",
                 where="data.train",
-                fix="Give at least one; look at what selects them, such as a filter.",
+                fix="Provide at least one batch; check what selects them, such as a filter.",
             )
         if ended:
             self.length = progress.batch
@@ -122,12 +122,12 @@ class Epochs:
 
     @property
     def done(self) -> int:
-        """Epochs finished, one that was left open at its last batch included."""
+        """Finished epochs, including one that was left open at its last batch."""
         progress = self._progress
         return progress.epoch + (progress.batch > 0 and progress.batch == self.length)
 
     def leave_open(self, pending: str) -> None:
-        """Take back that the epoch has ended: what is due at this step is left to another run.
+        """Reopen the epoch: another run will do what is due at this step.
 
         Args:
             pending: See `Progress.pending`.
@@ -140,7 +140,7 @@ class Epochs:
 
     @contextmanager
     def left_open(self, pending: str) -> Iterator[None]:
-        """Do so for the body alone."""
+        """Reopen the epoch only while the body runs."""
         over, handled = self.over, self.handled
         self.leave_open(pending)
         try:
@@ -151,14 +151,14 @@ class Epochs:
                 self._close()
 
     def take_up(self) -> str:
-        """Return what is pending at the present step, which is about to be done."""
+        """Return what is pending at the current step, and clear it."""
         pending, self._progress.pending = self._progress.pending, ""
         if pending and self.length is not None and self._progress.batch >= self.length:
             self._close()
         return pending
 
     def state(self) -> dict[str, Any]:
-        """Return the lengths of epochs that only running them has told, and what was handled."""
+        """Return the epoch lengths that only running revealed, and the last handled step."""
         learnt = {str(batches): steps for batches, steps in self._learnt.items()}
         ended = None if self._ended is None else list(self._ended)
         return {"learnt": learnt, "ended": ended, "handled": self.handled} | {
@@ -166,7 +166,7 @@ class Epochs:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` returned."""
+        """Restore what `state` returned."""
         self._learnt = {int(batches): steps for batches, steps in state["learnt"].items()}
         epoch, length = state.get("ended") or (-1, 0)
         self._ended = (epoch, length) if length else None
@@ -181,7 +181,7 @@ class Epochs:
         )
 
     def due(self, timer: Trigger) -> bool:
-        """Tell whether a listener's moment has come at the present step."""
+        """Whether a listener is due at the current step."""
         again = self.handled == self._progress.step
         if again and timer.every is not None and timer.every.unit != "ep":
             return False

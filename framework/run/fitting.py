@@ -20,7 +20,13 @@ from framework.loop.tuning import Tuner
 from framework.run.agreement import of_built, of_data
 from framework.run.epochs import Epochs
 from framework.run.metric_log import MetricLog
-from framework.run.resume import ResumePoint, check_data, identity, prepare, warn_of_chance
+from framework.run.resume import (
+    ResumePoint,
+    check_data,
+    identity,
+    prepare,
+    warn_about_unsaved_draws,
+)
 from framework.run.stage import Stage
 from framework.run.stop_condition import StopCondition
 from framework.run.wakeup import Wakeup
@@ -30,7 +36,7 @@ from framework.sources.source import Source
 
 
 class Span(NamedTuple):
-    """What the compiled loop runs for one call: batches [start, stop) of an epoch."""
+    """One span of the compiled loop: batches [start, stop) of an epoch."""
 
     epoch: int
     start: int
@@ -39,7 +45,7 @@ class Span(NamedTuple):
 
 
 class Fitting:
-    """What a `fit` is made of; nothing is written while it is put together.
+    """The parts of a `fit`. Setting them up writes nothing.
 
     Example:
         >>> fitting = Fitting(run, stage, metric_log, stop_condition, data, keeps=True)
@@ -51,21 +57,21 @@ class Fitting:
 
     Args:
         run: The run, as its callbacks see it.
-        stage: The stage at work.
-        metric_log: Where metrics go.
-        stop_condition: Tells whether the run is at an end.
-        data: What to train on; see `Trainer.fit`.
-        keeps: Whether it has checkpoints.
+        stage: The current stage.
+        metric_log: Receives the metrics.
+        stop_condition: Decides whether the run has ended.
+        data: The data to train on; see `Trainer.fit`.
+        keeps: Whether the run has checkpoints.
 
     Attributes:
-        has_validation: Whether there is anything to validate on.
-        epochs: Where it stands among its epochs.
-        evaluator: Of the validation data.
+        has_validation: Whether there is any data to validate on.
+        epochs: The position within the epochs.
+        evaluator: Evaluates the validation data.
         tuner: Finds the fastest variant of the loop.
-        wakeup: What is done when the host is needed.
-        begun_from: The checkpoint that it began with, as it was asked for.
+        wakeup: Does the work of a wake-up.
+        begun_from: The checkpoint that the run started from, as requested.
         examples: Training examples of this process.
-        step_seconds: How long its steps took.
+        step_seconds: The duration of the steps.
     """
 
     def __init__(
@@ -135,9 +141,9 @@ class Fitting:
                 each.time_waits()
 
     def set_up(self) -> None:
-        """Call `on_setup`, and note at which steps somebody needs the host."""
+        """Call `on_setup`, and record at which steps a listener needs the host."""
         config, call = self._run.config, self._stage.call
-        # By hand a step may make any number of updates, which is what schedules count.
+        # Schedules count updates, and a step with manual optimization may make any number.
         planned = self.epochs.total_steps() if self._run.task.automatic_optimization else None
         bind_schedules(self._run.optimizers, planned, self.epochs.length)
         call.begin()
@@ -156,17 +162,17 @@ class Fitting:
 
     @property
     def has_data(self) -> bool:
-        """Whether there are validation data, wanted or not."""
+        """Whether there is validation data, wanted or not."""
         return self.evaluator.has_data
 
     @contextmanager
     def compiling(self, start: ResumePoint | None) -> Iterator[Iterable[Loop]]:
-        """Have the body trace the training steps, and find the fastest variant afterwards.
+        """Trace the training steps in the body, and find the fastest variant afterwards.
 
-        What the steps take for constant is loaded before, and the evaluation's step is traced.
+        First, load what the steps treat as constant; the evaluation step is traced as well.
 
         Args:
-            earlier: The checkpoint that the run begins with, if any.
+            earlier: The checkpoint that the run starts from, if any.
 
         Yields:
             The loops, one after another, each to be traced.
@@ -181,18 +187,18 @@ class Fitting:
                 yield self._loops.values()
             self.tuner.finish()
         if self._keeps:
-            warn_of_chance(self._loops.values())
+            warn_about_unsaved_draws(self._loops.values())
             self._check_written()
 
     # ---- the loop
 
     @property
     def loop(self) -> Loop:
-        """The compiled loop of the present epoch."""
+        """The compiled loop of the current epoch."""
         return self.epochs.loop
 
     def wants_epoch(self) -> bool:
-        """Tell whether another epoch is to be run, or the present one to its end; begin it."""
+        """Whether to run another epoch, or the rest of the current one; starts it if so."""
         if self.wakeup.is_over():
             return False
         self.epochs.begin()
@@ -201,11 +207,11 @@ class Fitting:
         return True
 
     def wants_span(self) -> bool:
-        """Tell whether more of the epoch is to be run."""
+        """Whether part of the current epoch is left to run."""
         return not (self.epochs.over or self._stop_condition.reason)
 
     def next_span(self) -> Span:
-        """Return what to run now: up to the next step at which somebody needs the host."""
+        """Return the next span: up to the next step at which a listener needs the host."""
         progress = self._run.progress
         stop = self._stage.host_sync.nearest(self.epochs.next_stop(self._plan))
         last = progress.batch + stop - progress.step
@@ -213,12 +219,12 @@ class Fitting:
         return Span(progress.epoch, progress.batch, last, progress.step)
 
     def advance(self, span: Span, steps: int, examples: int) -> None:
-        """Note what came of a span.
+        """Record the result of a span.
 
         Args:
-            span: What was to be run.
-            steps: Optimizer steps that it made.
-            examples: Training examples that it saw.
+            span: The span that was requested.
+            steps: Optimizer steps in it.
+            examples: Training examples in it.
         """
         run, host_sync = self._run, self._stage.host_sync
         seconds = host_sync.beat(time.perf_counter() - self._began)
@@ -230,7 +236,7 @@ class Fitting:
         self.epochs.advance(steps, examples, ended=span.start + steps < span.stop)
 
     def start_clock(self) -> None:
-        """Count the time of the run from now on, and what it took before."""
+        """Start timing the run, added to the time that it took before."""
         self.started = self._stage.host_sync.now() - self._run.progress.seconds
 
     # ---- what is compiled
@@ -242,7 +248,7 @@ class Fitting:
 
     @property
     def metric_names(self) -> set[str]:
-        """The full names of what the compiled steps log."""
+        """The full names of the values that the compiled steps log."""
         train = {f"train/{name}" for name in self._metric_log.train.names}
         return train | {f"{name}_epoch" for name in train} | self.evaluator.names
 
@@ -250,7 +256,7 @@ class Fitting:
         """Have the training step compiled again."""
         for loop in self._loops.values():
             loop.forget()
-        if not self._run.task.automatic_optimization:  # its evaluation may train as well
+        if not self._run.task.automatic_optimization:  # its evaluation may also train
             self.evaluator.forget()
 
     def _check_written(self) -> None:
@@ -258,7 +264,7 @@ class Fitting:
         self._stage.components.check_written(internal)
 
     def _written(self) -> dict[int, str]:
-        """Return what the compiled steps write, by handle."""
+        """Return the variables that the compiled steps write, by handle."""
         found: dict[int, str] = dict(self.evaluator.written)
         for loop in self._loops.values():
             found |= loop.written
@@ -278,28 +284,28 @@ class Fitting:
         }
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides what the run computes, as checkpoints hold it."""
+        """Return the options that affect the result of the run, as checkpoints store them."""
         return identity(self._run.config) | dict(self._stage.components.made_optimizers)
 
     def data_state(self, epoch: int) -> State:
-        """Return what tells whether a run is continued on the same data."""
+        """Return the facts that show whether a run resumes on the same data."""
         rows = self._run.data_info.get("train_rows")
         return {"rows": rows, "steps": self.epochs.steps_in(epoch)}
 
     def state(self) -> State:
-        """Return everything that changes during training and influences it."""
+        """Return everything that changes during training and affects it."""
         return {
             "engine": self.engine,
             "config": self.identity(),
             "begun_from": self.begun_from,
-            "closing": {},  # metrics that were measured only because the run ended
+            "closing": {},  # metrics measured only because the run ended
             "data": self.data_state(self._run.progress.epoch),
             **{name: part.state() for name, part in self._parts.items()},
             **self._stage.components.state(),
         }
 
     def load_state(self, state: State) -> None:
-        """Take back what `state` returned."""
+        """Restore what `state` returned."""
         components = self._stage.components
         before = components.constants()
         components.load_state(state)
@@ -310,7 +316,7 @@ class Fitting:
         self.begun_from = self.begun_from or state.get("begun_from")
 
     def load_fitting(self, state: State) -> list[tuple[str, str]]:
-        """Take over the weights that fit; see `Components.load_fitting`."""
+        """Load the weights that fit; see `Components.load_fitting`."""
         before = self._stage.components.constants()
         report = self._stage.components.load_fitting(state)
         self._forget_if_changed(before)

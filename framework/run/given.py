@@ -1,4 +1,4 @@
-"""What a `Trainer` is given besides its options, checked before anything starts."""
+"""Check the arguments of a `Trainer`, apart from its options, before anything starts."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _KEPT = ("data", "optimizer", "loss", "metrics", "model", "trainer", "built_for"
 
 
 def check_listeners(callbacks: Any, loggers: Any, run_dir: Any) -> Path | None:
-    """Refuse callbacks, loggers or a run directory of another type; return the directory's path.
+    """Refuse callbacks, loggers or a run directory of the wrong type; return the directory's path.
 
     Args:
-        callbacks: Should be a sequence of `Callback` objects, or of Keras's.
-        loggers: Should be a sequence of `Logger` objects.
-        run_dir: Should be a path or None.
+        callbacks: Must be a sequence of `Callback` objects, or of Keras callbacks.
+        loggers: Must be a sequence of `Logger` objects.
+        run_dir: Must be a path or None.
 
     Raises:
-        UserError: One of them is not.
+        UserError: One of them has the wrong type.
     """
     _check_all("callbacks", callbacks, Callback, keras.callbacks.Callback)
     _check_all("loggers", loggers, Logger)
@@ -44,23 +44,23 @@ def check_listeners(callbacks: Any, loggers: Any, run_dir: Any) -> Path | None:
 
 
 def check_attributes(task: Task) -> None:
-    """Refuse a task with methods where the trainer and its constructor keep values.
+    """Refuse a task with methods named like attributes that hold values.
 
     Raises:
-        UserError: It has one.
+        UserError: The task has such a method.
     """
     for name in _KEPT:
         own = next((vars(kind)[name] for kind in type(task).__mro__ if name in vars(kind)), None)
         if inspect.isfunction(own):
             raise UserError(
-                f"{name} is a method of the task, where its attribute of that name is kept",
+                f"{name} is a method of the task, but this attribute must hold a value",
                 where=f"{type(task).__name__}.{name}",
                 fix=f"Give it another name, such as compute_{name}.",
             )
 
 
 def with_wrapped(callbacks: Sequence[Any]) -> list[Callback]:
-    """Return callbacks, those of Keras each in a `KerasCallback`."""
+    """Return the callbacks, with each Keras callback wrapped in a `KerasCallback`."""
     foreign = keras.callbacks.Callback
     return [KerasCallback(each) if isinstance(each, foreign) else each for each in callbacks]
 
@@ -69,13 +69,17 @@ def _check_all(name: str, given: Any, kind: type, *others: type) -> None:
     where = f"Trainer({name}=...)"
     if not isinstance(given, Sequence) or isinstance(given, str):
         raise UserError(
-            f"{name} is {given!r}, no list", where=where, fix=f"Give a list of them: {name}=[...]."
+            f"{name} is {given!r}, not a list",
+            where=where,
+            fix=f"Give a list of them: {name}=[...].",
         )
     for each in given:
         if isinstance(each, type) and issubclass(each, (kind, *others)):
-            what, fix = f"the class {each.__name__}", f"Make an object of it: {each.__name__}()."
+            what, fix = f"the class {each.__name__}", f"Create an instance: {each.__name__}()."
         elif not isinstance(each, (kind, *others)):
-            what, fix = repr(each), f"Give objects of subclasses of framework.{kind.__name__}."
+            what, fix = repr(each), f"Give instances of subclasses of framework.{kind.__name__}."
         else:
             continue
-        raise UserError(f"{name} holds {what}, which is no {kind.__name__}", where=where, fix=fix)
+        raise UserError(
+            f"{name} holds {what}, which is not a {kind.__name__}", where=where, fix=fix
+        )

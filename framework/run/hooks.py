@@ -1,4 +1,4 @@
-"""Calling the hooks of a run in their published order."""
+"""Call the hooks of a run in the documented order."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ class Hooks:
         >>> hooks("on_log", {"train/loss": 2.31})
 
     Args:
-        run: Given to each callback; its task's hooks are called without it.
+        run: Passed to each callback; the task's own hooks are called without it.
         callbacks: In the order in which they are called.
     """
 
     def __init__(self, run: RunView, callbacks: Sequence[Callback]) -> None:
         self._run, self._callbacks = run, callbacks
         for callback in callbacks:
-            made_with(callback)  # before a hook has changed it
+            made_with(callback)  # before a hook changes it
 
     def __call__(self, hook: str, *args: Any) -> None:
-        """Call one hook everywhere.
+        """Call one hook of the task and of every callback.
 
         Args:
-            hook: Its name, such as `on_epoch_end`.
-            *args: What it takes beside the run.
+            hook: The hook's name, such as `on_epoch_end`.
+            *args: The arguments of the hook after the run.
         """
         with self._run.profile("callbacks"):
             own = getattr(self._run.task, hook, None)
@@ -50,7 +50,7 @@ class Hooks:
 
     @property
     def every_batch(self) -> bool:
-        """Whether a callback overrides a per-batch hook, and so wakes the host for each batch."""
+        """Whether a callback overrides a per-batch hook, so that the host wakes for each batch."""
         return any(
             getattr(type(callback), hook) is not getattr(Callback, hook)
             for callback in self._callbacks
@@ -59,13 +59,13 @@ class Hooks:
 
     @property
     def named(self) -> dict[str, Callback]:
-        """The callbacks by class and identity, and by their number among those of the same."""
+        """The callbacks by class and identity, numbered among those with the same."""
         names = [identity_of(callback) for callback in self._callbacks]
         keys = [f"{name}-{names[:i].count(name)}" for i, name in enumerate(names)]
         return dict(zip(keys, self._callbacks, strict=True))
 
     def begin(self) -> None:
-        """Have every callback be as it was made: no run is to begin with what another has left."""
+        """Reset every callback to its initial state, so that nothing remains from another run."""
         for callback in self._callbacks:
             restore(callback)
 
@@ -77,10 +77,10 @@ class Hooks:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Give each callback the state that is its own, whatever the order of the list.
+        """Give each callback its own state, whatever the order of the list.
 
-        Of several of one class and identity it is the one with the same options, else the one at
-        the same place, if there are as many as there were.
+        Among several of one class and identity, a state goes to the callback with the same options,
+        else to the one at the same position, if their number has not changed.
         """
         saved: dict[str, list[Any]] = {}
         for key, each in state.items():
@@ -102,15 +102,17 @@ class Hooks:
             for callback, mine in zip(others, there, strict=False) if as_many else ():
                 callback.load_state(mine["state"])
             if not as_many:
-                _say_new(name, [c for c in others if made_with(c).state])
+                _warn_unmatched(name, [c for c in others if made_with(c).state])
                 saved |= {name: there} if there else {}
         for name, left in saved.items():
             if any(each["state"] for each in left):
-                _log.warning("the checkpoint has a state of %s, which finds no callback now", name)
+                _log.warning(
+                    "the checkpoint has state for %s, but the run has no such callback", name
+                )
 
 
 def identity_of(callback: Callback) -> str:
-    """Return what tells a callback from others: its class, and its identity in brackets."""
+    """Return a callback's distinguishing name: its class, and its identity in brackets."""
     identity = callback.identity
     return type(callback).__name__ + (f"({identity})" if identity else "")
 
@@ -119,6 +121,6 @@ def _state_of(callback: Callback) -> dict[str, Any]:
     return {k: v for k, v in callback.state().items() if k != KEPT_AS}  # of `vars(self)`
 
 
-def _say_new(name: str, callbacks: Sequence[Callback]) -> None:
+def _warn_unmatched(name: str, callbacks: Sequence[Callback]) -> None:
     if callbacks:
-        _log.warning("the checkpoint has no state that is surely of %s: it begins anew", name)
+        _log.warning("no state in the checkpoint clearly belongs to %s: it starts afresh", name)

@@ -1,4 +1,4 @@
-"""What a run changes in the process, and how it is put back."""
+"""Isolate the process-wide settings that a run changes, and restore them afterwards."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from framework.compat import (
 from framework.run.ordered_sums import added_in_order
 from framework.step.precision import set_precision
 
-# Keras keeps these for the whole process and offers no way to read and write all of them.
+# Keras keeps these per process, with no public way to read and write all of them.
 _KERAS_GLOBALS = ("object_name_uids", "global_random_seed", "global_seed_generator", "dtype_policy")
 
 
 @contextmanager
 def isolated(precision: str, *, deterministic: bool = False) -> Iterator[None]:
-    """Run the body at a precision and with layer names of its own, and leave no trace.
+    """Run the body with its own precision and layer names, and restore everything afterwards.
 
-    The dtype policy, Keras's default float, its counters of layer names, and the random state of
-    Python, NumPy, TensorFlow and Keras are afterwards what they were, however the body ends.
+    This restores the dtype policy, Keras's default float type, its counters of layer names, and the
+    random state of Python, NumPy, TensorFlow and Keras, however the body ends.
 
     Example:
         >>> with isolated("mixed_bfloat16"):
@@ -40,7 +40,7 @@ def isolated(precision: str, *, deterministic: bool = False) -> Iterator[None]:
 
     Args:
         precision: See `set_precision`.
-        deterministic: Make TensorFlow's operations deterministic meanwhile.
+        deterministic: Make TensorFlow's operations deterministic in the body.
     """
     keras_globals = {name: copy(keras_global(name)) for name in _KERAS_GLOBALS}
     floatx, seed = keras.config.floatx(), global_seed()
@@ -58,7 +58,7 @@ def isolated(precision: str, *, deterministic: bool = False) -> Iterator[None]:
             set_keras_global(name, value)
         keras.config.set_floatx(floatx)
         tf.random.set_seed(seed)
-        if operation_seeds is not None:  # setting the seed starts their sequence anew
+        if operation_seeds is not None:  # setting the seed restarts their sequence
             eager_random_state().setstate(operation_seeds)
         random.setstate(python_state)
         np.random.set_state(numpy_state)

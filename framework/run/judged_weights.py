@@ -1,4 +1,4 @@
-"""Whose weights an evaluation judges, for the log and `result.json`."""
+"""Which weights an evaluation uses, for the log and `result.json`."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ INITIAL: Mapping[str, Any] = {"weights": "initial", "step": 0}
 
 
 def of_checkpoint(path: Path) -> dict[str, Any]:
-    """Return what the weights of a checkpoint are.
+    """Return a description of the weights in a checkpoint.
 
     Example:
         >>> of_checkpoint(Path("runs/a/checkpoints/step-00001563"))
         {'weights': 'best', 'step': 1563, 'metric': 'val/loss', 'value': 2.61, 'run': '/…/runs/a'}
 
     Args:
-        path: Its directory, which was read.
+        path: The directory of the checkpoint that was read.
 
     Returns:
-        `weights`: `best`, `last` or `step`; the step; for the best, the metric and its value;
-        the directory of the `run`.
+        `weights`: `best`, `last` or `step`; the `step`; for the best, its metric and value; the
+        directory of the `run`.
     """
     store = CheckpointStore(path.parent)
     step, best, steps = int(path.name.rpartition("-")[2]), store.best(), store.steps()
@@ -44,11 +44,13 @@ def of_checkpoint(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def noting_replaced(task: Task) -> Iterator[None]:
-    """Note it if the body, the end of training, gives the task's models other weights.
+    """Record it if the body, at the end of training, replaces the weights of the task's models.
 
-    Such as those of the best epoch, by Keras's `EarlyStopping(restore_best_weights=True)`.
+    Keras's `EarlyStopping(restore_best_weights=True)` does so, for example.
     """
-    failed = task.trainer.status == "failed"  # weights may be NaN, which detect_anomaly objects to
+    failed = (
+        task.trainer.status == "failed"
+    )  # weights may be NaN, which detect_anomaly would reject
     before = None if failed else _digest(task)
     yield
     if before is not None and _digest(task) != before:
@@ -61,45 +63,45 @@ def _digest(task: Task) -> list[int]:
 
 
 def told(
-    whose: Mapping[str, Any] | None, run: str | None, averages: Iterable[str]
+    about: Mapping[str, Any] | None, run: str | None, averages: Iterable[str]
 ) -> dict[str, Any]:
-    """Return whose weights are judged, as `result.json` says it.
+    """Return which weights are evaluated, in the form of `result.json`.
 
     Args:
-        whose: What is known of them. None: nothing has been given to the task yet.
-        run: The directory of the run that judges. Weights of another `run` are said to be of it:
-            of None, if they were trained without a directory.
-        averages: What takes their place; see `averaged`.
+        about: What is known of the weights. None: the task has not received any yet.
+        run: The directory of the evaluating run. Weights from another `run` are marked with it, or
+            with None if they were trained without a directory.
+        averages: The averages that replace the weights; see `averaged`.
     """
-    found = averaged(whose or INITIAL, averages)
+    found = averaged(about or INITIAL, averages)
     origin = found.pop("run", None)
-    if whose is not None and run is not None and origin != run:
+    if about is not None and run is not None and origin != run:
         found["run"] = origin
     return found
 
 
-def averaged(whose: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """Return the same with the averages that take the weights' place, such as `EMA`."""
+def averaged(about: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Return the description with the averages that replace the weights, such as `EMA`."""
     names = list(names)
-    return {**whose, "average": ", ".join(names)} if names else dict(whose)
+    return {**about, "average": ", ".join(names)} if names else dict(about)
 
 
-def in_words(whose: Mapping[str, Any]) -> str:
-    """Return whose weights they are, for the log.
+def in_words(about: Mapping[str, Any]) -> str:
+    """Return the description of the weights in words, for the log.
 
     Example:
         >>> in_words({"weights": "best", "step": 40, "metric": "val/loss", "value": 2.5})
-        'the best weights by val/loss (2.5), of step 40'
+        'the best weights by val/loss (2.5), from step 40'
     """
-    kind, step = whose["weights"], f"{whose['step']:,}"
+    kind, step = about["weights"], f"{about['step']:,}"
     text = {
         "initial": "the initial weights, as build_model made them",
-        "last": f"the last weights, of step {step}",
-        "step": f"the weights of step {step}",
-        "replaced": f"the weights that a callback put in place at the end, step {step}",
+        "last": f"the last weights, from step {step}",
+        "step": f"the weights from step {step}",
+        "replaced": f"the weights that a callback set at the end, step {step}",
     }.get(kind)
     if text is None:
-        text = f"the best weights by {whose['metric']} ({whose['value']:.4g}), of step {step}"
-    if "run" in whose:
-        text += f" of {whose['run'] or 'a training without a run directory'}"
-    return text + (f", averaged by {whose['average']}" if "average" in whose else "")
+        text = f"the best weights by {about['metric']} ({about['value']:.4g}), from step {step}"
+    if "run" in about:
+        text += f" of {about['run'] or 'a run without a run directory'}"
+    return text + (f", averaged by {about['average']}" if "average" in about else "")

@@ -1,4 +1,4 @@
-"""Validating, testing and predicting outside of training."""
+"""Validate, test and predict outside of training."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _log = logging.getLogger("framework")
 def evaluated(
     run: Run, stage: Stage, name: str, data: Any, checkpoint: str | None
 ) -> dict[str, float]:
-    """Judge a task on its validation or test data.
+    """Evaluate a task on its validation or test data.
 
     Args:
-        run: Whose stage it is.
-        stage: The stage at work.
-        name: What metric names begin with: `val` or `test`.
+        run: The run that the stage belongs to.
+        stage: The current stage.
+        name: The prefix of metric names: `val` or `test`.
         data: See `Trainer.validate`.
         checkpoint: See `Trainer.validate`.
 
@@ -63,7 +63,7 @@ def evaluated(
 
 
 def predicted(run: Run, stage: Stage, data: Any, checkpoint: str | None) -> Any:
-    """Return what the model says of every example; see `Trainer.predict`."""
+    """Return the model's predictions for every example; see `Trainer.predict`."""
     sources = stage.components.open_eval(data, "predict", 1.0)
     engine = stage.components.engine_for(sources, "predict_step", stage.train)
     stage.call("on_setup")
@@ -90,14 +90,14 @@ def predicted(run: Run, stage: Stage, data: Any, checkpoint: str | None) -> Any:
 
 
 def _load_weights(run: Run, stage: Stage, checkpoint: str | None, name: str) -> None:
-    """Have the task's model hold the weights to judge, and say whose they are.
+    """Load the weights to evaluate into the task's model, and log which ones they are.
 
     Args:
-        run: Whose stage it is.
-        stage: The stage at work.
-        checkpoint: As it was asked for. None: those that this process has given to the task,
-            else the run's best, else its last.
-        name: The stage in metric names.
+        run: The run that the stage belongs to.
+        stage: The current stage.
+        checkpoint: The requested checkpoint. None: the weights that this process has given to the
+            task, else the run's best, else its last.
+        name: The name of the stage in metric names.
     """
     runtime = run.task.runtime
     if checkpoint is None and runtime.weights is None and run.keeps and run.store.steps():

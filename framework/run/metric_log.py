@@ -1,4 +1,4 @@
-"""Metrics on their way from the device to the loggers."""
+"""Collect metrics from the device and pass them to the loggers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from framework.step.log_values import checked_name, number_of
 
 
 class MetricLog:
-    """Turns what the steps have added up into rows, and gives them to the loggers.
+    """Turn the accumulated values of the steps into rows, and give them to the loggers.
 
-    A row of training holds each value's mean over the steps since the last row; at the end of an
-    epoch also its mean over the epoch, as `<name>_epoch`. Keras metrics, which only their own
-    rule can combine, are given as they stand since the start of the epoch.
+    A training row holds each value's mean over the steps since the last row. At the end of an epoch
+    it also holds the mean over the epoch, as `<name>_epoch`. Only a Keras metric itself can combine
+    its values, so it is reported as accumulated since the start of the epoch.
 
     Example:
         >>> book.log_train(epoch_over=True)
@@ -29,14 +29,14 @@ class MetricLog:
         2.62
 
     Args:
-        loggers: Where rows go.
-        progress: Where training stands; read for the step and the epoch of a row.
+        loggers: The loggers that receive rows.
+        progress: The training progress: the step and epoch of a row.
 
     Attributes:
-        latest: The latest value of every metric by its full name.
-        measured: The step at which each of them was measured.
+        latest: The latest value of every metric by full name.
+        measured: The step at which each metric was measured.
         not_finite: How often each training value was not finite since the row before the last.
-        train: Where training values add up; the trainer sets it when a run begins.
+        train: The accumulator of training values; the trainer sets it when a run starts.
     """
 
     def __init__(self, loggers: Sequence[Logger], progress: Progress) -> None:
@@ -48,7 +48,7 @@ class MetricLog:
         self._epoch: Sums = {}
 
     def open(self, run_dir: Path | None, step: int | None) -> None:
-        """Open the loggers; what an earlier run logged past `step` is dropped, unless None."""
+        """Open the loggers; drop what an earlier run logged past `step`, unless it is None."""
         if run_dir is not None:
             run_dir.mkdir(parents=True, exist_ok=True)
             for logger in self.loggers:
@@ -58,7 +58,7 @@ class MetricLog:
                     raise UserError(
                         f"{type(logger).__name__} cannot write its log: {error.strerror}",
                         where=str(error.filename),
-                        fix="Move away what is there, or give another run_dir=.",
+                        fix="Move the existing file away, or give another run_dir=.",
                     ) from error
 
     def close(self) -> None:
@@ -67,10 +67,10 @@ class MetricLog:
             logger.close()
 
     def log(self, metrics: Mapping[str, float]) -> None:
-        """Record values, by full name, at the present step.
+        """Log values, by full name, at the current step.
 
         Raises:
-            UserError: A name is none, or a value is no number.
+            UserError: A name is invalid, or a value is not a number.
         """
         values = {checked_name(name): number_of(name, value) for name, value in metrics.items()}
         self.latest.update(values)
@@ -82,18 +82,18 @@ class MetricLog:
             logger.log_metrics(values, self.progress.step, self.progress.current_epoch)
 
     def forget(self, stage: str) -> None:
-        """Have the loggers drop what an earlier run has logged of a stage, such as `test`."""
+        """Have the loggers drop what an earlier run logged for a stage, such as `test`."""
         for logger in self.loggers:
             logger.forget(stage)
 
     def log_train(
         self, *, epoch_over: bool, extra: Mapping[str, float] | None = None
     ) -> dict[str, float]:
-        """Read and reset the training sums, and record them as a row, which is returned.
+        """Read and reset the training sums; log them as a row, and return it.
 
         Args:
-            epoch_over: The row is the epoch's last, and has its means as well.
-            extra: Further values of the row, by full name.
+            epoch_over: Whether the row is the last of its epoch, and includes the epoch's means.
+            extra: More values for the row, by full name.
         """
         rows = self.train.rows()
         sums: Sums = {name: (total, weight) for name, (total, weight, _) in rows.items()}
@@ -104,7 +104,7 @@ class MetricLog:
         row = {f"train/{name}": value for name, value in {**means(sums), **results}.items()}
         row.update(extra or {})
         if not epoch_over:
-            # Of a part of the epoch only: shown while there is no epoch's mean, but not measured.
+            # Covers only part of the epoch: shown until the epoch's mean exists, but not recorded.
             self.latest |= {k: v for k, v in row.items() if k not in self.measured}
             self.latest |= extra or {}
             self._give(row)
@@ -119,20 +119,20 @@ class MetricLog:
         return row
 
     def epoch_so_far(self) -> dict[str, float]:
-        """Return the means over the present epoch by full name; resets nothing."""
+        """Return the means over the current epoch by full name, without resetting anything."""
         sums = add_sums(self._epoch, self.train.sums())
         values = {**means(sums), **self.train.results()}
         return {f"train/{name}": value for name, value in values.items()}
 
     def start_epoch(self) -> None:
-        """Forget the sums of the last epoch."""
+        """Reset the sums of the last epoch."""
         self._epoch = {}
         self.train.reset()
         for metric in self.train.keras_metrics.values():
             metric.reset_state()
 
     def state(self) -> State:
-        """Return what has been added up in mid-epoch, and the latest values."""
+        """Return the sums in mid-epoch, and the latest values."""
         metrics = self.train.keras_metrics.items()
         return {
             "latest": dict(self.latest),
@@ -143,7 +143,7 @@ class MetricLog:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` returned."""
+        """Restore what `state` returned."""
         self.latest, self.measured = dict(state["latest"]), dict(state["measured"])
         self._epoch = {name: (total, weight) for name, (total, weight) in state["epoch"].items()}
         self.train.load(state["row"])

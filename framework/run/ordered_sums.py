@@ -1,4 +1,4 @@
-"""Sums of several tensors, in an order that does not depend on chance."""
+"""Add several tensors in a fixed order, so that the result is reproducible."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _REWRITES = "arithmetic_optimization"
 
 @contextmanager
 def added_in_order(*, everywhere: bool = False) -> Iterator[None]:
-    """Have TensorFlow add up what is traced in the body two at a time, always in the same order.
+    """Make TensorFlow add tensors pairwise, in a fixed order, in what the body traces.
 
-    Its AddN of three and more begins with whichever input it may overwrite, and that depends on
-    which thread was faster: the last bit would differ from run to run. The gradients of what is
-    used several times are added up by AddN, and so are the tensors of `tf.add_n`.
+    With three or more inputs, TensorFlow's AddN starts with whichever input it may overwrite. That
+    depends on which thread was faster, so the last bit would differ between runs. AddN adds up the
+    gradients of a tensor with several uses, and the tensors of `tf.add_n`.
 
     Example:
         >>> with added_in_order():
         ...     step.get_concrete_function()
 
     Args:
-        everywhere: Keep the graph optimizer from making an AddN of `a + b + c`, too, by switching
-            off its arithmetic, which makes some graphs slower.
+        everywhere: Also keep the graph optimizer from turning `a + b + c` into an AddN. This turns
+            its arithmetic optimizations off, which makes some graphs slower.
     """
     rewrites = tf.config.optimizer.get_experimental_options().get(_REWRITES, True)
     try:
@@ -53,7 +53,7 @@ def _by_pairs(add_n: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _snapshot(tensor: tf.Tensor) -> tuple[tf.Tensor, Any]:
-    """Return a tensor that TensorFlow's graph optimizer does not add to others before."""
+    """Return the tensor such that TensorFlow's graph optimizer does not merge it into an AddN."""
     return tf.raw_ops.Snapshot(input=tensor), lambda upstream: upstream
 
 

@@ -1,4 +1,4 @@
-"""`result.json`: what came of a run."""
+"""`result.json`: the outcome of a run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from framework.core.progress import Progress
 from framework.core.versions import versions
 from framework.text.plain import hidden
 
-_MOST = 2**24  # bytes
+_MAX_BYTES = 2**24  # bytes
 
 
 def describe(config: TrainerConfig, progress: Progress) -> dict[str, Any]:
-    """Return what the options and the progress say of a run."""
+    """Return the facts about a run from its options and its progress."""
     return {
         "seed": config.seed,
         "epoch": progress.epoch,
@@ -31,11 +31,11 @@ def describe(config: TrainerConfig, progress: Progress) -> dict[str, Any]:
 
 
 def write_result(path: Path, result: dict[str, Any]) -> None:
-    """Write a result as strict JSON, whole or not at all; NaN and infinity become null.
+    """Write a result as strict JSON, atomically; NaN and infinity become null.
 
     Args:
-        path: The file, replaced if it is there.
-        result: What to write.
+        path: The file; an existing one is replaced.
+        result: The result to write.
     """
     aside = path.with_name(f".{path.name}-{os.getpid()}")
     try:
@@ -47,25 +47,25 @@ def write_result(path: Path, result: dict[str, Any]) -> None:
 
 
 def read_metrics(path: Path) -> dict[str, float]:
-    """Return the metrics that a result holds; none if there is no such file."""
+    """Return the metrics in a result file; empty if there is no such file."""
     try:
-        metrics = json.loads(read_bytes(path, _MOST))["metrics"]
+        metrics = json.loads(read_bytes(path, _MAX_BYTES))["metrics"]
         return {name: value for name, value in metrics.items() if value is not None}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
 
 def laid_over(path: Path, result: dict[str, Any], *, whole: bool) -> dict[str, Any]:
-    """Return a result, laid over what an earlier run has left in its file.
+    """Return a result merged into the one that an earlier run left in its file.
 
     Args:
-        path: The file, if there is one.
+        path: The file, which may be missing.
         result: The new result.
-        whole: It is of a run that trained; otherwise, after a test alone, what the file says of
-            the training stays: only metrics, and the rows that they are of, are added.
+        whole: Whether the run trained. Otherwise, as after a test alone, the training entries of
+            the file stay, and only metrics and the rows they are based on are added.
     """
     try:
-        earlier = json.loads(read_bytes(path, _MOST))
+        earlier = json.loads(read_bytes(path, _MAX_BYTES))
     except (OSError, ValueError, RecursionError):
         return result
     if not isinstance(earlier, dict):
@@ -76,7 +76,7 @@ def laid_over(path: Path, result: dict[str, Any], *, whole: bool) -> dict[str, A
     metrics = {**earlier.get("metrics", {}), **result["metrics"]}
     weights = {**earlier.get("weights", {}), **result["weights"]}
     if whole:
-        # A run that was over already has measured no speed, nor one that goes on its engine.
+        # A run that was already complete measures no speed, and a resumed one picks no engine.
         measured = ("examples_per_second", "time_in_steps", "tuning")
         kept = {key: result.get(key) or earlier.get(key) for key in measured}
         return {**result, "metrics": metrics, "weights": weights, **kept}

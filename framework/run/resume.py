@@ -1,4 +1,4 @@
-"""Going on from a checkpoint, on one worker or on several."""
+"""Resume from a checkpoint, on one worker or on several."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _log = logging.getLogger("framework")
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """The checkpoint that a run begins with.
+    """The checkpoint that a run starts from.
 
     Attributes:
-        path: Where it is.
-        state: What it holds.
-        mine: It is of the very run that goes on.
-        weights_only: A new run takes only its weights.
+        path: The path of the checkpoint.
+        state: The state in it.
+        mine: Whether it belongs to the run that resumes.
+        weights_only: Whether a new run takes only its weights.
     """
 
     path: Path
@@ -44,21 +44,21 @@ class ResumePoint:
 
     @property
     def engine(self) -> str | None:
-        """The engine variant that goes on, since others round differently. None: any."""
+        """The engine variant to keep using, since others round differently. None: any."""
         return None if self.weights_only else str(self.state.get("engine", "graph"))
 
 
 class Resumable(Protocol):
-    """What a checkpoint is loaded into."""
+    """An object that a checkpoint can be loaded into."""
 
     def data_state(self, epoch: int) -> State:
-        """Return what tells whether a run is continued on the same data."""
+        """Return the facts that show whether a run resumes on the same data."""
 
     def load_state(self, state: State) -> None:
-        """Take a whole state."""
+        """Load a complete state."""
 
     def load_fitting(self, state: State) -> list[tuple[str, str]]:
-        """Take over the weights that fit; say what became of each."""
+        """Load the weights that fit; report the outcome for each."""
 
 
 def find_resume_point(
@@ -71,20 +71,20 @@ def find_resume_point(
     fits: Fits,
     weights_only: bool = False,
 ) -> ResumePoint | None:
-    """Read the checkpoint that a run is to begin with, if there is one.
+    """Read the checkpoint that a run starts from, if there is one.
 
     Args:
-        config: What `resume` of it allows.
-        store: Where the run's own checkpoints are.
-        which: `last`, `best`, a step or a path. None: the run's last one, if there is any.
-        identity: What decides what the run computes; see `identity`.
-        own: Whether the run continues what is in `store` at all.
-        fits: Refuses a state of other shapes than the run's; see `CheckpointStore.load`.
-        weights_only: Begin a new run with the weights of `which` that fit.
+        config: Its `resume` says what is allowed.
+        store: The run's own checkpoints.
+        which: `last`, `best`, a step or a path. None: the run's last checkpoint, if any.
+        identity: The options that affect the result; see `identity`.
+        own: Whether the run resumes what is in `store` at all.
+        fits: Refuses a state with other shapes than the run's; see `CheckpointStore.load`.
+        weights_only: Start a new run with those weights of `which` that fit.
 
     Raises:
-        UserError: There is none of that name, it is of another configuration, or `resume` of the
-            configuration forbids what is asked for.
+        UserError: The checkpoint does not exist or has another configuration, or the
+            configuration's `resume` forbids the request.
     """
     which = None if which is None else str(local_path(str(which), "checkpoint"))
     there = own and bool(list(store.directory.glob("step-*")))
@@ -92,17 +92,17 @@ def find_resume_point(
     if weights_only and not there:
         if which is None:
             raise UserError(
-                "weights_only needs a checkpoint to take them from",
+                "weights_only needs a checkpoint to take the weights from",
                 where="weights_only=true",
-                fix="Give checkpoint=<the path of a run or of a step-… directory>.",
+                fix="Give checkpoint=<the path of a run or a step-… directory>.",
             )
         path = store.find(which)
         return ResumePoint(path, store.load(path), weights_only=True)
-    first = fits if which is None else None  # that of the run need not be the one to load
+    first = fits if which is None else None  # the run's own may not be the one to load
     newest, state = (store.load_newest(first) if there else None) or (None, None)
     if newest is None and which is None:
         return None
-    # What a run was begun from is not begun from again.
+    # A run that started from another checkpoint resumes from its own.
     mine = which is None or weights_only or (there and not _is_of(which, store))
     begun_from: str | None = state.get("begun_from") if state else None
     if begun_from is not None:
@@ -118,10 +118,10 @@ def find_resume_point(
 
 @contextmanager
 def understood(path: Path) -> Iterator[None]:
-    """Turn what a state of missing or strange parts leads to into a `UserError`.
+    """Turn errors caused by missing or unexpected parts of a state into a `UserError`.
 
     Args:
-        path: The checkpoint that the body takes its state from.
+        path: The checkpoint from which the body loads its state.
     """
     try:
         yield
@@ -132,20 +132,20 @@ def understood(path: Path) -> Iterator[None]:
         raise UserError(
             f"the checkpoint does not hold what this run needs: {about}",
             where=str(path),
-            fix="Choose another one: checkpoint=<step>, or begin anew in another run_dir=. "
+            fix="Choose another one: checkpoint=<step>, or start again in a new run_dir=. "
             "-v shows the traceback.",
         ) from error
 
 
 def prepare(components: Components, start: ResumePoint | None) -> None:
-    """Give models what compiled steps take for constant, before they are compiled.
+    """Load what compiled steps treat as constant into the models, before compilation.
 
     Args:
-        components: Its models are built.
-        start: What a run is to begin with, if anything.
+        components: The components; their models are built.
+        start: The checkpoint that the run starts from, if any.
 
     Raises:
-        UserError: It is of other models.
+        UserError: The checkpoint belongs to other models.
     """
     if start is not None and not start.weights_only and components.constants():
         with understood(start.path):
@@ -156,11 +156,11 @@ def resume(run: Resumable, start: ResumePoint | None) -> None:
     """Load a checkpoint into a run that is about to fit.
 
     Args:
-        run: Its models and optimizers are built, its steps are traced.
-        start: What to load, if anything.
+        run: The run; its models and optimizers are built, its steps are traced.
+        start: The checkpoint to load, if any.
 
     Raises:
-        UserError: It is of other data.
+        UserError: The checkpoint belongs to other data.
     """
     if start is None:
         return
@@ -175,91 +175,91 @@ def resume(run: Resumable, start: ResumePoint | None) -> None:
         check_same_data(then, run.data_state(epoch), batch=batch, own=start.mine)
         run.load_state(state)
     step = int(state["progress"]["step"])
-    _log.info("continuing from %s, at step %s", start.path, f"{step:,}")
+    _log.info("resuming from %s at step %s", start.path, f"{step:,}")
 
 
-def warn_of_chance(loops: Iterable[Loop]) -> None:
-    """Say so if training steps draw random numbers that no checkpoint can hold."""
+def warn_about_unsaved_draws(loops: Iterable[Loop]) -> None:
+    """Warn if training steps draw random numbers that no checkpoint can store."""
     kinds = sorted({kind for loop in loops for kind in loop.random_operations})
     if kinds:
         _log.warning(
             "train_step draws from TensorFlow's own random numbers (%s), which no checkpoint "
-            "holds: a continued run is not the same bit for bit. Use keras.random or "
+            "stores: a resumed run will not match bit for bit. Use keras.random or "
             "tf.random.stateless_…",
             ", ".join(kinds),
         )
 
 
 def check_data(source: Source, config: TrainerConfig) -> None:
-    """Refuse data that a run could not be continued on, before it begins.
+    """Refuse data on which a run could not resume, before it starts.
 
     Args:
         source: The training set of a run that keeps checkpoints.
-        config: Says whether that is accepted.
+        config: Says whether to accept such data.
 
     Raises:
-        UserError: It is not.
+        UserError: The run could not resume exactly.
     """
     if source.obstacle and config.resume_data == "exact":
         raise UserError(
-            f"a run on this training set could not be continued exactly: {source.obstacle}",
+            f"a run on this training set cannot be resumed exactly: {source.obstacle}",
             where="data.train",
-            fix="Mend that (docs/resuming.md says how), or accept it by resume_data=restart: "
-            "continued in mid-epoch, the data then begin anew.",
+            fix="Fix that (docs/resuming.md explains how), or set resume_data=restart: a run that "
+            "resumes in mid-epoch then starts the data again.",
         )
 
 
 def identity(config: TrainerConfig) -> dict[str, Any]:
-    """Return the options that decide what a run computes, as JSON has them."""
+    """Return the options that affect the result, in the form that JSON stores."""
     found = {name: getattr(config, name) for name in options_with(identity=True)}
     return found | {"accumulate": {str(k): v for k, v in config.accumulate_by_epoch.items()}}
 
 
 def check_together(replicas: Replicas, step: int, store: CheckpointStore, *, keeps: bool) -> None:
-    """Refuse to go on where workers do not stand at the same step.
+    """Refuse to resume if the workers are not at the same step.
 
     Args:
         replicas: The devices of the run.
-        step: Where this worker stands.
-        store: Where it reads checkpoints.
-        keeps: Whether it has a run directory.
+        step: The step of this worker.
+        store: The checkpoints that this worker reads.
+        keeps: Whether this worker has a run directory.
 
     Raises:
-        UserError: They do not see the same files.
+        UserError: The workers do not see the same files.
     """
     highest, lowest, some, none = replicas.agree([step, -step, float(keeps), -float(keeps)])
     if some != -none:
         raise UserError(
             "some workers have a run directory and others have none",
             where="Trainer(run_dir=...)",
-            fix="Give all of them the same.",
+            fix="Give all workers the same run_dir=.",
         )
     if highest != -lowest:
         raise UserError(
-            f"workers continue from different steps, {-lowest:.0f} to {highest:.0f}",
+            f"workers resume from different steps, {-lowest:.0f} to {highest:.0f}",
             where=str(store.directory),
             fix="Give a run_dir= on a file system that all workers share.",
         )
 
 
 def _is_of(which: str, store: CheckpointStore) -> bool:
-    """Tell whether a word or a path means one of a run's own checkpoints."""
+    """Whether a word or a path refers to one of the run's own checkpoints."""
     if which in ("last", "best") or which.isdigit():
         return True
     return Path(which).resolve().parent == store.directory.resolve()
 
 
-def check_not_written_over(config: TrainerConfig, run_dir: Path) -> None:
-    """Refuse to begin a run that keeps no checkpoints over one that does.
+def check_no_overwrite(config: TrainerConfig, run_dir: Path) -> None:
+    """Refuse to start a run without checkpoints where a run with checkpoints exists.
 
     Raises:
-        UserError: There is one.
+        UserError: There is such a run.
     """
     if list((run_dir / "checkpoints").glob("step-*")):
         raise UserError(
-            f"there is a run in {run_dir} already, which would be written over",
+            f"{run_dir} already contains a run, which would be overwritten",
             where="trainer.enable_checkpointing=false",
-            fix="Give another run_dir=, or leave that out to continue the run.",
+            fix="Give another run_dir=, or leave this option out to resume the run.",
         )
     _check_never(config.resume, (run_dir / "result.json").exists(), run_dir)
 
@@ -269,7 +269,7 @@ def _check_wanted(wanted: str, there: bool, store: CheckpointStore) -> None:
     run_dir = store.directory.parent
     if wanted == "must" and not there:
         raise UserError(
-            f"there is no run to continue in {run_dir}",
+            f"there is no run to resume in {run_dir}",
             where=where,
             fix="Give the run_dir= of a run that has a checkpoint, or resume=auto.",
         )
@@ -279,9 +279,9 @@ def _check_wanted(wanted: str, there: bool, store: CheckpointStore) -> None:
 def _check_never(wanted: str, there: bool, run_dir: Path) -> None:
     if wanted == "never" and there:
         raise UserError(
-            f"there is a run in {run_dir} already",
+            f"{run_dir} already contains a run",
             where="resume=never",
-            fix="Give another run_dir= to begin anew, or resume=auto to continue it.",
+            fix="Give another run_dir= to start a new run, or resume=auto to resume this one.",
         )
 
 
@@ -295,10 +295,10 @@ def _check_same_run(
     ]
     if changed:
         raise UserError(
-            "the run there was begun with other options\n"
-            + table(("option", "begun with", "now"), changed),
+            "the run there was started with other options\n"
+            + table(("option", "started with", "now"), changed),
             where=str(store.directory.parent),
-            fix="Give the same values to continue it, or another run_dir= to begin anew.",
+            fix="Give the same values to resume it, or another run_dir= to start a new run.",
         )
 
 
@@ -307,6 +307,6 @@ def _load_weights(run: Resumable, start: ResumePoint) -> None:
     loaded = [name for name, outcome in report if outcome == LOADED]
     others = [row for row in report if row[1] != LOADED]
     total = len(report) - sum(outcome == "only in the checkpoint" for _, outcome in report)
-    _log.info("took %d of %d variables from %s", len(loaded), total, start.path)
+    _log.info("loaded %d of %d variables from %s", len(loaded), total, start.path)
     if others:
-        _log.warning("not taken:\n%s", table(("variable", "why"), others, most=30))
+        _log.warning("not loaded:\n%s", table(("variable", "why"), others, most=30))

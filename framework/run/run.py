@@ -1,4 +1,4 @@
-"""The record of a run: what a trainer keeps from stage to stage, and what callbacks see of it."""
+"""The record of a run: what a trainer keeps between stages, and what callbacks see of it."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ class Run:
         options: The fields of `TrainerConfig`.
 
     Attributes:
-        keeps: Whether the run has checkpoints, which this process writes or another one.
-        store: Where they are, or would be.
-        saver: Writes them.
-        metric_log: Where metrics go.
+        keeps: Whether the run has checkpoints, written by this process or by another one.
+        store: The checkpoints, or the place for them.
+        saver: Writes the checkpoints.
+        metric_log: Receives the metrics.
         stop_condition: How and why the run ends.
-        place: The run directory's real path, whether this process writes there or not.
-        active: The stage at work, or the last one.
-        fitting: The parts of the present or the last `fit`.
+        place: The run directory's real path, whether or not this process writes there.
+        active: The current stage, or the last one.
+        fitting: The parts of the current or the last `fit`.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Run:
         run_dir = check_listeners(callbacks, loggers, run_dir)
         self.config = self._options = TrainerConfig.of(options).effective()
         writes = run_dir is not None and not self.config.fast_dev_run
-        self._workers = prepare_devices(self.config)  # before anything makes a tensor
+        self._workers = prepare_devices(self.config)  # before any tensor exists
         self.is_chief = self._workers is None or self._workers.is_chief
         self.store = CheckpointStore((run_dir or Path()) / "checkpoints")
         writes = writes and self.is_chief
@@ -97,7 +97,7 @@ class Run:
 
     @contextmanager
     def working(self, stage: str, task: Task) -> Iterator[Stage]:
-        """Everything around a stage: isolation, devices, signals, and the result at its end."""
+        """Set up and tear down a stage: isolation, devices, signals, and the result at its end."""
         if not isinstance(task, Task):
             raise UserError(
                 f"{task!r} is not a Task",
@@ -107,9 +107,9 @@ class Run:
         check_attributes(task)
         if self._busy:
             raise UserError(
-                f"{stage} was called while {self.stage} is at work",
+                f"{stage} was called while {self.stage} is running",
                 where=f"Trainer.{stage}",
-                fix="Call it afterwards, or give a second Trainer; trainer.stop(reason) ends fit.",
+                fix="Call it afterwards, or use a second Trainer; trainer.stop(reason) ends fit.",
             )
         self.stage, self._task, task.trainer, self.profile = stage, task, self, Profile()
         if stage == "fit":
@@ -127,14 +127,14 @@ class Run:
         finally:
             self._busy = False
             if stage != "fit" and self._trained and self.status == "completed":
-                self.stop_condition = former  # that a test went well is not how training ended
+                self.stop_condition = former  # a successful test does not change how training ended
             self.metric_log.close()
             self._write_result()
             task.runtime.context = task.runtime.open_batches = None
         self._signals.raise_received(self.active.host_sync.received)
 
     def assemble(self, data: Any) -> Fitting:
-        """Bring everything for `fit` together, before anything runs or is written."""
+        """Set up everything for `fit` before anything runs or is written."""
         assert self.active is not None
         self.metric_log.latest, self.metric_log.measured = {}, {}
         self.best, self.weights = None, {}
@@ -145,11 +145,11 @@ class Run:
         return self.fitting
 
     def state(self) -> State:
-        """Return everything that changes during training and influences it."""
+        """Return everything that changes during training and affects it."""
         return self._fitted().state()
 
     def load_state(self, state: State) -> None:
-        """Take back what `state` returned."""
+        """Restore what `state` returned."""
         self._fitted().load_state(state)
 
     def _fitted(self) -> Fitting:
@@ -174,7 +174,7 @@ class Run:
         write_result(path, laid_over(path, self.result(), whole=trained))
 
     def result(self) -> dict[str, Any]:
-        """Return what `result.json` holds."""
+        """Return the content of `result.json`."""
         fitting, rate = self.fitting, None
         if fitting is not None and fitting.step_seconds:
             rate = round(fitting.examples / fitting.step_seconds, 1)
@@ -195,7 +195,7 @@ class Run:
             **self._info,
         }
 
-    # ---- what callbacks read, as `RunView` says it
+    # ---- what callbacks read; see `RunView`
 
     @property
     def task(self) -> Task:  # noqa: D102
@@ -246,7 +246,7 @@ class Run:
     @property
     def metric_names(self) -> set[str]:  # noqa: D102
         if self.config.engine == "eager" or self.fitting is None:
-            return set()  # only some are known, and only where a run goes on
+            return set()  # only some are known, and only when a run resumes
         return self.fitting.metric_names
 
     @property
@@ -271,7 +271,7 @@ class Run:
     def steps_not_finite(self, name: str) -> int | None:  # noqa: D102
         if self.config.accumulates or self.active is None:
             return None
-        devices = self.active.replicas.count  # each of them counts
+        devices = self.active.replicas.count  # each device counts
         return math.ceil(self.metric_log.not_finite.get(name, 0.0) / devices)
 
     def epoch_so_far(self) -> dict[str, float]:  # noqa: D102
@@ -306,7 +306,7 @@ class Run:
             return None
         fitting = self._fitted()
         with self.profile("saving"):
-            # Reading metrics takes all workers, writing only one.
+            # All workers must take part in reading metrics; only one writes.
             state = fitting.wakeup.final or fitting.state()
             if self.checkpoints is None:
                 return None

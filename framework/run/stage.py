@@ -1,4 +1,4 @@
-"""What surrounds every stage: isolation, devices, signals, and the lock on the run directory."""
+"""The surroundings of every stage: isolation, devices, signals, and the run directory's lock."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Stage:
-    """One stage of a trainer at work, and what exists only meanwhile.
+    """One running stage of a trainer, and the objects that exist only during it.
 
     Example:
         >>> session = Stage(run, signals, workers=None, data_info={})
@@ -32,19 +32,19 @@ class Stage:
         ...     session.call("on_setup")
 
     Args:
-        run: Its `stage`, `task` and `callbacks` are set.
-        signals: Those that the process receives.
-        workers: The devices of several processes. None: those of this one.
-        data_info: What `result.json` says of the data; the stage adds to it.
+        run: The run; its `stage`, `task` and `callbacks` are set.
+        signals: The signals that the process receives.
+        workers: The devices of several processes. None: the devices of this process.
+        data_info: The description of the data in `result.json`; the stage adds to it.
 
     Attributes:
-        signals: As given.
-        replicas: The devices.
+        signals: The signals, as given.
+        replicas: The devices of the run.
         components: The data, models and optimizers.
-        call: The hooks.
+        call: Calls the hooks.
         eval_variant: How evaluation loops are compiled.
-        host_sync: The clock, while it is open.
-        train: Where training values add up, while it is open.
+        host_sync: The clock, while the stage is open.
+        train: The accumulator of training values, while the stage is open.
     """
 
     host_sync: HostSync
@@ -66,10 +66,10 @@ class Stage:
 
     @contextmanager
     def opened(self, stop_condition: StopCondition) -> Iterator[None]:
-        """Be at work for the body; what it raises is noted as how the stage has ended.
+        """Run the stage for the body; an exception in the body is recorded as the stage's ending.
 
         Args:
-            ending: Where that is noted.
+            ending: Records how the stage ends.
         """
         config, stage = self._run.config, self._run.stage
         try:
@@ -94,7 +94,7 @@ class Stage:
                 when = f"in the validation after step {step}"
             explained = explain_anomaly(self.replicas.explain(error), when)
             stop_condition.fail(explained)
-            if stage != "fit":  # which calls it before `on_fit_end`
+            if stage != "fit":  # `fit` calls it before `on_fit_end`
                 self.call("on_exception", explained)
             raise explained from (error if explained is not error else error.__cause__)
         except BaseException as error:
@@ -103,14 +103,14 @@ class Stage:
                 self.call("on_exception", error)
             raise
 
-    def lock(self, *, begun: bool = True) -> None:
-        """Hold the run directory until the stage ends, and make it if the run has begun.
+    def lock(self, *, started: bool = True) -> None:
+        """Lock the run directory until the stage ends; create it if the run has started.
 
         Raises:
-            UserError: Another process holds it.
+            UserError: Another process holds the lock.
         """
         run_dir = self._run.run_dir
-        if run_dir is None or self._locked or not (begun or run_dir.is_dir()):
+        if run_dir is None or self._locked or not (started or run_dir.is_dir()):
             return
         run_dir.mkdir(parents=True, exist_ok=True)
         self._stack.enter_context(RunLock(run_dir))

@@ -1,4 +1,4 @@
-"""Beginning `fit` where a checkpoint left it, and ending it, however it ends."""
+"""Start `fit` where a checkpoint left it, and finish it, however it ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from framework.run.fitting import Fitting
 from framework.run.judged_weights import averaged, noting_replaced
 from framework.run.resume import (
     ResumePoint,
-    check_not_written_over,
+    check_no_overwrite,
     check_together,
     find_resume_point,
     resume,
@@ -25,19 +25,19 @@ _log = logging.getLogger("framework")
 def resume_point(
     run: Run, stage: Stage, fitting: Fitting, which: str | None, *, weights_only: bool
 ) -> ResumePoint | None:
-    """Read the checkpoint that a `fit` is to begin with, if there is one.
+    """Read the checkpoint that a `fit` starts from, if there is one.
 
     Args:
-        run: Whose `fit` it is.
-        stage: The stage at work.
-        fitting: What is to be trained.
+        run: The run that `fit` belongs to.
+        stage: The current stage.
+        fitting: The parts of the `fit`.
         which: See `Trainer.fit`.
         weights_only: See `Trainer.fit`.
     """
-    stage.lock(begun=False)
+    stage.lock(started=False)
     fitting.begun_from = which and str(which)
     if run.run_dir is not None and not run.keeps:
-        check_not_written_over(run.config, run.run_dir)
+        check_no_overwrite(run.config, run.run_dir)
     if run.checkpoints is not None:
         run.checkpoints.recover()
     return find_resume_point(
@@ -52,22 +52,22 @@ def resume_point(
 
 
 def resume_from(start: ResumePoint | None, run: Run, fitting: Fitting) -> None:
-    """Have a `fit` stand where a checkpoint was saved.
+    """Bring a `fit` to the point at which a checkpoint was saved.
 
     Args:
-        start: The checkpoint. None: the run is a new one.
-        run: Whose `fit` it is.
-        fitting: What is trained; it is compiled.
+        start: The checkpoint. None: this is a new run.
+        run: The run that `fit` belongs to.
+        fitting: The parts of the `fit`; it is compiled.
     """
     resume(fitting, start)
-    anew = start is not None and not (start.mine or start.weights_only)
-    if anew and run.checkpoints is not None:
+    from_other_run = start is not None and not (start.mine or start.weights_only)
+    if from_other_run and run.checkpoints is not None:
         run.checkpoints.take_back(run.progress.step)
 
 
 @contextmanager
 def started(run: Run, stage: Stage, fitting: Fitting) -> Iterator[None]:
-    """Train in the body, with the hooks at both ends of `fit`, however it ends."""
+    """Train in the body, and call the hooks at the start and end of `fit`, however it ends."""
     step = run.progress.step
     check_together(stage.replicas, step, run.store, keeps=run.keeps)
     fitting.start_clock()
@@ -79,7 +79,7 @@ def started(run: Run, stage: Stage, fitting: Fitting) -> Iterator[None]:
             stage.call("on_fit_start")
             _say_if_complete(run, fitting, step)
             if stage.replicas.workers > 1 and not step:
-                run.save_checkpoint()  # so that there is one, however soon a worker is lost
+                run.save_checkpoint()  # so that one exists, however early a worker is lost
             if run.config.sanity_val_steps and fitting.has_validation and not step:
                 fitting.evaluator.run(most=run.config.sanity_val_steps)
             yield
@@ -109,11 +109,11 @@ def _end(run: Run, stage: Stage, fitting: Fitting) -> None:
     if run.config.profiler == "simple":
         _log.info("where the time went\n%s", run.profile.table())
     if run.status != "failed" and not run.already_complete:
-        _log.info("%s: %s", run.status, run.stop_reason)  # an error speaks for itself
+        _log.info("%s: %s", run.status, run.stop_reason)  # an error is reported separately
 
 
 def _finalize_weights(run: Run, stage: Stage, fitting: Fitting) -> None:
-    """Let optimizers set the weights' final values; a run goes on from those of training."""
+    """Let optimizers finalize the weights; a resumed run starts from the weights of training."""
     update = stage.components.update
     if update is None or run.status not in ("completed", "stopped"):
         return
@@ -126,7 +126,7 @@ def _finalize_weights(run: Run, stage: Stage, fitting: Fitting) -> None:
 
 
 def _last_logged(run: Run) -> int | None:
-    """Return the last step whose rows stay when the run goes on. None: all of them."""
+    """Return the last step for which logged rows stay when the run resumes. None: all steps."""
     if run.already_complete:
         return None
     return run.progress.step - (run.progress.pending in ("log", "end"))

@@ -1,4 +1,4 @@
-"""When a run ends, and why."""
+"""Decide when a run ends, and record why."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if hasattr(signal, "SIGHUP"):
 
 
 class StopCondition:
-    """The one record of how a run ends; the first reason stands.
+    """The one record of how a run ends; the first reason is kept.
 
-    `max_time` is counted through kills and resumes. Once it is over and the run was stopped by it,
-    the same command gives the run as much again.
+    `max_time` includes the time before kills and resumes. Once it has stopped the run, the same
+    command gives the run that much time again.
 
     Example:
         >>> ending = StopCondition(TrainerConfig(max_steps=100))
@@ -29,12 +29,12 @@ class StopCondition:
         ('completed', 'max_steps=100 reached')
 
     Args:
-        config: Says where the ends are.
+        config: Sets the limits.
 
     Attributes:
         status: `running`, `completed`, `stopped`, `interrupted` or `failed`.
-        reason: Why, as a sentence; empty while running.
-        broken: An exception ended it: what is in memory is not to be saved.
+        reason: The reason, as a sentence; empty while running.
+        broken: Whether an exception ended it, so that the state in memory must not be saved.
     """
 
     def __init__(self, config: TrainerConfig) -> None:
@@ -46,12 +46,12 @@ class StopCondition:
     def reached(
         self, progress: Progress, received: int | None = None, *, epochs: int | None = None
     ) -> bool:
-        """Tell whether the run is at an end, and note which.
+        """Whether the run has reached an end; records which one.
 
         Args:
-            progress: How far it has come.
-            received: The number of a signal that asked it to end.
-            epochs: Epochs that are done. Default: as `progress` has them.
+            progress: The progress of the run.
+            received: The number of a signal that asked the run to end.
+            epochs: Finished epochs. Default: those of `progress`.
         """
         done = progress.epoch if epochs is None else epochs
         config = self._config
@@ -74,11 +74,11 @@ class StopCondition:
         return bool(self.reason)
 
     def state(self) -> dict[str, Any]:
-        """Return when the present `max_time` began; None: there is none."""
+        """Return when the current `max_time` period started. None: there is none."""
         return {"time_began": self._time_began}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` returned."""
+        """Restore what `state` returned."""
         self._time_began = state["time_began"]
 
     def end(self, status: str, reason: str) -> None:
@@ -87,7 +87,7 @@ class StopCondition:
             self.status, self.reason = status, reason
 
     def fail(self, error: BaseException) -> None:
-        """End the run by an exception, whatever was noted before."""
+        """Record that an exception ended the run, overriding any earlier reason."""
         self.broken = True
         interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
         self.status = "interrupted" if interrupted else "failed"

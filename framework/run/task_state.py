@@ -1,4 +1,4 @@
-"""What a checkpoint holds of a task: its models, optimizers, averages and variables."""
+"""The part of a checkpoint that belongs to a task: models, optimizers, averages, variables."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ _FITTING = ("variable", "outcome")
 
 
 class TaskState:
-    """A task's models, optimizers and averages as a state that checkpoints hold.
+    """The models, optimizers and averages of a task, as a state that checkpoints can store.
 
     Args:
-        task: Whose they are.
+        task: The task that they belong to.
         config: The trainer's options.
-        replicas: The devices.
+        replicas: The devices of the run.
 
     Attributes:
         update: The pipeline that changes weights, or None where nothing may change them.
-        averages: What `Task.ema_of` and callbacks keep, by name, whether weights change or not.
-        written: Returns what compiled steps write, by handle; set once they are compiled.
+        averages: The averages of `Task.ema_of` and of callbacks, by name.
+        written: Returns the variables that compiled steps write, by handle; set after compilation.
     """
 
     def __init__(self, task: Task, config: TrainerConfig, replicas: Replicas) -> None:
@@ -71,10 +71,10 @@ class TaskState:
         return None if self.update is None else self.update.loss_scale
 
     def check_fits(self, state: State) -> None:
-        """Refuse a checkpoint's state whose variables have other shapes; values are not looked at.
+        """Refuse a state with variables of other shapes; this does not look at their values.
 
         Raises:
-            UserError: It is of another model, or of another optimizer.
+            UserError: The state belongs to another model or optimizer.
         """
         for name, model in models_of(self.task.model).items():
             saved = state.get("models", {}).get(name, {})
@@ -83,22 +83,22 @@ class TaskState:
             self.update.optimizers.check_fits(state["optimizers"])
 
     def load_models(self, state: State) -> None:
-        """Take the models' variables, and what their layers keep besides, from a state."""
+        """Load the models' variables, and the other state of their layers."""
         for name, model in models_of(self.task.model).items():
             load_variables(model.variables, state["models"].get(name, {}), f"model {name!r}")
         load_layer_state(self._layers(), state.get("layers", {}))
 
     def constants(self) -> State:
-        """Return what compiled steps take for constant: the vocabularies and statistics of layers.
+        """Return what compiled steps treat as constant: the vocabularies and statistics of layers.
 
-        Empty where layers keep nothing but variables.
+        Empty if the layers keep only variables.
         """
         return constants(self._layers())
 
     def load_weights(self, state: State) -> None:
-        """Take what an evaluation needs from a checkpoint's state: everything but the optimizers.
+        """Load from a checkpoint what an evaluation needs: everything except the optimizers.
 
-        A task that optimises by hand needs those too.
+        A task with manual optimization needs the optimizers, too.
         """
         self._load_own(state["task"])
         for name, variable in self._held().items():
@@ -112,7 +112,7 @@ class TaskState:
         for name, average in self.averages.items():
             if name in state["averages"]:
                 average.load_state(state["averages"][name])
-            else:  # one that the checkpoint does not know begins with what it does know
+            else:  # a new average starts from the loaded weights
                 average.restart()
         if self.update is not None and state["optimizers"]:
             self.update.optimizers.load_state(state["optimizers"])
@@ -121,7 +121,7 @@ class TaskState:
         self._diversify()
 
     def weights(self) -> State:
-        """Return the variables of models and task."""
+        """Return the variables of the models and the task."""
         models = models_of(self.task.model).items()
         return {
             "models": {name: variables_state(model.variables) for name, model in models},
@@ -142,7 +142,7 @@ class TaskState:
         }
 
     def load_state(self, state: State) -> None:
-        """Take back what `state` returned."""
+        """Restore what `state` returned."""
         self.load_weights(state)
         self._warn_of_lost(state["held"])
         if state["seed"]:
@@ -153,20 +153,20 @@ class TaskState:
         lost = [name for name, value in held.items() if own.get(name) != np.shape(value)]
         if lost:
             _log.warning(
-                "the checkpoint holds variables that the task has not, or in another shape, and "
-                "that start again: %s. Make them in build_model or on_setup.",
+                "these variables of the checkpoint are missing from the task or have another shape "
+                "there; they start again: %s. Create them in build_model or on_setup.",
                 ", ".join(lost),
             )
 
     def load_fitting(self, state: State) -> list[tuple[str, str]]:
-        """Take over the weights of models whose name and shape are the same, and nothing else.
+        """Load the weights of models that match in name and shape, and nothing else.
 
         Returns:
-            What became of each: (variable, `loaded` or why not), those of the checkpoint that
-            found no place at the end.
+            The outcome for each: (variable, `loaded` or the reason why not). Variables of the
+            checkpoint that match nothing come last.
 
         Raises:
-            UserError: None of them fits.
+            UserError: No weight matches.
         """
         report: list[tuple[str, str]] = []
         weights = {**state, **state.get("finalized", {})}["models"]
@@ -174,9 +174,9 @@ class TaskState:
             report += load_fitting(model.variables, weights.get(name, {}), name)
         if not any(outcome == LOADED for _, outcome in report):
             raise UserError(
-                "no weight of the checkpoint fits the model\n" + table(_FITTING, report),
+                "no weight in the checkpoint fits the model\n" + table(_FITTING, report),
                 where="weights_only=true",
-                fix="Give the layers the names that they had, or another checkpoint=.",
+                fix="Restore the former names of the layers, or give another checkpoint=.",
             )
         layers = saved_by_keras({"model": models_of(self.task.model)})
         load_fitting_layers(layers, state.get("layers", {}))
@@ -188,15 +188,15 @@ class TaskState:
         self.replicas.diversify([*seeds, *self._held().values()])
 
     def check_written(self, internal: Iterable[Any]) -> None:
-        """Refuse steps that assign what no checkpoint would hold.
+        """Refuse steps that assign to something that no checkpoint stores.
 
         Args:
-            internal: Variables of the trainer's own, which it saves in other ways or starts anew.
+            internal: The trainer's own variables, which it saves in other ways or resets.
 
         Raises:
-            UserError: There is one; its name.
+            UserError: There is such a variable; the message names it.
         """
-        layer_state(self._layers())  # so that a layer that cannot save is refused here, too
+        layer_state(self._layers())  # also refuses a layer that cannot be saved
         saved = [*self._known(), *self._held().values(), *internal]
         if global_seed() is not None:
             saved.append(global_seed())
@@ -205,15 +205,15 @@ class TaskState:
         lost = sorted(name for name in (named(*pair) for pair in others) if name)
         if lost:
             raise UserError(
-                f"a step assigns {', '.join(lost)}, which no checkpoint would hold",
+                f"a step assigns {', '.join(lost)}, which no checkpoint would store",
                 where=type(self.task).__name__,
-                fix='Make it in build_model by self.variable("name", 0.0), or keep it as an '
-                "attribute of the task, and what tables hold in variables; "
-                "enable_checkpointing=false does without checkpoints.",
+                fix='Create it in build_model with self.variable("name", 0.0), or keep it as an '
+                "attribute of the task, and keep the content of tables in variables; or train "
+                "without checkpoints: enable_checkpointing=false.",
             )
 
     def _known(self) -> list[Any]:
-        """Return the variables that have a place of their own in a state."""
+        """Return the variables that are stored separately in a state."""
         models = [
             *models_of(self.task.model).values(),
             *(copy for _, copy, _ in self.task.runtime.followers),
@@ -226,20 +226,20 @@ class TaskState:
         return [*known, *self.task.runtime.variables.values()]
 
     def _held(self) -> dict[str, Any]:
-        """Return the variables of what the task holds beside its models."""
+        """Return the variables that the task holds besides its models."""
         optimizers = [] if self.update is None else list(self.update.optimizers)
         updated = [v for each in optimizers for v in each.owned]
         written = None if self.config.engine == "eager" else set(self.written())
         return held_variables(self.task, self._known(), updated, written)
 
     def _layers(self) -> dict[str, Any]:
-        """Return what Keras would save of the task in ways of its own, by the way to each."""
+        """Return the objects in the task that Keras would save in its own ways, by path."""
         copies = [copy for _, copy, _ in self.task.runtime.followers]
         made = [] if self.update is None else [each.optimizer for each in self.update.optimizers]
         return saved_by_keras({**searched(self.task), "ema_of": copies, "optimizers": made})
 
     def _host_state(self) -> Any:
-        from framework.task import Task  # which imports this
+        from framework.task import Task  # circular import
 
         default, where = Task.state_dict, f"{type(self.task).__name__}.state_dict"
         with user_code(where):
@@ -248,7 +248,7 @@ class TaskState:
             return hold(state) if type(self.task).state_dict is not default else None
         except NotHeld as error:
             raise UserError(
-                f"state_dict returned {error}, which no checkpoint can hold",
+                f"state_dict returned {error}, which no checkpoint can store",
                 where=where,
                 fix="Return numbers, text, None, NumPy arrays, and lists, tuples, sets, deques and "
                 "dicts of these; of a NumPy generator its bit_generator.state.",

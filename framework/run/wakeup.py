@@ -1,4 +1,4 @@
-"""What is done when the host wakes, and what only because a run ends."""
+"""The work of a wake-up, and the extra work at the end of a run."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class Wakeup:
-    """Answers whoever asked for a step: the log, then validation, then callbacks.
+    """Do the work that is due at a step: first the log, then validation, then callbacks.
 
-    A signal in the midst of that leaves the rest to the run that continues. What is done only
-    because the run ends at this step is done to a run that may be given a later end: checkpoints
-    hold it as it was before, in `final`.
+    If a signal arrives meanwhile, the rest is left to the run that resumes. Work that is done only
+    because the run ends here must not affect a run that is later extended, so checkpoints store the
+    state from before it, in `final`.
 
     Example:
         >>> wakes = Wakeup(run, session, ending, logbook, epochs, timers, evaluator, state)
@@ -30,16 +30,16 @@ class Wakeup:
 
     Args:
         run: The run, as its callbacks see it.
-        stage: Its hooks, models and clock.
-        stop_condition: Tells whether it is at an end.
-        metric_log: Where metrics go.
-        epochs: Where it stands.
+        stage: The hooks, models and clock.
+        stop_condition: Decides whether the run has ended.
+        metric_log: Receives the metrics.
+        epochs: The position within the epochs.
         triggers: When `log`, `val` and each callback are due.
-        evaluator: Of the validation data.
+        evaluator: Evaluates the validation data.
         state: Returns the state of the run.
 
     Attributes:
-        final: What checkpoints are to hold from now on. None: the state as it is.
+        final: The state for checkpoints from now on. None: the current state.
         closing: The metrics that were measured only because the run ended.
         validating: Whether a validation is running.
     """
@@ -63,16 +63,16 @@ class Wakeup:
         self.closing: dict[str, float] = {}
 
     def handle_pending(self) -> None:
-        """Do what was due at the step where a run was left before it could be done."""
+        """Finish the work that was due at the step where the run was interrupted."""
         pending = self._epochs.take_up()
         if pending:
             self.handle(logged=pending == "validation")
 
     def handle(self, *, logged: bool = False) -> None:
-        """Do what is due at the present step.
+        """Do what is due at the current step.
 
         Args:
-            logged: The log was answered before.
+            logged: Whether the log was already written for this step.
         """
         at_end, over = self.at_end(), self._epochs.over
         if self._host_sync.interrupted():
@@ -102,16 +102,16 @@ class Wakeup:
             self._call("on_wake_end")
 
     def at_end(self) -> bool:
-        """Tell whether the run has come to an end, and note which."""
+        """Whether the run has ended; records why."""
         received, done = self._host_sync.received, self._epochs.done
         return self._stop_condition.reached(self._run.progress, received, epochs=done)
 
     def is_over(self) -> bool:
-        """Tell whether it has, and nothing is left to be done there."""
+        """Whether the run has ended and no work is left at its end."""
         return self.at_end() and self._run.progress.pending != "end"
 
     def note_closing(self) -> None:
-        """Note that what was to be done at the end is done, and what came of it."""
+        """Record that the work at the end is done, and its result."""
         if self.final is not None and not (
             self._stop_condition.broken or self._host_sync.interrupted()
         ):
@@ -120,7 +120,7 @@ class Wakeup:
             self.final = {**self.final, "progress": progress, "closing": closing}
 
     def note_finalized(self, weights: Callable[[], State]) -> None:
-        """Note what optimizers have made of the weights at the end, for whoever evaluates it."""
+        """Record the weights that optimizers finalized at the end, for a later evaluation."""
         if self.final is not None:
             self.final = {**self.final, "finalized": weights()}
 
@@ -128,7 +128,7 @@ class Wakeup:
         return bool(self._epochs.due(self._triggers[listener]))
 
     def _leave_open(self, pending: str) -> None:
-        """Leave what is due at this step to the run that continues from it."""
+        """Leave what is due at this step to the run that resumes from it."""
         self.at_end()
         self._epochs.leave_open(pending)
 
@@ -138,7 +138,7 @@ class Wakeup:
         self._run.save_checkpoint()
 
     def _validate(self) -> bool:
-        """Validate; returns False if a signal came meanwhile."""
+        """Validate; return False if a signal arrived meanwhile."""
         run, self.validating = self._run, True
         self._call("on_validation_start")
         with run.profile("validation"), self._stage.components.averaged():

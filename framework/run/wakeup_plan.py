@@ -1,4 +1,4 @@
-"""The schedule of wake-ups: how far the compiled loop may run before the host is needed."""
+"""Plan the wake-ups: how far the compiled loop may run before it needs the host."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from framework.loop.span_length import SpanLength
 
 
 class Trigger:
-    """Says when one listener's moment has come.
+    """Tells when one listener is due.
 
     Example:
         >>> timer = Trigger(Every("500st"))
@@ -18,7 +18,7 @@ class Trigger:
         (500, True)
 
     Args:
-        every: The moment, or None for never.
+        every: When the listener is due, or None for never.
         clock: Returns seconds.
     """
 
@@ -28,7 +28,7 @@ class Trigger:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the moment last came, or since the beginning."""
+        """Seconds since the listener was last due, or since the start."""
         return self._clock() - self._last
 
     @elapsed.setter
@@ -42,14 +42,14 @@ class Trigger:
         epoch: tuple[int, int] | None = None,
         expected: int | None = None,
     ) -> int | None:
-        """Return the next step at which the host is needed, if that can be told.
+        """Return the next step at which the host is needed, or None if it cannot be predicted.
 
         Args:
             step: Optimizer steps done.
-            steps_per_epoch: Steps in the present epoch, or None while that is unknown.
+            steps_per_epoch: Steps in the current epoch, or None while that is unknown.
             epoch: As in `Every.next_step`.
-            expected: As many as it may have, for the parts of an epoch of unknown length; only its
-                end itself tells when it is over.
+            expected: The estimated length of an epoch of unknown length, for fractions of an epoch.
+                Its actual end is known only when the data end.
         """
         if self.every is None:
             return None
@@ -72,7 +72,7 @@ class Trigger:
         epoch: tuple[int, int] | None = None,
         expected: int | None = None,
     ) -> bool:
-        """Tell whether the moment has come at `step`; one in time starts anew.
+        """Whether the listener is due at `step`; a time interval then starts again.
 
         Args:
             step: Optimizer steps done.
@@ -97,7 +97,7 @@ class Trigger:
 
 
 class Triggers:
-    """The timers of all listeners, by name.
+    """The triggers of all listeners, by name.
 
     Example:
         >>> timers = Triggers({"log": Every("50st"), "val": Every("10min")}, time.monotonic)
@@ -105,7 +105,7 @@ class Triggers:
         ['val']
 
     Args:
-        every: When each of them wants the host.
+        every: When each listener needs the host.
         clock: Returns seconds.
     """
 
@@ -117,33 +117,33 @@ class Triggers:
         self.listen(every)
 
     def listen(self, every: Mapping[str, Every | None]) -> None:
-        """Have these listeners instead; their clocks begin now."""
+        """Replace the listeners; their clocks start now."""
         self._triggers = {name: Trigger(each, self._clock) for name, each in every.items()}
 
     def __getitem__(self, name: str) -> Trigger:
         return self._triggers[name]
 
     def all(self) -> list[Trigger]:
-        """Return them all."""
+        """Return all triggers."""
         return list(self._triggers.values())
 
     def state(self) -> dict[str, float]:
-        """Return how long ago those came that go by time; the others know it from the step."""
+        """Return the elapsed time of the time intervals; the others depend only on the step."""
         triggers = self._triggers.items()
         return {k: t.elapsed for k, t in triggers if t.every and t.every.seconds is not None}
 
     def load_state(self, state: Mapping[str, float]) -> None:
-        """Take back what `state` returned; timers that it does not know begin anew."""
+        """Restore what `state` returned; triggers that it does not contain start again."""
         for name, timer in self._triggers.items():
             if name in state:
                 timer.elapsed = state[name]
 
 
 class WakeupPlan:
-    """Finds the nearest step at which anybody needs the host.
+    """Finds the nearest step at which any listener needs the host.
 
-    A stretch is kept to about a second by the speed measured so far, and to the shortest
-    interval in time that somebody asked for.
+    By the speed measured so far, a span is limited to about a second, and to the shortest time
+    interval that a listener asked for.
 
     Example:
         >>> schedule = WakeupPlan([Trigger(Every("50st")), Trigger(Every("1ep"))])
@@ -152,8 +152,8 @@ class WakeupPlan:
         50
 
     Args:
-        triggers: The listeners' moments.
-        every_batch: Somebody overrides a per-batch hook: wake for every batch.
+        triggers: The triggers of the listeners.
+        every_batch: Whether a per-batch hook is overridden, so that the host wakes for every batch.
     """
 
     def __init__(self, triggers: Sequence[Trigger], *, every_batch: bool = False) -> None:
@@ -185,5 +185,5 @@ class WakeupPlan:
         return min(s for s in [*stops, end, step + longest] if s is not None)
 
     def measured(self, steps: int, seconds: float) -> None:
-        """Learn from a stretch how many steps fit into the next."""
+        """Learn from a span how many steps fit into the next one."""
         self._span.measured(steps, seconds)

@@ -1,1 +1,1 @@
-"""Text fit for a terminal, a table, a log."""
+"""Make text safe for terminals, tables and logs."""

@@ -1,8 +1,8 @@
-"""Text that comes from outside, made fit for a terminal, a table, a log.
+"""Make text from outside sources safe for terminals, tables and logs.
 
-Names, values, paths and the messages of other libraries may hold anything: sequences that move a
-terminal's cursor or retitle its window, overrides that turn the order of letters round, brackets
-that Rich reads as markup. All that this package shows goes through here.
+Names, values, paths and the messages of other libraries may contain anything: sequences that
+move a terminal's cursor or set its window title, Unicode overrides that reverse the text
+direction, brackets that Rich reads as markup. All displayed text passes through this module.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from functools import lru_cache
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _KEPT = "\n\t\u200c\u200d"  # the last two join letters, in Persian and in emoji
-# One for the process, as its log and its terminal are.
+# One per process, because a process has one log and one terminal.
 _secrets: dict[str, str] = {}
 _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 def without_colours(text: object) -> str:
-    """Return a text without a terminal's colours, which Keras puts into its messages.
+    """Return a text without terminal colours, which Keras puts into its messages.
 
     Example:
         >>> without_colours("\\x1b[1mDense\\x1b[0m failed")
@@ -32,17 +32,17 @@ def without_colours(text: object) -> str:
 
 
 def plain(text: object) -> str:
-    """Return a text with everything in it visible: what would act on a terminal is spelled out.
+    """Return a text in which everything is visible: characters that control a terminal are escaped.
 
-    Control characters, invisible marks of direction and halves of characters become their Python
-    escapes. Line ends and tabs stay.
+    Control characters, invisible direction marks and lone surrogates become Python escapes. Line
+    ends and tabs stay.
 
     Example:
         >>> plain("a\\x1b[2Jb")
         'a\\\\x1b[2Jb'
 
     Args:
-        text: Anything; its `str`.
+        text: Any object; its `str` is used.
     """
     shown = hidden(str(text))
     if shown.isascii() and shown.isprintable():
@@ -52,10 +52,10 @@ def plain(text: object) -> str:
 
 @contextmanager
 def hiding(secrets: Mapping[str, str]) -> Iterator[None]:
-    """Have everything that is shown or written meanwhile name these values, not tell them.
+    """Replace these values in everything that is shown or written while the body runs.
 
     Args:
-        secrets: What to say instead, by value.
+        secrets: The replacement for each value.
     """
     former = dict(_secrets)
     _secrets.update(secrets)
@@ -67,14 +67,14 @@ def hiding(secrets: Mapping[str, str]) -> Iterator[None]:
 
 
 def hidden(text: str) -> str:
-    """Return a text without what `hiding` hides."""
+    """Return a text with the values hidden that `hiding` covers."""
     for secret in sorted(_secrets, key=len, reverse=True):
         text = text.replace(secret, _secrets[secret])
     return text
 
 
 def one_line(text: object) -> str:
-    """Return the same without line ends, for a name or a cell of a table.
+    """Return the text as `plain` does, without line ends, for a name or a table cell.
 
     Example:
         >>> one_line("a\\nb")
@@ -84,19 +84,19 @@ def one_line(text: object) -> str:
 
 
 class PlainText(logging.Filter):
-    """Has a logger's messages hold plain text only, whoever handles them."""
+    """Make a logger's messages plain text, whichever handler emits them."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Replace the message; every record passes."""
+        """Replace the message; keep every record."""
         record.msg, record.args = plain(record.getMessage()), None
         return True
 
 
 class PlainFormatter(logging.Formatter):
-    """Writes plain text only: tracebacks quote what others wrote."""
+    """Format records as plain text; tracebacks may quote untrusted text."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record's lines."""
+        """Return the formatted record."""
         return plain(super().format(record))
 
 

@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], most: int = 12) -> str:
-    """Return a table as text, indented, for the message of a `UserError`.
+    """Return a table as indented text for the message of a `UserError`.
 
     Example:
-        >>> print(table(["option", "begun with", "now"], [["seed", 0, 1]]))
-          option   begun with   now
-         ───────────────────────────
-          seed     0            1
+        >>> print(table(["option", "started with", "now"], [["seed", 0, 1]]))
+           option   started with   now
+           ───────────────────────────
+           seed     0              1
 
     Args:
-        columns: Their titles.
-        rows: A value for each column.
-        most: Show so many rows, and say how many more there are.
+        columns: The column titles.
+        rows: One value per column.
+        most: The number of rows to show; a last line counts the others.
     """
     from rich import box
     from rich.console import Console
@@ -44,7 +44,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], most: int = 12)
 
 
 def cell(value: Any, style: str = "") -> Text:
-    """Return a value as a cell of a table: literally, never as Rich's markup."""
+    """Return a value as a table cell, literally and never as Rich markup."""
     from rich.text import Text
 
     return Text(one_line(value), style)

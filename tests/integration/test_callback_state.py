@@ -114,7 +114,7 @@ def test_states_are_told_apart_by_what_is_monitored(
         fit(Worse(optimizer="sgd"), 3, run_dir=tmp_path, callbacks=[again[i] for i in order])
     # -5 after the first epoch, then two that are worse.
     assert (again[1].best, again[1].waited) == (-5.0, 2)
-    said = [r.getMessage() for r in caplog.records if "finds no callback" in r.getMessage()]
+    said = [r.getMessage() for r in caplog.records if "no such callback" in r.getMessage()]
     assert bool(said) == (len(order) == 1)
 
 

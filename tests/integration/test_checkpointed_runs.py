@@ -174,7 +174,7 @@ def test_checkpoints_are_the_last_and_the_best(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     three_epochs(tmp_path)
-    with pytest.raises(UserError, match="variables of the model"):
+    with pytest.raises(UserError, match="variables for the model"):
         make_trainer(run_dir=tmp_path).fit(
             Net(dense, optimizer=lambda: keras.optimizers.Adam(1e-2)), busy_data()
         )
@@ -188,13 +188,13 @@ def test_another_number_of_rows_does_not_continue_a_run(tmp_path: Path) -> None:
 
     fit(80, max_steps=7)
     before = (tmp_path / "result.json").read_text()
-    with pytest.raises(UserError, match="begun with 80 training rows, now there are 24"):
+    with pytest.raises(UserError, match="started with 80 training rows, but now there are 24"):
         fit(24)
     with pytest.raises(UserError, match=r"limit_train_batches +1.0 +5"):
         fit(80, limit_train_batches=5)
     assert (tmp_path / "result.json").read_text() == before
     assert fit(80).progress.step == 20
-    with pytest.raises(UserError, match="begun with 80 training rows, now there are 88"):
+    with pytest.raises(UserError, match="started with 80 training rows, but now there are 88"):
         fit(88)
     # Of another run, an epoch's end is a place to begin with other data.
     other = make_trainer(max_epochs=3)

@@ -290,7 +290,7 @@ def test_a_disk_that_fills_up_later_leaves_a_run_that_continues(
     code, out, err = run(*words, "trainer.max_epochs=3")
     assert code == 2, out + err
     assert "No space left on device" in err
-    assert "give the same command again: it continues at step 3." in err
+    assert "run the same command again: it resumes at step 3." in err
     assert "Traceback" not in out + err
     assert [p.name for p in (disk / "r/checkpoints").glob("step-*")] == ["step-00000003"]
     assert not [p for p in files(disk) if p.endswith(".tmp") or ("/." in p and "/.lock" not in p)]

@@ -128,11 +128,11 @@ def test_an_evaluation_takes_what_the_run_was_begun_with(run: Run, project: Path
     (project / "conf/model/small.yaml").write_text("units: 1\nhead: {dropout: 0.9}\n")
     code, _, err = run("run_dir=a", "mode=validate", "seed=5", "trainer.precision=float32")
     assert code == 0, err
-    assert "validating on other rows than the run did: trainer.seed is 5, was 3" in err
+    assert "validating on different rows than the run did: trainer.seed is 5, was 3" in err
     assert sys.modules["cliproj.mine"].Parts.seen["model"].head.dropout == 0.5
     code, _, err = run("run_dir=a", "mode=validate")
     assert code == 0, err
-    assert "other rows" not in err
+    assert "different rows" not in err
     assert result(project / "a")["metrics"] == pytest.approx(before["metrics"], rel=1e-6)
     code, _, err = run("run_dir=a", "mode=test", "task=mine")
     assert code == 2
@@ -191,7 +191,7 @@ def test_fewer_rows_do_not_continue_a_run(run: Run, project: Path) -> None:
     (project / "rows").write_text("60")
     code, _, err = run("task=filed", "run_dir=a", "trainer.max_steps=20")
     assert code == 2
-    assert "begun with 100 training rows, now there are 60" in err
+    assert "started with 100 training rows, but now there are 60" in err
     assert result(project / "a") == before
 
 

@@ -28,7 +28,7 @@ def test_a_checkpoint_of_another_model_is_refused_before_it_is_read(
         lambda: make_trainer(max_steps=2, run_dir=tmp_path).fit(Net(noisy), data),
         lambda: make_trainer(max_steps=2, run_dir=tmp_path).test(Net(noisy), data),
     ):
-        with pytest.raises(UserError, match="variables of the model"):
+        with pytest.raises(UserError, match="variables for the model"):
             use()
 
 

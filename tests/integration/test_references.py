@@ -124,14 +124,14 @@ def test_a_changed_variable(run: Run, tokens: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("MY_TOKEN", "renewed-token")
     code, out, err = run(*words, "trainer.max_steps=2")
     assert code == 0, err
-    assert "warning: task.token is ${oc.env:MY_TOKEN}, which has another value" in err
-    assert "continuing from" in out
+    assert "warning: task.token is ${oc.env:MY_TOKEN}, and that value has changed" in err
+    assert "resuming from" in out
     assert "renewed-token" not in out + err
     monkeypatch.setenv("MY_TOKEN", SECRET)
     monkeypatch.setenv("MY_UNITS", "3")
     code, _, err = run(*words, "trainer.max_steps=3")
     assert code == 2
-    assert "task.units is ${oc.decode:${oc.env:MY_UNITS}}, which has another value" in err
+    assert "task.units is ${oc.decode:${oc.env:MY_UNITS}}, and that value has changed" in err
     assert "fix:" in err
     code, _, err = run(*words, "trainer.max_steps=3", "task.units=2")
     assert code == 2  # a number in its place is another configuration

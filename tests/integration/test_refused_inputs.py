@@ -169,7 +169,7 @@ class Read(Net):
 @pytest.mark.parametrize("kind", [InASet, Queued, Read])
 def test_what_changes_and_no_checkpoint_would_hold(kind: type[Net], tmp_path: Any) -> None:
     build = lambda: keras.Sequential([keras.Input((FEATURES,)), keras.layers.Dense(3)])  # noqa: E731
-    with pytest.raises(UserError, match="which no checkpoint would hold"):
+    with pytest.raises(UserError, match="which no checkpoint would store"):
         fit(kind(build), run_dir=tmp_path)
 
 

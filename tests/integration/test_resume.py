@@ -115,9 +115,9 @@ def test_a_complete_run_says_so(
 
 
 def test_resume_never_and_must(unbroken: tuple[Trainer, Path], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"there is a run in .* already"):
+    with pytest.raises(UserError, match="already contains a run"):
         run(unbroken[1], resume="never")
-    with pytest.raises(UserError, match="there is no run to continue"):
+    with pytest.raises(UserError, match="there is no run to resume"):
         run(tmp_path / "none", resume="must")
     assert not (tmp_path / "none").exists()
     with pytest.raises(UserError, match=r"seed +0 +1"):
@@ -188,13 +188,13 @@ def test_weights_that_fit_are_taken_and_the_others_named(
             weights_only=True,
         )
     assert trainer.progress.step == 1
-    assert "took 2 of 4 variables" in caplog.text
+    assert "loaded 2 of 4 variables" in caplog.text
     assert "not in the checkpoint" in caplog.text
     store = CheckpointStore(tmp_path / "checkpoints")
     taken = list(store.load(store.find("last"))["models"]["model"].values())
     for mine, theirs in zip(task.model.get_weights()[:2], taken, strict=False):
         np.testing.assert_allclose(mine, theirs, atol=1e-20)
-    with pytest.raises(UserError, match="no weight of the checkpoint fits"):
+    with pytest.raises(UserError, match="no weight in the checkpoint fits"):
         make_trainer(max_steps=1).fit(
             Net(dense), Data(train=blobs(16)), checkpoint=str(tmp_path), weights_only=True
         )
@@ -212,7 +212,7 @@ def test_random_numbers_that_no_checkpoint_holds_are_named(
     def warnings(run_dir: Path | None) -> list[str]:
         caplog.clear()
         make_trainer(max_steps=1, run_dir=run_dir).fit(Noise(), Data(train=blobs(8), batch_size=8))
-        return [m for m in caplog.messages if "no checkpoint holds" in m]
+        return [m for m in caplog.messages if "which no checkpoint" in m]
 
     draw: Callable[[Any], Any] = tf.random.normal
     assert "(RandomStandardNormal)" in warnings(tmp_path / "a")[0]

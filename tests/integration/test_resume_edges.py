@@ -112,14 +112,14 @@ def test_a_run_without_checkpoints_does_not_begin_over_one_with_them(
 ) -> None:
     fit(tmp_path, max_epochs=1)
     before = (tmp_path / "metrics.csv").read_bytes()
-    with pytest.raises(UserError, match="would be written over"):
+    with pytest.raises(UserError, match="would be overwritten"):
         fit(tmp_path, enable_checkpointing=False, resume=resume)
     assert (tmp_path / "metrics.csv").read_bytes() == before
 
 
 def test_never_refuses_a_run_without_checkpoints_too(tmp_path: Path) -> None:
     fit(tmp_path, max_epochs=1, enable_checkpointing=False)
-    with pytest.raises(UserError, match="there is a run in"):
+    with pytest.raises(UserError, match="already contains a run"):
         fit(tmp_path, enable_checkpointing=False, resume="never")
 
 
@@ -161,7 +161,7 @@ def test_an_optimizer_that_was_made_otherwise_is_refused_with_a_table(tmp_path: 
     ):
         with pytest.raises(UserError, match=row):
             make_trainer(run_dir=tmp_path, max_epochs=2).fit(Net(optimizer=made), DATA)
-    with pytest.raises(UserError, match="5 training batches in an epoch, now there are 3"):
+    with pytest.raises(UserError, match="5 training batches in an epoch, but now there are 3"):
         fit(tmp_path, max_epochs=2, data=Data(train=blobs(40), batch_size=16))
 
 

@@ -55,7 +55,7 @@ def zero_arguments() -> Iterator[Any]:
 
 
 def test_what_cannot_be_continued_is_refused_or_accepted(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="could not be continued exactly: it is a generator"):
+    with pytest.raises(UserError, match="cannot be resumed exactly: it is a generator"):
         run(tmp_path / "a", data=Data(train=zero_arguments))
     assert not (tmp_path / "a").exists()
     run(None, data=Data(train=zero_arguments), max_steps=2)  # nothing is kept: nothing is promised

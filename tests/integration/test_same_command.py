@@ -19,5 +19,5 @@ def test_a_command_continues_its_own_run(run: Run, project: Path, value: str) ->
     assert run(*words, "trainer.max_steps=1")[0] == 0
     code, out, err = run(*words, "trainer.max_steps=2")
     assert code == 0, err
-    assert "continuing from" in out
+    assert "resuming from" in out
     assert run(*words, "+task.rows=50")[0] == 2

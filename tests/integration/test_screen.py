@@ -160,7 +160,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     assert program == "python -m framework"
     code, out, err = run(*shlex.split("task=" + typed), plain=True)
     assert code == 0, err
-    assert "continuing from" in out
+    assert "resuming from" in out
     assert (project / place / "result.json").is_file()
 
 
@@ -189,7 +189,7 @@ def test_ctrl_c_while_engines_are_tried_is_one_line(project: Path) -> None:
     out, _ = process.communicate(timeout=600)
     assert process.returncode == 130, out
     assert "Traceback" not in out
-    assert "Interrupted before there was anything to keep." in out or "To continue" in out
+    assert "Interrupted before there was anything to save." in out or "To continue" in out
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -190,7 +190,7 @@ def test_a_trainer_that_is_at_work_takes_no_second_job() -> None:
             trainer.validate(run.task, DATA)
 
     trainer = make_trainer(callbacks=[Nested()])
-    with pytest.raises(UserError, match="validate was called while fit is at work"):
+    with pytest.raises(UserError, match="validate was called while fit is running"):
         trainer.fit(Net(), DATA)
     assert "val/loss" in trainer.validate(Net(), DATA)
 

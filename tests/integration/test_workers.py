@@ -46,8 +46,8 @@ def test_two_workers_killed_stopped_and_continued_equal_two_devices(cluster: Clu
     assert cluster.codes() == [143, 143]
     second = last_step(cluster.run_dir)
     assert second > first
-    assert "continuing from" in cluster.output(0)
-    assert "continuing from" in cluster.output(1)
+    assert "resuming from" in cluster.output(0)
+    assert "resuming from" in cluster.output(1)
 
     # Started once more they finish, as one process with two devices would have.
     epochs = -(-second // 6) + 1

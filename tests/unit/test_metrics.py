@@ -21,5 +21,5 @@ def test_metrics_by_name() -> None:
     with pytest.raises(UserError) as error:
         named_metrics(["acuracy"])
     assert error.value.fix == "Did you mean 'accuracy'?"
-    with pytest.raises(UserError, match="3 is no metric"):
+    with pytest.raises(UserError, match="3 is not a metric"):
         named_metrics([3])

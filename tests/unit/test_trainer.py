@@ -96,11 +96,11 @@ def test_an_option_of_another_type_is_refused(option: dict[str, Any], fix: str) 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"callbacks": LogRows()}, "no list"),
+        ({"callbacks": LogRows()}, "not a list"),
         ({"callbacks": [LogRows]}, "holds the class LogRows"),
-        ({"callbacks": ["early_stopping"]}, "holds 'early_stopping', which is no Callback"),
-        ({"loggers": "csv"}, "loggers is 'csv', no list"),
-        ({"loggers": [LogRows()]}, "which is no Logger"),
+        ({"callbacks": ["early_stopping"]}, "holds 'early_stopping', which is not a Callback"),
+        ({"loggers": "csv"}, "loggers is 'csv', not a list"),
+        ({"loggers": [LogRows()]}, "which is not a Logger"),
         ({"run_dir": 3}, "run_dir is 3"),
         ({"run_dir": ""}, "run_dir is empty"),
     ],

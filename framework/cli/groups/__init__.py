@@ -1,6 +1,6 @@
-"""The config groups that come with the library, and the root that holds them.
+"""The built-in config groups, and the root that contains them.
 
-Dataclass schemas: what can be chosen (`optimizer=sgd`) and set (`optimizer.momentum=0.9`), with
-types and defaults. A project adds choices to any group by a file of its own:
-`conf/optimizer/mine.yaml` becomes `optimizer=mine`.
+Each group is made of dataclass schemas. They define the choices (`optimizer=sgd`) and their options
+(`optimizer.momentum=0.9`), with types and defaults. A project adds a choice to any group with a
+file of its own: `conf/optimizer/mine.yaml` becomes `optimizer=mine`.
 """

@@ -1,4 +1,4 @@
-"""`data=`: the image sets that are known by name."""
+"""`data=`: the built-in image data sets."""
 
 # ruff: noqa: UP045 - OmegaConf reads these annotations at run time.
 
@@ -12,7 +12,7 @@ from framework.options.option import option
 
 @dataclass
 class AugmentConfig:
-    """How training images are varied. Everything is off by default."""
+    """Augmentation of training images. Everything is off by default."""
 
     _target_: str = "framework.datasets.augment.Augment"
     flip: bool = option(False, "Mirror half of the images left to right.")
@@ -24,18 +24,18 @@ class AugmentConfig:
 
 @dataclass
 class DataConfig:
-    """One of the image sets known by name, and how it is cut into batches."""
+    """A built-in image data set, and its batches."""
 
     _target_: str = "framework.datasets.named.image_data"
     _partial_: bool = True
-    name: str = option("mnist", "mnist, fashion_mnist, cifar10, cifar100; with dir any other.")
+    name: str = option("mnist", "mnist, fashion_mnist, cifar10, cifar100; any name with dir.")
     dir: Optional[str] = option(None, "Directory of <name>.npz; null: Keras's cache or download.")
-    source: str = option("auto", "real, synthetic, or auto: real if it can be had.")
-    batch_size: int = option(32, "Examples in a training batch.")
+    source: str = option("auto", "real, synthetic, or auto: real if available.")
+    batch_size: int = option(32, "Examples per training batch.")
     eval_batch_size: Optional[int] = option(None, "The same for evaluation; null: large.")
-    resident: Optional[bool] = option(None, "Hold it on the device; null: if there is room.")
-    shuffle: bool = option(True, "Draw a new order every epoch.")
-    val_fraction: float = option(0.0, "Part of the training split to validate on.")
+    resident: Optional[bool] = option(None, "Keep the data on the device; null: if they fit.")
+    shuffle: bool = option(True, "Draw a new order in every epoch.")
+    val_fraction: float = option(0.0, "Fraction of the training split to validate on.")
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     seed: int = option(0, "Seed of the synthetic stand-in.")
 

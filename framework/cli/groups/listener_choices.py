@@ -1,4 +1,4 @@
-"""`callbacks=` and `loggers=`: who listens to a run."""
+"""`callbacks=` and `loggers=`: the callbacks and loggers of a run."""
 
 # ruff: noqa: UP007, UP045 - OmegaConf reads these annotations at run time.
 
@@ -69,7 +69,7 @@ class ReduceOnPlateauConfig:
 
 @dataclass
 class FreezeConfig:
-    """Keep layers as they are, for the first epochs or for ever."""
+    """Freeze layers for the first epochs, or forever."""
 
     _target_: str = "framework.callbacks.freeze.Freeze"
     layers: Any = ""  # a name or a list of them

@@ -12,7 +12,7 @@ from framework import metrics
 
 @dataclass
 class LossConfig:
-    """A loss without options of its own."""
+    """A loss without options."""
 
     _target_: str = "keras.losses.MeanSquaredError"
     reduction: Optional[str] = "sum_over_batch_size"
@@ -20,7 +20,7 @@ class LossConfig:
 
 @dataclass
 class CrossentropyConfig(LossConfig):
-    """Cross-entropy against one-hot or soft labels."""
+    """Cross-entropy with one-hot or soft labels."""
 
     _target_: str = "keras.losses.CategoricalCrossentropy"
     from_logits: bool = False
@@ -29,7 +29,7 @@ class CrossentropyConfig(LossConfig):
 
 @dataclass
 class SparseCrossentropyConfig(LossConfig):
-    """Cross-entropy against class numbers."""
+    """Cross-entropy with class numbers as labels."""
 
     _target_: str = "keras.losses.SparseCategoricalCrossentropy"
     from_logits: bool = False
@@ -38,7 +38,7 @@ class SparseCrossentropyConfig(LossConfig):
 
 @dataclass
 class HuberConfig(LossConfig):
-    """Squared near zero, linear far from it."""
+    """Squared near zero, linear far from zero."""
 
     _target_: str = "keras.losses.Huber"
     delta: float = 1.0
@@ -46,7 +46,7 @@ class HuberConfig(LossConfig):
 
 @dataclass
 class MetricConfig:
-    """A function `(y_true, y_pred)` that gives one value for each example."""
+    """A function `(y_true, y_pred)` that returns one value per example."""
 
     _target_: str
     _partial_: bool = True
@@ -54,7 +54,7 @@ class MetricConfig:
 
 @dataclass
 class TopKConfig(MetricConfig):
-    """Whether the label is among the k likeliest classes."""
+    """Whether the label is among the k most likely classes."""
 
     _target_: str = "keras.metrics.sparse_top_k_categorical_accuracy"
     k: int = 5

@@ -1,4 +1,4 @@
-"""`optimizer=`: the optimizers of Keras, with Keras's own defaults."""
+"""`optimizer=`: the Keras optimizers, with Keras's defaults."""
 
 # ruff: noqa: UP045 - OmegaConf reads these annotations at run time.
 
@@ -14,7 +14,7 @@ from framework.errors import UserError
 
 @dataclass
 class OptimizerConfig:
-    """What every optimizer of Keras can do."""
+    """The options that all Keras optimizers share."""
 
     _target_: str = "keras.optimizers.Adam"
     _partial_: bool = True
@@ -59,7 +59,7 @@ class NadamConfig(OptimizerConfig):
 
 @dataclass
 class AdamaxConfig(NadamConfig):
-    """Adam after the infinity norm."""
+    """Adam with the infinity norm."""
 
     _target_: str = "keras.optimizers.Adamax"
 
@@ -128,7 +128,7 @@ OPTIMIZERS: dict[str, Any] = {
     "adafactor": AdafactorConfig,
 }
 
-# Each option's range: the least, the bound above, and whether the least and the bound are in it.
+# The range of each option: lower bound, upper bound, and whether each bound is included.
 _FROM_0 = (0.0, math.inf, True, False)
 _ABOVE_0 = (0.0, math.inf, False, False)
 _SHARE = (0.0, 1.0, True, False)
@@ -146,13 +146,13 @@ _RANGES: dict[str, tuple[float, float, bool, bool]] = {
 
 
 def in_range(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an optimizer's node with its numbers as Keras takes them.
+    """Return an optimizer's node with its numbers in the form that Keras requires.
 
     Args:
-        node: The options and `_target_`. One that is not of Keras is returned as it is.
+        node: The options and `_target_`. A node that is not Keras's is returned unchanged.
 
     Raises:
-        UserError: An option of a Keras optimizer is out of its range.
+        UserError: An option of a Keras optimizer is out of range.
     """
     found = dict(node)
     if not str(found.get("_target_")).startswith("keras.optimizers."):

@@ -1,4 +1,4 @@
-"""The root of the configuration, and its registration with Hydra."""
+"""The root of the configuration, and how it is registered with Hydra."""
 
 # ruff: noqa: UP045 - OmegaConf reads these annotations at run time.
 
@@ -18,7 +18,7 @@ from framework.config import TrainerConfig
 from framework.options.option import option
 
 ROOT = "framework"
-"""The root's name; a project's own conf/config.yaml does not stand in its way."""
+"""The name of the root; a project's own conf/config.yaml does not conflict with it."""
 
 GROUPS: dict[str, dict[str, Any]] = {
     "trainer": {"default": {}},
@@ -31,16 +31,16 @@ GROUPS: dict[str, dict[str, Any]] = {
     "callbacks": CALLBACKS,
     "loggers": LOGGERS,
 }
-"""The groups and their choices, in the order in which help shows them."""
+"""The groups and their choices, in the order shown by the help."""
 
 LISTS = ("metrics", "callbacks", "loggers")
-"""Groups of which several choices hold at once, each in a node of its own name."""
+"""Groups with several choices at once, each in a node with its own name."""
 
 MODES = ("fit", "validate", "test", "predict")
 
 
 def mutable(schema: type) -> type:
-    """Return the schema's twin that OmegaConf may write to: it locks frozen dataclasses."""
+    """Return a copy of the schema that OmegaConf can write to, as it locks frozen dataclasses."""
     types = typing.get_type_hints(schema)
     return make_dataclass(
         schema.__name__, [(f.name, types[f.name], field(default=f.default)) for f in fields(schema)]
@@ -51,7 +51,7 @@ TrainerOptions = mutable(TrainerConfig)
 
 
 def _defaults() -> list[Any]:
-    # The task comes last: its own defaults list may override the choice of any other group.
+    # The task comes last, so that its defaults list can override the choices of other groups.
     return [
         "_self_",
         {"trainer": "default"},
@@ -70,7 +70,7 @@ def _defaults() -> list[Any]:
 
 
 def _hydra() -> dict[str, Any]:
-    # A run has a directory of its own making; Hydra's own would litter the working directory.
+    # A run creates its own directory; Hydra's would clutter the working directory.
     return {
         "output_subdir": None,
         "run": {"dir": "."},
@@ -81,7 +81,7 @@ def _hydra() -> dict[str, Any]:
 
 @dataclass
 class RunConfig:
-    """All of one run."""
+    """The complete configuration of a run."""
 
     defaults: list[Any] = field(default_factory=_defaults)
     hydra: Any = field(default_factory=_hydra)
@@ -90,10 +90,10 @@ class RunConfig:
     weights_only: bool = option(False, "Take only weights from checkpoint=, where they fit.")
     run_dir: Optional[str] = option(None, "Where the run goes; null: runs/<task>/<time>-<random>.")
     sweep_dir: Optional[str] = option(None, "The same for -m; null: runs/sweep-<time>-<random>.")
-    resume: str = option("auto", "What of a run in run_dir: auto (continue), must, or never.")
-    resume_data: str = option("exact", "exact, or restart: accept data that begin anew.")
+    resume: str = option("auto", "Resume the run in run_dir: auto (if any), must, or never.")
+    resume_data: str = option("exact", "exact, or restart: accept data that start again.")
     seed: int = option(0, "Seed of weights, shuffling, dropout and augmentation.")
-    trust: Any = None  # names that a run that is evaluated may use; docs/trust.md
+    trust: Any = None  # names that an evaluated run may use; docs/trust.md
     debug: bool = option(False, "Show tracebacks; -v for short.")
     trainer: TrainerOptions = field(  # type: ignore[valid-type]
         default_factory=lambda: TrainerOptions(
@@ -112,22 +112,22 @@ class RunConfig:
 
 
 def register(sweep: Mapping[str, str] | None = None, open_groups: Collection[str] = ()) -> None:
-    """Make the root and the groups known to Hydra; calling it again changes nothing else.
+    """Register the root and the groups with Hydra. Repeated calls change nothing else.
 
     Args:
-        sweep: What a sweep varies and what it fixes, by key, as typed. Given to the sweeper like
-            this, and not as overrides, it holds for each job alone: Hydra also applies overrides
-            to a configuration without the groups that are swept over, which has no place for
-            the options that only those groups bring (`task=a,b task.batching=lesson`).
-        open_groups: Groups whose choices are to take any key, without a type, from the task's
-            file, which may mean another choice; see `framework.cli.choices`.
+        sweep: What a sweep varies and what it fixes, by key, as typed. In this form, and not as
+            overrides, it applies to each job alone. Hydra also applies overrides to a configuration
+            without the swept groups, which lacks the options that only those groups define
+            (`task=a,b task.batching=lesson`).
+        open_groups: Groups that accept any key, without a type, from the task's file, because that
+            file may refer to another choice; see `framework.cli.choices`.
     """
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
 
     hydra = _hydra()
     if sweep is not None:
-        # Three times resolved on its way to the jobs, which are to hold the reference itself.
+        # Resolved three times on its way to the jobs, which must receive the reference itself.
         escaped = {key: value.replace("${", "\\" * 7 + "${") for key, value in sweep.items()}
         hydra["sweeper"] = {"params": escaped}
     store = ConfigStore.instance()

@@ -1,6 +1,6 @@
-"""`schedule=`: how the optimizer's learning rate goes; Keras's own, and warm-up with a cosine.
+"""`schedule=`: the learning-rate schedules of Keras, and a warm-up followed by a cosine.
 
-A rate that is null here is the optimizer's: `optimizer.learning_rate`.
+If the rate is null here, it is the optimizer's: `optimizer.learning_rate`.
 """
 
 # ruff: noqa: UP007, UP045 - OmegaConf reads these annotations at run time.
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Optional, Union
 
 MISSING: Any = "???"
-"""What OmegaConf takes for a value that must be given; it is not imported for `--help`'s sake."""
+"""OmegaConf's marker for a required value. Defined here to keep OmegaConf out of `--help`."""
 
 
 @dataclass
 class WarmupCosineConfig:
-    """Up from 0 in a straight line, then down by half a cosine."""
+    """Rise linearly from 0, then fall along half a cosine."""
 
     _target_: str = "framework.schedules.WarmupCosine"
     peak: Optional[float] = None
@@ -28,7 +28,7 @@ class WarmupCosineConfig:
 
 @dataclass
 class ExponentialDecayConfig:
-    """Down by the same factor every so many steps."""
+    """Multiply by the same factor every so many steps."""
 
     _target_: str = "keras.optimizers.schedules.ExponentialDecay"
     initial_learning_rate: Optional[float] = None
@@ -39,7 +39,7 @@ class ExponentialDecayConfig:
 
 @dataclass
 class CosineDecayConfig:
-    """Down by half a cosine, over a given number of steps."""
+    """Fall along half a cosine over a given number of steps."""
 
     _target_: str = "keras.optimizers.schedules.CosineDecay"
     initial_learning_rate: Optional[float] = None

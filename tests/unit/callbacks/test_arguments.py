@@ -50,8 +50,11 @@ from framework.schedules import WarmupCosine, bind_schedules
         (lambda: WarmupCosine(0.1, total=0), "total is 0"),
         (lambda: WarmupCosine(0.1)(0), "does not know how long the run is"),
         (lambda: WarmupCosine(0.1, by="epoch", total=9)(0), "how long an epoch is"),
-        (lambda: bind_schedules({"o": sgd(WarmupCosine(0.1))()}, None, 3), "steps in all"),
-        (lambda: bind_schedules({"o": sgd(WarmupCosine(1, by="epoch"))()}, 3, None), "by epochs"),
+        (lambda: bind_schedules({"o": sgd(WarmupCosine(0.1))()}, None, 3), "total number of steps"),
+        (
+            lambda: bind_schedules({"o": sgd(WarmupCosine(1, by="epoch"))()}, 3, None),
+            "counts epochs",
+        ),
     ],
 )
 def test_arguments_out_of_range_are_refused(make: Callable[[], Any], said: str) -> None:
@@ -79,7 +82,12 @@ SCHEDULED = {"optimizer": sgd(WarmupCosine(0.1, total=9))}
         ({}, Freeze("dence"), {}, "Did you mean 'dense'"),
         ({}, Freeze("dense", model="modle"), {}, "Did you mean 'model'"),
         ({"build": noisy}, Freeze("dropout"), {}, "nothing to freeze in dropout"),
-        ({"optimizer": sgd(WarmupCosine(0.1))}, EMA(), {"data": Data(train=stream)}, "in all"),
+        (
+            {"optimizer": sgd(WarmupCosine(0.1))},
+            EMA(),
+            {"data": Data(train=stream)},
+            "total number",
+        ),
     ],
 )
 def test_what_does_not_fit_the_run_is_refused(

@@ -111,7 +111,7 @@ def test_a_run_goes_without_the_default_callback(run: Run, defaults: Path) -> No
     (defaults / "cliproj/mine.py").write_text(text.replace("self.data()", "self.data and None"))
     code, out, err = run("task=full", "callbacks=[ema]", *words, "run_dir=r")
     assert code == 0, err
-    assert "left out, as options of another choice: callbacks.early_stopping" in out
+    assert "ignoring options of another choice: callbacks.early_stopping" in out
     assert list(OmegaConf.load(defaults / "r/config.yaml").callbacks) == ["ema"]
     assert run("run_dir=r", "mode=test")[0] == 0
 

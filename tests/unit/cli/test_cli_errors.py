@@ -53,7 +53,7 @@ CONFIGURATION = {
     "added at the root": (["task=mine", "+foo=1"], ["Nothing reads", "'foo'", "optimizer"]),
     "added by force": (["task=mine", "++optimzer.x=1"], ["Did you mean 'optimizer.x'?"]),
     "added in a sweep": (["-m", "task=mine", "+foo=1,2"], ["Nothing reads", "'foo'"]),
-    "added twice": (["task=mine", "+seed=3"], ["seed is there already", "Write seed=3."]),
+    "added twice": (["task=mine", "+seed=3"], ["seed already exists", "Write seed=3."]),
     "null for a choice": (["task=mine", "data=null"], ["data=null", "Write data=none."]),
     "null for a list": (["task=mine", "loggers=null"], ["loggers=null", "Write loggers=[]."]),
     "removed option": (
@@ -61,7 +61,7 @@ CONFIGURATION = {
         ["trainer.max_epochs cannot be removed", "trainer.max_epochs=<value>"],
     ),
     "removed nothing": (["task=mine", "~task.unit"], ["no 'task.unit' to remove"]),
-    "sweep_dir of one run": (["task=mine", "sweep_dir=s"], ["sweep_dir is for a sweep", "Add -m"]),
+    "sweep_dir of one run": (["task=mine", "sweep_dir=s"], ["sweep_dir is for sweeps", "Add -m"]),
     "unknown section": (["task=mine", "--cfg", "jb"], ["cannot show 'jb'", "'job'"]),
     "half precision": (
         ["task=mine", "trainer.precision=float16"],
@@ -101,14 +101,14 @@ CONFIGURATION = {
     ),
     "option of nothing": (["task=mine", "data.batch_size=3"], ["data=<mnist"]),
     "option of another choice": (["task=mine", "optimizer.momentum=0.9"], ["optimizer=sgd, rms"]),
-    "option of a value": (["task=mine", "seed.x=1"], ["seed is a value"]),
+    "option of a value": (["task=mine", "seed.x=1"], ["seed is a single value"]),
     "option of the task": (["task=mine", "task.unit=2"], ["'task.unit'", "'task.units'"]),
     "value left open": (["task=blank"], ["task.units"]),
     "typo in the task's file": (["task=typo"], ["max_epoch", "typo.yaml"]),
     "hidden task": (["task=_base"], ["no task '_base'", "mine"]),
     "shared run directory": (["-m", "task=mine", "seed=1,2", "run_dir=a"], ["sweep_dir=a"]),
     "evaluating nothing": (["task=mine", "mode=test", "run_dir=runs/a"], ["no run to test"]),
-    "directory of something else": (["task=mine", "run_dir=conf"], ["not a run's", "conf"]),
+    "directory of something else": (["task=mine", "run_dir=conf"], ["not a run directory", "conf"]),
     "file as a directory": (["task=mine", "run_dir=cliproj/mine.py"], ["is a file"]),
     "directory that cannot be made": (["task=mine", "run_dir=/proc/x/y"], ["Cannot write there"]),
     "sweep that cannot be made": (
@@ -127,7 +127,7 @@ CODE = {
     "no such class": (["task=noclass"], ["no 'Mien' in cliproj.mine", "'Mine'"]),
     "syntax error": (["task=syntax"], ["syntax error", "broken.py:1"]),
     "error at import": (["task=raises"], ["KeyError", "NO_SUCH_VARIABLE", "raises.py:3"]),
-    "no task": (["task=notask"], ["NoTask is no Task"]),
+    "no task": (["task=notask"], ["NoTask is not a Task"]),
     "missing methods": (["task=half"], ["Half lacks eval_step, train_step", "mine.py:"]),
     "missing argument": (["task=needy"], ["Needy needs width", "task.width"]),
     "unknown argument": (["task=mine", "+task.unis=2"], ["no argument 'unis'", "'units'"]),
@@ -171,7 +171,7 @@ CODE = {
     ),
     "added callback without a class": (
         ["task=mine", "+callbacks.early_stoping.patience=3"],
-        ["callbacks.early_stoping names no class", "'early_stopping'"],
+        ["callbacks.early_stoping has no _target_", "'early_stopping'"],
     ),
     "added to no choice": (
         ["task=parts", "+data.batch_size=3"],

@@ -135,7 +135,7 @@ def test_no_module_below_the_run_however_it_is_reached(
     ],
 )
 def test_an_override_of_a_run_that_is_no_plain_option_is_refused(override: str) -> None:
-    with pytest.raises(UserError, match="the run says"):
+    with pytest.raises(UserError, match="the run sets"):
         check_override(override, Path("overrides.yaml"))
     check_override("task.units=${seed}", Path("overrides.yaml"))
     check_override("task.units=${oc.env:N}", Path("overrides.yaml"), ["oc.env"])

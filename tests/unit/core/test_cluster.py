@@ -32,7 +32,7 @@ def test_an_indexed_job_of_kubernetes_names_its_pods() -> None:
 @pytest.mark.parametrize(
     ("environ", "what", "fix"),
     [
-        ({}, "nothing tells which worker this is", "TF_CONFIG"),
+        ({}, "nothing identifies this worker", "TF_CONFIG"),
         ({"TF_CONFIG": "{"}, "TF_CONFIG cannot be read", '"cluster"'),
         ({"TF_CONFIG": "[]"}, "TF_CONFIG cannot be read", '"cluster"'),
         (

@@ -18,7 +18,7 @@ def test_variables_of_another_model_are_refused() -> None:
     other.build((None, 4))
     with pytest.raises(UserError, match=r"has shape \(4, 2\), in the checkpoint .* \(3, 2\)"):
         load_variables(other.variables, state, "model")
-    with pytest.raises(UserError, match="has 2 variables of the model, which has 1"):
+    with pytest.raises(UserError, match="has 2 variables for the model, which has 1"):
         load_variables(layer.variables[:1], state, "model")
     layer.set_weights([np.ones((3, 2)), np.ones(2)])
     load_variables(layer.variables, state, "model")

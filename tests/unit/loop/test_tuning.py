@@ -78,7 +78,7 @@ def test_a_continued_run_keeps_its_variant() -> None:
     tuner.begin(kept="step_xla")
     tuner.finish()
     assert loop.variant == "step_xla"
-    assert tuner.report == {}  # `result.json` keeps what the run was begun with
+    assert tuner.report == {}  # `result.json` keeps what the run was started with
 
 
 def test_auto_is_the_default() -> None:

@@ -226,9 +226,9 @@ def test_an_update_that_the_trainer_would_not_see(automatic: bool, engine: str) 
 
 
 def test_no_data_or_something_else() -> None:
-    with pytest.raises(UserError, match="Net has no data where a Data is wanted"):
+    with pytest.raises(UserError, match="Net has no data where a Data is expected"):
         make_trainer().fit(Net())
-    with pytest.raises(UserError, match="Net has a tuple where a Data is wanted"):
+    with pytest.raises(UserError, match="Net has a tuple where a Data is expected"):
         make_trainer().fit(Net(), blobs(8))
     with pytest.raises(UserError, match="there is no test data"):
         make_trainer().test(Net(), DATA)
