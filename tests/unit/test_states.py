@@ -110,8 +110,8 @@ PAIRS: dict[str, Callable[[], tuple[Any, Any]]] = {
 }
 # What test_resume.py and test_checkpointed_runs.py take to pieces and put together again.
 IN_RUNS = {
-    "Callback", "Hooks", "MetricLog", "Epochs", "Components", "Trainer", "Run", "Fitting", "TaskState",
-    "EMA", "SWA", "Attributes", "KerasCallback",
+    "Callback", "Hooks", "MetricLog", "Epochs", "Components", "Trainer", "Run", "Fitting",
+    "TaskState", "EMA", "SWA", "Attributes", "KerasCallback",
 }  # fmt: skip
 
 
