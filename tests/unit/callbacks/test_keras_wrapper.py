@@ -34,7 +34,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("make", "fix"), REFUSED)
 def test_what_the_framework_does_itself_is_refused(make: Any, fix: str) -> None:
-    with pytest.raises(UserError, match="is not for here") as error:
+    with pytest.raises(UserError, match="is not supported") as error:
         make_trainer(callbacks=[make()])
     assert fix in str(error.value.fix)
 
