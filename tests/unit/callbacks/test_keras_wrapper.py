@@ -56,7 +56,7 @@ def test_what_cannot_work_is_refused_before_training() -> None:
     fit(kc.EarlyStopping("acuracy"), Net(), "nothing logs", "Did you mean 'accuracy'?")
     with pytest.raises(UserError, match="is a class"):
         KerasCallback(kc.EarlyStopping)
-    with pytest.raises(UserError, match="no Keras callback"):
+    with pytest.raises(UserError, match="not a Keras callback"):
         KerasCallback(Callback())
     with pytest.raises(UserError, match="holds the class EarlyStopping"):
         make_trainer(callbacks=[kc.EarlyStopping])
