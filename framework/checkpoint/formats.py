@@ -1,4 +1,4 @@
-"""Formats of checkpoints: what has changed from one to the next."""
+"""The checkpoint formats, and how to upgrade earlier ones."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 from framework.core.state import State
 
 FORMAT = 3
-"""What this version writes. It reads this one and every earlier one."""
+"""The format that this version writes. It reads this one and all earlier ones."""
 
 
 def upgraded(state: State, manifest: dict[str, Any]) -> State:
-    """Return a state of an earlier format as one of the present.
+    """Convert a state to the current format.
 
     Args:
-        state: As it was saved.
-        manifest: Names the format.
+        state: The state as it was saved.
+        manifest: The checkpoint's manifest, which has the format.
 
     Raises:
-        ValueError: The manifest is of another state.
+        ValueError: If the manifest belongs to another step.
     """
     if manifest["format"] == 1:
         if state["progress"]["step"] != manifest["step"]:
-            raise ValueError("manifest.json is damaged: it is of another step")
+            raise ValueError("manifest.json is damaged: it belongs to another step")
         state = _from_1_to_2(state)
     if manifest["format"] <= 2:
         state = _from_2_to_3(state)
@@ -32,11 +32,11 @@ def upgraded(state: State, manifest: dict[str, Any]) -> State:
 
 
 def manifest_of_format_1(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Return the manifest of a checkpoint of format 1 as one of the present.
+    """Convert the manifest of a format 1 checkpoint to the current format.
 
     Args:
-        manifest: As it was saved; it had no checksum of its own.
-        path: The checkpoint's directory.
+        manifest: The manifest as it was saved; it has no checksum of its own.
+        path: Directory of the checkpoint.
     """
     try:
         best = json.loads((path.parent / "best.json").read_text())
@@ -55,8 +55,8 @@ def manifest_of_format_1(manifest: dict[str, Any], path: Path) -> dict[str, Any]
 
 
 def _from_1_to_2(state: State) -> State:
-    # 2 added: whether the step's wake-up is still to come, timers, the lengths of epochs, the
-    # steps at which metrics were measured, and variables that a task holds itself.
+    # Format 2 added whether the step's wake-up is pending, timers, the lengths of epochs, the
+    # steps at which metrics were measured, and the task's own variables.
     logbook = state["logbook"]
     step = state["progress"]["step"]
     callbacks = {k: v for k, v in state["callbacks"].items() if not k.startswith("Checkpoint-")}
@@ -74,7 +74,7 @@ def _from_1_to_2(state: State) -> State:
 
 
 def _from_2_to_3(state: State) -> State:
-    # 3 added: what tells callbacks of one class apart, what layers keep beside variables, and a
-    # task's own state on the host.
+    # Format 3 added the options that distinguish callbacks of one class, the layer state outside
+    # variables, and the task's own state on the host.
     callbacks = {k: {"options": "", "state": v} for k, v in state["callbacks"].items()}
     return {"layers": {}, "host": None, **state, "callbacks": callbacks}

@@ -1,4 +1,4 @@
-"""`manifest.json`: what a checkpoint says of itself."""
+"""`manifest.json`: the description of a checkpoint."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ MANIFEST = "manifest.json"
 
 
 def signed(manifest: dict[str, Any]) -> str:
-    """Return a manifest as text, with a checksum of its own; every format's are signed so."""
+    """Return a manifest as text, with its own checksum; all formats from 2 on have it."""
     text = json.dumps(manifest, sort_keys=True)
     return json.dumps(manifest | {"sha256": hashlib.sha256(text.encode()).hexdigest()}, indent=1)
 
 
 def well_formed(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return a manifest all of whose entries are of the types that are used."""
+    """Return a manifest after checking the types of its entries."""
     judged = manifest["judged"]
     good = type(manifest["step"]) is int and isinstance(manifest["files"], dict)
     if judged is not None:
@@ -32,13 +32,13 @@ def well_formed(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def reason(error: Exception) -> str:
-    """Return in a few words why a checkpoint cannot be read."""
+    """Return a short reason why a checkpoint cannot be read."""
     if isinstance(error, FileNotFoundError):
         return f"{Path(str(error.filename)).name} is missing"
     if isinstance(error, (UnicodeDecodeError, json.JSONDecodeError, RecursionError)):
         return "its JSON is damaged"
     if isinstance(error, KeyError):
-        return f"{error} is missing in it"
+        return f"its key {error} is missing"
     if isinstance(error, NotAFile):
         return f"{Path(str(error.filename)).name}: {error.strerror}"
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
