@@ -1,4 +1,4 @@
-"""One training, evaluation or prediction step: the bodies of the compiled loop."""
+"""Runs one training, evaluation or prediction step: the body of the compiled loop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from framework.step.variables import assignable
 if TYPE_CHECKING:
     from framework.task import Task
 
-# batch index -> batch, its number of examples, that of the whole step on all devices
+# batch index -> batch, its number of examples, and that of the whole step on all devices
 Read = Callable[[Any], tuple[Any, Any, Any]]
 
 
@@ -35,19 +35,19 @@ _SETS_APART = 2**40  # batches
 
 
 class StepRunner(TaskContext):
-    """Runs a task's steps: the bodies of the compiled loop.
+    """Run a task's steps: the bodies of the compiled loop.
 
     Example:
         >>> runner = StepRunner(task, train=Accumulator(), update=update)
         >>> Loop(source, runner.train_step).run(epoch=0, start=0, stop=100)
 
     Args:
-        task: As in `TaskContext`, and likewise what follows.
-        train: Where training values add up.
+        task: See `TaskContext`.
+        train: Accumulator of the training values.
         **options: See `TaskContext`.
 
     Attributes:
-        train: Where training values add up.
+        train: Accumulator of the training values.
     """
 
     def __init__(self, task: Task, *, train: Accumulator, **options: Any) -> None:
@@ -62,7 +62,7 @@ class StepRunner(TaskContext):
         )
 
     def taking(self, micro_rows: int | None, rows_axis: Any = 0) -> StepRunner:
-        """Return the same engine, taking a batch's gradient in pieces of so many rows."""
+        """Return a copy that computes a batch's gradient in pieces of `micro_rows` rows."""
         other = copy(self)
         other._micro_rows, other._rows_axis = micro_rows, rows_axis
         return other
@@ -70,7 +70,7 @@ class StepRunner(TaskContext):
     def train_step(
         self, read: Read, before: Any, index: Any, examples: Any, _: Any
     ) -> tuple[Any, Any, Any]:
-        """Learn from one batch: the body of the training loop."""
+        """Train on one batch: the body of the training loop."""
         batch, rows, total = read(index)
         share = None if total is rows else rows / total
         with (
@@ -104,7 +104,7 @@ class StepRunner(TaskContext):
         examples: Any,
         _: Any,
     ) -> tuple[Any, Any, Any]:
-        """Judge the model on one batch of a set, into `means`: the body of an evaluation's loop."""
+        """Evaluate one batch of a set into `means`: the body of the evaluation loop."""
         batch, rows, total = read(index)
         share = None if total is rows else rows / total
         with (
@@ -131,7 +131,7 @@ class StepRunner(TaskContext):
         return index + 1, examples + tf.cast(rows, tf.int64), tf.constant(True)
 
     def predict_step(self, number: int, batch: Any, index: Any) -> Any:
-        """Return what the model says of one batch of a set, the number of which is `index`."""
+        """Return the predictions for batch `index` of a set."""
         self._local.place = PREDICTION, index + number * _SETS_APART, 0
         try:
             return self._predict_step(batch)
@@ -139,14 +139,14 @@ class StepRunner(TaskContext):
             self._local.place = None
 
     def _accumulate(self, batch: Any, rows: Any, total: Any) -> None:
-        """Add up the gradients of a batch's pieces, weighted by examples, and update once."""
+        """Sum the gradients of a batch's pieces, weighted by examples, and update once."""
         update, size = self._update, self._micro_rows or 1
         chosen = [(each, update.optimizers.trainable(each)) for each in update.optimizers]
         variables = [v for _, own in chosen for v in own]
         outer = self._running
         assert outer is not None
         connected: list[bool] = []
-        # A device without rows takes part with the gradient of one, weighted by 0.
+        # A device without rows takes part with the gradient of one row, with weight 0.
         nonzero = not isinstance(rows, int) or rows > 0
 
         def piece(start: Any, length: Any) -> list[Any]:
@@ -192,7 +192,7 @@ class StepRunner(TaskContext):
         length: Any,
         counts: bool,
     ) -> Sequence[Any]:
-        """Return the gradients of a piece of a batch, weighted by its part of all examples."""
+        """Return the gradients of a piece of a batch, weighted by its share of all examples."""
         known = length if isinstance(length, int) else None
         part = map_rows(
             lambda t, axis: take_rows(t, start, start + length, rows, length=known, axis=axis),
@@ -211,7 +211,7 @@ class StepRunner(TaskContext):
             return self._part(tape, loss, list(self._update.optimizers)).gradients
 
     def _assignable(self, *, training: bool) -> list[Any]:
-        """Return what devices may assign differently; nothing where there is one device."""
+        """Return the variables that devices may assign differently; empty for one device."""
         if self.replicas.count == 1 or self._building:
             return []
         return assignable(self.task, self.update, training=training)
@@ -221,7 +221,7 @@ class StepRunner(TaskContext):
             raise UserError(
                 "train_step changed no weights",
                 where=f"{type(self.task).__name__}.train_step",
-                fix="Call self.minimize(loss_fn) or self.apply_gradients(tape, loss) in the place "
-                "of optimizer.apply_gradients, which the trainer does not see; or set "
+                fix="Call self.minimize(loss_fn) or self.apply_gradients(tape, loss) instead of "
+                "optimizer.apply_gradients, which bypasses the trainer; or set "
                 "automatic_optimization = True and return the loss.",
             )

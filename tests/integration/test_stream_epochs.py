@@ -457,4 +457,4 @@ def test_a_run_that_began_in_eager_is_continued_without_a_word(
     assert not [r for r in caplog.records if "rounds differently" in r.getMessage()]
     trainer = make_trainer(max_steps=5, engine="graph", run_dir=tmp_path)
     trainer.fit(Ids(optimizer="sgd"), Data(train=(X, Y), batch_size=8))
-    assert [r for r in caplog.records if "began with engine=eager" in r.getMessage()]
+    assert [r for r in caplog.records if "started with engine=eager" in r.getMessage()]
