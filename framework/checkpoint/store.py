@@ -277,7 +277,7 @@ class CheckpointStore:
             _remove(left)
 
     def _numbered(self, pattern: str) -> dict[int, list[Path]]:
-        """Return the directories whose names contain a step, by step."""
+        """Return the directories named after a step, by step."""
         found: dict[int, list[Path]] = {}
         for path in self.directory.glob(pattern):
             step = path.name.lstrip(".").split("-")[1:2]

@@ -71,8 +71,8 @@ class Augment:
         """Augment the images of a batch.
 
         Args:
-            batch: A nest whose first leaf is the images, of shape (B, H, W) or (B, H, W, C),
-                floats in 0..1 or whole numbers in 0..255. Everything else is passed on.
+            batch: A nest with the images as its first leaf, of shape (B, H, W) or (B, H, W, C),
+                floats in 0..1 or whole numbers in 0..255. Other leaves are not changed.
             seed: Whole numbers of shape (2,).
 
         Returns:
