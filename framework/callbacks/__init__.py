@@ -1,4 +1,4 @@
-"""The callbacks that come with the framework, one concern a file."""
+"""The built-in callbacks, one concern per file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The attributes of an object that change, as a state."""
+"""Tracks which attributes of an object change, and saves them as its state."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _KEPT_AS = "_attributes_of_runs"
 
 
 class Attributes:
-    """Keeps those attributes of an object that have changed since it was made.
+    """Save the attributes of an object that have changed since it was constructed.
 
-    What has not changed is an option of its constructor, or is made again by it, so that another
-    value given when a run goes on counts. One that changes but cannot be kept is warned about.
+    An unchanged attribute is not saved: the constructor sets it again, so a new value of an option
+    takes effect when a run resumes. A changed attribute that cannot be saved logs a warning.
 
     Example:
         >>> attributes = Attributes(stopping)
@@ -27,10 +27,10 @@ class Attributes:
 
     Args:
         owner: The object.
-        apart: Names of attributes that are not its own.
+        apart: Names of attributes to leave out.
 
     Attributes:
-        made: Those that it was made with, or was given by somebody since, held.
+        made: The encoded values after construction, or as set from outside between runs.
     """
 
     def __init__(self, owner: Any, apart: Collection[str] = ()) -> None:
@@ -43,31 +43,31 @@ class Attributes:
 
     @classmethod
     def of(cls, owner: Any, apart: Collection[str] = ()) -> Attributes:
-        """Return those of an object that may have been in a run before, under another trainer."""
+        """Return the tracker of `owner`, which an earlier run may have created already."""
         found: Attributes | None = vars(owner).get(_KEPT_AS)
         if found is None or found._owner is not owner:  # a copy
             found = vars(owner)[_KEPT_AS] = cls(owner, apart)
         return found
 
     def leave(self) -> None:
-        """Note what a run leaves: what differs from it later was set by somebody."""
+        """Record the values at the end of a run; a later difference was set from outside."""
         self._left = self._held()
 
     def take(self) -> None:
-        """Count what somebody has set since the last run as what the object was made with."""
+        """Treat values that were set since the last run as values set at construction."""
         for name, value in self._held().items():
             if name not in self._left or not same(self._left[name], value):
                 self.made[name] = value
 
     def begin(self) -> None:
-        """Note what the attributes are when a run begins: so they will be when it goes on."""
+        """Record the values at the start of a run; a resumed run starts with the same ones."""
         self._begun = self._held()
 
     def state(self) -> dict[str, Any]:
-        """Return the attributes that have changed, or ever had when this was called."""
+        """Return the attributes that differ now, or differed in any earlier call."""
         now = self._held()
         for name, value in now.items():
-            # Of both: the constructor and the beginning of a run will be gone through again.
+            # A resumed run repeats both the construction and the start of the run.
             if not all(
                 name in past and same(past[name], value) for past in (self.made, self._begun)
             ):
@@ -75,7 +75,7 @@ class Attributes:
         return {name: now[name] for name in sorted(self._changed) if name in now}
 
     def rewind(self) -> None:
-        """Undo what earlier runs have changed."""
+        """Undo the changes of earlier runs."""
         self.take()
         now = self._held()
         for name, value in self.made.items():
@@ -84,7 +84,7 @@ class Attributes:
         self._changed = set()
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` returned."""
+        """Restore what `state` returned."""
         for name, value in state.items():
             self._set(name, value)
         self._changed |= state.keys()
@@ -95,7 +95,7 @@ class Attributes:
             if name in self._apart:
                 continue
             try:
-                # A defaultdict or a Counter is filled anew, so that it need not be made.
+                # `_set` refills a defaultdict or a Counter, so its contents are enough.
                 held[name] = hold(dict(value) if isinstance(value, dict) else value)
             except NotHeld as error:
                 self._warn(name, value, error)
@@ -117,18 +117,18 @@ class Attributes:
         former, contents = self._objects.get(name, (None, {}))
         constant = callable(value) or (value is former and same(contents, _contents(value)))
         if of.__module__.startswith("keras.") or name in self._warned:
-            return  # Keras's own make such anew: the writer of a CSVLogger
+            return  # Keras's callbacks recreate these, such as the writer of a CSVLogger
         if constant and not isinstance(value, Collection):
             return
         self._warned.add(name)
         _log.warning(
-            "%s.%s holds %s, which no checkpoint can: a run that goes on begins without it",
+            "%s.%s holds %s, which a checkpoint cannot store: a resumed run starts without it",
             of.__name__, name, error,
         )  # fmt: skip
 
 
 def _contents(value: Any) -> dict[str, Any]:
-    """Return the attributes of what no checkpoint can hold, to see whether they change."""
+    """Return the attributes of an object that cannot be saved, to detect changes in it."""
     found = {}
     for name, each in getattr(value, "__dict__", {}).items():
         with suppress(NotHeld):

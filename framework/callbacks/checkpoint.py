@@ -1,4 +1,4 @@
-"""Checkpoints: when they are saved, which one is best, and which are kept."""
+"""When to save checkpoints, which one is best, and which ones to keep."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ _WHERE = "callbacks.checkpoint"
 
 
 class Checkpoint(Callback):
-    """Saves the state of the run, and keeps the last and the best checkpoints.
+    """Save the state of the run, and keep the latest and the best checkpoints.
 
-    Saved every `save_every`, after a validation whose result is among the `keep_best` best, and
-    when the run ends, is stopped or interrupted. A save is the last thing that happens at its
-    step, so it holds what everybody else has become by then. `best` is judged by `monitor` as it
-    was measured at that very step, never by an older value.
+    A checkpoint is saved every `save_every`, after a validation with one of the `keep_best` best
+    results, and when the run ends, is stopped or is interrupted. Saving is the last action of a
+    step, so the checkpoint has the state of all other callbacks after that step. `best` compares
+    values of `monitor` that were measured at the step of the checkpoint, never older ones.
 
-    The state is copied, and written by a thread while training goes on; only the last save of a
-    run is waited for. One that fails is reported in the log, and leaves the earlier ones whole.
+    The state is copied, and a thread writes the copy while training continues. The run waits only
+    for its last save. A failed save is logged, and leaves earlier checkpoints intact.
 
     Example:
         >>> checkpoint = Checkpoint("val/accuracy", save_every="10min", keep_last=2, keep_best=3)
         >>> Trainer(run_dir="runs/a", callbacks=[checkpoint])
 
     Args:
-        monitor: A metric's full name. Default: `val/loss` where it is logged, else the first of
-            the validation's metrics of which it is known which way they are better, else
-            `train/loss`.
-        mode: `min`, `max`, or `auto`: as the metric or its name says.
+        monitor: Full name of a metric. Default: `val/loss` if it is logged, else the first
+            validation metric with a known direction, else `train/loss`.
+        mode: `min`, `max`, or `auto` to infer it from the metric or its name.
         save_every: When to save: `500st`, `1ep`, `10min`. None: only the best, and at the end.
-        keep_last: How many of the latest to keep; 1 or more.
-        keep_best: How many of the best to keep; 0 or more.
-        keep_every: Keep one for good each time that so much has passed: `10ep`, `5000st`, `6h`.
+        keep_last: Number of latest checkpoints to keep; 1 or more.
+        keep_best: Number of best checkpoints to keep; 0 or more.
+        keep_every: Keep one checkpoint permanently per interval: `10ep`, `5000st`, `6h`.
 
     Raises:
-        UserError: An argument is out of range; at the start of `fit`, if nothing logs `monitor`.
+        UserError: If an argument is out of range, or, when `fit` starts, if nothing logs
+            `monitor`.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Checkpoint(Callback):
         keep_every: str | None = None,
     ) -> None:
         if monitor is not None:
-            Monitor(monitor, mode, where=_WHERE)  # refuses what is none
+            Monitor(monitor, mode, where=_WHERE)  # only to validate both
         for name, count, least in (("keep_last", keep_last, 1), ("keep_best", keep_best, 0)):
             if type(count) is not int or count < least:
                 fix = f"Give a whole number of at least {least}."
@@ -67,8 +67,8 @@ class Checkpoint(Callback):
         self.keep_last, self.keep_best = keep_last, keep_best
         self.every = _moment("save_every", save_every)
         self._keep_every = _moment("keep_every", keep_every)
-        self._kept = 0  # moments of keep_every so far
-        # Not read from the disk: of several workers all have to save at the same steps.
+        self._kept = 0  # intervals of keep_every so far
+        # Not read from the disk, since all workers must save at the same steps.
         self._judged: dict[int, float] = {}
         self._judged_by = ""
         self._saved_at: int | None = None
@@ -76,11 +76,11 @@ class Checkpoint(Callback):
 
     @property
     def identity(self) -> str:
-        """None: what it has kept so far counts whatever it judges by."""
+        """Empty: its state stays valid when `monitor` or `mode` changes."""
         return ""
 
     def on_fit_start(self, run: RunView) -> None:
-        """Choose what to judge by."""
+        """Choose the metric to monitor."""
         name = self.monitor or _first_choice(run)
         self._monitor = Monitor(name, self._mode, where=_WHERE)
         if self.monitor:
@@ -93,38 +93,38 @@ class Checkpoint(Callback):
         run.note_best(self._best())
 
     def on_wake(self, run: RunView) -> None:
-        """Note that a checkpoint is due."""
+        """Mark a checkpoint as due."""
         self._due = True
 
     def on_validation_end(self, run: RunView, metrics: Mapping[str, float]) -> None:
-        """Note that one of the best is due to be saved."""
+        """Mark a checkpoint as due if the result is among the best."""
         if run.stage == "fit" and run.progress.step:
             self._due = self._due or self._is_among_best(self._value(run))
 
     def on_wake_end(self, run: RunView) -> None:
-        """Save what is due, unless the end of the epoch is still to come at this step."""
+        """Save if due, unless the epoch ends at this step: `on_epoch_end` saves then."""
         if self._due and not run.at_epoch_end:
             self._save(run)
 
     def on_epoch_end(self, run: RunView) -> None:
-        """Save what is due at the last moment of the epoch."""
+        """Save if due, after everything else in the epoch."""
         if self._due:
             self._save(run)
 
     def on_fit_end(self, run: RunView) -> None:
-        """Save where the run ended, unless it failed: the last good checkpoint stays."""
+        """Save the final state, unless the run failed: the last good checkpoint stays."""
         if run.status == "failed" or run.already_complete:
             return
         if self._saved_at != run.progress.step or run.holds_state:
             self._save(run, wait=True)
 
     def state(self) -> dict[str, Any]:
-        """Return how many checkpoints were to be kept for good, and how all were judged."""
+        """Return the number of permanent checkpoints, and the metric value of each checkpoint."""
         judged = {str(step): value for step, value in self._judged.items()}
         return {"kept": self._kept, "judged": judged, "judged_by": self._judged_by}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` returned."""
+        """Restore what `state` returned."""
         self._kept, self._judged_by = int(state["kept"]), str(state["judged_by"])
         self._judged = {int(step): float(value) for step, value in state["judged"].items()}
 
@@ -143,7 +143,7 @@ class Checkpoint(Callback):
         run.save_checkpoint(wait=wait, judged=judged, permanent=permanent, retention=retention)
 
     def _value(self, run: RunView) -> float | None:
-        """Return the metric if it was measured at this step and is a finite number."""
+        """Return the metric if it was measured at this step and is finite."""
         name = self._monitor.name
         if run.measured_at(name) != run.progress.step:
             return None
@@ -163,7 +163,7 @@ class Checkpoint(Callback):
         return {"step": step, "metric": self._monitor.name, "value": value}
 
     def _in_order(self) -> list[tuple[int, float]]:
-        """Return steps and values, the best first."""
+        """Return pairs of step and value, best first."""
         sign = -1 if self._monitor.mode == "max" else 1
         return sorted(self._judged.items(), key=lambda pair: (sign * pair[1], pair[0]))
 
@@ -178,7 +178,7 @@ def _moment(name: str, text: str | None) -> Every | None:
 
 
 def _moments(every: Every | None, run: RunView) -> int:
-    """Return how often an interval has passed since the run began."""
+    """Return how many intervals have passed since the run started."""
     if every is None:
         return 0
     progress = run.progress

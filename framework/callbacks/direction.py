@@ -1,4 +1,4 @@
-"""Which way a metric is better, where its name leaves no doubt."""
+"""Infers from a metric's name whether higher or lower is better."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LOWER = {
     "regret", "logloss", "bce", "xent", "huber", "rmsle", "rmspe", "nrmse", "mase", "wape", "wmape",
     "crps", "cost", "penalty", "levenshtein",
 }  # fmt: skip
-# What names end in without saying more: f1_score, error_rate, dice_coefficient.
+# Endings that do not affect the direction: f1_score, error_rate, dice_coefficient.
 _SUFFIXES = {
     "score", "rate", "coefficient", "coef", "coeff", "index", "value", "mean", "avg", "average",
     "epoch", "macro", "micro", "weighted", "total", "curve", "percentage", "val", "train", "test",
@@ -45,7 +45,8 @@ _WHOLE = {
         )),
     ),
 }  # fmt: skip
-# Before any other word these turn a meaning round, or leave it open: neg_elbo, false_match_rate.
+# In front of another word these reverse its direction, or make it ambiguous: neg_elbo,
+# false_match_rate.
 _TURNED = {
     "neg", "negative", "negated", "non", "no", "not", "false", "minus", "inverse", "inverted",
     "inv", "reverse", "anti", "to",
@@ -54,14 +55,14 @@ _TOP = re.compile(r"top_?\d+|top_?k")
 
 
 def by_name(name: str) -> str | None:
-    """Return `max` or `min` for a metric whose name says which is better, else None.
+    """Return `max` or `min` if a metric's name says which is better, else None.
 
     Example:
         >>> by_name("val/top5_accuracy"), by_name("val/error_rate"), by_name("val/ratio")
         ('max', 'min', None)
 
     Args:
-        name: The metric's full name.
+        name: Full name of the metric.
     """
     last = name.rsplit("/", 1)[-1]
     last = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", last).lower().replace("io_u", "iou")
@@ -88,5 +89,5 @@ def by_name(name: str) -> str | None:
 
 
 def of_metric(metric: Any) -> str | None:
-    """Return `max` or `min` for a Keras metric that knows it, else None."""
+    """Return `max` or `min` if a Keras metric declares its direction, else None."""
     return {"up": "max", "down": "min"}.get(getattr(metric, "_direction", None) or "")

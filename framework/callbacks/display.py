@@ -1,4 +1,4 @@
-"""A line on the terminal that is redrawn in place."""
+"""A line of the terminal that is redrawn in place."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-# Most redraws keep to 8 a second, which leaves room for those that announce something.
+# Ordinary redraws are limited to 8 a second, which leaves room for urgent ones.
 _REDRAWS_PER_SECOND = 10
 _USUAL_SECONDS = 1 / 8
 _WIDTH_FOR_BAR = 60
@@ -25,13 +25,13 @@ _SHORTEST_BAR, _LONGEST_BAR = 6, 40
 
 @dataclass(frozen=True)
 class Line:
-    """What there is to show, whatever the width.
+    """The content of the line, for any width.
 
     Attributes:
-        left: What the line begins with.
-        part: How much is done, from 0 to 1; None draws no bar.
-        count: The same in numbers.
-        metrics: Further values; those that find no room are left out.
+        left: Text at the start of the line.
+        part: Completed fraction, from 0 to 1; None draws no bar.
+        count: Progress in numbers.
+        metrics: Further values; those that do not fit are left out.
     """
 
     left: str
@@ -40,16 +40,16 @@ class Line:
     metrics: list[str] = field(default_factory=list)
 
     def plain(self) -> str:
-        """Return it as a line of text."""
+        """Return the content as plain text."""
         return "  ".join(word for word in (self.left, self.count, *self.metrics) if word)
 
     def fit(self, width: int, full: str = "━", rest: str = "━") -> Text:
-        """Return it in `width` columns; the bar takes what the words leave.
+        """Return the content in at most `width` columns; the bar fills what the words leave.
 
         Args:
-            width: Columns to fill at most.
-            full: Character of the done part of the bar.
-            rest: Character of the rest.
+            width: Maximum number of columns.
+            full: Character for the completed part of the bar.
+            rest: Character for the remaining part.
         """
         has_bar = self.part is not None and width >= _WIDTH_FOR_BAR
         room = width - _SHORTEST_BAR - 2 if has_bar else width
@@ -69,16 +69,16 @@ class Line:
 
 
 class Display:
-    """One line that is redrawn in place, with everything that is printed meanwhile above it.
+    """Redraw one line in place, below everything that is printed meanwhile.
 
-    It draws only when told to, in the caller's thread. Once its terminal or pipe is gone it is
-    silent: a run must outlive the window that it was started in.
+    It draws only when called, in the caller's thread. When its terminal or pipe is closed, it
+    stops printing: a run must survive the window that it was started in.
 
     Args:
         console: Where to draw.
-        live: Redraw in place (True), print plain lines only (False), or decide by where the
-            output goes (None).
-        clock: Seconds that only rise.
+        live: Redraw in place (True), print plain lines only (False), or decide from the output
+            (None).
+        clock: Returns monotonic seconds.
     """
 
     def __init__(self, console: Console, live: bool | None, clock: Callable[[], float]) -> None:
@@ -91,7 +91,7 @@ class Display:
         self._handlers: list[tuple[logging.StreamHandler[Any], Any]] = []
 
     def draw(self, line: Callable[[], Line], urgent: bool) -> None:
-        """Redraw, unless it was done just now; an urgent one may come sooner, within the limit."""
+        """Redraw, unless the last redraw is too recent; an urgent one may come sooner."""
         if not self.live or self._gone:
             return
         now, drawn = self._clock(), self._drawn
@@ -102,7 +102,7 @@ class Display:
         drawn.append(now)
         full = "#" if self._console.options.ascii_only else "━"
         colors = self._console.color_system and not self._console.no_color
-        # Room for the ^C that a terminal echoes: a line that wraps could not be taken away.
+        # Leave room for the ^C that a terminal echoes: a wrapped line could not be erased.
         text = line().fit(self._console.width - 3, full, full if colors else " ")
         try:
             live = self._live or self._start()
@@ -111,7 +111,7 @@ class Display:
             self._lose()
 
     def print(self, line: str) -> None:
-        """Print a line that stays."""
+        """Print a permanent line."""
         if self._gone:
             return
         try:
@@ -124,7 +124,7 @@ class Display:
             self._lose()
 
     def print_parts(self, parts: Sequence[str]) -> None:
-        """Print parts as a line that stays; on a terminal too narrow for it, as several."""
+        """Print parts as one permanent line, or as several on a narrow terminal."""
         width = self._console.width if self._console.is_terminal else 0
         lines: list[str] = []
         for part in parts:
@@ -135,7 +135,7 @@ class Display:
         self.print("\n".join(lines))
 
     def stop(self) -> None:
-        """Take the line away and give the terminal back."""
+        """Erase the line and restore the terminal."""
         live, self._live = self._live, None
         self._drawn.clear()
         if live is None:
@@ -153,8 +153,8 @@ class Display:
 
     def _start(self) -> Live:
         streams = {id(sys.stdout): "stdout", id(sys.stderr): "stderr"}
-        # No thread redraws: between two wake-ups nothing happens in Python. Standard error that
-        # goes to a file must go on doing so.
+        # No thread redraws: no Python runs between two wake-ups. Standard error that is
+        # redirected to a file must stay so.
         live = self._live = Live(
             console=self._console,
             auto_refresh=False,
@@ -162,9 +162,9 @@ class Display:
             redirect_stderr=sys.stderr.isatty(),
         )
         live.start()
-        # A run that is given up without a word must not leave the cursor hidden.
+        # A run that ends without `stop` must not leave the cursor hidden.
         atexit.register(self.stop)
-        # Handlers hold the stream that they were made with, which writes across the bar.
+        # Existing handlers still have the original stream, and would write across the bar.
         for handler in _stream_handlers():
             name = streams.get(id(handler.stream))
             if name and handler.stream is not getattr(sys, name):
@@ -174,15 +174,15 @@ class Display:
 
 
 def in_order(metrics: Mapping[str, float], known: Iterable[str]) -> dict[str, float]:
-    """Return metrics in one order for all stages: the loss, then as training or validation has it.
+    """Sort metrics in the same order for all stages: the loss first, then as in `known`.
 
     Example:
         >>> in_order({"train/accuracy": 0.5, "train/loss": 2.0}, [])
         {'train/loss': 2.0, 'train/accuracy': 0.5}
 
     Args:
-        metrics: By full name, of one stage.
-        known: The full names that there are, training's first.
+        metrics: Metrics of one stage, by full name.
+        known: All full names, training metrics first.
     """
     names = dict.fromkeys(map(_bare, known))
     places = {name: place for place, name in enumerate(dict.fromkeys(["loss", *names]))}
@@ -194,15 +194,15 @@ def _bare(name: str) -> str:
 
 
 class Screen(Console):
-    """Rich's console, but for a reader that has gone: a run goes on without it."""
+    """A rich console that tolerates a closed pipe, so that the run continues."""
 
     def on_broken_pipe(self) -> None:
-        """Print nothing more."""
+        """Stop printing."""
         self.quiet = True
 
 
 def _can_redraw(console: Console) -> bool:
-    # rich alone takes FORCE_COLOR for a terminal; a file must get no control characters.
+    # rich treats FORCE_COLOR as a terminal, but a file must not receive control characters.
     terminal = console.is_interactive and console.file.isatty()
     return terminal and not os.environ.get("CI")
 

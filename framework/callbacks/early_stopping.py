@@ -1,4 +1,4 @@
-"""Stop when a metric no longer improves."""
+"""Stops a run when a metric no longer improves."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class EarlyStopping(Callback):
     """Stop the run after `patience` evaluations without an improvement.
 
     A `val/…` metric is judged after every validation, a `train/…` metric at the end of every
-    epoch. A value that is no finite number counts as no improvement; one that had no weight counts
-    for nothing. The best epoch's weights are in the best checkpoint; those in memory are the last
-    ones.
+    epoch. NaN or an infinite value counts as no improvement. A value with a total weight of zero
+    is ignored. The best checkpoint has the weights of the best epoch; the model in memory keeps
+    the last ones.
 
     Example:
         >>> EarlyStopping("val/accuracy", patience=2, min_delta=0.001).monitor.mode
@@ -31,14 +31,15 @@ class EarlyStopping(Callback):
 
     Args:
         monitor: Full name of the metric: `val/loss`, `val/<set>/accuracy`, `train/loss`.
-        mode: `min`, `max`, or `auto`: as a Keras metric says, or the name; refused if neither does.
-        patience: Evaluations in a row without improvement after which to stop; 1 or more.
-        min_delta: What a value must be better by, to count; 0 or more.
-        start_from_epoch: Epochs to let pass before the first judgement; 0 or more.
+        mode: `min`, `max`, or `auto` to infer it from the Keras metric or the name; an error if
+            neither tells.
+        patience: Evaluations in a row without improvement before stopping; 1 or more.
+        min_delta: Smallest change that counts as an improvement; 0 or more.
+        start_from_epoch: Number of epochs to skip before the first comparison; 0 or more.
 
     Raises:
-        UserError: An argument is out of range; at the start of `fit`, if `monitor` needs a
-            validation and there is none; at the first judgement, if there is no such metric.
+        UserError: If an argument is out of range; when `fit` starts, if `monitor` needs a
+            validation and there is none; at the first comparison, if there is no such metric.
     """
 
     def __init__(
@@ -70,38 +71,38 @@ class EarlyStopping(Callback):
         self._epoch = 1
 
     def on_fit_start(self, run: RunView) -> None:
-        """Refuse to watch a validation that will not be; stop a run that was stopped before."""
+        """Check that `monitor` will be logged; stop at once if the run was stopped before."""
         self.monitor.check(run)
         self._stop_if_due(run)
 
     def on_epoch_start(self, run: RunView) -> None:
-        """Note which epoch begins."""
+        """Remember which epoch starts."""
         self._epoch = run.progress.epoch + 1
 
     def on_epoch_end(self, run: RunView) -> None:
-        """Judge a `train/…` metric."""
-        # The run may have ended before the epoch did; it goes on with it another time.
+        """Check a `train/…` metric."""
+        # A run that ends in mid-epoch checks it after resuming, at the real end of the epoch.
         if self._stage == "train" and run.progress.epoch >= self._epoch:
             self._judge(run)
 
     def on_validation_end(self, run: RunView, metrics: Mapping[str, float]) -> None:
-        """Judge a `val/…` metric, in training only, and not before the first step."""
+        """Check a `val/…` metric, only during `fit` and after the first step."""
         if self._stage == "val" and run.stage == "fit" and run.progress.step > 0:
             self._judge(run)
 
     def state(self) -> dict[str, Any]:
-        """Return the best value so far and the evaluations since."""
+        """Return the best value so far, and the number of evaluations since."""
         return {"best": self.best, "waited": self.waited}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` returned."""
+        """Restore what `state` returned."""
         best = state["best"]
         self.best = None if best is None else float(best)
         self.waited = int(state["waited"])
 
     def _judge(self, run: RunView) -> None:
         value = self.monitor.value(run)
-        if value is None:  # it was not judged, neither well nor badly
+        if value is None:  # not measured: neither better nor worse
             return
         if self._epoch <= self.start_from_epoch:
             return

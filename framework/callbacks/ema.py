@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from framework.task import Task
 
 
-_MUCH = 0.5  # a larger part of the first weights is worth a warning
+_MUCH = 0.5  # warn if a larger share of the average is initial weights
 _log = logging.getLogger("framework")
 
 
 class WeightAverage(Callback):
-    """What `EMA` and `SWA` share: one average of all weights, kept from stage to stage.
+    """Base of `EMA` and `SWA`: one average of all weights, kept between stages.
 
     Args:
         batch_stats: Average batch-norm statistics too.
 
     Attributes:
-        average: The average, once a run has begun. It outlives `fit`, so that a `test` by the
-            same trainer judges what training has made of it.
+        average: The average, after a run has started. It is kept after `fit`, so `test` by the
+            same trainer evaluates it.
     """
 
     def __init__(self, batch_stats: bool) -> None:
@@ -39,7 +39,7 @@ class WeightAverage(Callback):
         self._variables: list[keras.Variable] = []
 
     def on_setup(self, run: RunView) -> None:
-        """Begin the average as a copy of the weights, unless it goes on from the last `fit`."""
+        """Start the average as a copy of the weights, or keep the one of the last `fit`."""
         weights, statistics = _weights_and_statistics(run.task)
         variables = [*weights, *statistics]
         kept = len(variables) == len(self._variables) and all(
@@ -55,30 +55,29 @@ class WeightAverage(Callback):
 
 
 class EMA(WeightAverage):
-    """Keep an exponential moving average of the weights, and judge the model by it.
+    """Keep an exponential moving average of the weights, and evaluate the model with it.
 
-    After every update the average keeps `decay` of itself and takes the rest from the new weights
-    (Polyak and Juditsky, 1992): it forgets in about `1 / (1 - decay)` updates, and is often better
-    than any single set of weights late in training. It begins as a copy of the first weights, so
-    short runs want a smaller decay. It costs no host time. Training itself never sees it, and
-    checkpoints hold both.
+    After every update, the average becomes `decay * average + (1 - decay) * weights` (Polyak and
+    Juditsky, 1992). It covers about the last `1 / (1 - decay)` updates, and is often better than
+    any single set of weights late in training. It starts as a copy of the initial weights, so
+    short runs need a smaller decay. It costs no host time. Training does not use it, and
+    checkpoints have both.
 
-    Where a task optimises by hand, every call of `minimize` counts as an update, whichever weights
-    it is for.
+    If a task optimizes manually, every call of `minimize` counts as an update, for any weights.
 
     Example:
         >>> Trainer(max_epochs=20, callbacks=[EMA(0.999)]).fit(task, data)
 
     Args:
-        decay: What the average keeps of itself at an update, from 0 to below 1. Default: 0.999.
-        batch_stats: Average batch-norm statistics too. False: take them as they are.
-        evaluate: Validate, test and predict with the average in the place of the weights.
+        decay: Share of the average that an update keeps, at least 0 and below 1.
+        batch_stats: Average batch-norm statistics too. False: use the current ones.
+        evaluate: Validate, test and predict with the average instead of the weights.
 
     Attributes:
-        average: The average, once a run has begun: `average.copies` for `average.sources`.
+        average: The average, after a run has started: `average.copies` for `average.sources`.
 
     Raises:
-        UserError: The decay is out of range.
+        UserError: If the decay is out of range.
     """
 
     def __init__(
@@ -95,18 +94,18 @@ class EMA(WeightAverage):
         self._warned = False
 
     def on_setup(self, run: RunView) -> None:
-        """Begin the average as a copy of the weights, unless it goes on from the last `fit`."""
+        """Start the average as a copy of the weights, or keep the one of the last `fit`."""
         super().on_setup(run)
         self._warned = False
 
     def on_validation_start(self, run: RunView) -> None:
-        """Warn if what is about to be judged is little more than the weights it began with."""
+        """Warn if the average still consists mostly of the initial weights."""
         left = self.decay**run.progress.step
         if self.evaluate and left > _MUCH and not self._warned:
             self._warned = True
             _log.warning(
-                "EMA: after %d steps the average is still %.0f %% the weights it started from; "
-                "%s judges that. Give a smaller callbacks.ema.decay (%s), or evaluate=false.",
+                "EMA: after %d steps the average is still %.0f %% initial weights, and %s uses "
+                "it. Give a smaller callbacks.ema.decay (%s), or evaluate=false.",
                 run.progress.step,
                 100 * left,
                 run.stage if run.stage != "fit" else "validation",
@@ -133,8 +132,8 @@ class EMA(WeightAverage):
 def _weights_and_statistics(task: Task) -> tuple[list[keras.Variable], list[keras.Variable]]:
     """Return all weights of a task, frozen or not, and its models' floating-point statistics."""
     models = models_of(task.model).values()
-    # By how a layer made them, not by `trainable`: whether a layer is frozen at the moment must
-    # change neither what is averaged nor the order, in which a checkpoint holds the averages.
+    # Sorted by how the layer created them, not by `trainable`: freezing a layer must not change
+    # what is averaged, or the order of the averages in a checkpoint.
     made_so = {
         id(v) for model in models for layer in layers_within(model) for v in made_untrainable(layer)
     }

@@ -1,4 +1,4 @@
-"""Freezing layers, and unfreezing them at an epoch."""
+"""Freezes layers, and unfreezes them at an epoch."""
 
 from __future__ import annotations
 
@@ -21,29 +21,30 @@ _WHERE = "callbacks.freeze"
 
 
 class Freeze(Callback):
-    """Keep layers as they are, for the first epochs or for the whole run.
+    """Freeze layers for the first epochs or for the whole run.
 
-    A frozen layer's weights change in no bit: neither gradients nor weight decay reach them, and
-    batch norm runs on its statistics without renewing them, which is Keras's rule. Optimizers
-    have slots for them all the same, so that they learn like the others once they are let go. The
-    training step is then compiled anew. After `fit` every layer is as trainable as it was before.
+    The weights of a frozen layer do not change at all: neither gradients nor weight decay reach
+    them. As always in Keras, a frozen batch norm uses its statistics without updating them.
+    Optimizers still have slots for the frozen weights, so these train like all others after they
+    are unfrozen; the training step is compiled again then. After `fit`, every layer is as
+    trainable as before.
 
     Example:
         >>> Freeze("backbone/*", until=2)                 # the head learns alone in epochs 0 and 1
-        >>> Freeze(["conv1", "conv2"])                    # for ever
+        >>> Freeze(["conv1", "conv2"])                    # for the whole run
         >>> Freeze("block?_*", model="generator")         # in one of several models
 
     Args:
-        layers: Names of layers, or patterns of them as for file names (`*`, `?`, `[ab]`); one or
-            several. A layer inside of a layer, such as that of a pretrained network, goes by its
-            own name or by both: `backbone/conv1`. Where there are several models, a name begins
-            with the model's: `critic/conv1`, or `critic` for all of it.
-        until: The epoch, counted from 0, at whose beginning the layers are let go. Default: never.
-        model: Look in this one of several models only, whose name is then left out.
+        layers: One or several layer names, or patterns as for file names (`*`, `?`, `[ab]`). A
+            layer inside another layer, such as a pretrained network, is found by its own name or
+            by its path: `backbone/conv1`. If the task has several models, a name starts with the
+            model's: `critic/conv1`, or `critic` for the whole model.
+        until: Unfreeze the layers when this epoch starts, counted from 0. Default: never.
+        model: Look only in this one of several models; names then omit the model's name.
 
     Raises:
-        UserError: An argument is out of range; in `fit`, if nothing bears a name, or there is
-            nothing to freeze in what does.
+        UserError: If an argument is out of range; in `fit`, if no layer has a given name, or the
+            layers have no trainable weights.
     """
 
     def __init__(
@@ -56,23 +57,23 @@ class Freeze(Callback):
         if not names or not all(isinstance(name, str) and name for name in names):
             _refuse("layers", layers, 'the names of layers: "conv1", or ["conv1", "block2_*"]')
         if until is not None and (type(until) is not int or until < 1):
-            _refuse("until", until, "the number of an epoch, 1 or more, or null: for ever")
+            _refuse("until", until, "an epoch number of at least 1, or null for the whole run")
         self.layers, self.until, self.model = names, until, model
         self._chosen: list[Any] = []
         self._former: list[tuple[Any, bool]] = []
 
     def on_setup(self, run: RunView) -> None:
-        """Freeze, after the optimizers have made their slots and before a step is compiled."""
+        """Freeze after the optimizers have created their slots, before a step is compiled."""
         if run.stage != "fit":
             return
         if self._former:
             self._release()
             if self.until is not None:
                 raise UserError(
-                    "an earlier fit failed with these layers frozen, so that the optimizers were "
-                    "made without them",
+                    "an earlier fit failed with these layers frozen, so the optimizers were built "
+                    "without them",
                     where=_WHERE,
-                    fix="They are let go now: call fit again.",
+                    fix="The layers are unfrozen now: call fit again.",
                 )
         self._chosen = self._find(run.task.model)
         weights = [v for layer in self._chosen for v in layer.trainable_variables]
@@ -85,8 +86,8 @@ class Freeze(Callback):
         self._freeze()
 
     def on_epoch_start(self, run: RunView) -> None:
-        """Let the layers go if this is the epoch, or freeze them if it is an earlier one."""
-        # By where the run stands, since it may have been continued past that epoch.
+        """Unfreeze the layers from epoch `until` on, and freeze them before."""
+        # Compares with the current epoch, since a run may resume after `until`.
         frozen = self.until is None or run.progress.epoch < self.until
         if frozen == bool(self._former):
             return
@@ -97,11 +98,11 @@ class Freeze(Callback):
         run.recompile()
 
     def on_fit_end(self, run: RunView) -> None:
-        """Leave the layers as trainable as they were."""
+        """Restore whether each layer was trainable."""
         self._release()
 
     def _freeze(self) -> None:
-        # Of every layer within and every weight: some may have been frozen by hand.
+        # For every inner layer and every weight, since the task may have frozen some itself.
         inner = [each for layer in self._chosen for each in layers_within(layer)]
         self._former = [(each, each.trainable) for each in inner]
         self._former += [(v, v.trainable) for each in inner for v in made_trainable(each)]
@@ -109,7 +110,7 @@ class Freeze(Callback):
             layer.trainable = False
 
     def _release(self) -> None:
-        # In this order: setting a layer also sets all that is in it.
+        # Outer layers first: setting a layer also sets everything inside it.
         for each, trainable in self._former:
             each.trainable = trainable
         self._former = []
@@ -142,7 +143,7 @@ class Freeze(Callback):
 
 
 def _named(model: keras.Layer, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Give a model's layers, and those in them, under each name that they go by."""
+    """Yield a model's layers and their inner layers, under each of their names."""
     if prefix:
         yield prefix, model
     for layer in layers_of(model):

@@ -1,4 +1,4 @@
-"""What a callback was made with: the state that a new run begins with, and its options."""
+"""The state and the options that a callback was constructed with."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from framework.callback import Callback
 
 KEPT_AS = "_made_with"
-"""The attribute of a callback that holds it, so that it goes wherever the callback goes."""
+"""Attribute of a callback with its `Made`, so that copies of the callback have it too."""
 _DEEPEST, _LARGE = 3, 2**20
 
 
 @dataclass(frozen=True)
 class Made:
-    """What a callback was made with.
+    """The state and the options that a callback was constructed with.
 
     Attributes:
-        state: Its state then; empty if it has none before a run.
-        options: A hash of its attributes, by which several of one class are told apart.
+        state: Its initial state; empty if it has none before a run.
+        options: Hash of its attributes, to distinguish several callbacks of one class.
     """
 
     state: Mapping[str, Any]
@@ -34,20 +34,20 @@ class Made:
 
 
 def made_with(callback: Callback) -> Made:
-    """Return what a callback was made with: what it was when this was first asked.
+    """Return the callback's state and options at the first call of this function.
 
     Example:
         >>> made_with(EarlyStopping(patience=2)).state
         {'best': None, 'waited': 0}
 
     Args:
-        callback: Has not been in a run before the first call.
+        callback: The callback, which must not have been in a run before the first call.
     """
     found: Made | None = vars(callback).get(KEPT_AS)
     if found is None:
         try:
             state = copy.deepcopy(dict(callback.state()))
-        except Exception:  # it may need what the hooks of a run give it, and is made anew by them
+        except Exception:  # `state` may need what a hook creates, and that hook resets it too
             state = {}
         found = Made(state, _digest(callback._options()))
         vars(callback)[KEPT_AS] = found
@@ -55,7 +55,7 @@ def made_with(callback: Callback) -> Made:
 
 
 def restore(callback: Callback) -> None:
-    """Have a callback be as it was made, unless it still is."""
+    """Reset a callback to its initial state if it has changed."""
     made = made_with(callback).state
     if made and not _same(callback.state(), made):
         callback.load_state(copy.deepcopy(dict(made)))
@@ -64,15 +64,15 @@ def restore(callback: Callback) -> None:
 def _same(left: Any, right: Any) -> bool:
     try:
         return same(left, right)
-    except Exception:  # of other values than a state should hold
+    except Exception:  # values that do not belong in a state
         return False
 
 
 def _digest(value: Any) -> str:
-    """Return a hash of options, which is the same in every process that makes them alike."""
+    """Return a hash of options that is the same in every process."""
     try:
         text = _described(value, 0)
-    except Exception:  # somebody's attribute that cannot be looked at; the place tells then
+    except Exception:  # an attribute that cannot be read; the callback's position identifies it
         return ""
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Logging the learning rate."""
+"""Logs the learning rate."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 class LearningRateMonitor(Callback):
     """Log the learning rate with every row of training metrics.
 
-    As `train/learning_rate`, or `train/learning_rate/<name>` for each of several optimizers. It
-    is the rate of the update to come, computed on the host when a row is logged anyway, so it
-    costs the compiled loop nothing.
+    It is logged as `train/learning_rate`, or as `train/learning_rate/<name>` if there are several
+    optimizers. The value is the rate of the next update. The host computes it when it logs a row
+    anyway, so it does not slow the compiled loop.
 
     Example:
         >>> Trainer(run_dir="runs/a", log_every="50st", callbacks=[LearningRateMonitor()])
     """
 
     def on_log(self, run: RunView, metrics: Mapping[str, float]) -> None:
-        """Log it beside `metrics`."""
+        """Log the rate next to `metrics`."""
         rates = {name: current_rate(each) for name, each in run.optimizers.items()}
         several = len(rates) > 1
         run.log_metrics(

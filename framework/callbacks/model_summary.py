@@ -1,4 +1,4 @@
-"""Print what is about to be trained."""
+"""Prints a summary of the model before training."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 class ModelSummary(Callback):
-    """Print the model's layers, its size, and what it is trained with, before the first step.
+    """Print the model's layers, size, precision and device before the first step.
 
-    The layers of a model within a model are listed too, one level deep; a long list is cut in the
-    middle. An output shape that the layer does not tell is `?`; a dimension that is open, such as
-    the batch's, is None. Weights that several layers or models share are counted once in the sums.
+    The layers of a nested model are listed too, one level deep. A long list is shortened in the
+    middle. An unknown output shape is shown as `?`; an unknown dimension, such as the batch size,
+    as None. Weights shared by several layers or models are counted once in the totals.
 
     Example:
         >>> ModelSummary(max_rows=20).max_rows
         20
 
     Args:
-        max_rows: Rows to print at most, for each model; 4 or more.
-        console: Where to print; default: standard output.
+        max_rows: Maximum number of rows per model; 4 or more.
+        console: Where to print. Default: standard output.
     """
 
     def __init__(self, max_rows: int = 40, console: Console | None = None) -> None:
@@ -67,7 +67,7 @@ class ModelSummary(Callback):
         table.add_column("parameters", justify="right", no_wrap=True)
         for row in rows:
             words = [cell(word) for word in (row.name, row.type, row.shape)]
-            for word in words:  # on a narrow terminal these are cut, never a number
+            for word in words:  # a narrow terminal truncates these, never a number
                 word.no_wrap, word.overflow = True, "ellipsis"
             table.add_row(*words, f"{row.count:,}")
         return table
@@ -102,7 +102,7 @@ def _rows(model: Any, shapes: Mapping[int, str], nested: bool = False) -> Iterab
 
 
 def _cut(rows: list[_Row], limit: int) -> list[_Row]:
-    """Replace the middle of a long list by one row that says what is missing."""
+    """Replace the middle of a long list with one row that says how much is missing."""
     if len(rows) <= limit:
         return rows
     tail = limit // 3
@@ -143,7 +143,7 @@ def _size(count: float) -> str:
 
 
 def _device(run: RunView, models: Iterable[Any]) -> str:
-    """Return where the weights are, which `auto` does not tell."""
+    """Return the device that has the weights, since `auto` does not say which."""
     for model in models:
         for weight in model.weights:
             place = str(getattr(weight.value, "device", ""))
@@ -152,7 +152,7 @@ def _device(run: RunView, models: Iterable[Any]) -> str:
 
 
 def _print_table(console: Console, table: Table) -> None:
-    """Print a table; without line art, and never cut, where no terminal limits its width."""
+    """Print a table; outside a terminal, without lines and without truncating cells."""
     if console.is_terminal:
         console.print(table)
         console.print()

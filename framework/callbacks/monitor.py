@@ -1,4 +1,4 @@
-"""Which way a metric is better."""
+"""The metric that a callback monitors, and which direction is better."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Monitor:
-    """A metric that a callback judges by.
+    """A metric that a callback monitors.
 
     Example:
         >>> monitor = Monitor("val/accuracy")
@@ -22,14 +22,14 @@ class Monitor:
         ('max', True, False)
 
     Args:
-        name: The metric's full name: `val/loss`.
-        mode: `min`, `max`, or `auto`: as a Keras metric of that name says, else by its name where
-            that leaves no doubt.
-        min_delta: How much better counts as better.
-        where: The callback's place in the configuration, for messages.
+        name: Full name of the metric, such as `val/loss`.
+        mode: `min`, `max`, or `auto` to infer it from the Keras metric of that name, else from
+            the name itself.
+        min_delta: Smallest change that counts as an improvement.
+        where: The callback's config key, for messages.
 
     Raises:
-        UserError: An unknown mode, or a negative `min_delta`.
+        UserError: If the mode is unknown or `min_delta` is negative.
     """
 
     def __init__(
@@ -62,27 +62,27 @@ class Monitor:
         """`min` or `max`.
 
         Raises:
-            UserError: It was not given, and cannot be told.
+            UserError: If it was not given and cannot be inferred.
         """
         if self._known is None:
             raise UserError(
-                f"whether a higher or a lower {self.name} is better cannot be told",
+                f"cannot tell whether a higher or a lower {self.name} is better",
                 where=f"{self._where}.mode",
-                fix="Say so: mode=min or mode=max.",
+                fix="Set mode=min or mode=max.",
             )
         return self._known
 
     def settle(self, run: RunView) -> None:
-        """Ask the Keras metric that is logged by this name, if there is one, which is better.
+        """Infer the mode from the Keras metric of this name, if there is one.
 
         Raises:
-            UserError: The mode was not given, and cannot be told.
+            UserError: If the mode was not given and cannot be inferred.
         """
         self._known = self._given or of_metric(run.keras_metric(self.name)) or self._known
         _ = self.mode
 
     def improves(self, value: float, best: float | None) -> bool:
-        """Tell whether `value` is better than `best`; NaN never is, anything beats None."""
+        """Return whether `value` is better than `best`; NaN never is, anything beats None."""
         if not math.isfinite(value):
             return False
         if best is None:
@@ -92,11 +92,11 @@ class Monitor:
         )
 
     def check(self, run: RunView) -> None:
-        """Refuse a metric that nothing is going to log.
+        """Check that the run will log the metric.
 
         Raises:
-            UserError: The name starts with `val/` and nothing is validated, or no compiled step
-                logs it.
+            UserError: If the name starts with `val/` but there is no validation, or no compiled
+                step logs it.
         """
         if self.name.startswith("val/") and not run.has_validation:
             why, fix = why_none(run)
@@ -115,10 +115,10 @@ class Monitor:
         self.settle(run)
 
     def value(self, run: RunView) -> float | None:
-        """Return the metric as it was measured at this step; None if it had no weight in it.
+        """Return the metric as measured at this step; None if its total weight was zero.
 
         Raises:
-            UserError: Nobody has logged it.
+            UserError: If nothing has logged it.
         """
         logged = self.name in run.metric_names
         if logged and run.measured_at(self.name) != run.progress.step:
@@ -133,7 +133,7 @@ class Monitor:
 
 
 def why_none(run: RunView) -> tuple[str, str]:
-    """Return why nothing is validated, and what to do about it."""
+    """Return why there is no validation, and how to fix it."""
     if run.config.val_every is None:
         return "val_every is null: nothing is validated", "Give trainer.val_every=1ep"
     if not run.config.limit_val_batches:

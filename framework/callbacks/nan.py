@@ -1,4 +1,4 @@
-"""Stopping when the loss is no longer a number."""
+"""Stops a run when the loss becomes NaN or infinite."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
 
 
 class StopOnNaN(Callback):
-    """Ends the run as failed when a logged training loss is NaN or infinite.
+    """End the run as failed when a logged training loss is NaN or infinite.
 
-    It looks only at losses that were read for the log anyway; their step was counted on the device.
-    Where a step accumulates several batches, it is known to within `log_every`. A loss is any
-    training value with `loss` in its name; a task that logs none has its weights looked at once an
-    epoch. Under `mixed_float16` a loss that is not finite is left to the loss scale until that can
-    be lowered no further, or a weight is bad.
+    It checks only losses that are read for the log anyway. The device counts the steps since the
+    loss was finite, so the message names the exact step; if a step accumulates several batches, it
+    is accurate to `log_every`. A loss is any training value with `loss` in its name. If a task
+    logs none, the weights are checked once per epoch. Under `mixed_float16`, the loss scale
+    handles a loss that is not finite, until it cannot go lower or a weight is not finite.
     """
 
     def __init__(self) -> None:
         self._last_good = 0
 
     def on_fit_start(self, run: RunView) -> None:
-        """Start from the step that the run starts from."""
+        """Remember the step that the run starts from."""
         self._last_good = run.progress.step
 
     def on_log(self, run: RunView, metrics: Mapping[str, float]) -> None:
-        """Look at the loss."""
+        """Check the losses."""
         step = run.progress.step
         losses = {k: v for k, v in metrics.items() if _is_loss(k)}
         bad = {name: value for name, value in losses.items() if not math.isfinite(value)}
-        # A step that logs no loss is judged by what it has made of the weights, once an epoch.
+        # If a step logs no loss, check the weights once per epoch instead.
         epoch_over = any(name.endswith("_epoch") for name in metrics)
         weight = self._bad_weight(run) if bad or (epoch_over and not losses) else None
         if not (bad or weight) or (weight is None and run.recovers_from_overflow):
@@ -48,20 +48,18 @@ class StopOnNaN(Callback):
         steps = self._steps(run, name, from_then_on=weight is not None)
         what = "the training loss" if name == "train/loss" else name
         xla = run.engine in ("step_xla", "loop_xla")
-        label = (
-            "\nUnder XLA a label that the network has no output for gives NaN too." if xla else ""
-        )
+        label = "\nUnder XLA, a label without an output in the model also gives NaN." if xla else ""
         raise TrainingFailed(
             f"{what} became {value} {steps} (epoch {run.progress.current_epoch})",
             where=f"the first weight that is not finite is {weight}"
             if weight
             else "all weights are still finite",
-            fix="Lower the learning rate (optimizer.learning_rate=1e-4), look at the data, or "
-            "have the operation named: the same command with trainer.detect_anomaly=true." + label,
+            fix="Lower the learning rate (optimizer.learning_rate=1e-4), check the data, or find "
+            "the operation: run the same command with trainer.detect_anomaly=true." + label,
         )
 
     def _steps(self, run: RunView, name: str, *, from_then_on: bool) -> str:
-        """Say when it happened; a loss whose weights are bad does not become finite again."""
+        """Say when it happened; once a weight is not finite, the loss stays that way."""
         first, last = self._last_good + 1, run.progress.step
         count = run.steps_not_finite(name)
         if count and (from_then_on or count == 1 + last - first):

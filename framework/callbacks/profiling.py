@@ -1,4 +1,4 @@
-"""Measuring a run: its throughput in the logs, and TensorFlow's profile of some of its steps."""
+"""Logs the throughput of a run, and records TensorFlow's profile of some of its steps."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ if TYPE_CHECKING:
 
 
 class Throughput(Callback):
-    """Log how fast an epoch was, at its end.
+    """Log the throughput of each epoch.
 
-    As `perf/steps_per_second` and `perf/examples_per_second`, of the time in steps, and
-    `perf/time_in_steps`, the share of the wall time since the run began that they had.
-    `trainer.profiler=simple` adds it. Without it the logs of two equal runs are equal.
+    It logs `perf/steps_per_second` and `perf/examples_per_second`, relative to the time in steps,
+    and `perf/time_in_steps`, the share of the wall time since the start of the run that was spent
+    in steps. `trainer.profiler=simple` adds it. Without it, two identical runs have identical
+    logs.
 
     Example:
         >>> Trainer(run_dir="runs/a", profiler="simple")
     """
 
     def on_epoch_start(self, run: RunView) -> None:
-        """Remember where the epoch begins."""
+        """Remember the counts and the time at the start of the epoch."""
         self._from = run.progress.step, run.progress.examples, self._seconds(run)
 
     def on_epoch_end(self, run: RunView) -> None:
-        """Log what came of it."""
+        """Log the throughput."""
         step, examples, seconds = self._from
         spent = max(self._seconds(run) - seconds, 1e-9)
         run.log_metrics(
@@ -45,17 +46,17 @@ class Throughput(Callback):
 
 
 class Trace(Callback):
-    """Record what TensorFlow does in some seconds of training, for TensorBoard's Profile tab.
+    """Record a TensorFlow profile of a few seconds, for TensorBoard's Profile tab.
 
-    Of the first ones, which are compiled by then; a longer profile says no more and is hard to
-    open. `trainer.profiler=trace` adds it. Looking at it needs TensorBoard's profile plugin
-    (`pip install xprof`).
+    It records the first seconds of training, when the step is compiled already. A longer profile
+    shows no more and is slow to open. `trainer.profiler=trace` adds it. TensorBoard needs its
+    profile plugin to show it (`pip install xprof`).
 
     Example:
         >>> Trainer(run_dir="runs/a", profiler="trace")
 
     Args:
-        seconds: How long.
+        seconds: How long to record.
     """
 
     def __init__(self, seconds: int = 3) -> None:
@@ -63,17 +64,17 @@ class Trace(Callback):
         self._recording = False
 
     def on_fit_start(self, run: RunView) -> None:
-        """Begin."""
+        """Start recording."""
         if run.run_dir is not None:
             tf.profiler.experimental.start(str(run.run_dir / "tensorboard"))
             self._recording = True
 
     def on_wake(self, run: RunView) -> None:
-        """End: enough is seen."""
+        """Stop recording."""
         self._end()
 
     def on_fit_end(self, run: RunView) -> None:
-        """End, if the run was shorter."""
+        """Stop recording if the run was shorter."""
         self._end()
 
     def _end(self) -> None:

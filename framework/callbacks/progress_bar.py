@@ -1,4 +1,4 @@
-"""Show how far training is: a live bar on a terminal, plain lines elsewhere."""
+"""Shows the progress: a live bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _RATE_WINDOW = 10.0
 class ProgressBar(Callback):
     """Show epoch, step, speed, time left and the latest metrics; keep one line per epoch.
 
-    On a terminal one line is redrawn in place, at most 10 times a second, from numbers that the
-    trainer has at hand: nothing is fetched from the device to draw it. Log lines, warnings and
-    prints appear above it. Into a pipe or a file, under CI, on a dumb terminal and in a notebook
-    there are plain lines only: one per epoch, and one every 10 seconds within a long one.
+    On a terminal, one line is redrawn in place, at most 10 times a second. It uses only values
+    that are on the host already and fetches nothing from the device. Log lines, warnings and
+    prints appear above it. In a pipe, a file, CI, a dumb terminal or a notebook, there are only
+    plain lines: one per epoch, and one every 10 seconds within a long epoch.
 
-    The line of an epoch has its training metrics, those of a validation at its end, its wall time,
-    and the training examples per second of that time less the validations.
+    The line of an epoch shows its training metrics, those of a validation at its end, its wall
+    time, and the training examples per second, not counting the time in validation.
 
     Example:
         >>> bar = ProgressBar(live=False)
@@ -39,10 +39,10 @@ class ProgressBar(Callback):
         Every(text='0.1s')
 
     Args:
-        console: Where to draw; default: standard output.
-        live: Redraw a bar in place (True), print plain lines only (False), or decide by where the
-            output goes (None).
-        clock: Seconds that only rise; to be replaced in tests.
+        console: Where to draw. Default: standard output.
+        live: Redraw a bar in place (True), print plain lines only (False), or decide from the
+            output (None).
+        clock: Returns monotonic seconds; replaced in tests.
     """
 
     every = Every("0.1s")
@@ -67,12 +67,12 @@ class ProgressBar(Callback):
         self._line_step: int | None = None
 
     def on_fit_start(self, run: RunView) -> None:
-        """Forget an earlier run."""
+        """Reset the values of an earlier run."""
         self._train.clear()
         self._begin_epoch(run)
 
     def on_epoch_start(self, run: RunView) -> None:
-        """Begin a bar."""
+        """Start a new bar."""
         self._begin_epoch(run)
         self._show(run)
 
@@ -84,7 +84,7 @@ class ProgressBar(Callback):
                 self._train[name] = value
 
     def on_wake(self, run: RunView) -> None:
-        """Redraw the bar, or print a line if the last one is long ago."""
+        """Redraw the bar, or print a line if the last one is old enough."""
         self._print_pending(run)
         self._rate.add(self._clock(), run.progress.step)
         self._show(run)
@@ -94,15 +94,15 @@ class ProgressBar(Callback):
             self._display.print(self._line(run).plain())
 
     def on_validation_start(self, run: RunView) -> None:
-        """Say that a validation is under way."""
+        """Show that a validation is running."""
         self._validation_started = self._clock()
         self._status = "validating"
         self._show(run, urgent=True)
 
     def on_validation_end(self, run: RunView, metrics: Mapping[str, float]) -> None:
-        """Print the results of a validation on its own; keep those of one in training."""
+        """Print the results of `validate`; keep those of a validation in `fit` for later."""
         self._status = ""
-        # The pause would count as slow training otherwise.
+        # Otherwise the pause would count as slow training.
         self._rate.clear()
         self._validated += self._clock() - self._validation_started
         if run.stage == "fit":
@@ -111,7 +111,7 @@ class ProgressBar(Callback):
             self._finish(run, metrics, self._validation_started)
 
     def on_test_start(self, run: RunView) -> None:
-        """Say that a test is under way."""
+        """Show that a test is running."""
         self._started = self._clock()
         self._status = "testing"
         self._show(run, urgent=True)
@@ -121,12 +121,12 @@ class ProgressBar(Callback):
         self._finish(run, metrics, self._started)
 
     def on_predict_start(self, run: RunView) -> None:
-        """Say that a prediction is under way."""
+        """Show that a prediction is running."""
         self._status = "predicting"
         self._show(run, urgent=True)
 
     def on_predict_end(self, run: RunView) -> None:
-        """Take the status away."""
+        """Remove the status."""
         self._status = ""
         self._display.stop()
 
@@ -154,12 +154,12 @@ class ProgressBar(Callback):
         self._line_at, self._line_step = now, run.progress.step
 
     def on_exception(self, run: RunView, error: BaseException) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         self._status = ""
         self._display.stop()
 
     def on_fit_end(self, run: RunView) -> None:
-        """Print what is left to print, and leave the terminal as it was."""
+        """Print the remaining lines, and restore the terminal."""
         self._print_pending(run, last=True)
         self._display.stop()
         if self._line_step is not None and run.progress.step > self._line_step:
@@ -178,7 +178,7 @@ class ProgressBar(Callback):
         self._rate.add(self._started, run.progress.step)
 
     def _print_pending(self, run: RunView, last: bool = False) -> None:
-        """Print a validation in mid-epoch, once it is known that the epoch did not end with it."""
+        """Print a mid-epoch validation, once it is clear that the epoch did not end with it."""
         if self._pending is None or (self._pending[0] == run.progress.step and not last):
             return
         (step, metrics), self._pending = self._pending, None
@@ -205,11 +205,11 @@ class ProgressBar(Callback):
         return f"epoch {self._epoch}/{run.config.max_epochs}"
 
     def _line(self, run: RunView) -> Line:
-        """Return what there is to show now."""
+        """Return the current content of the line."""
         if run.stage != "fit":
             return Line(self._status)
         progress, length = run.progress, run.steps_per_epoch
-        # Once an epoch is over the trainer counts the next one's batches.
+        # At the end of an epoch, the trainer counts the batches of the next one already.
         done = length if length and progress.epoch >= self._epoch else progress.batch
         left = self._epoch_name(run)
         if run.config.max_epochs is None and run.total_steps is not None:
@@ -252,7 +252,7 @@ class _Rate:
 
 
 def _epoch_metrics(metrics: Mapping[str, float]) -> list[str]:
-    """Return the training metrics of an epoch, each once: its mean over the epoch if there is."""
+    """Return each training metric once, as its mean over the epoch if there is one."""
     chosen: dict[str, float] = {}
     for name, value in metrics.items():
         if name.startswith("train/"):

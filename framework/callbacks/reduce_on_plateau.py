@@ -1,4 +1,4 @@
-"""Lower the learning rate when a metric no longer improves."""
+"""Lowers the learning rate when a metric no longer improves."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class ReduceOnPlateau(Callback):
     """Multiply the learning rate by `factor` after `patience` evaluations without improvement.
 
     A `val/…` metric is judged after every validation, a `train/…` metric at the end of every
-    epoch; decisions are those of `keras.callbacks.ReduceLROnPlateau`. A value that is no finite
-    number counts as no improvement. The counts survive a restart, as does the rate itself, which
-    is a variable of its optimizer. Nothing is compiled anew.
+    epoch. It decides as `keras.callbacks.ReduceLROnPlateau` does. NaN or an infinite value counts
+    as no improvement. A resumed run keeps the counts and the rate, which is a variable of its
+    optimizer. Changing the rate does not compile the step again.
 
     Example:
         >>> ReduceOnPlateau("val/accuracy", factor=0.5, patience=3).monitor.mode
@@ -37,17 +37,18 @@ class ReduceOnPlateau(Callback):
 
     Args:
         monitor: Full name of the metric: `val/loss`, `val/<set>/accuracy`, `train/loss`.
-        mode: `min`, `max`, or `auto`: as a Keras metric says, or the name; refused if neither does.
-        factor: What the rate is multiplied by, between 0 and 1.
-        patience: Evaluations in a row without improvement after which to lower it; 1 or more.
-        min_delta: What a value must be better by, to count; 0 or more.
-        cooldown: Evaluations after a reduction that do not count as waiting; 0 or more.
-        min_learning_rate: The rate is never lowered below this; 0 or more.
-        optimizer: Whose rate, by the optimizer's name. Default: that of all optimizers.
+        mode: `min`, `max`, or `auto` to infer it from the Keras metric or the name; an error if
+            neither tells.
+        factor: Factor to multiply the rate by, between 0 and 1.
+        patience: Evaluations in a row without improvement before lowering it; 1 or more.
+        min_delta: Smallest change that counts as an improvement; 0 or more.
+        cooldown: Evaluations to ignore after a reduction; 0 or more.
+        min_learning_rate: Lower bound of the rate; 0 or more.
+        optimizer: Name of the optimizer to change. Default: all optimizers.
 
     Raises:
-        UserError: An argument is out of range; in `fit`, if there is no such optimizer, its rate
-            is a schedule, or nothing logs the metric.
+        UserError: If an argument is out of range; in `fit`, if there is no such optimizer, its
+            rate is a schedule, or nothing logs the metric.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class ReduceOnPlateau(Callback):
         self._epoch = 1
 
     def on_setup(self, run: RunView) -> None:
-        """Refuse an optimizer that is not there, or whose rate is not to be set."""
+        """Check that the optimizers exist and that their rates can be set."""
         if run.stage != "fit":
             return
         for name, optimizer in self._chosen(run).items():
@@ -94,37 +95,37 @@ class ReduceOnPlateau(Callback):
                 )
 
     def on_fit_start(self, run: RunView) -> None:
-        """Refuse to watch a metric that nothing logs."""
+        """Check that `monitor` will be logged."""
         self.monitor.check(run)
 
     def on_epoch_start(self, run: RunView) -> None:
-        """Note which epoch begins."""
+        """Remember which epoch starts."""
         self._epoch = run.progress.epoch + 1
 
     def on_epoch_end(self, run: RunView) -> None:
-        """Judge a `train/…` metric."""
-        # The run may have ended before the epoch did; it goes on with it another time.
+        """Check a `train/…` metric."""
+        # A run that ends in mid-epoch checks it after resuming, at the real end of the epoch.
         if self._stage == "train" and run.progress.epoch >= self._epoch:
             self._judge(run)
 
     def on_validation_end(self, run: RunView, metrics: Mapping[str, float]) -> None:
-        """Judge a `val/…` metric, in training only, and not before the first step."""
+        """Check a `val/…` metric, only during `fit` and after the first step."""
         if self._stage == "val" and run.stage == "fit" and run.progress.step > 0:
             self._judge(run)
 
     def state(self) -> dict[str, Any]:
-        """Return the best value so far, the evaluations since, and those left to cool down."""
+        """Return the best value, the evaluations since, and the rest of the cooldown."""
         return {"best": self.best, "waited": self.waited, "cooling": self.cooling}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` returned."""
+        """Restore what `state` returned."""
         best = state["best"]
         self.best = None if best is None else float(best)
         self.waited, self.cooling = int(state["waited"]), int(state["cooling"])
 
     def _judge(self, run: RunView) -> None:
         value = self.monitor.value(run)
-        if value is None:  # it was not judged, neither well nor badly
+        if value is None:  # not measured: neither better nor worse
             return
         if self.cooling:
             self.cooling, self.waited = self.cooling - 1, 0
@@ -136,11 +137,11 @@ class ReduceOnPlateau(Callback):
                 self.cooling, self.waited = self.cooldown, 0
 
     def _reduce(self, run: RunView) -> bool:
-        """Lower what is above the least rate; tell whether there was any."""
+        """Lower all rates above the minimum; return whether there were any."""
         lowered = False
         for name, optimizer in self._chosen(run).items():
             rate = current_rate(optimizer)
-            # The rate is kept in single precision, where the least one may be a little above it.
+            # The variable is single precision, which may round the minimum up a little.
             if rate <= self.min_learning_rate * (1 + 1e-6):
                 continue
             new = max(rate * self.factor, self.min_learning_rate)

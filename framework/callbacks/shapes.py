@@ -1,4 +1,4 @@
-"""What shape the layers of a model give out."""
+"""The output shapes of a model's layers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def output_shapes(model: Any) -> dict[int, str]:
-    """Return the output shapes of a model's layers, one level deep, as text by the layers' ids.
+    """Return the output shapes of a model's layers, one level deep, as text by layer id.
 
-    What Keras does not keep, as of the pooling layers of a subclassed model, is found by calling
-    the model on symbols. A shape that cannot be found is `?`; an open dimension is None.
+    If Keras does not store a shape, as for the pooling layers of a subclassed model, the model is
+    called on symbolic inputs to find it. An unknown shape is `?`; an unknown dimension is None.
     """
     layers = [layer for one in layers_of(model) for layer in (one, *_inside(one))]
     found = {id(layer): _kept(layer) for layer in layers}
@@ -21,7 +21,7 @@ def output_shapes(model: Any) -> dict[int, str]:
 
 
 def layers_of(model: Any) -> list[Any]:
-    """Return a model's layers; of a layer that is trained by itself, the layer."""
+    """Return the layers of a model, or the layer itself if it is not a model."""
     import keras
 
     return list(model.layers) if isinstance(model, keras.Model) else [model]
@@ -34,11 +34,11 @@ def _inside(layer: Any) -> list[Any]:
 
 
 def _kept(layer: Any) -> str:
-    """Return what Keras itself knows."""
+    """Return the shape that Keras stores or can compute."""
     import keras
 
     try:
-        # Of a layer that was called on symbolic inputs, in a functional or Sequential model.
+        # Works if the layer was called on symbolic inputs, in a functional or Sequential model.
         shapes = keras.tree.map_structure(lambda tensor: tuple(tensor.shape), layer.output)
     except (AttributeError, ValueError):
         config = layer.get_build_config() if layer.built else None
@@ -46,13 +46,13 @@ def _kept(layer: Any) -> str:
             return "?"
         try:
             shapes = layer.compute_output_shape(config["input_shape"])
-        except Exception:  # A layer's own code: whatever it raises, the summary can do without.
+        except Exception:  # User code may raise anything; the summary works without the shape.
             return "?"
     return _text(shapes)
 
 
 def _seen(model: Any, layers: Iterable[Any]) -> dict[int, Any]:
-    """Call a built model on symbols; return what the layers gave out."""
+    """Call a built model on symbolic inputs; return the shapes of the layers' outputs."""
     import keras
 
     config = model.get_build_config() if model.built else None
@@ -62,11 +62,11 @@ def _seen(model: Any, layers: Iterable[Any]) -> dict[int, Any]:
     seen: dict[int, Any] = {}
     watched = list(layers)
     for layer in watched:
-        # On the object, past Keras's own tracking of attributes.
+        # Set it on the object directly, to bypass Keras's attribute tracking.
         object.__setattr__(layer, "call", _watching(layer, seen))
     try:
         model.compute_output_spec(keras.KerasTensor(tuple(shape)))
-    except Exception:  # The model's own code: as above.
+    except Exception:  # user code, as above
         return {}
     finally:
         for layer in watched:

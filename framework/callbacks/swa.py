@@ -23,28 +23,28 @@ _log = logging.getLogger("framework")
 
 
 class SWA(WeightAverage):
-    """Average the weights that the last epochs ended with, and judge the model by that.
+    """Average the weights of the last epochs, and evaluate the model with the average.
 
-    Stochastic weight averaging (Izmailov et al., 2018): the plain mean of the weights at the end
-    of each epoch from `start` on lies in a flatter part of the loss than any of them. It is worth
-    most at a learning rate that stays high in those epochs. The mean takes the place of the
-    weights in validation, at the end of the first such epoch already, and in test and prediction;
-    training never sees it, and checkpoints hold both.
+    Stochastic weight averaging (Izmailov et al., 2018) takes the plain mean of the weights at the
+    end of each epoch from `start` on. The mean lies in a flatter region of the loss than any of
+    the weights. It helps most if the learning rate stays high in those epochs. From the end of
+    epoch `start`, validation, test and prediction use the mean instead of the weights. Training
+    does not use it, and checkpoints have both.
 
     Example:
         >>> Trainer(max_epochs=20, callbacks=[SWA(start=0.75)]).fit(task, data)  # epochs 15 to 19
 
     Args:
-        start: The first epoch to take in: its number, counted from 0, or a fraction of
-            `max_epochs`, below 1. Default: 0.75, the last quarter. Give a number if the run is to
-            be continued with more epochs, which moves a fraction.
-        batch_stats: Average batch-norm statistics too. False: take those of the last weights.
+        start: First epoch to average: its number, counted from 0, or a fraction of `max_epochs`
+            below 1. Default: 0.75, the last quarter. Give a number if you may resume the run with
+            more epochs, since these would move a fraction.
+        batch_stats: Average batch-norm statistics too. False: use those of the last weights.
 
     Attributes:
-        average: The average, once a run has begun: `average.copies` for `average.sources`.
+        average: The average, after a run has started: `average.copies` for `average.sources`.
 
     Raises:
-        UserError: `start` is out of range; in `fit`, if it is a fraction and there is no
+        UserError: If `start` is out of range; in `fit`, if it is a fraction and there is no
             `max_epochs`.
     """
 
@@ -62,45 +62,45 @@ class SWA(WeightAverage):
         self._last_step = 0
 
     def on_setup(self, run: RunView) -> None:
-        """Begin the average, and find out which epoch is the first."""
+        """Create the average, and compute the first epoch."""
         super().on_setup(run)
         if run.stage != "fit":
             return
         self._first = self._first_epoch(run.config.max_epochs)
         epochs = run.config.max_epochs
         if epochs is not None and self._first >= epochs and not run.config.fast_dev_run:
-            _log.warning("SWA begins with epoch %d, but max_epochs is %d.", self._first, epochs)
+            _log.warning("SWA starts at epoch %d, but max_epochs is %d.", self._first, epochs)
 
     def on_log(self, run: RunView, metrics: Mapping[str, float]) -> None:
-        """Take in the weights at the end of an epoch, before they are validated."""
-        # Not in `on_epoch_end`: a checkpoint must be as good as the validation that chose it.
+        """Add the weights to the average at the end of an epoch, before validation."""
+        # Not in `on_epoch_end`: a checkpoint must have the average that was validated.
         progress = run.progress
         if progress.batch or progress.epoch <= self._first or self.average is None:
             return
-        # A signal during validation leaves the epoch's end to the next run, which logs it again.
+        # After a signal during validation, the resumed run logs the end of the epoch again.
         if progress.step > self._last_step:
             self.average.add()
             self._last_step = progress.step
 
     def on_fit_end(self, run: RunView) -> None:
-        """Warn if the run has come to an end before the average began."""
+        """Warn if the run ended before the average started."""
         epochs = run.config.max_epochs
         told = epochs is not None and self._first >= epochs
         ended = run.status in ("completed", "stopped") and not run.config.fast_dev_run
         if ended and not told and self.average is not None and not self.average.ready:
             _log.warning(
-                "SWA has taken in no weights: it begins with epoch %d, and the run ended in epoch "
-                "%d. The last weights are judged as they are.",
+                "SWA has averaged no weights: it starts at epoch %d, and the run ended in epoch "
+                "%d. Evaluation uses the last weights as they are.",
                 self._first,
                 run.progress.current_epoch,
             )
 
     def state(self) -> dict[str, Any]:
-        """Return the step of the last weights that were taken in; the trainer saves the mean."""
+        """Return the step of the last averaged weights; the trainer saves the average itself."""
         return {"last_step": self._last_step}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` returned."""
+        """Restore what `state` returned."""
         self._last_step = int(state["last_step"])
 
     def _begin(self, weights: list[keras.Variable], statistics: list[keras.Variable]) -> Average:

@@ -1,1 +1,1 @@
-"""The state contract and the store on disk."""
+"""The store of checkpoints on disk."""

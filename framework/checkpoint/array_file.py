@@ -1,4 +1,4 @@
-"""The arrays of a checkpoint, read without believing what the file says of itself."""
+"""Reads the arrays of a checkpoint without trusting the sizes that the file states."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HEADER = 10_000  # bytes, as in NumPy
 
 
 class Arrays:
-    """The arrays of an `.npz` without compression, by name.
+    """Read the arrays of an uncompressed `.npz` file by name.
 
     Example:
         >>> with Arrays(Path("runs/a/checkpoints/step-00000100/arrays.npz")) as arrays:
@@ -25,12 +25,12 @@ class Arrays:
 
     Args:
         path: The file.
-        shapes_only: Read no values: each array is one element, shown in the array's shape.
+        shapes_only: Do not read values: each array is one zero, broadcast to the array's shape.
 
     Raises:
-        OSError: It cannot be read, or is no file.
-        ValueError: It holds something compressed, or claims to hold more than it does: nothing
-            is allocated for a size that the file does not have.
+        OSError: If the path cannot be read, or is not a file.
+        ValueError: If a member is compressed, or is larger than the file: nothing is allocated
+            for a size that the file does not have.
     """
 
     def __init__(self, path: Path, *, shapes_only: bool = False) -> None:
@@ -49,7 +49,7 @@ class Arrays:
         with self._zip.open(member) as file:
             version = np.lib.format.read_magic(file)
             if version not in ((1, 0), (2, 0)):
-                raise ValueError(f"array {name} is of an unknown format")
+                raise ValueError(f"array {name} has an unknown format")
             read = (
                 np.lib.format.read_array_header_1_0
                 if version == (1, 0)
@@ -57,10 +57,10 @@ class Arrays:
             )
             shape, fortran, dtype = read(file, max_header_size=_HEADER)
             if dtype.hasobject or dtype.fields:
-                raise ValueError(f"array {name} is of {dtype}")
+                raise ValueError(f"array {name} has the dtype {dtype}")
             size = math.prod(shape) * dtype.itemsize
             if min(shape, default=0) < 0 or size != member.file_size - file.tell():
-                raise ValueError(f"array {name} is not of the size that it claims")
+                raise ValueError(f"array {name} does not have the size that it states")
             if self._shapes_only:
                 return np.broadcast_to(np.zeros((), dtype), shape)
             found = np.empty(math.prod(shape), dtype)
@@ -77,14 +77,14 @@ class Arrays:
     def _check(self, size: int) -> None:
         members = self._zip.infolist()
         if len({member.filename for member in members}) < len(members):
-            raise ValueError("an array is there twice")
+            raise ValueError("two arrays have the same name")
         for member in members:
             if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
-                raise ValueError("its arrays are compressed, which this framework never does")
+                raise ValueError("its arrays are compressed: this framework never writes such")
             if member.file_size != member.compress_size:
-                raise ValueError(f"{member.filename} is not of the size that it claims")
+                raise ValueError(f"{member.filename} does not have the size that it states")
         if sum(member.file_size for member in members) > size:
-            raise ValueError("its arrays claim to be larger than the file")
+            raise ValueError("its arrays are larger than the file")
 
 
 def _fill(array: np.ndarray[Any, Any], file: IO[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""`manifest.json`: what a checkpoint says of itself."""
+"""`manifest.json`: the description of a checkpoint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def signed(manifest: dict[str, Any]) -> str:
 
 
 def well_formed(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return a manifest all of whose entries are of the types that are used."""
+    """Return a manifest after checking the types of its entries."""
     judged = manifest["judged"]
     good = type(manifest["step"]) is int and isinstance(manifest["files"], dict)
     if judged is not None:
@@ -34,13 +34,13 @@ def well_formed(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def reason(error: Exception) -> str:
-    """Return in a few words why a checkpoint cannot be read."""
+    """Return a short reason why a checkpoint cannot be read."""
     if isinstance(error, FileNotFoundError):
         return f"{Path(str(error.filename)).name} is missing"
     if isinstance(error, (UnicodeDecodeError, json.JSONDecodeError, RecursionError)):
         return "its JSON is damaged"
     if isinstance(error, KeyError):
-        return f"{error} is missing in it"
+        return f"its key {error} is missing"
     if isinstance(error, NotAFile):
         return f"{Path(str(error.filename)).name}: {error.strerror}"
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)

@@ -1,4 +1,4 @@
-"""Which checkpoints are worth their room."""
+"""Decides which checkpoints to keep."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Retention:
-    """What to keep of a run's checkpoints.
+    """Decide which checkpoints of a run to keep.
 
     Example:
         >>> manifests = [{"step": s, "judged": None, "permanent": s == 1} for s in (1, 2, 3, 4)]
@@ -17,9 +17,9 @@ class Retention:
         [1, 3, 4]
 
     Attributes:
-        last: How many of the latest; the newest is kept in any case.
-        best: How many of the best.
-        mode: Which way the metric is better: `min` or `max`.
+        last: Number of latest checkpoints to keep; the newest is always kept.
+        best: Number of best checkpoints to keep.
+        mode: `min` or `max`: whether a lower or a higher metric is better.
     """
 
     last: int = 1
@@ -30,7 +30,7 @@ class Retention:
         """Return the steps to keep.
 
         Args:
-            manifests: What the store knows of each checkpoint: `step`, `judged`, `permanent`.
+            manifests: Manifest of each checkpoint, with `step`, `judged` and `permanent`.
         """
         steps = sorted(m["step"] for m in manifests)
         judged = [m for m in manifests if m["judged"]]

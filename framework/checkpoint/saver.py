@@ -1,4 +1,4 @@
-"""Saving in the background: training waits only for the copy of the state."""
+"""Saves checkpoints in the background: training waits only for the copy of the state."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _log = logging.getLogger("framework")
 
 
 class Saver:
-    """Writes checkpoints one after another, in a thread of its own unless somebody waits.
+    """Write checkpoints one after another, in a thread unless the caller waits.
 
-    At most one is being written: the next one waits for it, so that a slow disk holds training up
-    instead of filling the memory. One that fails is reported at once; what was saved before stays,
-    and the run goes on.
+    Only one checkpoint is written at a time. The next one waits for it, so a slow disk delays
+    training instead of filling the memory. A failed save is logged at once; earlier checkpoints
+    stay, and the run continues.
 
     Example:
         >>> saver = Saver(CheckpointStore(Path("runs/a/checkpoints")))
@@ -29,7 +29,7 @@ class Saver:
         >>> saver.wait()
 
     Args:
-        store: Where to.
+        store: Where to save.
     """
 
     def __init__(self, store: CheckpointStore) -> None:
@@ -40,21 +40,21 @@ class Saver:
     def save(
         self, step: int, state: State, retention: Retention | None, *, wait: bool, **about: Any
     ) -> Path:
-        """Save a state that nobody changes any more, then delete what need not be kept.
+        """Save a state, then delete checkpoints that are no longer kept.
 
         Args:
             step: Optimizer steps done.
-            state: What to save.
-            retention: What to keep. None: everything.
-            wait: Return when it is on the disk.
+            state: What to save; nothing may change it afterwards.
+            retention: Which checkpoints to keep. None: all.
+            wait: Return only when the checkpoint is on the disk.
             **about: See `CheckpointStore.save`.
 
         Returns:
-            The checkpoint's directory, which is there only later if nobody waits.
+            Directory of the checkpoint. Without `wait`, it may not exist yet.
 
         Raises:
-            OSError: It cannot be written, and somebody waits.
-            UserError: The run directory is gone.
+            OSError: If the checkpoint cannot be written and `wait` is set.
+            UserError: If the run directory is missing.
         """
         self.wait()
         self.store.check_directory()
@@ -63,23 +63,23 @@ class Saver:
         if wait:
             write()
         else:
-            # Not a daemon: an interpreter that ends waits for it.
+            # Not a daemon, so that the interpreter waits for it at exit.
             target = partial(self._report, step, write)
             self._thread = threading.Thread(target=target, name="checkpoint")
             self._thread.start()
         return self.store.path(step)
 
     def wait(self) -> None:
-        """Return when nothing is being written any more."""
+        """Wait until no checkpoint is being written."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
 
     def finish(self) -> None:
-        """Return when the latest state is on the disk; tries once more if that has failed.
+        """Wait until the latest state is on the disk; retry once if saving it has failed.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: If the checkpoint cannot be written.
         """
         self.wait()
         if self._failed is not None:
@@ -98,8 +98,8 @@ class Saver:
             self._failed = write
             steps = self.store.steps()
             _log.error(
-                "the checkpoint of step %s could not be saved: %s; the run goes on, %s",
+                "the checkpoint of step %s could not be saved: %s; the run continues; %s",
                 f"{step:,}",
                 getattr(error, "strerror", None) or error,
-                f"the last whole one is of step {steps[-1]:,}" if steps else "there is none",
+                f"the last checkpoint is of step {steps[-1]:,}" if steps else "it has none yet",
             )

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: written aside, synced, renamed; never loaded unless every byte is right."""
+"""Checkpoints on disk: written to a temporary directory, renamed, and verified when loaded."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _log = logging.getLogger("framework")
 
 
 class CheckpointStore:
-    """The checkpoints of one run: directories named by their step.
+    """The checkpoints of one run, in directories named after their step.
 
         checkpoints/step-00001563/arrays.npz      every array, no pickle
                                   state.json      everything else, and where the arrays go
-                                  manifest.json   written last: format, step, the metric that it
-                                                  was judged by, a SHA-256 of each file and of
+                                  manifest.json   written last: format, step, the value of the
+                                                  monitored metric, a SHA-256 of each file and of
                                                   the manifest itself
 
     Example:
@@ -42,7 +42,7 @@ class CheckpointStore:
         1
 
     Args:
-        directory: Where they are; made when the first one is saved.
+        directory: Directory of the checkpoints; created by the first save.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -56,20 +56,20 @@ class CheckpointStore:
         judged: dict[str, Any] | None = None,
         permanent: bool = False,
     ) -> Path:
-        """Write a checkpoint whole or not at all.
+        """Write a checkpoint atomically.
 
         Args:
-            step: Optimizer steps done; the name.
+            step: Optimizer steps done, which names the directory.
             state: A tree of dicts, JSON values and arrays.
-            judged: The metric, its value at this very step, and its mode: what `best` goes by.
-            permanent: Never delete it in favour of later ones.
+            judged: The metric, its value at this step, and its mode; `best` compares these.
+            permanent: Never delete this checkpoint in favor of later ones.
 
         Returns:
-            Its directory.
+            Directory of the checkpoint.
 
         Raises:
-            OSError: It cannot be written; what was there before still is.
-            UserError: The run directory is gone, or the state holds what no file can.
+            OSError: If it cannot be written; existing checkpoints are not changed.
+            UserError: If the run directory is missing, or the state has an unsupported value.
         """
         target = self.path(step)
         aside = self.directory / f".{target.name}-{os.getpid()}"
@@ -84,7 +84,7 @@ class CheckpointStore:
             sync(aside / MANIFEST)
             sync(aside)
             if target.exists():
-                # From here on `recover` finds it aside, however far this comes.
+                # If the process is killed from here on, `recover` completes the save.
                 _delete(target)
             os.replace(aside, target)
             sync(self.directory)
@@ -94,21 +94,21 @@ class CheckpointStore:
         return target
 
     def load(self, path: Path, fits: Fits | None = None) -> State:
-        """Read a checkpoint, having checked every byte of it.
+        """Verify every byte of a checkpoint, and read it.
 
         Args:
-            path: Where it is.
-            fits: Refuses a state whose arrays have wrong shapes, before memory is taken for them.
+            path: Directory of the checkpoint.
+            fits: Raises if arrays have wrong shapes, before memory is allocated for them.
 
         Raises:
-            UserError: It is not there, is damaged, or is of a format that this version cannot read.
+            UserError: If it is missing, damaged, or in a format that this version cannot read.
         """
         try:
             self._check(path)
             return self._load(path, fits)
         except UserError:
             raise
-        except Exception as error:  # whatever somebody, or a disk, has made of it
+        except Exception as error:  # damaged content may raise anything
             raise UserError(
                 f"the checkpoint cannot be read: {reason(error)}",
                 where=str(path),
@@ -116,21 +116,21 @@ class CheckpointStore:
             ) from error
 
     def newest(self) -> Path | None:
-        """Return the newest checkpoint that is whole; see `load_newest`."""
+        """Return the newest checkpoint that is not damaged; see `load_newest`."""
         found = self._newest(lambda path: {})
         return None if found is None else found[0]
 
     def load_newest(self, fits: Fits | None = None) -> tuple[Path, State] | None:
-        """Read the newest checkpoint that is whole, saying which newer ones are not.
+        """Read the newest checkpoint that is not damaged; warn about damaged newer ones.
 
         Args:
             fits: As in `load`.
 
         Returns:
-            Where it is, and what it holds; None if there are no checkpoints at all.
+            Its directory and its state, or None if there are no checkpoints.
 
         Raises:
-            UserError: There are some, and none is whole; or the newest is of an unknown format.
+            UserError: If all checkpoints are damaged, or the newest has an unknown format.
         """
         return self._newest(lambda path: self._load(path, fits))
 
@@ -141,27 +141,27 @@ class CheckpointStore:
             try:
                 manifest = self._check(path)
                 if manifest["step"] != step:
-                    raise ValueError(f"it is that of step {manifest['step']}, under another name")
+                    raise ValueError(f"its manifest is that of step {manifest['step']}")
                 state = read(path)
             except UserError:
                 raise
             except Exception as error:
                 damaged.append(reason(error))
-                _log.warning("%s is not whole: %s", path, damaged[-1])
+                _log.warning("%s is damaged: %s", path, damaged[-1])
                 continue
             if damaged:
-                _log.warning("falling back to the newest whole checkpoint, %s", path)
+                _log.warning("falling back to the newest undamaged checkpoint, %s", path)
             return path, state
         if damaged:
             raise UserError(
-                f"none of the run's checkpoints is whole; of the newest, {damaged[0]}",
+                f"all checkpoints of the run are damaged; the newest: {damaged[0]}",
                 where=str(self.directory.resolve()),
-                fix="Restore one from a copy, or begin anew in another run_dir=.",
+                fix="Restore one from a backup, or start again in another run_dir=.",
             )
         return None
 
     def steps(self) -> list[int]:
-        """Return the steps of all checkpoints that were written to their end, ascending."""
+        """Return the steps of all complete checkpoints, ascending."""
         found = self._numbered("step-*")
         return sorted(step for step in found if (self.path(step) / MANIFEST).exists())
 
@@ -170,14 +170,14 @@ class CheckpointStore:
         return self.directory / f"step-{step:08d}"
 
     def find(self, which: str) -> Path:
-        """Return the checkpoint that a word means.
+        """Return the path of a checkpoint by name.
 
         Args:
-            which: `last`, `best`, a step number, or the path of a checkpoint; or that of a run,
-                which means its best one, else its last.
+            which: `last`, `best`, a step number, the path of a checkpoint, or the path of a run,
+                for its best checkpoint, else its last.
 
         Raises:
-            UserError: There is none.
+            UserError: If there is no such checkpoint.
         """
         which = str(which)
         steps = self.steps()
@@ -198,18 +198,18 @@ class CheckpointStore:
         raise UserError(
             f"there is no checkpoint {which!r}",
             where=str(self.directory.resolve()) if steps else f"checkpoint={which}",
-            fix=f"Steps there: {there}. Give last, best, one of these steps, or the path of a "
+            fix=f"Saved steps: {there}. Give last, best, one of these steps, or the path of a "
             "step-… directory or of a run.",
         )
 
     def favourite(self) -> Path:
-        """Return the best checkpoint, or the last where none is best."""
+        """Return the best checkpoint, or the last if no checkpoint has a metric."""
         return self.find("best" if self.best() else "last")
 
     def best(self) -> dict[str, Any] | None:
-        """Return which checkpoint is best: its step, metric and value.
+        """Return the step, metric and value of the best checkpoint.
 
-        Of several metrics that checkpoints were judged by, that of the newest counts.
+        If checkpoints have different metrics, only those with the newest's metric are compared.
         """
         manifests = [m for m in self._manifests() if m.get("judged")]
         if not manifests:
@@ -222,30 +222,30 @@ class CheckpointStore:
         return {"step": found["step"], "metric": metric, "value": value}
 
     def tidy(self, retention: Retention, step: int) -> None:
-        """Delete what need not be kept, now that the checkpoint of a step is there.
+        """Delete checkpoints that are no longer kept.
 
         Args:
-            retention: What to keep.
-            step: Where the run stands: what lies beyond belongs to a past that was taken back.
+            retention: Which checkpoints to keep.
+            step: Current step of the run; later checkpoints, of before a rewind, are deleted too.
         """
         manifests = {m["step"]: m for m in self._manifests()}
         kept = retention.kept([m for m in manifests.values() if m["step"] <= step])
-        for other in manifests.keys() - kept:  # not what is damaged or of a later version
+        for other in manifests.keys() - kept:  # never damaged ones, or those of a later version
             _delete(self.path(other))
 
     def take_back(self, step: int) -> None:
-        """Delete the checkpoints of a past that is taken back: those beyond a step."""
+        """Delete all checkpoints after a step, when a run restarts from that step."""
         for other in self._numbered("step-*"):
             if other > step:
                 _delete(self.path(other))
 
     def check_directory(self) -> None:
-        """Make the directory if it is missing; the run's own must be there."""
+        """Create the directory if it is missing; the run directory must exist."""
         try:
             check_directory(self.directory)
         except NotAFile as error:
             raise UserError(
-                f"{error.strerror}: this is where checkpoints go",
+                f"{error.strerror}: checkpoints are saved here",
                 where=str(self.directory),
                 fix="Move it away, or give another run_dir=.",
             ) from None
@@ -255,15 +255,15 @@ class CheckpointStore:
             raise UserError(
                 "the run directory is gone",
                 where=str(self.directory.parent),
-                fix="It was deleted or moved while the run wrote to it; give the same command "
-                "again once it is back, or another run_dir=.",
+                fix="It was deleted or moved during the run. Restore it and run the same command "
+                "again, or give another run_dir=.",
             ) from None
 
     def recover(self) -> None:
-        """Put in its place what killed processes have written whole, and delete the rest.
+        """Move complete checkpoints of killed processes into place, and delete incomplete ones.
 
-        Only for who holds the run. A checkpoint that takes the place of another one of its step is
-        aside for a moment in which the other one is gone already.
+        Call this only while holding the run's lock. A save that replaces a checkpoint of the same
+        step deletes the old one first; if it is killed then, only the temporary copy exists.
         """
         for step, asides in self._numbered(".step-*-*").items():
             for aside in asides:
@@ -277,7 +277,7 @@ class CheckpointStore:
             _remove(left)
 
     def _numbered(self, pattern: str) -> dict[int, list[Path]]:
-        """Return the directories that are named by a step, by it."""
+        """Return the directories named after a step, by step."""
         found: dict[int, list[Path]] = {}
         for path in self.directory.glob(pattern):
             step = path.name.lstrip(".").split("-")[1:2]
@@ -292,7 +292,7 @@ class CheckpointStore:
         return read_tree(path)
 
     def _check(self, path: Path) -> dict[str, Any]:
-        """Return a checkpoint's manifest, having compared every byte with it."""
+        """Verify every byte of a checkpoint, and return its manifest."""
         check_directory(path)
         manifest = self._manifest(path)
         if not {ARRAYS, TREE} <= manifest["files"].keys():
@@ -305,12 +305,12 @@ class CheckpointStore:
     def _manifests(self) -> list[dict[str, Any]]:
         found = []
         for step in self.steps():
-            with suppress(Exception):  # loading it says what is wrong
+            with suppress(Exception):  # loading it reports the problem
                 found.append(self._manifest(self.path(step)))
         return found
 
     def _manifest(self, path: Path) -> dict[str, Any]:
-        """Return a manifest that is as it was written."""
+        """Read a manifest and verify its checksum."""
         text = read_bytes(path / MANIFEST, _MOST).decode()
         manifest = json.loads(text)
         if not isinstance(manifest, dict) or "format" not in manifest:
@@ -330,7 +330,7 @@ class CheckpointStore:
 
 
 def _delete(path: Path) -> None:
-    # Out of sight first: however far deleting comes, it is no checkpoint, and `recover` finds it.
+    # Rename it first: a partly deleted directory is then not a checkpoint, and `recover` finds it.
     gone = path.with_name(f".deleted-{path.name}-{os.getpid()}")
     try:
         os.rename(path, gone)

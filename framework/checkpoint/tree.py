@@ -1,4 +1,4 @@
-"""A state as files: its arrays in one `.npz` without pickle, everything else as JSON."""
+"""Writes a state as files: arrays in one `.npz` without pickle, everything else as JSON."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from framework.errors import UserError
 
 _MARK = "$array"  # stands for an array in the JSON
 ARRAYS, TREE = "arrays.npz", "state.json"
-_MOST = 2**26  # bytes of what is no array
+_MOST = 2**26  # bytes of state.json
 
 
 def write_tree(directory: Path, state: State) -> dict[str, str]:
-    """Write a state below a directory, synced to the disk.
+    """Write a state into a directory, and sync it to the disk.
 
     Example:
         >>> sums = write_tree(Path("aside"), {"weights": np.zeros(3), "epoch": 1})
@@ -31,14 +31,14 @@ def write_tree(directory: Path, state: State) -> dict[str, str]:
         ['arrays.npz', 'state.json']
 
     Args:
-        directory: It exists.
+        directory: An existing directory.
         state: A tree of dicts, lists, JSON values and arrays.
 
     Returns:
-        The SHA-256 of each file by its name, of what was written, not of what the disk made of it.
+        The SHA-256 of each file by name, computed from the written bytes, not from the disk.
 
     Raises:
-        UserError: Something in it is none of these.
+        UserError: If the state has a value of another type.
     """
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     tree = _split(state, arrays)
@@ -54,15 +54,15 @@ def write_tree(directory: Path, state: State) -> dict[str, str]:
 
 
 def read_tree(directory: Path, *, shapes_only: bool = False) -> State:
-    """Read what `write_tree` has written; the caller has checked the files.
+    """Read a state that `write_tree` has written; the caller has verified the files.
 
     Args:
-        directory: Where it is.
-        shapes_only: Of arrays read only what shapes they have; see `Arrays`.
+        directory: Directory of the files.
+        shapes_only: Read only the shapes of arrays; see `Arrays`.
     """
     tree = json.loads(read_bytes(directory / TREE, _MOST))
     if not isinstance(tree, dict):
-        raise ValueError(f"{TREE} holds no state")
+        raise ValueError(f"{TREE} does not hold a state")
     with Arrays(directory / ARRAYS, shapes_only=shapes_only) as arrays:
         state: State = _join(tree, arrays)
     return state
@@ -78,7 +78,7 @@ def sha256_of(path: Path) -> str:
 
 
 def sync(path: Path) -> None:
-    """Have a file, or the entries of a directory, written through to the disk."""
+    """Sync a file, or the entries of a directory, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -87,7 +87,7 @@ def sync(path: Path) -> None:
 
 
 class _Hashed:
-    """A file that is only appended to, hashed on the way, and synced at its end."""
+    """An append-only file that is hashed while it is written, and synced when it is closed."""
 
     def __init__(self, path: Path) -> None:
         self._file: IO[bytes] = open(path, "wb", opener=ours)  # noqa: SIM115 - closed by __exit__
@@ -114,7 +114,7 @@ class _Hashed:
         finally:
             self._file.close()
 
-    # What zipfile needs to see of a file that cannot seek.
+    # zipfile calls these to detect that the file cannot seek.
     def tell(self) -> int:
         raise OSError("only appended to")
 
@@ -126,7 +126,7 @@ def _split(tree: Any, arrays: dict[str, np.ndarray[Any, Any]], where: str = "") 
     if isinstance(tree, Mapping):
         for key in tree:
             if not isinstance(key, str) or key == _MARK:
-                raise _no_state(f"the key {key!r}", where, "Give dicts keys of text.")
+                raise _no_state(f"the key {key!r}", where, "Use text as the keys of dicts.")
         return {key: _split(value, arrays, f"{where}/{key}") for key, value in tree.items()}
     if isinstance(tree, (list, tuple)):
         return [_split(value, arrays, f"{where}/{i}") for i, value in enumerate(tree)]
@@ -143,7 +143,7 @@ def _split(tree: Any, arrays: dict[str, np.ndarray[Any, Any]], where: str = "") 
 
 
 def _no_state(what: str, where: str, fix: str) -> UserError:
-    return UserError(f"{what} in a state, which no checkpoint can hold", where=where, fix=fix)
+    return UserError(f"a checkpoint cannot store {what} in a state", where=where, fix=fix)
 
 
 def _join(tree: Any, arrays: Any) -> Any:
@@ -152,12 +152,12 @@ def _join(tree: Any, arrays: Any) -> Any:
             array, name = arrays[tree[_MARK]], tree["dtype"]
             own = getattr(ml_dtypes, name, None)
             if own is None and array.dtype.name != name:
-                raise ValueError(f"an array of {array.dtype} is said to be of {name}")
+                raise ValueError(f"an array has the dtype {array.dtype} instead of {name}")
             return array if own is None else array.view(np.dtype(own))
         return {key: _join(value, arrays) for key, value in tree.items()}
     return [_join(value, arrays) for value in tree] if isinstance(tree, list) else tree
 
 
 def _plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    # NumPy's format does not know bfloat16 and its like: store the bits.
+    # NumPy's format does not support bfloat16 and similar dtypes: store the bits.
     return array if array.dtype.kind in "biufcSU" else array.view(f"u{array.itemsize}")

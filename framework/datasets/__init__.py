@@ -1,1 +1,1 @@
-"""Image sets by name: download, formats, stand-ins, augmentation."""
+"""Image sets by name: downloads, file formats, synthetic stand-ins, augmentation."""

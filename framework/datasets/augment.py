@@ -1,4 +1,4 @@
-"""Augmentation of images inside the compiled loop, from a seed alone."""
+"""Augments images inside the compiled loop, from a seed alone."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import tensorflow as tf
 from framework.errors import UserError
 from framework.random import uniform
 
-# What each example draws, by column: flip, crop down and right, contrast, brightness, cutout
-# down and right. One draw serves all, so turning one option on changes no other one's luck.
+# Random numbers of each example, by column: flip, crop down and right, contrast, brightness,
+# cutout down and right. All are always drawn, so one option does not change the others' numbers.
 _DRAWS = 7
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Random variation of training images; `Data(augment=...)` takes it.
+    """Augment training images at random; give it to `Data(augment=...)`.
 
-    The steps run in this order: flip, crop, contrast, brightness, cutout. Every example draws its
-    own numbers, from the seed alone, with an algorithm that is the same with and without XLA: one
-    seed gives one batch, in every run and engine.
+    The steps run in this order: flip, crop, contrast, brightness, cutout. Every example has its
+    own random numbers, which depend on the seed alone and are the same with and without XLA. The
+    same seed gives the same batch in every run and engine.
 
     Example:
         >>> augment = Augment(flip=True, crop=4)
@@ -29,17 +29,17 @@ class Augment:
 
     Args:
         flip: Mirror each image left to right with a probability of one half.
-        crop: Pad every side with this many pixels of 0, then cut a window of the old size from
-            anywhere. 0 is off.
-        cutout: Set a square of this side, in pixels, to 0; its centre is anywhere in the image,
-            so part of it may lie outside. 0 is off.
+        crop: Pad every side with this many pixels of 0, then crop a window of the original size
+            at a random position. 0 is off.
+        cutout: Set a square with this side in pixels to 0. Its centre is a random pixel of the
+            image, so part of the square may be outside. 0 is off.
         brightness: Add a number from -brightness to +brightness, in parts of full brightness
             (1.0, or 255 for whole-number pixels), and clip to the range. From 0 (off) to 1.
         contrast: Multiply the distance from the mean of each channel by a number from
             1 - contrast to 1 + contrast, and clip to the range. From 0 (off) to 1.
 
     Raises:
-        UserError: A value is out of its range.
+        UserError: If a value is out of range.
     """
 
     flip: bool = False
@@ -49,7 +49,7 @@ class Augment:
     contrast: float = 0.0
 
     def __post_init__(self) -> None:
-        flip: object = self.flip  # whatever was given, not what was asked for
+        flip: object = self.flip  # any type, whatever the annotation says
         if not isinstance(flip, bool):
             _refuse("flip", flip, "true or false")
         for name in ("crop", "cutout"):
@@ -64,22 +64,22 @@ class Augment:
 
     @property
     def enabled(self) -> bool:
-        """Whether any of it is on."""
+        """Whether any option is on."""
         return any(getattr(self, each.name) for each in fields(self))
 
     def __call__(self, batch: Any, seed: tf.Tensor) -> Any:
-        """Return the batch with its images varied.
+        """Augment the images of a batch.
 
         Args:
-            batch: A nest whose first leaf is the images, of shape (B, H, W) or (B, H, W, C),
-                floats in 0..1 or whole numbers in 0..255. Everything else is passed on.
+            batch: A nest with the images as its first leaf, of shape (B, H, W) or (B, H, W, C),
+                floats in 0..1 or whole numbers in 0..255. Other leaves are not changed.
             seed: Whole numbers of shape (2,).
 
         Returns:
             A nest of the same structure, shapes and dtypes.
 
         Raises:
-            UserError: The first leaf is no batch of images, or smaller than an option asks for.
+            UserError: If the first leaf is not a batch of images, or is too small for an option.
         """
         if not self.enabled:
             return batch
@@ -138,17 +138,17 @@ class Augment:
 
 
 def _each(values: tf.Tensor) -> tf.Tensor:
-    """Give (B,) the shape (B, 1, 1, 1)."""
+    """Reshape (B,) to (B, 1, 1, 1)."""
     return values[:, tf.newaxis, tf.newaxis, tf.newaxis]
 
 
 def _below(uniform: tf.Tensor, limit: int | tf.Tensor) -> tf.Tensor:
-    """Turn numbers from [0, 1) into whole ones from 0 to limit - 1."""
+    """Convert numbers from [0, 1) to whole numbers from 0 to limit - 1."""
     return tf.cast(tf.floor(uniform * tf.cast(limit, tf.float32)), tf.int32)
 
 
 def _shift(images: tf.Tensor, offset: tf.Tensor, axis: int) -> tf.Tensor:
-    """Move the image at i by -offset[i] pixels along an axis, zeros coming in at the edge."""
+    """Shift image i by -offset[i] pixels along an axis, and fill the edge with zeros."""
     side = tf.shape(images)[axis]
     place = tf.range(side)[tf.newaxis, :] + offset[:, tf.newaxis]
     moved = tf.gather(images, tf.clip_by_value(place, 0, side - 1), axis=axis, batch_dims=1)
@@ -160,7 +160,7 @@ def _shift(images: tf.Tensor, offset: tf.Tensor, axis: int) -> tf.Tensor:
 
 
 def _inside(centre: tf.Tensor, side: tf.Tensor, length: int) -> tf.Tensor:
-    """Tell which places of a side belong to a stretch of `length` around a random centre."""
+    """Return which positions of a side are in a segment of `length` around a random centre."""
     start = _below(centre, side) - length // 2
     place = tf.range(side)[tf.newaxis, :] - start[:, tf.newaxis]
     return (place >= 0) & (place < length)

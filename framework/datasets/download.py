@@ -1,4 +1,4 @@
-"""Files from the network into Keras's cache: whole or not at all, and never hanging."""
+"""Downloads files into Keras's cache, atomically and with time limits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _log = logging.getLogger("framework")
 
 
 class Unavailable(Exception):
-    """A file that is neither in the cache nor to be had; the message says why."""
+    """A file that is not in the cache and cannot be downloaded; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Remote:
     """A published file.
 
     Args:
-        url: Where it is published.
-        sha256: Its checksum in hex. A file with another one is never opened.
+        url: URL of the file.
+        sha256: Its checksum in hex. A file with a different checksum is never used.
         size: Its length in bytes.
-        places: Paths below the cache's `datasets` directory where Keras keeps it; a download
-            goes to the first.
+        places: Paths in the cache's `datasets` directory where Keras stores it; a download uses
+            the first one.
     """
 
     url: str
@@ -49,12 +49,12 @@ class Remote:
 
 @dataclass(frozen=True)
 class Limits:
-    """How long to wait for the network, in seconds.
+    """Time limits of downloads, in seconds.
 
     Args:
-        connect: For the host's name and a connection; without them there is no network.
+        connect: For resolving the host name and connecting.
         stall: For the next bytes.
-        total: For everything.
+        total: For the whole download.
     """
 
     connect: float = 3.0
@@ -65,10 +65,10 @@ class Limits:
 def obtain(
     remotes: Sequence[Remote], cleanup: ExitStack, limits: Limits | None = None
 ) -> list[IO[bytes]]:
-    """Open published files, from Keras's cache or else from the network, checksums verified.
+    """Open published files from Keras's cache, or else from the network, and verify checksums.
 
-    Files in the cache are used without touching the network. Others are downloaded into
-    anonymous temporary files, and only when all of them are whole, moved into the cache.
+    Cached files are used without any network access. Others are downloaded to anonymous temporary
+    files, and copied into the cache when all of them are complete.
 
     Example:
         >>> with ExitStack() as cleanup:
@@ -76,15 +76,15 @@ def obtain(
         ...     first = file.read(2)
 
     Args:
-        remotes: What to open.
+        remotes: The files to open.
         cleanup: Closes the files.
-        limits: How long to wait. Default: `Limits()`.
+        limits: Time limits. Default: `Limits()`.
 
     Returns:
-        One binary file for each, at its beginning.
+        One binary file per remote, at its start.
 
     Raises:
-        Unavailable: One is not cached, and cannot be had within the limits.
+        Unavailable: If a file is not cached and cannot be downloaded within the limits.
     """
     limits = limits or Limits()
     found: dict[Remote, IO[bytes]] = {}
@@ -104,9 +104,9 @@ def obtain(
 
 
 def cache_dir() -> Path:
-    """Return the directory in which Keras keeps data sets; it need not exist."""
+    """Return the directory where Keras stores data sets; it may not exist."""
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras").expanduser()
-    # Keras's own rule for a home that cannot be written to.
+    # Keras does the same if its home directory is not writable.
     if home.exists() and not os.access(home, os.W_OK):
         home = Path(tempfile.gettempdir()) / ".keras"
     return home / "datasets"
@@ -115,7 +115,7 @@ def cache_dir() -> Path:
 def _cached(remote: Remote) -> IO[bytes] | None:
     for place in remote.places:
         path = cache_dir() / place
-        if not path.is_file():  # reading a pipe would wait for ever
+        if not path.is_file():  # reading a pipe would block
             continue
         try:
             file = path.open("rb")
@@ -133,7 +133,7 @@ def _cached(remote: Remote) -> IO[bytes] | None:
 
 
 def _check_reachable(url: str, seconds: float) -> None:
-    """Raise Unavailable unless the host of `url`, or the proxy to it, takes a connection."""
+    """Raise Unavailable unless the host of `url`, or its proxy, accepts a connection."""
     parts = urllib.parse.urlsplit(url)
     host = parts.hostname or ""
     proxy = urllib.request.getproxies().get(parts.scheme)
@@ -148,7 +148,7 @@ def _check_reachable(url: str, seconds: float) -> None:
 
 
 def _download(remotes: Sequence[Remote], cleanup: ExitStack, limits: Limits) -> list[IO[bytes]]:
-    """Download all into anonymous files, which vanish with the process however it ends."""
+    """Download all files to anonymous files, which disappear with the process."""
     folder = cache_dir()
     while not folder.is_dir():
         folder = folder.parent
@@ -165,8 +165,8 @@ def _download(remotes: Sequence[Remote], cleanup: ExitStack, limits: Limits) -> 
         for _ in remotes:
             file = tempfile.TemporaryFile(dir=near)  # noqa: SIM115 - cleanup closes it
             files.append(cleanup.enter_context(file))
-        # The thread bounds what no timeout of a socket does: a server that sends its answer byte
-        # by byte.
+        # The thread limits the total time, which a socket timeout does not if a server sends its
+        # answer byte by byte.
         _bounded(fetch, limits.total)
     except (OSError, HTTPException, ValueError) as error:
         raise Unavailable(f"the download of {remotes[0].url} failed: {_reason(error)}") from None
@@ -177,7 +177,7 @@ def _download(remotes: Sequence[Remote], cleanup: ExitStack, limits: Limits) -> 
 
 def _fetch(remote: Remote, file: IO[bytes], stall: float, given_up: threading.Event) -> None:
     digest, size = hashlib.sha256(), 0
-    # An opener of its own: the shared one remembers the proxies of its first use.
+    # Not the shared opener, which caches the proxies of its first use.
     with urllib.request.build_opener().open(remote.url, timeout=stall) as response:
         while block := response.read1(_BLOCK):
             size += len(block)
@@ -190,13 +190,13 @@ def _fetch(remote: Remote, file: IO[bytes], stall: float, given_up: threading.Ev
     if size < remote.size:
         raise OSError(f"it broke off after {size:,} of {remote.size:,} bytes")
     if digest.hexdigest() != remote.sha256:
-        raise OSError("what came is not the published file (its checksum differs)")
+        raise OSError("the downloaded file is not the published one (its checksum differs)")
     file.flush()
     file.seek(0)
 
 
 def _keep(remote: Remote, file: IO[bytes]) -> None:
-    """Copy a verified file into the cache, if that can be written to."""
+    """Copy a verified file into the cache, if the cache is writable."""
     target = cache_dir() / remote.places[0]
     aside = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
@@ -208,12 +208,12 @@ def _keep(remote: Remote, file: IO[bytes]) -> None:
         finally:
             aside.unlink(missing_ok=True)
     except OSError as error:
-        _log.warning("%s cannot be kept in the cache: %s", target.name, error)
+        _log.warning("%s cannot be saved in the cache: %s", target.name, error)
     file.seek(0)
 
 
 def _bounded(work: Callable[[], T], seconds: float) -> T:
-    """Run `work` for at most `seconds`, whatever it waits for; looking up a name too."""
+    """Run `work` for at most `seconds`, including name lookups."""
     done: list[T] = []
     failed: list[Exception] = []
 
@@ -239,5 +239,5 @@ def _reason(error: Exception) -> str:
     if isinstance(error, urllib.error.URLError):
         error = error.reason if isinstance(error.reason, Exception) else error
     if isinstance(error, socket.gaierror):
-        return "its name is not found"
+        return "host name not found"
     return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Image sets by name, from wherever they can be had."""
+"""Loads image sets by name: from a directory, Keras's cache, the network, or synthetic."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _log = logging.getLogger("framework")
 
 @dataclass(frozen=True)
 class DatasetArrays:
-    """An image set as it is stored.
+    """An image set in its stored form.
 
     Attributes:
-        name: What it is called.
-        x_train: Images for training, (N, height, width) or (N, height, width, channels), uint8
-            for the sets known by name.
-        y_train: Their labels, whole numbers of shape (N,).
+        name: Name of the set.
+        x_train: Images for training, (N, height, width) or (N, height, width, channels); uint8
+            in the built-in sets.
+        y_train: Labels of `x_train`, whole numbers of shape (N,).
         x_test: Images for testing.
-        y_test: Their labels.
+        y_test: Labels of `x_test`.
         num_classes: Number of classes.
-        source: Where it came from: `dir`, `keras` (its cache or download) or `synthetic`.
+        source: Origin of the arrays: `dir`, `keras` (its cache or download) or `synthetic`.
     """
 
     name: str
@@ -54,8 +54,8 @@ def load_dataset(
 ) -> DatasetArrays:
     """Load an image set from a directory, from Keras's cache, or from the network.
 
-    Each array is held once, as it is stored. Where the network cannot be reached, `source="auto"`
-    makes a synthetic stand-in of the same shape and announces it.
+    Each array is in memory once, in its stored form. If the set is not available, `source="auto"`
+    generates a synthetic stand-in of the same shape and logs a warning.
 
     Example:
         >>> data = load_dataset("cifar100", dir="~/data")
@@ -63,17 +63,19 @@ def load_dataset(
         ((50000, 32, 32, 3), 'dir')
 
     Args:
-        name: mnist, fashion_mnist, cifar10, cifar100 (fine labels); with `dir` any other too.
-        dir: Where `<name>.npz` lies, with x_train, y_train, x_test and y_test. Default: Keras's
+        name: mnist, fashion_mnist, cifar10, cifar100 (fine labels); with `dir` any name.
+        dir: Directory of `<name>.npz`, with x_train, y_train, x_test and y_test. Default: Keras's
             cache or download.
-        source: `real` refuses the stand-in, `synthetic` asks for it, whatever else there is.
-        seed: Of the stand-in.
+        source: `real` never uses the stand-in, `synthetic` always does, and `auto` does if the
+            set is not available.
+        seed: Seed of the stand-in.
 
     Returns:
         The arrays.
 
     Raises:
-        UserError: There is no such set, its file is faulty, or `source="real"` cannot be had.
+        UserError: If there is no such set, its file is invalid, or `source="real"` is not
+            available.
     """
     if source not in SOURCES:
         raise UserError(f"source is {source!r}", where="data.source", fix=choice(source, SOURCES))
@@ -84,23 +86,23 @@ def load_dataset(
             f"there is no image set {name!r}",
             where="data.name",
             fix=f"{choice(name, sorted(IMAGE_SETS))}\n"
-            f"For images of your own give data.dir, the directory of {name}.npz.",
+            f"For your own images give data.dir, the directory of {name}.npz.",
         )
     if source == "synthetic":
-        return _stand_in(name, f"{name} was asked for with source=synthetic", seed)
+        return _stand_in(name, f"{name} was requested with source=synthetic", seed)
     images = IMAGE_SETS[name]
     try:
         return DatasetArrays(name, *load_original(images), images.classes, "keras")
     except Unavailable as problem:
         if source == "real":
             raise UserError(
-                f"{name} could not be had ({problem})",
+                f"{name} is not available ({problem})",
                 where="data.source=real",
                 fix=f"Put {name}.npz into a directory and give data.dir=<directory>, or run once "
                 "with a network:\n"
                 f'python -c "import keras; keras.datasets.{name}.load_data()"',
             ) from None
-        return _stand_in(name, f"{name} could not be had ({problem})", seed)
+        return _stand_in(name, f"{name} is not available ({problem})", seed)
 
 
 def image_data(
@@ -116,10 +118,10 @@ def image_data(
     augment: Callable[[Any, Any], Any] | None = None,
     seed: int = 0,
 ) -> Data:
-    """Make the `Data` of an image set: float32 images with a channel axis, pixels in 0..1.
+    """Create the `Data` of an image set: float32 images with a channel axis, pixels in 0..1.
 
-    The arrays stay as they are stored. The channel axis is added and whole-number pixels are
-    divided by 255 in the compiled loop; pixels stored as floats are taken as they are.
+    The arrays keep their stored form. The compiled loop adds the channel axis and divides
+    whole-number pixels by 255; it does not change pixels that are stored as floats.
 
     Example:
         >>> data = image_data("mnist", val_fraction=0.1, augment=Augment(crop=2))
@@ -130,24 +132,24 @@ def image_data(
         name: See `load_dataset`.
         dir: See `load_dataset`.
         source: See `load_dataset`.
-        batch_size: Examples in a training batch.
-        eval_batch_size: The same for evaluation. Default: large, see `Data`.
-        resident: Hold the arrays on the device. Default: if there is room, see `Data`.
-        shuffle: Draw a new order every epoch.
-        val_fraction: Part of the training split to validate on.
+        batch_size: Examples per training batch.
+        eval_batch_size: Examples per evaluation batch. Default: large, see `Data`.
+        resident: Keep the arrays on the device. Default: if they fit, see `Data`.
+        shuffle: Use a different order in every epoch.
+        val_fraction: Fraction of the training split to validate on.
         augment: A function of a batch and a seed, such as an `Augment`, for training batches.
-        seed: Of the synthetic stand-in.
+        seed: Seed of the synthetic stand-in.
 
     Returns:
         Data with `train` and `test` as (images, labels). `info` has name, source and num_classes.
 
     Raises:
-        UserError: A value is out of its range, or the set cannot be loaded.
+        UserError: If a value is out of range, or the set cannot be loaded.
     """
     from framework.data import Data
     from framework.datasets.augment import Augment
 
-    # Ranges first: nobody wants to wait for a download to be told.
+    # Check the ranges first, before a long download.
     options: dict[str, Any] = {
         "batch_size": batch_size,
         "eval_batch_size": eval_batch_size,
@@ -163,14 +165,16 @@ def image_data(
 
     info = {"name": name, "source": found.source, "num_classes": found.num_classes}
     with tf.device("/CPU:0"):
-        # As tensors, so that the trainer need not copy them and the arrays can go.
+        # As tensors, so that the trainer does not copy them and the arrays can be freed.
         train = tf.convert_to_tensor(found.x_train), tf.convert_to_tensor(found.y_train)
         test = tf.convert_to_tensor(found.x_test), tf.convert_to_tensor(found.y_test)
     return Data(train=train, test=test, info=info, **options)
 
 
 def to_float(batch: Any) -> Any:
-    """Give images a channel axis and make them float32, whole-number pixels divided by 255.
+    """Add a channel axis to images, and convert them to float32 in 0..1.
+
+    Whole-number pixels are divided by 255.
 
     Example:
         >>> images, labels = to_float((np.full((8, 28, 28), 255, np.uint8), np.zeros(8)))
@@ -201,7 +205,7 @@ def _from_dir(name: str, dir: str | Path) -> DatasetArrays:
     if not path.exists():
         there = sorted(p.stem for p in folder.glob("*.npz"))
         if not folder.is_dir():
-            fix = f"{folder.absolute()} is no directory."
+            fix = f"{folder.absolute()} is not a directory."
         elif there:
             fix = f"data.name={name} is not among the .npz files there. {choice(name, there)}"
         else:
@@ -213,7 +217,7 @@ def _from_dir(name: str, dir: str | Path) -> DatasetArrays:
     if highest >= classes:
         key = "y_train" if int(y_train.max()) == highest else "y_test"
         raise UserError(
-            f"{key} has a label {highest}, but {name} has {classes} classes, from 0 on",
+            f"{key} has a label {highest}, but {name} has {classes} classes, counted from 0",
             where=f"{path}, {key}",
             fix="Correct the labels, or give the file another name.",
         )
@@ -222,8 +226,8 @@ def _from_dir(name: str, dir: str | Path) -> DatasetArrays:
 
 def _stand_in(name: str, reason: str, seed: int) -> DatasetArrays:
     _log.warning(
-        "SYNTHETIC DATA: %s; these images are a generated stand-in. Their accuracy means nothing "
-        "for the real ones. For those give data.dir=<directory of %s.npz>.",
+        "SYNTHETIC DATA: %s; using a generated stand-in. Its accuracy says nothing about the real "
+        "images. To use these, give data.dir=<directory of %s.npz>.",
         reason,
         name,
     )

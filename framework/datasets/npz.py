@@ -1,4 +1,4 @@
-"""Images and labels from a `.npz` file, checked."""
+"""Reads and checks images and labels from a `.npz` file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from framework.errors import UserError
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 SPLITS = ("train", "test")
 
-_SCAN = 2**22  # numbers looked at once for NaN
+_SCAN = 2**22  # numbers checked for NaN at once
 
 
 def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Read the two splits of an image set, each array once and as it is stored.
+    """Read the two splits of an image set in their stored form.
 
-    Python objects in the file are refused and never unpickled.
+    Python objects in the file are an error; they are never unpickled.
 
     Example:
         >>> x_train, y_train, x_test, y_test = read_npz(Path("data/flowers.npz"))
@@ -33,7 +33,7 @@ def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
         The four arrays, labels of shape (N,).
 
     Raises:
-        UserError: The file is no whole `.npz`, or what it holds is not what is needed.
+        UserError: If the file is not a complete `.npz`, or its arrays are not as described.
     """
     arrays = _read(path)
     for split in SPLITS:
@@ -63,7 +63,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             raise UserError(
                 f"{path.name} cannot be read: it is not a file",
                 where=str(path),
-                fix="Give a .npz as np.savez writes it.",
+                fix="Give a .npz file written by np.savez.",
             )
         with zipfile.ZipFile(path) as archive:
             there = {n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")}
@@ -77,7 +77,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
                 )
             for key in KEYS:
                 _check_size(path, archive, key)
-        # Each array is read from the archive straight into its own memory.
+        # Each array is read from the archive directly into its own memory.
         with np.load(path, allow_pickle=False) as file:
             return {key: _member(path, file, key) for key in KEYS}
     except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
@@ -85,13 +85,13 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_size(path: Path, archive: zipfile.ZipFile, key: str) -> None:
-    """Refuse an array whose header does not say what the file holds, before it is allocated."""
+    """Check an array's header against the file size, before memory is allocated."""
     entry = archive.getinfo(f"{key}.npy")
     if entry.file_size > _LARGE and entry.file_size > _MOST_RATIO * max(entry.compress_size, 1):
         raise UserError(
             f"{key} would grow from {entry.compress_size:,} bytes to {entry.file_size:,}",
             where=f"{path}, {key}",
-            fix="If the file is to be trusted, store it without compression, by np.savez.",
+            fix="If you trust the file, store it without compression, with np.savez.",
         )
     try:
         with archive.open(entry) as stream:
@@ -100,14 +100,14 @@ def _check_size(path: Path, archive: zipfile.ZipFile, key: str) -> None:
             shape, _, dtype = read(stream)
             needed = math.prod(shape) * dtype.itemsize + stream.tell()
     except (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error):
-        return  # said where it is read
+        return  # reported when the array is read
     except (RecursionError, MemoryError, SyntaxError, TypeError) as error:
         raise _unreadable(path, key, ValueError(f"{type(error).__name__} in its header")) from None
     if needed != entry.file_size and not dtype.hasobject:
         raise _unreadable(
             path,
             key,
-            ValueError(f"its header tells of {needed:,} bytes, it has {entry.file_size:,}"),
+            ValueError(f"its header states {needed:,} bytes, but it has {entry.file_size:,}"),
         )
 
 
@@ -122,7 +122,7 @@ def _member(path: Path, file: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
         raise UserError(
             f"{key} does not fit into memory",
             where=f"{path}, {key}",
-            fix="Store fewer or smaller images, as uint8; or the file is damaged: make it again.",
+            fix="Store fewer or smaller images, as uint8. If the file is damaged, create it again.",
         ) from None
     except (
         ValueError, EOFError, OSError, RuntimeError, SyntaxError, TypeError,
@@ -136,7 +136,7 @@ def _member(path: Path, file: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
             ) from None
         raise _unreadable(path, key, error) from None
     if not isinstance(array, np.ndarray):
-        raise _unreadable(path, key, TypeError("no array in NumPy's format"))
+        raise _unreadable(path, key, TypeError("it is not an array in NumPy's format"))
     return array
 
 
@@ -152,7 +152,7 @@ def _unreadable(path: Path, key: str, error: Exception) -> UserError:
     return UserError(
         what,
         where=f"{path}, {key}" if key else str(path),
-        fix="It must be a whole .npz as np.savez writes it; copy or make it again.",
+        fix="Give a complete .npz file written by np.savez: copy or create it again.",
     )
 
 

@@ -1,4 +1,4 @@
-"""The image sets known by name: what they are, where they are published, how they are stored."""
+"""The built-in image sets: their shapes, URLs and file formats."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class ImageSet:
     """A published set of labelled images, uint8.
 
     Args:
-        shape: Of one image: (height, width) or (height, width, channels), in pixels.
-        rows: Images for training and for testing.
+        shape: Shape of one image: (height, width) or (height, width, channels), in pixels.
+        rows: Number of images for training and for testing.
         classes: Number of classes.
-        files: What is published.
-        read: Turns the open files and `rows` into x_train, y_train, x_test, y_test.
+        files: The published files.
+        read: Returns x_train, y_train, x_test, y_test from the open files and `rows`.
     """
 
     shape: tuple[int, ...]
@@ -40,29 +40,29 @@ class ImageSet:
 
 
 def load_original(images: ImageSet, limits: Limits | None = None) -> Arrays:
-    """Load a published set from Keras's cache, or download it into there.
+    """Load a published set from Keras's cache, or download it into the cache.
 
-    Keras's own loaders look at the same files; they are not used here, because a download of
-    theirs has no time limit and can leave half a file in the cache.
+    Keras's own loaders use the same files. They are not used here, since their downloads have no
+    time limit and can leave an incomplete file in the cache.
 
     Example:
         >>> x_train, y_train, x_test, y_test = load_original(IMAGE_SETS["mnist"])
 
     Args:
         images: One of `IMAGE_SETS`.
-        limits: How long to wait for the network.
+        limits: Time limits of downloads.
 
     Returns:
         x_train, y_train, x_test, y_test, all uint8: (rows, *shape) and (rows,).
 
     Raises:
-        Unavailable: It is not cached, and cannot be had.
+        Unavailable: If it is not cached and cannot be downloaded.
     """
     with ExitStack() as cleanup:
         arrays = images.read(obtain(images.files, cleanup, limits), images.rows)
     wanted = [(n, *s) for n in images.rows for s in (images.shape, ())]
     if [a.shape for a in arrays] != wanted:
-        raise Unavailable("its files hold arrays of other shapes than expected")
+        raise Unavailable("its arrays have unexpected shapes")
     return arrays
 
 
@@ -105,21 +105,21 @@ def _read_cifar(train: tuple[str, ...], test: str, key: bytes) -> Callable[..., 
 
 
 def _spread(flat: np.ndarray, images: np.ndarray) -> None:
-    """Copy rows of red, green and blue planes into images, a piece at a time."""
+    """Copy rows of red, green and blue planes into images, chunk by chunk."""
     for start in range(0, len(images), 1000):
         piece = flat[start : start + 1000].reshape(-1, 3, 32, 32)
         images[start : start + 1000] = piece.transpose(0, 2, 3, 1)
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Unpickles NumPy arrays and nothing else, even from a file whose checksum is right."""
+    """Unpickle only NumPy arrays, even from a file with the right checksum."""
 
     _names = ("_reconstruct", "ndarray", "dtype")
     _modules = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
 
     def find_class(self, module: str, name: str) -> Any:
         if module not in self._modules or name not in self._names:
-            raise pickle.UnpicklingError(f"{module}.{name} is no part of an array")
+            raise pickle.UnpicklingError(f"{module}.{name} is not part of an array")
         return super().find_class(module, name)
 
 

@@ -1,4 +1,4 @@
-"""A stand-in for an image set that cannot be had: the same shapes, learnable but not trivial."""
+"""Generates a stand-in for an unavailable image set: same shapes, learnable but not trivial."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 CELL = 8  # pixels between two points of a pattern's coarse grid
-SHIFT = 4  # a pattern is moved by up to this many pixels
-PATTERNS = 6  # patterns of one class
+SHIFT = 4  # maximum shift of a pattern in pixels
+PATTERNS = 6  # patterns per class
 NOISE = 32  # amplitude of the noise, of 255
-WRONG = 0.1  # part of the labels that are drawn anew
+WRONG = 0.1  # fraction of labels that are replaced by random ones
 
-_CHUNK = 500  # rows made at once: small enough for a processor's cache
-_DRAWS = 8  # numbers drawn for one row, beside its noise
+_CHUNK = 500  # rows generated at once, which fit into a processor's cache
+_DRAWS = 8  # random numbers per row, besides its noise
 _PATTERN_STREAM, _ROW_STREAM, _NOISE_STREAM, _ORDER_STREAM = range(4)
 
 
@@ -26,13 +26,13 @@ def synthetic_images(
     classes: int,
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Make images that a small network learns steadily, and never quite.
+    """Generate images that a small network learns steadily, but not perfectly.
 
-    Every class has a few smooth patterns. An image is one of them, moved, at some contrast, with
-    a weaker pattern of any class over it and noise; a tenth of the labels is wrong, so that no
-    accuracy can come near 1. Row i is a pure function of (seed, name, i), computed in whole
-    numbers from a counter-based generator: the same bits on every machine. The test set is the
-    rows after the training set's.
+    Every class has a few smooth patterns. An image is one of them with a random shift and
+    contrast, plus a weaker pattern of any class and noise. A tenth of the labels are random, so
+    no accuracy comes near 1. Row i depends only on (seed, name, i), and is computed in integers
+    from a counter-based generator, so it is bit-identical on every machine. The test set has the
+    rows after those of the training set.
 
     Example:
         >>> x, y, *_ = synthetic_images("mnist", shape=(28, 28), rows=(100, 20), classes=10)
@@ -40,10 +40,10 @@ def synthetic_images(
         ((100, 28, 28), dtype('uint8'), (100,))
 
     Args:
-        name: What it stands in for; two names give two sets.
-        shape: Of one image: (height, width) or (height, width, channels), in pixels.
-        rows: Of the training and the test set.
-        classes: Number of classes, at most 256, all equally frequent before labels go wrong.
+        name: Name of the replaced set; different names give different sets.
+        shape: Shape of one image: (height, width) or (height, width, channels), in pixels.
+        rows: Number of rows of the training and the test set.
+        classes: Number of classes, at most 256, all equally frequent before labels are replaced.
         seed: Any whole number.
 
     Returns:
@@ -67,7 +67,7 @@ def synthetic_images(
 def _raw(key: tuple[int, int], stream: int, first: int, rows: int, numbers: int) -> np.ndarray:
     """Draw `numbers` (a multiple of 4) uint64 for each of `rows` rows, from row `first` on."""
     words = np.array([key[0] & (2**64 - 1), key[1] << 8 | stream], np.uint64)
-    # One step of Philox's counter gives four numbers, so a row's place in the stream is known.
+    # One step of Philox's counter gives four numbers, so a row's position in the stream is known.
     generator = np.random.Philox(key=words, counter=first * (numbers // 4))
     return generator.random_raw(rows * numbers).reshape(rows, numbers)
 
@@ -79,8 +79,8 @@ def _bytes(raw: np.ndarray) -> np.ndarray:
 def _patterns(shape: tuple[int, ...], classes: int, key: tuple[int, int]) -> np.ndarray:
     """Return smooth patterns, int16 in -128..127, of shape (classes, PATTERNS, H+, W+, C).
 
-    H+ and W+ are larger than an image by twice `SHIFT`. Bilinear between the points of a coarse
-    random grid, in whole numbers.
+    H+ and W+ are larger than an image by twice `SHIFT`. The patterns interpolate bilinearly
+    between the points of a coarse random grid, in integers.
     """
     height, width = shape[0] + 2 * SHIFT, shape[1] + 2 * SHIFT
     channels = shape[2] if len(shape) > 2 else 1
@@ -142,7 +142,7 @@ def _fill(
 
     # Weights are in 1/128; the sum of two products stays within 16 bits.
     image = pattern(true, 0) * strength(2, 40, 112)
-    # One channel tells less than three: what is laid over it is weaker.
+    # One channel has less information than three, so the second pattern is weaker.
     image += pattern(below(3, classes), 4) * strength(6, 0, 112 if image.shape[1] > 1 else 48)
     image >>= 7
     pixels = height * width * image.shape[1]

@@ -1,1 +1,1 @@
-"""One device, several, several machines."""
+"""The devices of a run: one, several, or several machines."""

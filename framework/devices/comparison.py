@@ -1,4 +1,4 @@
-"""Comparing what workers have found, before the first step."""
+"""Compares the configuration of workers before the first step."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _MISSING = "(none)"
 
 
 def check_same(said: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
-    """Refuse to go on if workers differ from the first one.
+    """Check that all workers have the same facts as the first one.
 
     Args:
-        said: What each has found, by what it is about. What begins with `code of` may be missing
-            in some: modules are loaded when they are needed.
-        names: How each worker is called.
+        said: The facts of each worker, by topic. Topics that start with `code of` may be missing
+            in some workers, since modules are loaded on demand.
+        names: Name of each worker.
 
     Raises:
-        UserError: They differ; it says who, in what.
+        UserError: If they differ; the message lists the workers and the differences.
     """
     rows = []
     for name, theirs in zip(names[1:], said[1:], strict=True):
@@ -34,14 +34,14 @@ def check_same(said: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
     if rows:
         raise UserError(
             "the workers do not agree on what to compute\n"
-            + table(("what", "who", "has", f"where {names[0]} has"), rows, most=20),
+            + table(("what", "worker", "has", f"but {names[0]} has"), rows, most=20),
             where="trainer.strategy=multi_worker",
             fix="Start all of them with the same command, code, data and versions.",
         )
 
 
 def plain_json(value: Any) -> Any:
-    """Return a value as it comes back from JSON; what JSON does not know, by its type."""
+    """Return a value after a JSON round trip; unsupported values become their type's name."""
     return json.loads(json.dumps(value, default=lambda v: type(v).__name__))
 
 

@@ -1,4 +1,4 @@
-"""The host's clock and its signals, the same for every worker."""
+"""Synchronizes the clock and the signals of all workers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from framework.devices.replicas import Replicas
 
 
 class HostSync:
-    """What the host decides by between two stretches: the time, and whether to end.
+    """Provide the time and received signals between two spans, the same for all workers.
 
-    Where several workers share a run, each has a clock and signals of its own; at every beat they
-    agree on the latest time, the longest stretch, and any signal that one of them has received.
+    Every worker of a run has its own clock and signals. At every beat they agree on the latest
+    time, the longest span, and any signal that one of them has received.
 
     Example:
         >>> pulse = HostSync(Signals(), replicas)
@@ -20,7 +20,7 @@ class HostSync:
         0.98
 
     Args:
-        signals: What this process receives.
+        signals: The signals of this process.
         replicas: The devices of the run.
     """
 
@@ -32,13 +32,13 @@ class HostSync:
             self.beat(0.0)
 
     def beat(self, seconds: float) -> float:
-        """Note the end of a stretch.
+        """Synchronize at the end of a span.
 
         Args:
-            seconds: How long it took here.
+            seconds: How long the span took in this process.
 
         Returns:
-            How long it took where it took longest.
+            How long it took in the slowest process.
         """
         if self._replicas.workers == 1:
             return seconds
@@ -49,13 +49,13 @@ class HostSync:
         return seconds
 
     def nearest(self, stop: int) -> int:
-        """Return the nearest of every worker's next stops: where listeners differ, all wait."""
+        """Return the earliest next stop of all workers, in case their listeners differ."""
         if self._replicas.workers == 1:
             return stop
         return -int(self._replicas.agree([-stop])[0])
 
     def now(self) -> float:
-        """Return seconds that only rise."""
+        """Return monotonic seconds."""
         return time.monotonic() if self._agreed is None else self._agreed[0]
 
     @property
@@ -64,5 +64,5 @@ class HostSync:
         return self._signals.received if self._agreed is None else self._agreed[1] or None
 
     def interrupted(self) -> bool:
-        """Tell whether a signal asked the run to end."""
+        """Return whether a signal asked the run to end."""
         return self.received is not None

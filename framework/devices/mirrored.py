@@ -1,4 +1,4 @@
-"""Several devices that share each step: `tf.distribute` behind the interface of `Replicas`."""
+"""Several devices that share each step, with `tf.distribute`."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _FOLD = 0x9E3779B1  # odd, so that no two of 2**32 devices share a seed
 
 
 class MirroredReplicas(Replicas):
-    """Every device has a copy of all variables and takes its share of each batch's rows.
+    """Several devices: each has a copy of all variables and computes a share of each batch.
 
-    A batch is read once a process and cut along the axis of the rows (`Data.rows_axis`, by default
-    the first) of each leaf that has as many rows as the batch; other leaves go to every device
-    whole. With R devices, device r takes rows [n*r//R, n*(r+1)//R) of n; where that is none it
-    computes on one row with weight 0, since every device has to take part in the reductions.
+    Each process reads a batch once, and splits it along the rows axis (`Data.rows_axis`, by
+    default the first). Leaves without the batch's number of rows go to every device unsplit. With
+    R devices, device r computes rows [n*r//R, n*(r+1)//R) of n. A device without rows computes one
+    row with weight 0, since all devices must take part in the reductions.
 
     Args:
         strategy: A `MirroredStrategy` or `MultiWorkerMirroredStrategy`.
@@ -50,10 +50,10 @@ class MirroredReplicas(Replicas):
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """Make variables on every device, and let losses be the means that they say they are.
+        """Create variables on every device, and keep Keras from scaling losses.
 
-        The pipeline weighs each device's gradient by its share of the rows, ragged batches
-        included; and a loss that Keras has divided could not be told from one that it has not.
+        The pipeline weights each device's gradient by its share of the rows, ragged batches
+        included. It could not tell a loss that Keras has scaled from one that it has not.
         """
         logger = tf.get_logger()
         level = logger.level
@@ -71,7 +71,7 @@ class MirroredReplicas(Replicas):
             seeds = keras_global(_GLOBAL_SEEDS)
 
             def on_one(part: Any) -> None:
-                # Keras keeps it for each thread, and devices are traced in threads of their own.
+                # Keras stores it per thread, and every device is traced in a separate thread.
                 own = None if seeds is None else _OwnSeeds(seeds, _own_number())
                 set_keras_global(_GLOBAL_SEEDS, own)
                 first, last = self._bounds(_own_number(), batch.rows)
@@ -100,24 +100,24 @@ class MirroredReplicas(Replicas):
         def reduce(strategy: tf.distribute.Strategy, *parts: Any) -> list[Any]:
             return list(strategy.extended.batch_reduce_to(add, [(p, p) for p in parts]))
 
-        # `all_reduce` would tie its results together by an IdentityN, for its gradient. TensorFlow
-        # first takes that for a barrier, drops the order between a read and an assignment that the
-        # barrier implies, and then removes it: the read may then see what is assigned after it.
+        # `all_reduce` would join its results with an IdentityN, for its gradient. TensorFlow first
+        # treats that as a barrier, drops the order between a read and an assignment that the
+        # barrier implies, and then removes it: the read may then see the later assignment.
         dense = [tf.identity(t) for t in tensors]
         return list(tf.distribute.get_replica_context().merge_call(reduce, args=dense))
 
     def gather(self, tensor: tf.Tensor) -> tf.Tensor:
-        """Join a tensor of every device along its first axis; called as `sum` is."""
+        """Concatenate a tensor of every device along its first axis; called as `sum` is."""
         context = tf.distribute.get_replica_context()
         return tensor if context is None else context.all_gather(tf.identity(tensor), axis=0)
 
     @contextmanager
     def agreeing(self, variables: Sequence[Any], share: Any) -> Iterator[None]:
-        """Give every device the mean, by rows, of what each has made of a variable in the body."""
+        """Average, weighted by rows, the changes that devices make to variables in the body."""
         before = [tf.identity(v) for v in variables]
         share = 1.0 if share is None else share
         yield
-        # As a difference: what no device has touched keeps its bits.
+        # As a difference, so that an unchanged variable keeps its bits.
         moved = self.sum([_weighed(v - b, share) for v, b in zip(variables, before, strict=True)])
 
         def assign(before: list[Any], moved: list[Any]) -> None:
@@ -141,21 +141,21 @@ class MirroredReplicas(Replicas):
         return self.strategy.experimental_local_results(value)[0]
 
     def change(self, variable: Any, function: Callable[..., Any], *args: Any) -> None:
-        """Change a variable alike on every device: `function(variable, *args)`."""
+        """Make the same change to a variable on every device: `function(variable, *args)`."""
         self.strategy.extended.update(plain(variable), function, args=tuple(map(plain, args)))
 
     def own(self, optimizer: keras.Optimizer) -> keras.Optimizer:
-        """Return an optimizer whose variables are on every device, which takes reduced gradients.
+        """Return an optimizer with variables on every device that accepts reduced gradients.
 
-        One that was made elsewhere is made again.
+        An optimizer that was created outside the scope is created again.
         """
         branches = optimizer.gradient_accumulation_steps or optimizer.ema_overwrite_frequency
         if branches:
             raise UserError(
                 "an option of the optimizer that branches inside it cannot run on several devices",
                 where=type(optimizer).__name__,
-                fix="Instead of gradient_accumulation_steps give trainer.accumulate, instead of "
-                "use_ema callbacks=ema.",
+                fix="Use trainer.accumulate instead of gradient_accumulation_steps, and "
+                "callbacks=ema instead of use_ema.",
             )
         if not put_on_devices(optimizer, self.strategy):
             given = optimizer
@@ -163,19 +163,19 @@ class MirroredReplicas(Replicas):
                 optimizer = type(optimizer).from_config(optimizer.get_config())
             except (NotImplementedError, TypeError, ValueError) as error:
                 raise UserError(
-                    f"the optimizer was made before the devices, and cannot be made again: "
+                    f"the optimizer was created before the devices, and cannot be created again: "
                     f"{without_colours(error)}",
                     where=type(optimizer).__name__,
-                    fix="Give a function that makes it: Task(optimizer=lambda: ...), or make it in "
-                    "configure_optimizers.",
+                    fix="Give a function that creates it: Task(optimizer=lambda: ...), or create "
+                    "it in configure_optimizers.",
                 ) from error
             copy_weight_decay(optimizer, given)
-        # The pipeline has summed the gradients up already, before it looked at them.
+        # The pipeline has already summed the gradients over the devices.
         takes_reduced_gradients(optimizer)
         return optimizer
 
     def diversify(self, variables: Iterable[Any]) -> None:
-        """Give each device seeds of its own for dropout and the like; the first keeps its own."""
+        """Give each device different seeds, as for dropout; the first device keeps its seed."""
         for variable in variables:
             if not getattr(variable, "path", "").endswith(_SEEDS):
                 continue
@@ -183,7 +183,7 @@ class MirroredReplicas(Replicas):
                 raise UserError(
                     f"a keras.random.SeedGenerator is on one device, not on all {self.count}",
                     where=variable.path,
-                    fix="Make it in build_model, not before.",
+                    fix="Create it in build_model, not before.",
                 )
             seed = variable.numpy()
             for number, copy in enumerate(variable.value.values, self._first_number):
@@ -195,12 +195,12 @@ class MirroredReplicas(Replicas):
         return rows * number // self.count, rows * (number + 1) // self.count
 
     def check_metric(self, name: str, metric: keras.Metric) -> None:
-        """Refuse a Keras metric that devices could not add up."""
+        """Reject a Keras metric that is not on all devices."""
         if any(not hasattr(v.value, "values") for v in metric.variables):
             raise UserError(
                 f"the metric {name!r} is on one device, not on all {self.count}",
                 where=type(metric).__name__,
-                fix="Make it in build_model, not before.",
+                fix="Create it in build_model, not before.",
             )
 
     @property
@@ -209,10 +209,10 @@ class MirroredReplicas(Replicas):
 
 
 class _OwnSeeds:
-    """One device's draws from Keras's global seed generator.
+    """Draw seeds from Keras's global seed generator, different on every device.
 
-    Its state is the same on every device, since from one of them that of the others could not be
-    told: it is no counter. What is drawn from it differs, but for the first device.
+    The generator's state is the same on all devices. Each device adds a different number to the
+    seeds; the first device does not change them.
     """
 
     def __init__(self, generator: keras.random.SeedGenerator, number: int) -> None:
@@ -230,7 +230,7 @@ def _own_number() -> int:
 
 
 def _weighed(value: tf.Tensor, share: Any) -> tf.Tensor:
-    """Return a value times a share; none of it is 0, even of what is not finite."""
+    """Return a value times a share; a share of 0 gives 0, even if the value is not finite."""
     share = as_dtype(share, value.dtype)
     return tf.where(share > 0, value * share, tf.zeros_like(value))
 

@@ -1,4 +1,4 @@
-"""Several machines that share each step, one process each."""
+"""Several machines that share each step, with one process per machine."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ _log = logging.getLogger("framework")
 
 
 class WorkerReplicas(MirroredReplicas):
-    """All devices of all workers; what is decided on the host is decided by all together.
+    """All devices of all workers, with joint decisions on the hosts.
 
-    Every worker runs the same program. Whatever brings tensors together, a step as well as the
-    reading of a metric, has to be reached by all of them in the same order, so the host may not
-    decide by its own clock or its own signals: `agree` makes one decision of them.
+    Every worker runs the same program. All workers must reach every collective operation, such as
+    a step or the reading of a metric, in the same order. So a host must not act on its own clock
+    or its own signals alone: `agree` gives all workers the same values.
 
     Args:
-        member: Which worker this is.
-        timeout: Seconds to wait for the others, before the first step. None: for ever.
+        member: Index and addresses of this worker.
+        timeout: Seconds to wait for the others, before the first step. None: no limit.
 
     Raises:
-        UserError: TensorFlow is at work already, so that a cluster can be joined no more; or
-            this worker's port is taken.
-        TrainingFailed: Another worker has not come in time.
+        UserError: If TensorFlow has already started, so that it cannot join a cluster, or the port
+            of this worker is in use.
+        TrainingFailed: If another worker does not connect in time.
     """
 
     def __init__(self, member: Member, timeout: float | None = None) -> None:
@@ -53,15 +53,15 @@ class WorkerReplicas(MirroredReplicas):
                 self._peers.join(timeout)
         logger = tf.get_logger()
         level = logger.level
-        logger.setLevel(logging.WARNING)  # it tells at length what `device` says in a few words
+        logger.setLevel(logging.WARNING)  # its long messages repeat what `device` says
         try:
             with _ended_by_signals():
                 strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
         except RuntimeError as error:
             raise UserError(
-                "a cluster can be joined only before TensorFlow has begun",
+                "a cluster can be joined only before TensorFlow has started",
                 where="trainer.strategy=multi_worker",
-                fix="Make the Trainer before the first tensor, model or data set.",
+                fix="Create the Trainer before the first tensor, model or data set.",
             ) from error
         finally:
             logger.setLevel(level)
@@ -69,30 +69,30 @@ class WorkerReplicas(MirroredReplicas):
         super().__init__(strategy)
         self.is_chief = member.is_chief
         if self.is_chief:
-            # The others take it for lost if the one that coordinates them ends before they do.
+            # The others report a lost worker if their coordinator exits before they do.
             atexit.register(time.sleep, 2.0)
         self.workers = int(strategy.cluster_resolver.cluster_spec().num_tasks("worker"))
         self.device = f"{self.count} replicas on {self.workers} workers"
         self._gather = tf.function(self._gather_values, autograph=False)
 
     def agree(self, values: Sequence[float]) -> list[float]:
-        """Return the greatest of every worker's values, by place."""
+        """Return the elementwise maximum of the values of all workers."""
         table = self._gather(tf.constant([list(values)], tf.float64)).numpy()
         return [float(v) for v in np.max(table, axis=0)]
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """Also compare each variable that is made, before TensorFlow copies the chief's to all."""
+        """Also compare each new variable, before TensorFlow copies the chief's to all workers."""
         with super().scope(), tf.variable_creator_scope(self._compared):
             yield
 
     def compare(self, about: str, facts: Callable[[], Mapping[str, Any]]) -> None:
-        """Refuse to go on where workers have found different facts."""
+        """Check that all workers have the same facts."""
         said = self._peers.exchange(about, plain_json(dict(facts())))
         check_same(said, [self._peers.name(index) for index in range(len(said))])
 
     def explain(self, error: Exception) -> Exception:
-        """Return what to raise in the place of an error that a lost worker has caused."""
+        """Return the error to raise instead of one that a lost worker has caused."""
         lost = (
             tf.errors.UnavailableError,
             tf.errors.AbortedError,
@@ -104,15 +104,15 @@ class WorkerReplicas(MirroredReplicas):
         by_sign = isinstance(error, tf.errors.OpError) and any(sign in text for sign in signs)
         if not (isinstance(error, lost) or by_sign):
             return error
-        # TensorFlow has left a pool of threads open in one of them, which Python would complain of
-        # when it ends.
+        # One of the frames has an open thread pool of TensorFlow's, about which Python would warn
+        # at exit.
         traceback.clear_frames(error.__traceback__)
         return TrainingFailed(
-            "another worker is gone, so no further step can be made",
+            "another worker is gone, so training cannot continue",
             where=f"worker {self.member.index} of {self.workers}: "
             + (text.strip().splitlines() or [type(error).__name__])[0][:120],
-            fix="Start all of them again with the same command: with a run_dir= that all can see "
-            "they continue from the last checkpoint.",
+            fix="Start all workers again with the same command. With a shared run_dir= they resume "
+            "from the last checkpoint.",
         )
 
     def _compared(self, make: Callable[..., Any], **options: Any) -> Any:
@@ -122,7 +122,7 @@ class WorkerReplicas(MirroredReplicas):
             value = tf.convert_to_tensor(value, dtype=options.get("dtype"))
             kind = f"{value.dtype.name}{value.shape.as_list()}"
             if value.shape.rank == 0 and hasattr(value, "numpy"):
-                kind += f" {value.numpy()}"  # a learning rate, in whose place the chief's comes
+                kind += f" {value.numpy()}"  # such as a learning rate
             self.compare("making a variable", lambda: {f"variable {name}": kind})
             return value
 
@@ -144,14 +144,14 @@ class WorkerReplicas(MirroredReplicas):
         return self.member.index * len(self.strategy.extended.worker_devices)
 
 
-@lru_cache  # a process joins its cluster once, however many trainers it makes
+@lru_cache  # a process joins its cluster once, for all its trainers
 def _peers(index: int, addresses: tuple[str, ...]) -> Peers:
     return Peers(index, addresses)
 
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Let signals end the process at once: while it waits for others Python would hold them up."""
+    """Let signals end the process at once; Python would delay them while it waits for others."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -168,7 +168,7 @@ def _ended_by_signals() -> Iterator[None]:
 def _resolver(member: Member) -> tf.distribute.cluster_resolver.ClusterResolver:
     resolvers = tf.distribute.cluster_resolver
     if member.source == "SLURM":
-        # One process a node that takes all its GPUs, so the resolver need not share them out.
+        # One process per node uses all its GPUs, so the resolver does not need to divide them.
         return resolvers.SlurmClusterResolver(auto_set_gpu=False)
     return resolvers.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": list(member.workers)}),

@@ -1,7 +1,7 @@
-"""What the processes of a cluster tell each other before TensorFlow connects them, and beside it.
+"""Connects the processes of a cluster before TensorFlow does, and exchanges facts between them.
 
-Waiting here is Python's: a signal ends it at once, it has a deadline, and it knows who is missing.
-TensorFlow's own waiting has neither, and it takes SIGTERM over meanwhile.
+The waiting here is in Python: a signal ends it at once, it has a deadline, and it names the missing
+workers. TensorFlow's own waiting does none of this, and it overrides the SIGTERM handler.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from framework.errors import TrainingFailed, UserError
 
 _log = logging.getLogger("framework")
 
-_SOON = 0.2  # seconds between two looks
-_PATIENCE = 2.0  # seconds of waiting that are not worth a word
-_AGAIN = 60.0  # seconds between two words about waiting
+_SOON = 0.2  # seconds between two checks
+_PATIENCE = 2.0  # seconds of waiting before the first message
+_AGAIN = 60.0  # seconds between two messages about waiting
 _HELLO = "framework-worker-1"
 
 
 class Peers:
-    """Connects every worker to the chief, and lets all of them see what each has said.
+    """Connect every worker to the chief, and exchange facts between all of them.
 
-    The chief listens at its own address until all have come, and frees it for TensorFlow then.
+    The chief listens at its own address until all workers have connected, and then releases it
+    for TensorFlow.
 
     Example:
         >>> peers = Peers(1, ["a:12345", "b:12345"])
@@ -37,11 +38,11 @@ class Peers:
         [{'seed': 0}, {'seed': 0}]
 
     Args:
-        index: Which worker this is; 0 is the chief.
-        addresses: Of all workers, as `host:port`.
+        index: Index of this worker; 0 is the chief.
+        addresses: Addresses of all workers, as `host:port`.
 
     Raises:
-        UserError: An address is not one.
+        UserError: If an address is invalid.
     """
 
     def __init__(self, index: int, addresses: Sequence[str]) -> None:
@@ -52,18 +53,19 @@ class Peers:
         self.joined = False
 
     def name(self, index: int) -> str:
-        """Return how a worker is called in messages."""
+        """Return a worker's name in messages."""
         return f"worker {index} ({self.addresses[index]})"
 
     def join(self, timeout: float | None) -> None:
-        """Wait until all workers have come; if they have already, do nothing.
+        """Wait until all workers have connected; do nothing if they already have.
 
         Args:
-            timeout: Seconds to wait for others, here and in each exchange. None: for ever.
+            timeout: Seconds to wait for others, here and in each exchange. None: no limit.
 
         Raises:
-            UserError: This worker's port is taken, or another one was started otherwise.
-            TrainingFailed: Somebody has not come in time.
+            UserError: If the port of this worker is in use, or another worker has a different
+                cluster configuration.
+            TrainingFailed: If a worker does not connect in time.
         """
         self._timeout = math.inf if timeout is None else timeout
         if self.joined:
@@ -72,7 +74,7 @@ class Peers:
             if self.index == 0:
                 self._gather()
             else:
-                self._listener().close()  # a port that is taken is found now, not by TensorFlow
+                self._listener().close()  # reports a port in use before TensorFlow does
                 self._report()
         except BaseException:
             self.close()
@@ -80,14 +82,15 @@ class Peers:
         self.joined = True
 
     def exchange(self, about: str, facts: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return what every worker has given, by its number.
+        """Return the facts of all workers, by index.
 
         Args:
-            about: What this is, the same on all of them.
-            facts: What JSON can hold.
+            about: Topic of the exchange, the same on all workers.
+            facts: JSON values by name.
 
         Raises:
-            TrainingFailed: Somebody has ended, is at something else, or gives nothing in time.
+            TrainingFailed: If a worker has exited, is in another exchange, or does not respond in
+                time.
         """
         mine = {"about": about, "facts": facts}
         patience = _Waiting(self, self._timeout)
@@ -102,14 +105,15 @@ class Peers:
         for index, each in enumerate(said):
             if each["about"] != about:
                 raise TrainingFailed(
-                    f"{self.name(index)} is at {each['about']}, {self.name(self.index)} at {about}",
+                    f"the workers are out of step: {self.name(index)} is at {each['about']}, "
+                    f"{self.name(self.index)} at {about}",
                     where="trainer.strategy=multi_worker",
                     fix="Start all workers with the same command, code and data.",
                 )
         return [each["facts"] for each in said]
 
     def close(self) -> None:
-        """End all connections."""
+        """Close all connections."""
         for link in self._links.values():
             link.close()
         self._links.clear()
@@ -130,15 +134,15 @@ class Peers:
     def _welcome(self, link: _Link) -> None:
         hello = link.receive(_PATIENCE)
         if not isinstance(hello, dict) or hello.get("hello") != _HELLO:
-            link.close()  # somebody who looks whether the port is open
+            link.close()  # something else that connected, such as a port scan
             return
         index, addresses = hello.get("index"), hello.get("addresses")
         if addresses != list(self.addresses):
-            wrong = f"worker {index} was told of the cluster {addresses}, the chief of another"
+            wrong = f"worker {index} has the cluster {addresses}, but the chief has another one"
         elif type(index) is not int or not 0 < index < len(self.addresses):
-            wrong = f"a worker has the number {index}"
+            wrong = f"a worker has the index {index}"
         elif index in self._links and not self._links[index].ended():
-            wrong = f"two workers have the number {index}"
+            wrong = f"two workers have the index {index}"
         else:
             self._links[index] = link
             return
@@ -166,14 +170,14 @@ class Peers:
                     missing = said["missing"]
                 if said and "go" in said:
                     return
-            missing = [0]  # the chief is gone, and may come again
+            missing = [0]  # the chief is gone, but may restart
 
     def _reach(self, waiting: _Waiting) -> _Link:
         while True:
             waiting.check([0])
             try:
                 return _Link(socket.create_connection(self._places[0], timeout=_PATIENCE))
-            except OSError:  # it does not listen yet, or has no name yet
+            except OSError:  # the chief does not listen yet, or its name cannot be resolved yet
                 time.sleep(_SOON)
 
     def _heard(self, index: int, waiting: _Waiting) -> dict[str, Any]:
@@ -205,16 +209,16 @@ class Peers:
             )
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
-            why = "is taken by another process" if taken else f"cannot be used: {error.strerror}"
+            why = "is used by another process" if taken else f"cannot be used: {error.strerror}"
             raise UserError(
                 f"port {port} of {self.name(self.index)} {why}",
                 where="trainer.strategy=multi_worker",
-                fix="Give the cluster other ports, or end what holds it: an earlier run?",
+                fix="Use other ports for the cluster, or end the process, such as an earlier run.",
             ) from None
 
 
 class _Waiting:
-    """One wait: says whom it is for, once it takes longer, and ends it at its deadline."""
+    """A wait with a deadline, which logs the missing workers if it takes longer."""
 
     def __init__(self, peers: Peers, timeout: float) -> None:
         self._peers, self._timeout = peers, timeout
@@ -235,7 +239,7 @@ class _Waiting:
 
 
 class _Link:
-    """A connection that carries one JSON value a line."""
+    """A connection that carries one JSON value per line."""
 
     def __init__(self, connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -250,7 +254,7 @@ class _Link:
             self.lost = not self._read
 
     def receive(self, seconds: float) -> Any:
-        """Return the next value, or None if there is none in time; then see `lost`."""
+        """Return the next value, or None if it does not arrive in time or `lost` is set."""
         until = time.monotonic() + seconds
         while b"\n" not in self._read:
             left = until - time.monotonic()
@@ -274,7 +278,7 @@ class _Link:
             return None
 
     def ended(self) -> bool:
-        """Tell whether the other end is closed."""
+        """Return whether the other end has closed the connection."""
         return self.lost or (self.receive(0.01) is None and self.lost)
 
     def close(self) -> None:
@@ -285,7 +289,7 @@ def _place(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
         raise UserError(
-            f"{address!r} is not an address of a worker",
+            f"{address!r} is not the address of a worker",
             where="trainer.strategy=multi_worker",
             fix="Give each as host:port.",
         )
@@ -294,18 +298,18 @@ def _place(address: str) -> tuple[str, int]:
 
 def _late(names: list[str], seconds: float) -> TrainingFailed:
     return TrainingFailed(
-        f"{', '.join(names)} did not come within {seconds:g} s",
+        f"{', '.join(names)} did not respond within {seconds:g} s",
         where="trainer.peers_timeout",
-        fix="See what they say: have they started, and can they be reached at these addresses? "
-        "Start all of them again, or wait longer: trainer.peers_timeout=2h, or null.",
+        fix="Check that they have started and can be reached at these addresses. Start all "
+        "workers again, or wait longer: trainer.peers_timeout=2h, or null for no limit.",
     )
 
 
 def _gone(name: str) -> TrainingFailed:
     return TrainingFailed(
-        f"{name} has ended before the first step",
+        f"{name} has exited before the first step",
         where="trainer.strategy=multi_worker",
-        fix="See what it says, mend that, and start all of them again.",
+        fix="Fix the error in its output, and start all workers again.",
     )
 
 
@@ -313,5 +317,5 @@ def _otherwise(what: str, addresses: Sequence[str]) -> UserError:
     return UserError(
         what,
         where="trainer.strategy=multi_worker",
-        fix=f"Give all the same list, each a number of its own: {', '.join(addresses)}.",
+        fix=f"Give all workers the same list and each a different index: {', '.join(addresses)}.",
     )

@@ -1,4 +1,4 @@
-"""The devices that share one step, seen from inside the step."""
+"""The interface between a step and the devices that share it."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ Step = Callable[[Batch, Any], None]
 def take_rows(
     leaf: Any, first: Any, last: Any, rows: Any, *, length: int | None = None, axis: int = 0
 ) -> tf.Tensor:
-    """Return rows [first, last) of a batch's leaf; one that has other than `rows` rows, whole.
+    """Return rows [first, last) of a batch's leaf, or the whole leaf if it lacks `rows` rows.
 
     Args:
         leaf: A tensor of the batch.
         first: The first row.
-        last: The row after the last; at least one is returned.
-        rows: Rows of the batch, a tensor while that is unknown.
-        length: last - first, if it is known though they are not.
-        axis: Which of its axes holds the rows; it has one.
+        last: The row after the last; at least one row is returned.
+        rows: Number of rows of the batch, a tensor if that is unknown.
+        length: last - first, if that is known although they are not.
+        axis: Axis of the rows, which the leaf must have.
     """
     leaf = tf.convert_to_tensor(leaf)
     if leaf.shape.rank == 0:
         return leaf
     known = leaf.shape[axis]
     if known is not None and (known != rows if isinstance(rows, int) else True):
-        return leaf  # rows that are unknown are those of another leaf
+        return leaf  # an unknown number of rows belongs to another leaf
     if isinstance(first, int) and isinstance(last, int):
         first, last = min(first, max(rows - 1, 0)), max(last, first + 1)
     else:
@@ -60,10 +60,10 @@ def take_rows(
             return leaf[(*[slice(None)] * axis, slice(first, last))]
         place: list[Any] = [0] * leaf.shape.rank
         sizes = list(leaf.shape)
-        place[axis], sizes[axis] = first, length  # a size that is known, as XLA wants it
+        place[axis], sizes[axis] = first, length  # a static size, as XLA needs it
         return tf.slice(leaf, tf.stack(place), sizes)
 
-    # Pieces of a batch keep a shape that is known: `accumulate` refuses leaves without rows.
+    # Pieces of a batch keep a static shape: `accumulate` rejects leaves without rows.
     if known is not None or length is not None:
         return part()
     return tf.cond(
@@ -72,19 +72,19 @@ def take_rows(
 
 
 class Replicas:
-    """One device: nothing is split, and nothing needs to be brought together.
+    """One device: batches are not split, and results need no reduction.
 
-    The step and the pipeline of updates are written against this class; `MirroredReplicas` does
-    the same on several devices.
+    The step and the update pipeline use this interface; `MirroredReplicas` implements it for
+    several devices.
 
     Args:
         device: TensorFlow's name of the device.
 
     Attributes:
-        count: Devices that share a step, on all machines.
-        workers: Processes that share a run, one on each machine.
+        count: Number of devices that share a step, on all machines.
+        workers: Number of processes that share a run, one per machine.
         is_chief: Whether this process writes logs and checkpoints.
-        log_room: Values that one variable of an `Accumulator` holds.
+        log_room: Number of values in one variable of an `Accumulator`.
     """
 
     count = 1
@@ -96,7 +96,7 @@ class Replicas:
         self.device = device
 
     def scope(self) -> AbstractContextManager[Any]:
-        """Return the context in which variables are made and functions are called."""
+        """Return the context for creating variables and calling functions."""
         return tf.device(self.device)  # type: ignore[no-any-return]
 
     def spread(self, step: Step, rows_axis: Any = 0) -> Step:
@@ -108,16 +108,16 @@ class Replicas:
         return list(tensors)
 
     def gather(self, tensor: tf.Tensor) -> tf.Tensor:
-        """Join a tensor of every device along its first axis; called as `sum` is."""
+        """Concatenate a tensor of every device along its first axis; called as `sum` is."""
         return tensor
 
     @contextmanager
     def agreeing(self, variables: Sequence[Any], share: Any) -> Iterator[None]:
-        """Bring together what devices assign differently in the body, such as batch statistics.
+        """Average what devices assign differently in the body, such as batch statistics.
 
         Args:
-            variables: What may be assigned.
-            share: This device's part of the step's examples.
+            variables: Variables that the body may assign.
+            share: This device's share of the step's examples.
         """
         yield
 
@@ -136,41 +136,41 @@ class Replicas:
         return value
 
     def change(self, variable: Any, function: Callable[..., Any], *args: Any) -> None:
-        """Change a variable alike on every device: `function(variable, *args)`."""
+        """Make the same change to a variable on every device: `function(variable, *args)`."""
         function(plain(variable), *map(plain, args))
 
     # ---- on the host
 
     def check_metric(self, name: str, metric: keras.Metric) -> None:
-        """Refuse a Keras metric that devices could not add up."""
+        """Reject a Keras metric that is not on all devices."""
 
     def agree(self, values: Sequence[float]) -> list[float]:
-        """Return the greatest of every worker's values, by place."""
+        """Return the elementwise maximum of the values of all workers."""
         return list(values)
 
     def compare(self, about: str, facts: Callable[[], Mapping[str, Any]]) -> None:
-        """Refuse to go on where workers have found different facts; all call it together.
+        """Check that all workers have the same facts; all workers must call it.
 
         Args:
-            about: What they are about.
-            facts: Returns what JSON can hold, by name; not called where there is one worker.
+            about: Topic of the facts.
+            facts: Returns JSON values by name; not called if there is only one worker.
 
         Raises:
-            UserError: They differ.
+            UserError: If the facts differ.
         """
 
     def explain(self, error: Exception) -> Exception:
-        """Return what to raise in the place of an error that a lost worker has caused."""
+        """Return the error to raise instead of one that a lost worker has caused."""
         return error
 
     def own(self, optimizer: keras.Optimizer) -> keras.Optimizer:
-        """Return an optimizer with variables on every device, which takes reduced gradients."""
+        """Return an optimizer with variables on every device that accepts reduced gradients."""
         return optimizer
 
     def diversify(self, variables: Iterable[Any]) -> None:
-        """Give each device seeds of its own for dropout and the like; the first keeps its own."""
+        """Give each device different seeds, as for dropout; the first device keeps its seed."""
 
 
 def plain(value: Any) -> Any:
-    """Return the TensorFlow variable of a Keras variable, and anything else as it is."""
+    """Return the TensorFlow variable of a Keras variable, and any other value unchanged."""
     return value.value if isinstance(value, keras.Variable) else value

@@ -1,4 +1,4 @@
-"""Which devices a run uses."""
+"""Selects and prepares the devices of a run."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def device_name(device: str) -> str:
         '/CPU:0'
 
     Args:
-        device: `auto` (the first GPU, else the CPU), `cpu`, `gpu`, or one by number: `gpu:1`.
+        device: `auto` (the first GPU, else the CPU), `cpu`, `gpu`, or a numbered one: `gpu:1`.
 
     Raises:
-        UserError: It is no such word, or this machine has no such device.
+        UserError: If the name is unknown, or this machine has no such device.
     """
     match = re.fullmatch(r"(auto|cpu|gpu)(?::(\d+))?", device)
     if not match or (match[1] == "auto" and match[2]):
         raise UserError(
             f"unknown device {device!r}",
             where="trainer.device",
-            fix="Give auto, cpu, gpu, or a number with it: gpu:1.",
+            fix="Give auto, cpu, gpu, or a numbered device: gpu:1.",
         )
     count = {kind: len(tf.config.list_logical_devices(kind.upper())) for kind in ("cpu", "gpu")}
     kind = ("gpu" if count["gpu"] else "cpu") if match[1] == "auto" else match[1]
@@ -44,13 +44,13 @@ def device_name(device: str) -> str:
         raise UserError(
             f"this machine has no device {device!r}",
             where="trainer.device",
-            fix=f"It has {', '.join(there)}. Choose one of them, or auto.",
+            fix=f"It has {', '.join(there)}. Give one of these, or auto.",
         )
     return f"/{kind.upper()}:{number}"
 
 
 def prepare_devices(config: TrainerConfig) -> WorkerReplicas | None:
-    """Set what TensorFlow takes only before its first tensor: memory growth, logical CPUs, cluster.
+    """Set up memory growth, threads, logical CPUs and the cluster, before the first tensor.
 
     Returns:
         The workers, if there are several.
@@ -58,22 +58,22 @@ def prepare_devices(config: TrainerConfig) -> WorkerReplicas | None:
     for gpu in tf.config.list_physical_devices("GPU"):
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
-        except RuntimeError:  # a device that is in use keeps the setting that it has
+        except RuntimeError:  # a device in use keeps its setting
             break
     if config.device.startswith("gpu") and not tf.config.list_physical_devices("GPU"):
         raise UserError(
             f"this machine has no device {config.device!r}",
             where="trainer.device",
-            fix="It has cpu:0, and no GPU that TensorFlow sees. Leave it out, or give cpu.",
+            fix="It has cpu:0, but no GPU that TensorFlow can use. Leave device out, or give cpu.",
         )
     if config.threads is not None:
         _set_threads(config.threads)
     if config.strategy == "multi_worker":
         if config.devices not in (1, "all") or config.device != "auto":
             raise UserError(
-                "each worker of a cluster takes all devices that it can see",
+                "each worker of a cluster uses all devices that it can see",
                 where="trainer.strategy=multi_worker",
-                fix="Leave out trainer.devices and trainer.device; hide GPUs by "
+                fix="Leave out trainer.devices and trainer.device; hide GPUs with "
                 "CUDA_VISIBLE_DEVICES.",
             )
         return WorkerReplicas(member(), config.peers_seconds)
@@ -82,7 +82,7 @@ def prepare_devices(config: TrainerConfig) -> WorkerReplicas | None:
         made = tf.config.get_logical_device_configuration(cpu) or [None]
         if len(made) < config.devices:
             logical = [tf.config.LogicalDeviceConfiguration() for _ in range(config.devices)]
-            with suppress(RuntimeError):  # if TensorFlow is at work already, `open_replicas` tells
+            with suppress(RuntimeError):  # if TensorFlow has started, `open_replicas` raises
                 tf.config.set_logical_device_configuration(cpu, logical)
     return None
 
@@ -95,9 +95,9 @@ def _set_threads(count: int) -> None:
     except RuntimeError:
         if threading.get_intra_op_parallelism_threads() != count:
             raise UserError(
-                f"TensorFlow is at work in this process, without threads={count}",
+                f"TensorFlow has already started in this process, without threads={count}",
                 where="trainer.threads",
-                fix="Make the Trainer before anything makes a tensor, or leave it out.",
+                fix="Create the Trainer before the first tensor, or leave threads out.",
             ) from None
 
 
@@ -105,13 +105,13 @@ def open_replicas(config: TrainerConfig) -> Replicas:
     """Return the devices of a run.
 
     Raises:
-        UserError: This machine does not have them.
+        UserError: If this machine does not have them.
     """
     if config.devices == 1:
         return Replicas(device_name(config.device))
     if ":" in config.device:
         raise UserError(
-            f"device={config.device} is one device, devices={config.devices} are several",
+            f"device={config.device} is one device, but devices={config.devices} asks for several",
             where="trainer.devices",
             fix="Give device=gpu or cpu, or leave devices at 1.",
         )
@@ -122,8 +122,8 @@ def open_replicas(config: TrainerConfig) -> Replicas:
         fix = "Give a count of at most that, or all."
         if kind == "CPU":
             fix = (
-                "Logical CPU devices are made before TensorFlow begins: make the Trainer before "
-                "the first tensor and model."
+                "Logical CPU devices must be created before TensorFlow starts: create the Trainer "
+                "before the first tensor and model."
             )
         raise UserError(
             f"devices={count}, but there are {len(there)} {kind} devices",
@@ -135,10 +135,10 @@ def open_replicas(config: TrainerConfig) -> Replicas:
     return MirroredReplicas(_strategy(kind, count))
 
 
-@lru_cache  # what a model was built for, TensorFlow tells from another by identity
+@lru_cache  # TensorFlow compares the strategy of a model by identity
 def _strategy(kind: str, count: int) -> tf.distribute.Strategy:
-    # Collective operations remember their group for the whole process: two runs with other counts
-    # of logical CPUs would meet in one. On GPUs NCCL is worth it.
+    # Collective operations keep their group for the whole process: two runs with different numbers
+    # of logical CPUs would share a group. On GPUs, NCCL is worth it.
     reduce = tf.distribute.ReductionToOneDevice() if kind == "CPU" else None
     devices = [f"{kind}:{i}" for i in range(count)]
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduce)

@@ -1,4 +1,4 @@
-"""The loggers that come with the framework, one destination a file."""
+"""The built-in loggers, one destination per file."""
 
 from __future__ import annotations
 

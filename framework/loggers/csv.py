@@ -1,4 +1,4 @@
-"""metrics.csv: one row per logged step."""
+"""Writes `metrics.csv`: one row per logged step."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _LONGEST = 2**20  # bytes of a line
 
 
 class CSVLogger(Logger):
-    """Write `metrics.csv`: the columns step and epoch, then each metric as it first appears.
+    """Write `metrics.csv`: the columns step and epoch, then one column per metric.
 
-    Values logged for the same step share one row; a value that was not logged at a step is an
-    empty cell. Numbers keep their full precision, so that two runs can be compared bit for bit;
-    `nan` and `inf` are spelled so.
+    Metrics have columns in the order of their first appearance. Values of the same step share one
+    row; a value that was not logged at a step is an empty cell. Numbers have full precision, so
+    you can compare two runs bit for bit; not-finite values are written as `nan` and `inf`.
 
-    Every value is handed to the operating system at once. A row stays open, without its line
-    end, until the next step begins, since more of its values may follow. A metric that was never
-    seen before rewrites the file whole: follow it with `tail -F`, which survives that.
+    Every value is passed to the operating system at once. A row stays open, without its line end,
+    until a value of the next step is logged. A new metric rewrites the whole file: follow it with
+    `tail -F`, which handles that.
 
-    A metric that is called `step` or `epoch` itself has the column `logged/step`, `logged/epoch`.
+    A metric named `step` or `epoch` has the column `logged/step` or `logged/epoch`.
 
     Example:
         >>> logger = CSVLogger()
@@ -44,7 +44,7 @@ class CSVLogger(Logger):
         50,1,2.5,2.25
 
     Args:
-        filename: The file's name below the run directory.
+        filename: File name relative to the run directory.
     """
 
     def __init__(self, filename: str = "metrics.csv") -> None:
@@ -57,17 +57,17 @@ class CSVLogger(Logger):
         self._written = b""
 
     def open(self, run_dir: Path, step: int | None) -> None:
-        """Start or continue `run_dir/metrics.csv`, without the rows past `step`.
+        """Start or continue `run_dir/metrics.csv`, without the rows after `step`.
 
-        A last line that a killed run left torn is dropped as well.
+        An incomplete last line of a killed run is dropped too.
 
         Args:
-            run_dir: The run's directory; created if missing.
+            run_dir: The run directory; created if missing.
             step: Optimizer steps done so far: 0 for a new run. None: keep every row.
 
         Raises:
-            UserError: There is a file of this name that is no such log.
-            OSError: It cannot be written.
+            UserError: If there is a file of this name with other content.
+            OSError: If the file cannot be written.
         """
         self.close()
         self._path = Path(run_dir) / self.filename
@@ -78,13 +78,13 @@ class CSVLogger(Logger):
         if broken:
             keep_aside(self._path, f"the {len(logged)} rows that can be read")
         kept = [row for row in logged if step is None or int(row["step"]) <= step]
-        if len(kept) < len(logged):  # what was only seen past `step` was never seen
+        if len(kept) < len(logged):  # drop columns without values up to `step`
             seen = {name for row in kept for name in row} | set(_KEYS)
             self._columns = [name for name in self._columns if name in seen]
         self._rewrite(kept)
 
     def forget(self, stage: str) -> None:
-        """Drop the values, rows and columns that are of a stage alone."""
+        """Drop the values of a stage, and rows and columns that have no others."""
         if self._file is None:
             raise RuntimeError(f"{self.filename} is not open")
         self._close_row()
@@ -95,7 +95,7 @@ class CSVLogger(Logger):
         self._rewrite(row for row in kept if len(row) > len(_KEYS))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int, epoch: int) -> None:
-        """Record values by name at `step`; see the class for where they go."""
+        """Write values by name into the row of `step`."""
         if self._file is None:
             raise RuntimeError(f"{self.filename} is not open")
         cells = {_column(name): repr(float(value)) for name, value in metrics.items()}
@@ -116,7 +116,7 @@ class CSVLogger(Logger):
         self._write_row(complete=False)
 
     def close(self) -> None:
-        """Finish the last row and close the file. Closing twice is fine."""
+        """Finish the last row and close the file. It is safe to call this twice."""
         if self._file is None:
             return
         try:
@@ -136,7 +136,7 @@ class CSVLogger(Logger):
         if complete:
             filled = len(self._columns)
         text = ",".join(self._row.get(name, "") for name in self._columns[:filled])
-        # A comma after the last value says that it is whole: a torn one has none.
+        # A comma after the last value shows that the value is complete.
         line = (text + ("\n" if filled == len(self._columns) else ",")).encode()
         if line.startswith(self._written):
             self._file.seek(self._row_start + len(self._written))
@@ -149,7 +149,7 @@ class CSVLogger(Logger):
         self._written = line
 
     def _rewrite(self, rows: Iterable[dict[str, str]]) -> None:
-        """Replace the file by one with these rows in the present columns; leave the last open."""
+        """Replace the file with these rows in the current columns; leave the last row open."""
         if self._file is not None:
             self._file.close()
         aside = self._path.with_name(self._path.name + ".tmp")
@@ -183,11 +183,11 @@ def _csv_line(cells: list[str]) -> str:
 def _read(
     path: Path, broken: list[int] | None = None
 ) -> tuple[list[str], Iterator[dict[str, str]]]:
-    """Return the columns of a log, and its rows as text by column, empty cells left out.
+    """Return the columns of a log, and its rows as text by column, without empty cells.
 
     Args:
         path: The log.
-        broken: Takes the places of lines that cannot be read; the rows before and after can.
+        broken: Receives the offsets of lines that cannot be read; other rows are returned.
     """
     try:
         with open(path, "rb", opener=ours) as file:
@@ -217,7 +217,7 @@ def _read(
 
 
 def _columns(header: bytes) -> list[str] | None:
-    """Return the columns that a first line names, or None of one that is no text."""
+    """Return the columns that a header names, or None if it is not text."""
     try:
         text = header.decode().rstrip("\r\n")
         return next(csv.reader([text]), []) if text.isprintable() else None
@@ -232,7 +232,7 @@ def _rows(
         file.seek(start)
         place = start
         while line := file.readline(_LONGEST):
-            # What follows the last comma of an unfinished line may be half a number.
+            # The text after the last comma of an incomplete line may be half a number.
             whole = line if line.endswith(b"\n") else line.rpartition(b",")[0]
             cells = whole.decode(errors="replace").rstrip("\r\n").split(",")
             row = {name: cell for name, cell in zip(columns, cells, strict=False) if cell}
@@ -256,7 +256,7 @@ def _is_number(cell: tuple[str, str]) -> bool:
 
 
 def in_order(rows: Iterable[dict[str, str]], broken: list[int]) -> list[dict[str, str]]:
-    """Return rows without those whose step cannot be right, since the next ones are before it."""
+    """Return the rows, without those that have a higher step than the rows after them."""
     kept: list[dict[str, str]] = []
     for row in rows:
         step = int(row["step"])
@@ -273,7 +273,7 @@ def in_order(rows: Iterable[dict[str, str]], broken: list[int]) -> list[dict[str
 def _merged(
     rows: Iterator[dict[str, str]], step: int, epoch: int, cells: Mapping[str, str]
 ) -> Iterator[dict[str, str]]:
-    """Put values into the row of an earlier step, or make that row in its place."""
+    """Add values to the row of an earlier step, or insert that row."""
     done = False
     for row in rows:
         at = int(row["step"])

@@ -1,4 +1,4 @@
-"""Logs that a disk, or somebody, has damaged: said, kept aside, and read as far as possible."""
+"""Keeps a copy of a damaged log before it is rewritten."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ _log = logging.getLogger("framework")
 
 
 def keep_aside(path: Path, kept: str) -> Path:
-    """Copy a damaged log beside itself, and say so.
+    """Copy a damaged log to a file next to it, and log a warning.
 
     Example:
         >>> keep_aside(Path("runs/a/metrics.csv"), "99 rows")
         PosixPath('runs/a/damaged-1-metrics.csv')
 
     Args:
-        path: The log, which is about to be written anew with what can be read of it.
-        kept: What that is.
+        path: The log, which will be rewritten with its readable content.
+        kept: Description of that content.
 
     Returns:
-        Where the copy is.
+        Path of the copy.
     """
     number = 1
-    name = path.name.replace("tfevents", "events")  # which TensorBoard would read
+    name = path.name.replace("tfevents", "events")  # TensorBoard would read tfevents
     while (aside := path.with_name(f"damaged-{number}-{name}")).exists():
         number += 1
     with open(path, "rb", opener=ours) as file, open(aside, "xb", opener=ours) as copy:
         shutil.copyfileobj(file, copy)
-    _log.warning("%s is damaged: it is kept as %s; goes on with %s", path, aside.name, kept)
+    _log.warning("%s is damaged: kept a copy as %s; continuing with %s", path, aside.name, kept)
     return aside

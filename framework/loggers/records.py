@@ -1,4 +1,4 @@
-"""The records of an event file, read past what is damaged."""
+"""Reads the records of an event file, and skips damaged parts."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from pathlib import Path
 
 from framework.core.files import ours
 
-_HEAD, _FOOT = 12, 4  # the length and its checksum; that of the content
+_HEAD, _FOOT = 12, 4  # the length and its checksum; the checksum of the content
 _FAR = 2**26
 
 
 def read_records(path: Path) -> tuple[list[bytes], bool]:
-    """Return what can be read of an event file.
+    """Return the readable records of an event file.
 
     Args:
         path: The file.
 
     Returns:
-        The records, and whether anything before the last of them, or a whole record, is damaged;
-        a torn end, as a killed process leaves it, is not.
+        The records, and whether the file is damaged. An incomplete last record, as a killed
+        process leaves it, does not count as damage.
 
     Raises:
-        OSError: It cannot be read, or is no file.
+        OSError: If the path cannot be read, or is not a file.
     """
     from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 
     with open(path, "rb", opener=ours) as file:
         whole = file.read()
     records: list[bytes] = []
-    if _believable(whole):  # what the loader does fast; it believes in any length
+    if _believable(whole):  # the loader is fast, but trusts any length
         records = list(RawEventFileLoader(str(path)).Load())
     place = sum(_HEAD + len(record) + _FOOT for record in records)
     if place == len(whole):
@@ -41,7 +41,7 @@ def read_records(path: Path) -> tuple[list[bytes], bool]:
 
 
 def _believable(whole: bytes) -> bool:
-    """Tell whether the lengths of all records lead to the end of the file, or not far beyond."""
+    """Return whether the lengths of all records add up to about the size of the file."""
     place = 0
     while place + _HEAD <= len(whole):
         place += _HEAD + int(struct.unpack_from("<Q", whole, place)[0]) + _FOOT
@@ -57,7 +57,7 @@ def _is_torn(whole: bytes, place: int) -> bool:
 
 
 def _found_after(whole: bytes, place: int) -> Iterator[bytes]:
-    """Find whole records from a place on: where a length, its checksum and the content agree."""
+    """Yield complete records after a place, recognized by their two checksums."""
     while place + _HEAD + _FOOT <= len(whole):
         length, checksum = struct.unpack_from("<QI", whole, place)
         end = place + _HEAD + length + _FOOT
@@ -67,7 +67,7 @@ def _found_after(whole: bytes, place: int) -> Iterator[bytes]:
                 yield content
             place = end
             continue
-        # No record has 4 GB: the next one can only begin four bytes before four zeros.
+        # Records are below 4 GB, so the upper four bytes of a length are zeros: search for these.
         zeros = whole.find(b"\0\0\0\0", place + 5)
         if zeros < 0:
             return

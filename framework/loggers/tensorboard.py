@@ -1,4 +1,4 @@
-"""TensorBoard: the runs train, val and test over optimizer steps."""
+"""Writes TensorBoard event files for the runs train, val and test."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ STAGES = ("train", "val", "test")
 class TensorBoardLogger(Logger):
     """Write scalars, texts and images to `tensorboard/{train,val,test}` below the run directory.
 
-    `train/loss` and `val/loss` become the tag `loss` of the runs `train` and `val`, so that
-    TensorBoard draws both in one chart; `val/clean/accuracy` becomes `clean/accuracy` of `val`,
-    and a name of no stage goes to `train` whole. The step is the number of optimizer steps. A
-    run directory without values is not made, and everything is in the file, for a running
-    TensorBoard to see, as soon as it is logged.
+    `train/loss` and `val/loss` become the tag `loss` of the runs `train` and `val`, so
+    TensorBoard shows both in one chart. `val/clean/accuracy` becomes `clean/accuracy` of `val`. A
+    name without a stage keeps its full name in `train`. The step is the number of optimizer steps.
+    Only stages with values have a directory. Values are written to the file as soon as they are
+    logged, so a running TensorBoard shows them.
 
-    Continuing a run drops the events past its step first, so that curves neither fork nor double.
+    A resumed run first drops the events after its step, so that no curve has two branches.
 
     Example:
         >>> logger = TensorBoardLogger()
@@ -47,7 +47,7 @@ class TensorBoardLogger(Logger):
         ['train', 'val']
 
     Args:
-        dirname: The directory's name below the run directory.
+        dirname: Directory name relative to the run directory.
     """
 
     def __init__(self, dirname: str = "tensorboard") -> None:
@@ -58,10 +58,10 @@ class TensorBoardLogger(Logger):
         self._last: dict[tuple[str, str], tuple[int, bytes]] = {}
 
     def open(self, run_dir: Path, step: int | None) -> None:
-        """Start or continue the logs below `run_dir`, without the events past `step`.
+        """Start or continue the logs in `run_dir`, without the events after `step`.
 
         Args:
-            run_dir: The run's directory.
+            run_dir: The run directory.
             step: Optimizer steps done so far: 0 for a new run. None: keep every event.
         """
         self.close()
@@ -69,7 +69,7 @@ class TensorBoardLogger(Logger):
         self._last.clear()
         for folder in (self._dir, *(self._dir / stage for stage in STAGES)):
             check_directory(folder)
-        for left in self._dir.glob("*/events.out.kept.*.tmp"):  # by a process that was killed
+        for left in self._dir.glob("*/events.out.kept.*.tmp"):  # of a killed process
             left.unlink()
         for stage in STAGES:
             for path in sorted((self._dir / stage).glob("events.out.tfevents.*")):
@@ -79,7 +79,7 @@ class TensorBoardLogger(Logger):
                         self._last[stage, value.tag] = at
 
     def log_metrics(self, metrics: Mapping[str, float], step: int, epoch: int) -> None:
-        """Record scalars measured at `step`."""
+        """Write scalars measured at `step`."""
         from tensorboard.plugins.scalar import metadata
 
         by_stage: dict[str, dict[str, np.float32]] = {}
@@ -92,26 +92,26 @@ class TensorBoardLogger(Logger):
             self._write(stage, values, step, about)
 
     def log_text(self, name: str, text: str, step: int) -> None:
-        """Record a text as it stands, such as the resolved configuration, in the run `train`."""
+        """Write a verbatim text, such as the resolved configuration, in the run `train`."""
         from tensorboard.plugins.text import metadata
 
-        # A fence longer than any in the text keeps Markdown from reading the text.
+        # A fence longer than any in the text keeps TensorBoard from rendering it as Markdown.
         fence = "`" * max([3, *(len(run) + 1 for run in re.findall(r"`{3,}", text))])
         block = np.array(f"{fence}\n{text}\n{fence}".encode(), dtype=object)
         about = metadata.create_summary_metadata(display_name=None, description=None)
         self._write("train", {name: block}, step, about)
 
     def log_images(self, name: str, images: Any, step: int) -> None:
-        """Record images as PNG, in the run that the stage in `name` tells.
+        """Write images as PNG, in the run of the stage in `name`.
 
         Args:
-            name: What they show, such as `samples` or `val/reconstructions`.
-            images: An array of shape [count, height, width, channels]: uint8, or floats, of which
-                what lies outside of 0..1 is clipped; 1 (grey), 3 (RGB) or 4 (RGBA) channels.
+            name: Tag of the images, such as `samples` or `val/reconstructions`.
+            images: Array of shape [count, height, width, channels]: uint8, or floats, which are
+                clipped to 0..1; 1 (grey), 3 (RGB) or 4 (RGBA) channels.
             step: Optimizer steps done.
 
         Raises:
-            UserError: It is no such array.
+            UserError: If `images` is not such an array.
         """
         from tensorboard.plugins.image import metadata
 
@@ -124,7 +124,7 @@ class TensorBoardLogger(Logger):
         self._write(stage, {tag: shown}, step, about)
 
     def forget(self, stage: str) -> None:
-        """Remove the run of a stage; one of TensorBoard's reads it anew."""
+        """Remove the run of a stage, such as `val`."""
         if self._dir is None:
             raise RuntimeError("TensorBoardLogger is not open")
         if stage in self._writers:
@@ -135,7 +135,7 @@ class TensorBoardLogger(Logger):
             del self._last[at]
 
     def close(self) -> None:
-        """Close the event files. Closing twice is fine."""
+        """Close the event files. It is safe to call this twice."""
         try:
             for writer in self._writers.values():
                 writer.close()
@@ -153,7 +153,7 @@ class TensorBoardLogger(Logger):
         for tag, value in values.items():
             tensor = tensor_util.make_tensor_proto(value)
             at = (step, tensor.SerializeToString())
-            # A finished run that is started again measures the same point once more.
+            # A finished run that is started again measures the same value again.
             if self._last.get((stage, tag)) != at:
                 self._last[stage, tag] = at
                 event.summary.value.add(tag=tag, tensor=tensor, metadata=metadata)
@@ -165,10 +165,10 @@ class TensorBoardLogger(Logger):
 
 
 class _EventFile:
-    """An event file, flushed at every event, of a run that begins or goes on at `step`.
+    """An event file of a run that starts or resumes at `step`, flushed after every event.
 
-    A plain file under TensorBoard's own record format: a tenth of the cost of `tf.summary`, no
-    thread, and a full disk raises where the value was logged.
+    It writes TensorBoard's record format to a plain file. That costs a tenth of `tf.summary`,
+    needs no thread, and raises at once if the disk is full.
     """
 
     def __init__(self, directory: Path, step: int | None) -> None:
@@ -181,7 +181,7 @@ class _EventFile:
         now = time.time()
         self.write(event_pb2.Event(wall_time=now, file_version="brain.Event:2"))
         if step is not None:
-            # Makes a TensorBoard that has read the dropped events already forget them.
+            # A running TensorBoard then discards dropped events that it has read already.
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
             self.write(event_pb2.Event(wall_time=now, step=step + 1, session_log=start))
 
@@ -199,7 +199,7 @@ def _place(name: str) -> tuple[str, str]:
 
 
 def _pixels(name: str, images: Any) -> np.ndarray[Any, Any]:
-    """Return images as uint8, [count, height, width, channels], or say what they are instead."""
+    """Return images as uint8 of shape [count, height, width, channels], or raise a UserError."""
     found = np.asarray(images)
     where = f"log_images({name!r})"
     if found.ndim != 4 or 0 in found.shape or found.shape[-1] not in (1, 3, 4):
@@ -207,11 +207,11 @@ def _pixels(name: str, images: Any) -> np.ndarray[Any, Any]:
             f"images have shape {list(found.shape)}",
             where=where,
             fix="Give [count, height, width, channels], with 1, 3 or 4 channels and at least one "
-            "image: image[None, :, :, None] for a single grey one.",
+            "image: image[None, :, :, None] for a single grey image.",
         )
     if found.dtype == np.uint8:
         return found
-    if "float" not in found.dtype.name:  # bfloat16 is no np.floating
+    if "float" not in found.dtype.name:  # bfloat16 is not an np.floating
         raise UserError(
             f"images are {found.dtype.name}", where=where, fix="Give floats in 0..1, or uint8."
         )
@@ -221,10 +221,10 @@ def _pixels(name: str, images: Any) -> np.ndarray[Any, Any]:
 
 
 def _png(image: np.ndarray[Any, Any]) -> bytes:
-    """Encode an image of 1, 3 or 4 channels of uint8."""
+    """Encode a uint8 image with 1, 3 or 4 channels as PNG."""
     height, width, channels = image.shape
     colour = {1: 0, 3: 2, 4: 6}[channels]
-    # Every row begins with the number of its filter: 0, none.
+    # Every row starts with its filter type: 0, no filter.
     rows = np.zeros((height, 1 + width * channels), np.uint8)
     rows[:, 1:] = image.reshape(height, -1)
     header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
@@ -237,7 +237,7 @@ def _png(image: np.ndarray[Any, Any]) -> bytes:
 
 
 def _new_event_file(directory: Path) -> Path:
-    """Return a name that sorts after those of earlier runs: TensorBoard reads them in order."""
+    """Return a path that sorts after existing files, since TensorBoard reads them in order."""
     names = [path.name for path in directory.glob("events.out.tfevents.*")]
     stamp = int(time.time())
     for name in names:
@@ -247,9 +247,9 @@ def _new_event_file(directory: Path) -> Path:
 
 
 def _drop_later_events(path: Path, step: int | None) -> list[Event]:
-    """Rewrite an event file without its events past `step` and its torn end, and return the rest.
+    """Drop events after `step` and an incomplete last one from a file; return the others.
 
-    It is left alone if there is nothing to drop, and removed if nothing is left.
+    A file without events to drop is not rewritten; a file without remaining events is removed.
     """
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from tensorboard.compat.proto import event_pb2

@@ -1,4 +1,4 @@
-"""The compiled loop: many steps for one call from the host."""
+"""The compiled loop: many steps per call from the host."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _log = logging.getLogger("framework")
 
 
 class Loop:
-    """Runs a step over a part of an epoch, in one call.
+    """Run a step over a part of an epoch, in one call.
 
-    Within a call nothing happens in Python: batches are read and steps done in a `tf.while_loop`.
-    A part is cut where the shape of a batch changes, so that each trace has static shapes; there
-    are at most two of them. How an epoch is cut into parts changes no bit of the result.
+    No Python runs within a call: a `tf.while_loop` reads batches and runs steps. A part is split
+    where the shape of a batch changes, so that each trace has static shapes; there are at most
+    two traces. The result is bit-identical however an epoch is split into parts.
 
     Example:
         >>> loop = Loop(source, engine.train_step)
@@ -39,19 +39,18 @@ class Loop:
         (100, 3200)
 
     Args:
-        source: Where batches come from.
-        step: What to do with one, the body of the loop: `StepRunner.train_step` or
-            `StepRunner.eval_step`.
+        source: The source of batches.
+        step: The body of the loop: `StepRunner.train_step` or `StepRunner.eval_step`.
         replicas: The devices that share each step. Default: one.
-        variant: How it is compiled: `graph`; `step_xla`, each step by XLA; `loop_xla`, the whole
-            loop by XLA; or `eager`, not at all, for a breakpoint. What XLA cannot compile runs as
-            `graph`, and a warning says why.
+        variant: How to compile it: `graph`; `step_xla`, each step with XLA; `loop_xla`, the whole
+            loop with XLA; or `eager`, not at all, for breakpoints. If XLA cannot compile it, it
+            runs as `graph`, and a warning says why.
         strict: Raise `CannotCompile` instead of that warning.
         advances: Each batch is an optimizer step, which the next one has behind it.
 
     Attributes:
-        step: What was given, for all devices.
-        variant: How it is compiled in fact, once it is.
+        step: The step for all devices.
+        variant: The variant that is actually compiled.
     """
 
     def __init__(
@@ -68,32 +67,31 @@ class Loop:
         self._advances = advances
         self._replicas = replicas or Replicas("")
         self.step = self._replicas.spread(step, source.rows_axis)
-        # One for each shape of batch: called without tf.function's search for the right one.
+        # One function per batch shape, called without tf.function's dispatch.
         self._runs: dict[int | None, Callable[[Any, tf.Tensor], tf.Tensor]] = {}
         self._written: dict[int | None, dict[int, str]] = {}
-        # Called where steps run in Python, once one has written what none has before.
+        # Called if steps run in Python and a step writes something for the first time.
         self.on_write: Callable[[], None] = lambda: None
 
     def run(self, epoch: int, start: int, stop: int, global_step: int = 0) -> tuple[int, int]:
         """Run batches [start, stop) of an epoch.
 
         Args:
-            epoch: Which epoch, from 0.
-            start: The first batch, from 0.
+            epoch: The epoch, counted from 0.
+            start: The first batch, counted from 0.
             stop: The batch after the last.
             global_step: Optimizer steps done before batch `start`, or before all of them where
                 batches are no steps.
 
         Returns:
-            How many batches and how many examples there were: fewer batches than asked for where
-            the data ended.
+            The number of batches and of examples; fewer batches than requested if the data ended.
         """
         at, examples = start, 0
         for first, last, size in self.source.parts(start, stop):
             if size not in self._runs:
                 self.trace(last)
             cursor = self.source.cursor(epoch, first)
-            # One vector in and one out: each transfer to or from the device has its price.
+            # One vector in and one out, since each transfer to or from the device has a cost.
             bounds = tf.constant([first, last, global_step - start * self._advances], tf.int64)
             with labels_checked(), self.source.reading():
                 at, rows = self._runs[size](cursor, bounds).numpy().tolist()
@@ -107,7 +105,7 @@ class Loop:
         return at - start, examples
 
     def trace(self, stop: int | None = None) -> None:
-        """Compile for the batch shapes of an epoch's first `stop` batches, running no step."""
+        """Compile for the shapes of an epoch's first `stop` batches, without running a step."""
         try:
             check_place(self.variant, self.source, self._replicas)
             for first, _, size in self.source.parts(0, stop or self.source.steps or 1):
@@ -116,7 +114,7 @@ class Loop:
                     run = run.get_concrete_function(cursor, tf.TensorSpec([3], tf.int64))
                 if self.variant == "loop_xla":
                     check_operations(run.graph)
-                    with cannot_compile():  # XLA compiles at the first call: of no step
+                    with cannot_compile():  # XLA compiles at the first call, here with no step
                         run(cursor, tf.zeros([3], tf.int64))
                 self._runs[size] = run
                 if self.variant != "eager":
@@ -140,32 +138,32 @@ class Loop:
         return {key: name for each in self._written.values() for key, name in each.items()}
 
     def check_repeatable(self) -> None:
-        """Refuse compiled steps that change more than variables.
+        """Reject compiled steps that change more than variables.
 
         Raises:
-            CannotCompile: They do; the operation's name.
+            CannotCompile: If they do, with the operation's name.
         """
         for run in self._runs.values():
             check_operations(run.graph)  # type: ignore[attr-defined]
 
     @property
     def random_operations(self) -> set[str]:
-        """The kinds of operations that draw random numbers from a state of their own."""
+        """The types of the operations that draw random numbers from their own state."""
         graphs = [run.graph for run in self._runs.values() if hasattr(run, "graph")]
         found = (each for graph in graphs for each in operations(graph))
         return {each.type for each in found if draws_by_itself(each)}
 
     def count(self, kind: str) -> int:
-        """Return how many operations there are in the compiled steps whose kind begins so."""
+        """Return the number of operations in the compiled steps of a type with prefix `kind`."""
         runs = self._runs.values()
         return sum(each.type.startswith(kind) for run in runs for each in operations(run.graph))  # type: ignore[attr-defined]
 
     def forget(self) -> None:
-        """Compile anew at the next run."""
-        self._runs.clear()  # and not what they write, which counts until they are compiled
+        """Compile again at the next run."""
+        self._runs.clear()  # but keep what they write until they are compiled again
 
     def _uncompiled(self, size: int | None) -> Any:
-        """Return what is to be compiled for batches of `size` rows."""
+        """Return the function to compile for batches of `size` rows."""
         step = self._jitted(size) if self.variant == "step_xla" else self.step
         steps = partial(self._steps, size, step)
         if self.variant == "eager":
@@ -174,7 +172,7 @@ class Loop:
         return tf.function(steps, autograph=False, jit_compile=whole or None)
 
     def _jitted(self, size: int | None) -> Step:
-        """Return the step, compiled by XLA by itself: what it reads is read outside of it."""
+        """Return the step compiled with XLA, which receives a batch that is read outside it."""
 
         def step(values: Any, global_step: Any, number: Any) -> None:
             rows = self._rows(values, size)

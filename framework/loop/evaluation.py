@@ -30,10 +30,10 @@ def _left_alone(_: Mapping[int, str]) -> AbstractContextManager[None]:
 
 
 class Evaluator:
-    """Judges the model on one or several sets.
+    """Evaluate the model on one or several sets.
 
-    Training metrics are left as they were: means add up in an accumulator of the evaluation's
-    own, and the Keras metrics that training uses too are set aside meanwhile.
+    Training metrics do not change: an evaluation has its own accumulator for means, and saves and
+    restores Keras metrics that training also uses.
 
     Example:
         >>> Evaluator(engine, {"": source}, "val").run(global_step=1563)
@@ -41,12 +41,12 @@ class Evaluator:
 
     Args:
         engine: Runs the task's `eval_step`.
-        sources: The sets by name; a single one is called "".
-        stage: What metric names begin with: `val` or `test`.
-        variant: How its loops are compiled; see `Loop`.
-        host_sync: Asked about once a second; a signal ends the evaluation early.
-        undrawn: Makes the context that leaves random generators as they were, given what the
-            compiled steps write.
+        sources: The sets by name; a single set has the name "".
+        stage: Prefix of metric names: `val` or `test`.
+        variant: How to compile its loops; see `Loop`.
+        host_sync: Checked about once a second; a signal ends the evaluation early.
+        undrawn: Returns the context that restores random generators, given what the compiled steps
+            write.
     """
 
     def __init__(
@@ -75,14 +75,14 @@ class Evaluator:
         }
 
     def trace(self) -> None:
-        """Compile for every set, running no step."""
+        """Compile for every set, without running a step."""
         for name, loop in self._loops.items():
             where = f"{type(self._engine.task).__name__}.eval_step"
             with user_code(where, self._sources[name].spec):
                 loop.trace()
 
     def forget(self) -> None:
-        """Compile anew at the next run."""
+        """Compile again at the next run."""
         for loop in self._loops.values():
             loop.forget()
 
@@ -103,13 +103,13 @@ class Evaluator:
         return {k: name for loop in self._loops.values() for k, name in loop.written.items()}
 
     def on_write(self, function: Callable[[], None]) -> None:
-        """Have a function called where steps run in Python; see `Loop.on_write`."""
+        """Set the function to call if steps run in Python; see `Loop.on_write`."""
         for loop in self._loops.values():
             loop.on_write = function
 
     @property
     def internal(self) -> list[Any]:
-        """The variables in which values add up, which each evaluation starts anew."""
+        """The variables of the means, which each evaluation resets."""
         return [v for means in self._means.values() for v in means.variables]
 
     @property
@@ -125,11 +125,11 @@ class Evaluator:
         """Evaluate on every set.
 
         Args:
-            global_step: Optimizer steps done, as the step may read it.
-            most: Look at so many batches only.
+            global_step: Optimizer steps done, which the step may read.
+            most: Maximum number of batches per set.
 
         Returns:
-            Metrics by full name; of the part that was seen, if interrupted.
+            Metrics by full name; of the evaluated part, if interrupted.
         """
         with self._undrawn(self.written):
             return self._read(global_step, most)
@@ -175,27 +175,26 @@ def predict(
     most: int | None = None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Any:
-    """Return what a step says of every batch, joined along the first axis.
+    """Return the predictions of a step for every batch, concatenated along the first axis.
 
     Args:
-        step: The task's `predict_step`, of a batch and its number.
+        step: The task's `predict_step`, called with a batch and its index.
         source: The set.
         eager: Run each step in Python.
-        most: Look at so many batches only.
-        interrupted: Asked after every batch; True ends the prediction early.
+        most: Maximum number of batches.
+        interrupted: Called after every batch; True ends the prediction early.
 
     Returns:
-        A nest of NumPy arrays with a row for each example; of the part that was seen, if
-        interrupted.
+        A nest of NumPy arrays with one row per example; of the predicted part, if interrupted.
 
     Raises:
-        UserError: The step gives something without rows.
+        UserError: If the step returns something without rows.
     """
     parts: list[Any] = []
     end = source.steps if most is None else min(most, source.steps or most)
     for start, stop, size in source.parts(0, end if end is not None else 2**62):
         run = partial(_step_of, step, source, source.cursor(0, start), size)
-        if not eager:  # one call for a batch: read, computed, and brought to the host at once
+        if not eager:  # one call per batch reads it, computes it and copies it to the host
             number = tf.TensorSpec([], tf.int64)
             run = tf.function(run, autograph=False).get_concrete_function(number)
         for index in range(start, stop):
@@ -213,7 +212,7 @@ def predict(
 
 
 def _rows_of(output: Any, rows: Any) -> Any:
-    """Return what a step has said of a batch as arrays that have its rows, else refuse it."""
+    """Return the predictions for a batch as arrays, after checking their numbers of rows."""
     found = [not_dense(leaf) for leaf in tf.nest.flatten(output)]
     what = next((what for what, _ in filter(None, found)), "")
     arrays = None if what else tf.nest.map_structure(np.asarray, output)
@@ -232,7 +231,7 @@ def _rows_of(output: Any, rows: Any) -> Any:
 
 
 def _check_widths(parts: list[Any]) -> None:
-    """Refuse predictions that are not rows of one table."""
+    """Check that the predictions of all batches have the same shape per row."""
     shapes = {tuple(np.shape(leaf)[1:] for leaf in tf.nest.flatten(part)) for part in parts}
     if len(shapes) > 1:
         first, other = (", ".join(map(str, each)) for each in sorted(shapes)[:2])

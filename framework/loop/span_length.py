@@ -1,13 +1,13 @@
-"""How many steps the compiled loop runs for one call from the host."""
+"""Decides how many steps the compiled loop runs per call from the host."""
 
 from __future__ import annotations
 
-LONGEST = 1.0  # seconds, so that signals and Ctrl-C are answered at once
-GROWTH = 8  # a span is at most so many times as long as the one before
+LONGEST = 1.0  # seconds, so that the run reacts to signals and Ctrl-C at once
+GROWTH = 8  # a span has at most this many times the steps of the previous one
 
 
 class SpanLength:
-    """Finds how many steps fit into about a second, from the speed measured so far.
+    """Compute how many steps fit into about a second, from the measured speed.
 
     Example:
         >>> span = SpanLength()
@@ -16,10 +16,10 @@ class SpanLength:
         8
 
     Args:
-        *seconds: Intervals that a span is not to be longer than, either.
+        *seconds: Further upper limits for the duration of a span.
 
     Attributes:
-        steps: The most steps of the next span.
+        steps: Maximum number of steps of the next span.
     """
 
     def __init__(self, *seconds: float) -> None:
@@ -27,11 +27,11 @@ class SpanLength:
         self.steps = 1
 
     def measured(self, steps: int, seconds: float) -> None:
-        """Learn from a span.
+        """Update the estimate after a span.
 
         Args:
-            steps: How many steps it had.
-            seconds: How long it took.
+            steps: Number of steps in the span.
+            seconds: Duration of the span.
         """
         fitting = int(steps * self._budget / max(seconds, 1e-6))
         self.steps = max(1, min(fitting, max(steps, self.steps) * GROWTH))

@@ -1,4 +1,4 @@
-"""`engine=auto`: which variant is the fastest for a model on a machine, found by trying."""
+"""`engine=auto`: measures which variant is the fastest for a model on a machine."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ from framework.step.runner import StepRunner
 
 _log = logging.getLogger("framework")
 
-SHARE, MOST_SECONDS = 0.1, 20.0  # of the expected run, and in all
-FEWEST_STEPS = 100  # a shorter run is over before anything has been measured
-COMPILING = 5.0  # XLA takes about so many times as long as tracing did,
-CONVOLUTION = 0.7  # and so many seconds more for each convolution
-WORTH = 1.05  # graph stays, unless another is that much faster
+SHARE, MOST_SECONDS = 0.1, 20.0  # limits: share of the expected run, and seconds
+FEWEST_STEPS = 100  # a shorter run is not worth measuring
+COMPILING = 5.0  # XLA compiles for about this many times as long as tracing takes,
+CONVOLUTION = 0.7  # and this many seconds longer per convolution
+WORTH = 1.05  # keep graph unless another variant is faster by this factor
 ROUNDS = 3
 
 
 class Tuner:
-    """Chooses the variant of the training loops.
+    """Choose the variant of the training loops.
 
-    With `engine=auto`, and data and devices that leave a choice, the variants run some steps in
-    turn on a copy of the state, in at most a tenth of the expected run and never more than 20 s,
-    compiling included; afterwards every variable has the bits that it had. What was measured is
-    remembered for this model, batch, precision, and machine.
+    With `engine=auto`, if data and devices allow several variants, they run some steps in turn.
+    That takes at most a tenth of the expected run and at most 20 s, including compilation.
+    Afterwards every variable is restored bit for bit. The measurement is cached for this model,
+    batch, precision and machine.
 
     Example:
         >>> tuner = Tuner(config, engine, loops, planned=15_630)
-        >>> tuner.begin()                   # every loop now has the variant to be traced first
+        >>> tuner.begin()                   # every loop now has the variant to trace first
         >>> for loop in loops.values():
         ...     loop.trace()
-        >>> tuner.finish()                  # and here the one that it is to run with
+        >>> tuner.finish()                  # every loop now has the variant to run with
         >>> tuner.report
         {'source': 'measured', 'steps_per_second': {'graph': 8100.0, 'loop_xla': 48000.0}, …}
 
     Args:
         config: The trainer's options.
-        engine: What runs the steps.
-        loops: The training loops by the batches that they accumulate; the winner takes the place
-            of the first.
-        planned: Optimizer steps of the run. None: they cannot be told.
-        tuning_cache: Where measurements are kept. Default: the user's cache directory.
+        engine: The runner of the steps.
+        loops: The training loops by the number of accumulated batches; the winner replaces the
+            first one.
+        planned: Optimizer steps of the run. None: unknown.
+        tuning_cache: Cache of measurements. Default: in the user's cache directory.
 
     Attributes:
-        report: What was measured, and where that comes from, for `result.json`.
+        report: The measurement and its origin, for `result.json`.
     """
 
     def __init__(
@@ -77,37 +77,34 @@ class Tuner:
         self.report: dict[str, Any] = {}
 
     def begin(self, kept: str | None = None) -> None:
-        """Give every loop the variant that it is to be traced with first.
+        """Set the variant of every loop for the first trace.
 
         Args:
-            kept: The variant of the run that is continued: others round differently. None: the
-                run is new.
+            kept: The variant of the resumed run, since others round differently. None: a new run.
         """
         self._kept, variant = kept, self._config.engine
         if kept is not None and self._config.retune:
-            _log.info(
-                "the run goes on with engine=%s, as it began; only a new one is retuned", kept
-            )
+            _log.info("the run resumes with engine=%s as before; only new runs are retuned", kept)
         if self._config.detect_anomaly and variant != "eager":
             variant = "graph"  # XLA has no checks
         elif variant == "auto":
-            # A step that ran in Python is compiled now, unless that is asked for again.
+            # If the run was eager before, compile it now, unless engine=eager is given again.
             variant = self._recall() if kept is None else "graph" if kept == "eager" else kept
         for loop in self._loops.values():
             loop.variant = variant
         self._began = time.perf_counter()
 
     def finish(self) -> None:
-        """Measure, if that is wanted and pays, and give every loop the fastest variant."""
+        """Measure if it is enabled and worthwhile, and set the fastest variant of every loop."""
         now = next(iter(self._loops.values())).variant
         if self._kept not in (None, now):
-            _log.warning("the run began with engine=%s; %s rounds differently", self._kept, now)
+            _log.warning("the run started with engine=%s; %s rounds differently", self._kept, now)
         if self._subject is None or self.report:
             return
         tracing, began = time.perf_counter() - self._began, time.perf_counter()
         graph = next(iter(self._loops.values()))
         try:
-            graph.check_repeatable()  # what is tried has to leave nothing behind
+            graph.check_repeatable()  # measuring must not have side effects
         except CannotCompile as reason:
             self.report = {"source": str(reason)}
             return
@@ -117,7 +114,7 @@ class Tuner:
             compiling = COMPILING * tracing + CONVOLUTION * graph.count("Conv")
             if time.perf_counter() + compiling > end:
                 self.report = {"source": "a short run"}
-                _log.info("engine=auto: graph (trying others would take a tenth of the run)")
+                _log.info("engine=auto: graph (measuring others would take a tenth of the run)")
                 return
             loops = self._compiled(graph, speed, end, compiling)
             rates = _race(loops, end)
@@ -140,7 +137,7 @@ class Tuner:
         if self._engine.replicas.count > 1:
             return "several devices"
         if not all(loop.source.resident for loop in self._loops.values()):
-            return "data that are not on the device"  # trying would read from them
+            return "data that are not on the device"  # measuring would consume batches
         if self._planned is None and self._config.max_time is None:
             return "a run of unknown length"
         if self._planned is not None and self._planned < FEWEST_STEPS:
@@ -148,20 +145,20 @@ class Tuner:
         return None
 
     def _recall(self) -> str:
-        """Return the remembered variant; graph where there is none, or where it would not pay."""
+        """Return the cached variant, or graph if there is none or it is not worthwhile."""
         if reason := self._nothing_to_choose():
             self.report = {"source": reason}
             return "graph"
         self._subject = self._describe()
         found = None if self._config.retune else self._tuning_cache.get(self._subject)
         if found is None:
-            return "graph"  # and `finish` measures
+            return "graph"  # `finish` then measures
         try:
             variant, rates = str(found["variant"]), dict(found["steps_per_second"])
             gain = 1 / float(rates["graph"]) - 1 / float(rates[variant])
             pays = self._planned is None or self._planned * gain > float(found["compiling"])
         except (KeyError, TypeError, ValueError, ZeroDivisionError):
-            return "graph"  # it is no such entry: measured anew as well
+            return "graph"  # the entry is invalid: `finish` measures again
         self.report = {"source": "remembered", "steps_per_second": rates, "seconds": 0.0}
         variant = variant if pays else "graph"
         _say(variant, rates, "measured in an earlier run")
@@ -169,7 +166,7 @@ class Tuner:
 
     def _budget(self, graph: Loop) -> tuple[float, float]:
         """Return the graph's steps per second, and the seconds that measuring may take."""
-        _seconds(graph, 1)  # TensorFlow optimises a graph at its first call
+        _seconds(graph, 1)  # TensorFlow optimizes a graph at its first call
         steps, took = _stretch(graph, 0.05)
         expected = [] if self._planned is None else [self._planned * took / steps]
         if self._config.max_time is not None:
@@ -179,13 +176,13 @@ class Tuner:
     def _compiled(
         self, graph: Loop, speed: float, end: float, compiling: float
     ) -> dict[Loop, float]:
-        """Compile what can be compiled in time; returns the seconds that each loop took.
+        """Compile other variants in the time left; return the seconds that each loop took.
 
         Args:
             graph: The loop that is compiled already.
             speed: Its steps per second.
-            end: When everything has to be over.
-            compiling: Seconds that compiling another is expected to take.
+            end: Deadline for all measurements.
+            compiling: Expected seconds to compile another variant.
         """
         took = {graph: 0.0}
         for variant in ("loop_xla", "step_xla"):
@@ -201,7 +198,7 @@ class Tuner:
             took[loop] = time.perf_counter() - began
             steps, seconds = _stretch(loop, 0.05)
             if steps / seconds > speed:
-                break  # the whole loop is faster; then each step by itself is not faster still
+                break  # the whole loop is faster, so step_xla is not faster still
         return took
 
     def _install(self, winner: Loop) -> None:
@@ -217,7 +214,7 @@ class Tuner:
                 loop.trace()
 
     def _describe(self) -> dict[str, Any]:
-        """Return what a measurement is of."""
+        """Return the description of this run that identifies its measurement."""
         task, loop = self._engine.task, next(iter(self._loops.values()))
         models = models_of(task.model)
         update = self._engine.update
@@ -253,7 +250,7 @@ def _race(loops: Iterable[Loop], end: float) -> dict[str, float]:
 
 @contextmanager
 def _put_back(loop: Loop) -> Iterator[None]:
-    """Give every variable that a loop reads or writes its bits back, however the body ends."""
+    """Restore every variable that a loop reads or writes, however the body ends."""
     before = [(variable, variable.numpy()) for variable in loop.variables]
     try:
         yield
@@ -263,7 +260,7 @@ def _put_back(loop: Loop) -> Iterator[None]:
 
 
 def _whole(loop: Loop) -> int:
-    """Return the batches at the start of an epoch that have the shape of the first."""
+    """Return the number of batches at the start of an epoch with the shape of the first."""
     return loop.source.parts(0, loop.source.steps or 1)[0][1]
 
 
@@ -274,7 +271,7 @@ def _seconds(loop: Loop, steps: int) -> float:
 
 
 def _stretch(loop: Loop, seconds: float) -> tuple[int, float]:
-    """Return how many steps take about that long, and what they took."""
+    """Return how many steps take about this long, and how long they took."""
     steps, most = 1, _whole(loop)
     while True:
         took = _seconds(loop, steps)

@@ -1,4 +1,4 @@
-"""What was measured on this machine before, in a small file of the user's cache."""
+"""Caches earlier measurements on this machine, in a small file of the user's cache."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from typing import Any
 
 
 class TuningCache:
-    """Measurements by what they are of, in one JSON file.
+    """Store measurements by subject in one JSON file.
 
-    It is a convenience: a file that cannot be read is as good as none, and one that cannot be
-    written is let be.
+    The cache is optional: a file that cannot be read or written is ignored.
 
     Example:
         >>> remembered = TuningCache(cache_directory() / "engines.json")
@@ -31,7 +30,7 @@ class TuningCache:
         self.path = path
 
     def get(self, subject: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return what was put for a subject, or None."""
+        """Return the measurement of a subject, or None."""
         found = self._read().get(_key(subject))
         return found if isinstance(found, dict) else None
 

@@ -1,4 +1,4 @@
-"""The ways to compile the loop, and why a step may not suit one of them."""
+"""The variants of the compiled loop, and why a step may not support one of them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from framework.devices.replicas import Replicas
 from framework.sources.source import Source
 
 COMPILED = ("graph", "step_xla", "loop_xla")
-"""All but `eager`: TensorFlow's graph; each step by XLA inside of that; the whole loop by XLA."""
+"""All variants but `eager`: a TensorFlow graph, each step in it with XLA, or all with XLA."""
 
 _UNSUPPORTED = re.compile(r"Detected unsupported operations .*?: (\w+) \(", re.DOTALL)
 _NOT_TOLD = re.compile(r"Graph execution error|Detected at node|<stack traces")
-# What changes nothing but variables, or nothing that XLA does not change alike.
+# Operations that change only variables, or that behave the same under XLA.
 _REPEATABLE = re.compile(
     r"(Read|Assign|AssignAdd|AssignSub)VariableOp|Resource\w+|VarHandleOp|VarIsInitializedOp|"
     r"VariableShape|LookupTable(Find|Size)V2|\w*PartitionedCall|(Stateless)?(While|If|Case)|Assert|Rng\w+"
 )
 
-# Functions of a seed, which XLA computes in another way than TensorFlow does.
+# Functions of a seed that XLA computes differently than TensorFlow.
 _DRAWN_BY_ENGINE = {
     f"Stateless{kind}{version}"
     for kind in (
@@ -39,59 +39,59 @@ _DRAWS = re.compile(r"Random|TruncatedNormal|ParameterizedTruncatedNormal|Multin
 
 
 class CannotCompile(Exception):
-    """A step that XLA cannot compile, or not to the same effect; says why in a few words."""
+    """A step that XLA cannot compile, or not with the same result; the message says why."""
 
 
 def check_place(variant: str, source: Source, replicas: Replicas) -> None:
-    """Refuse a variant for where the data or the devices are.
+    """Check that a variant supports the location of the data and the devices.
 
     Raises:
-        CannotCompile: They are not where the variant needs them.
+        CannotCompile: If it does not.
     """
     if variant not in ("step_xla", "loop_xla"):
         return
     if replicas.count > 1:
         raise CannotCompile("several devices share each step")
     if variant == "loop_xla" and not source.resident:
-        raise CannotCompile("the data are not on the device, so the loop reads them between steps")
+        raise CannotCompile("the data is not on the device, so the loop reads it between steps")
     drawn = source.operations & _DRAWN_BY_ENGINE if variant == "loop_xla" else ()
     if drawn:
         raise CannotCompile(
-            f"batches would be others, since XLA makes other numbers of {min(drawn)}; those of "
-            "framework.random are the same"
+            f"batches would differ, since {min(drawn)} draws different numbers under XLA; "
+            "framework.random does not"
         )
 
 
 def check_operations(graph: tf.Graph) -> None:
-    """Refuse a step that changes more than variables.
+    """Reject a step that changes more than variables.
 
-    XLA draws the numbers of `tf.random.normal` and the like from a generator of its own, which
-    nothing can repeat: a run cut in two would no longer be the same run.
+    XLA draws the numbers of `tf.random.normal` and similar operations from its own generator,
+    which cannot be restored: a resumed run would differ from an uninterrupted one.
 
     Args:
-        graph: The step's, or that of the loop around it.
+        graph: The graph of the step, or of the loop around it.
 
     Raises:
-        CannotCompile: There is such an operation; its name.
+        CannotCompile: If there is such an operation, with its name.
     """
     for operation in operations(graph):
         if operation.op_def.is_stateful and not _REPEATABLE.fullmatch(operation.type):
             if draws_by_itself(operation):
                 raise CannotCompile(
-                    f"the numbers of {operation.type} could not be repeated; those of "
-                    "keras.random and tf.random.stateless_… can"
+                    f"the numbers of {operation.type} could not be repeated; use keras.random or "
+                    "tf.random.stateless_…"
                 )
             raise CannotCompile(f"{operation.type} does more than change variables")
 
 
 def check_lowering(step: Any) -> None:
-    """Refuse a step that XLA has no kernel for, without compiling or running it.
+    """Reject a step that XLA has no kernel for, without compiling or running it.
 
     Args:
         step: A concrete function.
 
     Raises:
-        CannotCompile: There is an operation that XLA cannot compile; its name.
+        CannotCompile: If there is an operation that XLA cannot compile, with its name.
     """
     specs = [
         tf.TensorSpec([n or _SOME_ROWS for n in spec.shape], spec.dtype)
@@ -103,13 +103,13 @@ def check_lowering(step: Any) -> None:
 
 @contextmanager
 def cannot_compile() -> Iterator[None]:
-    """Turn what XLA raises in the body into `CannotCompile`, with the operation's name."""
+    """Convert XLA's errors in the body to `CannotCompile`, with the operation's name."""
     try:
         yield
     except (ValueError, tf.errors.OpError) as error:
         found = _UNSUPPORTED.search(str(error))
         if found and found[1] == "_Arg":
-            raise CannotCompile("XLA takes no strings, and the batch has some") from error
+            raise CannotCompile("XLA does not support strings, and the batch has some") from error
         if found:
             raise CannotCompile(f"XLA has no {found[1]}") from error
         lines = [line.strip() for line in str(error).splitlines()]
@@ -117,9 +117,9 @@ def cannot_compile() -> Iterator[None]:
         raise CannotCompile((told or [type(error).__name__])[0][:200]) from error
 
 
-_SOME_ROWS = 8  # in the place of a length that is not known before a batch has come
+_SOME_ROWS = 8  # instead of a length that is unknown before the first batch
 
 
 def draws_by_itself(operation: tf.Operation) -> bool:
-    """Tell whether an operation draws random numbers from a state that nobody can read."""
+    """Return whether an operation draws random numbers from a state that cannot be read."""
     return bool(operation.op_def.is_stateful and _DRAWS.match(operation.type))

@@ -1,4 +1,4 @@
-"""Which variables a compiled step writes."""
+"""Finds which variables a compiled step writes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _WRITES = re.compile(
     r"Queue(Enqueue|Dequeue)\w*|Stack(Push|Pop)\w*"
 )
 _ANY, _NOT_KNOWN = "a variable, a table, a queue or an iterator", ""
-# How many inputs of an operation come before those that it hands to the functions it calls.
+# Number of inputs of an operation before those that it passes to the functions it calls.
 _BEFORE = {"If": 1, "StatelessIf": 1, "Case": 1, "StatelessCase": 1}
 
 
 def written(function: Any) -> dict[int, str]:
-    """Return what a concrete function writes of what it has not been given.
+    """Return the captured variables and tables that a concrete function writes.
 
     Args:
         function: A concrete function.
@@ -44,10 +44,10 @@ def written(function: Any) -> dict[int, str]:
 
 
 def named(handle: int, name: str) -> str | None:
-    """Return the name of what is written, which its handle alone does not tell.
+    """Return the name of a written object, which its handle does not have.
 
     Returns:
-        None for what was made in a step and is gone already, where steps run in Python.
+        The name, or None for an object that a step in Python has created and already deleted.
     """
     if name not in (_ANY, _NOT_KNOWN):
         return name
@@ -62,7 +62,7 @@ def named(handle: int, name: str) -> str | None:
 
 @contextmanager
 def recorded(noted: dict[int, str]) -> Iterator[None]:
-    """Note what operations that run in Python write during the body, as `written` does."""
+    """Record what operations that run in Python write during the body, as `written` does."""
 
     def note(kind: str | bytes, inputs: Any, *_: Any, **__: Any) -> None:
         text = kind if isinstance(kind, str) else kind.decode()
@@ -74,7 +74,7 @@ def recorded(noted: dict[int, str]) -> Iterator[None]:
 
 
 def _written_inputs(graph: Any, known: dict[str, set[int]]) -> set[int]:
-    """Return which inputs of a function's graph it writes to, by their number."""
+    """Return the indices of the inputs that a function's graph writes to."""
     places = {_key(tensor): number for number, tensor in enumerate(graph.inputs)}
     found: set[int] = set()
     for operation in graph.get_operations():

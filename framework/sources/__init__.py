@@ -1,1 +1,1 @@
-"""Where batches come from: arrays, streams, what can be resumed."""
+"""The sources of batches: arrays, streams, and how to resume them."""

@@ -1,4 +1,4 @@
-"""Arrays on the device, read at any place."""
+"""Reads batches from arrays on the device, in any order."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ from framework.sources.source import Source, limited
 
 
 class ArraySource(Source):
-    """Random access to arrays on the device: the batch at (seed, epoch, step) is a pure function.
+    """Gather batches from arrays on the device; a batch depends only on (seed, epoch, step).
 
     Args:
-        arrays: A nest of arrays with one length, the rows.
-        batch_size: Rows of a batch; the last one of an epoch may have fewer.
-        large: Make batches larger than `batch_size` where that costs little memory, for what
-            learns nothing from them.
-        shuffle: Another order every epoch.
+        arrays: A nest of arrays with the same number of rows.
+        batch_size: Rows per batch; the last batch of an epoch may have fewer.
+        large: Use larger batches than `batch_size` if that costs little memory; for evaluation.
+        shuffle: Use a different order in every epoch.
         seed: Seed of the order, of the split, and of augmentation.
-        part: (first, count): use only `count` of the rows, from place `first` of a permutation
-            drawn once by the seed. Default: all of them, in place.
+        part: (first, count): use only `count` rows, from position `first` of a permutation that
+            depends on the seed. Default: all rows, in their own order.
         map: See `Data`.
         augment: See `Data`.
-        limit: Batches of an epoch: a count or a fraction. Default: all.
-        accumulate: Put so many batches into one, whose gradient is taken a batch at a time.
-        name: What to call it in messages: `train`, `val`, …
-        held: Tensors made so far by the id of their array, so that none is held twice.
+        limit: Batches per epoch: a count or a fraction. Default: all.
+        accumulate: Join this many batches into one; its gradient is computed batch by batch.
+        name: Name of the set in messages: `train`, `val`, …
+        held: Existing tensors by the id of their array, so that no array is stored twice.
     """
 
     resident = True
@@ -61,7 +60,7 @@ class ArraySource(Source):
             raise UserError(
                 f"the {name} set has no rows",
                 where=f"data.{name}",
-                fix="Give at least one; look at what selects them, such as a slice or a filter.",
+                fix="Give at least one; check what selects them, such as a slice or a filter.",
             )
         size = min(batch_size, self.count)
         if large:
@@ -79,17 +78,17 @@ class ArraySource(Source):
         self.steps: int = math.ceil(self._used / self.batch_size)
 
     def cursor(self, epoch: int, start: int) -> Any:
-        """Return the epoch and the order of its rows: with the index all that a batch depends on.
+        """Return the epoch and the order of its rows; with an index these determine a batch.
 
-        The order is found once an epoch, outside of the loop: TensorFlow's `index_shuffle` takes a
-        quarter of a microsecond a row, which is half of the time of a small step, and XLA has none.
+        The order is computed once per epoch, outside the loop: TensorFlow's `index_shuffle` takes
+        a quarter of a microsecond per row, half the time of a small step, and XLA does not have it.
         """
         if self._order is None or (self._shuffle and epoch != self._order_of):
             self._order_of, self._order = epoch, self._order_in(epoch)
         return tf.constant(epoch, tf.int64), self._order
 
     def parts(self, start: int, stop: int) -> list[tuple[int, int, int | None]]:
-        """Cut off the ragged last batch, which has a shape of its own."""
+        """Separate the ragged last batch, which has a different shape."""
         whole = self._used // self.batch_size
         runs = [(start, min(stop, whole), self.batch_size)]
         runs.append((max(start, whole), stop, self._used - whole * self.batch_size))
@@ -100,7 +99,7 @@ class ArraySource(Source):
         epoch, batch = self._gathered(cursor, index, size)
         batch = self.mapped(batch)
         if self._augment:
-            # Batches are counted through all epochs, so that no two share their draws.
+            # Count batches across epochs, so that no two of them share random numbers.
             step = epoch * math.ceil(self.count / self.batch_size) + index
             seed = tf.stack([tf.constant(self._seed, tf.int64), step])
             batch = self.augmented(batch, self._augment, seed)
@@ -112,7 +111,7 @@ class ArraySource(Source):
         return self._gathered(self.cursor(0, 0), tf.constant(0, tf.int64), size)[1]
 
     def _hold(self, array: Any, held: dict[int, Any]) -> Any:
-        """Return an array as it is kept, the same for every set that has it."""
+        """Return the stored form of an array, the same object for every set."""
         if id(array) not in held:
             held[id(array)] = as_tensor(array)
         return held[id(array)]
@@ -133,7 +132,7 @@ class ArraySource(Source):
 
     @property
     def operations(self) -> set[str]:
-        """The kinds of TensorFlow's operations that read a batch, where it is varied."""
+        """The types of the TensorFlow operations that read a batch, if there is `augment`."""
         if self._augment is None:
             return set()
         graph = self._traced(None).graph.as_graph_def()
@@ -149,7 +148,7 @@ class ArraySource(Source):
         return read.get_concrete_function()
 
     def _order_in(self, epoch: int) -> tf.Tensor:
-        """Return the rows of an epoch in their order; nothing where they are read in place."""
+        """Return the rows of an epoch in order; empty if the arrays are read in place."""
         place = np.arange(0 if self._in_place else self._used)
         if self._shuffle:
             place = permutation(self.count, self._seed, epoch)[: self._used]
@@ -164,7 +163,7 @@ _SPLIT = 2**63  # no epoch has this number
 
 
 def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
-    """Return the order of so many rows in an epoch: a pure function.
+    """Return the order of `count` rows in an epoch, from the seed and the epoch alone.
 
     Example:
         >>> sorted(permutation(5, seed=0, epoch=1).tolist())
@@ -178,7 +177,7 @@ LARGE_ROWS, LARGE_BYTES = 512, 2**24
 
 
 def _large(size: int, count: int, tensors: list[tf.Tensor]) -> int:
-    """Return the rows of a batch for evaluation, in even batches: the ragged one is traced too."""
+    """Return the rows per evaluation batch; equal sizes avoid tracing a ragged batch too."""
     row: int = sum(tf.as_dtype(t.dtype).size * math.prod(t.shape[1:]) for t in tensors)
     most = max(size, min(LARGE_ROWS, LARGE_BYTES // max(1, row)))
     return max(size, math.ceil(count / math.ceil(count / most)))
@@ -190,10 +189,11 @@ def _slice(tensor: tf.Tensor, start: tf.Tensor, size: int | None) -> tf.Tensor:
 
 
 def check_rows(arrays: Any, name: str) -> int:
-    """Return the number of rows that all arrays of a nest share, having looked for faults.
+    """Check the arrays of a nest, and return their number of rows.
 
     Raises:
-        UserError: No arrays, no rows, lengths that differ, or a float array with NaN in it.
+        UserError: If there are no arrays, an array has no rows axis, the numbers of rows differ,
+            or a float array has NaN.
     """
     where = f"data.{name}"
     flat = keras.tree.flatten_with_path(arrays) if arrays is not None else []
@@ -205,9 +205,9 @@ def check_rows(arrays: Any, name: str) -> int:
         _refuse_kind(leaf, path or "it", name)
         if not np.ndim(leaf):
             raise UserError(
-                f"{path or name} of the {name} set is no array of rows",
+                f"{path or name} of the {name} set is not an array of rows",
                 where=where,
-                fix="Give NumPy arrays; make them of lists by np.asarray.",
+                fix="Give NumPy arrays; convert lists with np.asarray.",
             )
     rows = {path or "array": len(leaf) for path, leaf in leaves}
     if len(set(rows.values())) > 1:
@@ -224,22 +224,20 @@ def check_rows(arrays: Any, name: str) -> int:
 
 
 def _refuse_kind(leaf: Any, path: str, name: str) -> None:
-    """Complain of what TensorFlow cannot hold as rows, or what may change under way."""
+    """Reject values that TensorFlow cannot store as rows, or that may change meanwhile."""
     fault = not_dense(leaf)
     if fault:
         what, fix = fault
     elif isinstance(leaf, np.ma.MaskedArray):
         what, fix = (
-            "a masked array, whose mask would be lost",
-            "Give array.filled(0), and the mask.",
+            "a masked array, which would lose its mask",
+            "Give array.filled(0), and the mask as another array.",
         )
     elif getattr(leaf, "dtype", None) == np.longdouble or getattr(
         getattr(leaf, "dtype", None), "fields", None
     ):
         what = f"an array of {leaf.dtype}"
-        fix = (
-            "Give numbers of 64 bits at most; the fields of a structured array by name, in a dict."
-        )
+        fix = "Give numbers of at most 64 bits, and a structured array as a dict of its fields."
     elif isinstance(leaf, (tf.Variable, keras.Variable)):
         what, fix = "a variable", "Give its value: variable.numpy()."
     elif getattr(leaf, "dtype", None) == np.dtype(object):
@@ -253,7 +251,7 @@ def _refuse_kind(leaf: Any, path: str, name: str) -> None:
 
 
 def refuse_nan(array: Any, path: str, name: str) -> None:
-    """Complain of NaN and infinity in a float array, looked at a slice at a time."""
+    """Reject NaN and infinity in a float array, checked slice by slice."""
     array = array if isinstance(array, np.ndarray) else np.asarray(array)
     if not np.issubdtype(array.dtype, np.floating):
         return
@@ -273,7 +271,7 @@ def refuse_nan(array: Any, path: str, name: str) -> None:
 
 
 def as_tensor(array: Any) -> tf.Tensor:
-    """Return an array as a tensor of its own dtype; Python floats become Keras's float."""
+    """Return an array as a tensor of the same dtype; Python floats become Keras's floatx."""
     if isinstance(array, (list, tuple, float)):
         array = np.asarray(array)
         if array.dtype == np.float64:

@@ -1,4 +1,4 @@
-"""The batches of a source, for what reads them outside of the loop."""
+"""Converts a source to a `tf.data.Dataset`, to read its batches outside the loop."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from framework.sources.source import Source
 
 
 def as_dataset(source: Source) -> tf.data.Dataset:
-    """Return one epoch of a source as a dataset, which reads it again each time it is iterated.
+    """Return the first epoch of a source as a dataset; each iteration reads it again.
 
     Args:
-        source: What to read; `spec` tells its batches, the rows of which are left open.
+        source: The source. The dataset's element spec leaves the number of rows open.
     """
     spec = rows_open(source.spec(), source.rows_axis)
 

@@ -1,4 +1,4 @@
-"""What the user's code gives TensorFlow's threads, guarded: its faults and its batches."""
+"""Checks the batches of user code on TensorFlow's threads, and reports its exceptions."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from framework.sources.rows_axis import rows_open
 
 
 class Guard:
-    """Keeps what the user's code raises on TensorFlow's threads, where an exception is lost.
+    """Record exceptions of user code on TensorFlow's threads, which would lose them.
 
     Example:
         >>> guard = Guard("the train generator", "train")
-        >>> with guard.retold():         # on the host: raises what was noted, for TensorFlow's
+        >>> with guard.retold():         # on the host: raises the recorded exception
         ...     read_from_tensorflow()   # on its thread: with guard.noting(): batch = next(user)
 
     Args:
-        what: What to call that code in messages.
-        name: The set's name: `train`, `val`, …
-        rows_axis: Which axis holds a batch's rows, the number of which varies; see `Data`.
+        what: Name of that code in messages.
+        name: Name of the set: `train`, `val`, …
+        rows_axis: Axis of a batch's rows, which may vary in number; see `Data`.
     """
 
     def __init__(self, what: str, name: str, rows_axis: Any = 0) -> None:
@@ -46,7 +46,7 @@ class Guard:
 
     @contextmanager
     def noting(self) -> Iterator[None]:
-        """Do the same, and keep it for `retold`."""
+        """Do the same as `blaming`, and record the error for `retold`."""
         try:
             with self.blaming():
                 yield
@@ -56,7 +56,7 @@ class Guard:
 
     @contextmanager
     def retold(self) -> Iterator[None]:
-        """Raise what was noted in the place of what TensorFlow makes of it."""
+        """Raise the recorded error instead of the one that TensorFlow raises."""
         try:
             yield
         except tf.errors.OpError:
@@ -66,7 +66,7 @@ class Guard:
             raise noted from noted.__cause__
 
     def check(self, batch: Any, first: Any, specs: list[tf.TensorSpec]) -> list[Any]:
-        """Return the leaves of a batch that is built like the first one, else refuse it."""
+        """Return the leaves of a batch, after checking that it fits the first batch."""
         try:
             tf.nest.assert_same_structure(first, batch)
             leaves = [np.asarray(leaf) for leaf in tf.nest.flatten(batch)]
@@ -80,30 +80,30 @@ class Guard:
             wanted = describe(tf.nest.pack_sequence_as(first, specs))
             found = tf.nest.map_structure(self.spec_of, batch)
             raise UserError(
-                f"{self.what} gives a batch of {describe(found)}, after one of {wanted}",
+                f"{self.what} returns a batch of {describe(found)}, after one of {wanted}",
                 where=self.where,
                 fix=_way_out(first, specs, found),
             )
         return leaves
 
     def spec_of(self, leaf: Any) -> tf.TensorSpec:
-        """Return the spec of a batch's leaf.
+        """Return the spec of a leaf of a batch.
 
         Raises:
-            UserError: It is no tensor.
+            UserError: If the leaf is not a dense tensor.
         """
         fault = not_dense(leaf)
         if fault:
             what, fix = fault
-            raise UserError(f"{self.what} gives {what} in a batch", where=self.where, fix=fix)
+            raise UserError(f"{self.what} returns {what} in a batch", where=self.where, fix=fix)
         tensor = tf.convert_to_tensor(leaf)
         return tf.TensorSpec(tensor.shape, tensor.dtype)
 
     def specs(self, first: Any, signature: Any) -> list[tf.TensorSpec]:
-        """Return the specs of a set's batches: as they are given, else those of the first batch.
+        """Return the specs of a set's batches: the signature, else those of the first batch.
 
         Raises:
-            UserError: The first batch is not what the signature says.
+            UserError: If the first batch does not match the signature.
         """
         _refuse_lists(first, self.what, self.where)
         found = rows_open(tf.nest.map_structure(self.spec_of, first), self._rows_axis)
@@ -120,25 +120,27 @@ class Guard:
             fits = False
         if not fits:
             raise UserError(
-                f"{self.what} gives batches of {describe(found)}, not of Data's signature",
+                f"{self.what} returns batches of {describe(found)}, unlike Data's signature",
                 where="data.signature",
-                fix="Give the structure and types of a batch, as tf.TensorSpec(shape, dtype); a "
-                "set of other batches as tf.data.Dataset.from_generator(f, output_signature=...).",
+                fix="Give the structure and types of a batch as tf.TensorSpec(shape, dtype). If "
+                "the sets differ, use tf.data.Dataset.from_generator(f, output_signature=...).",
             )
         return specs
 
 
 def _refuse_lists(batch: Any, what: str, where: str) -> None:
-    """Refuse rows that are lists of Python numbers, each of which would be a tensor of its own."""
+    """Reject lists of Python numbers, since every number would become a separate tensor."""
     leaves = tf.nest.flatten(batch)
     if len(leaves) > 1 and all(isinstance(leaf, (bool, int, float, str)) for leaf in leaves):
         raise UserError(
-            f"{what} gives lists of Python numbers", where=where, fix="Give arrays: np.asarray(x)."
+            f"{what} returns lists of Python numbers",
+            where=where,
+            fix="Return arrays: np.asarray(x).",
         )
 
 
 def not_dense(leaf: Any) -> tuple[str, str] | None:
-    """Return what a part of a batch is that is no dense tensor, and what to give for it."""
+    """Return what a leaf is if it is not a dense tensor, and how to fix it; else None."""
     if leaf is None:
         return "None", "Leave it out: give x, or (x,)."
     if isinstance(leaf, tf.RaggedTensor):
@@ -151,25 +153,26 @@ def not_dense(leaf: Any) -> tuple[str, str] | None:
 
 
 def _way_out(first: Any, specs: list[tf.TensorSpec], found: Any) -> str:
-    """Return what to do where a batch differs from the first: the signature of both, if any."""
+    """Return the fix for a batch that differs: a signature that fits both, if there is one."""
     try:
         tf.nest.assert_same_structure(first, found)
         pairs = list(zip(specs, tf.nest.flatten(found), strict=True))
         if any(s.dtype != f.dtype or s.shape.rank != f.shape.rank for s, f in pairs):
             raise ValueError
     except (TypeError, ValueError):
-        return "Give every batch the structure and types of the first."
+        return "Return batches of the same structure and types as the first."
     common = [
         _Literal(f"tf.TensorSpec({_common(spec.shape, leaf.shape)}, tf.{spec.dtype.name})")
         for spec, leaf in pairs
     ]
     return (
-        f"Say which dimensions vary: Data(signature={tf.nest.pack_sequence_as(first, common)!r})."
+        f"Declare dimensions that vary: "
+        f"Data(signature={tf.nest.pack_sequence_as(first, common)!r})."
     )
 
 
 class _Literal(str):
-    """Python in a nest that is printed as Python."""
+    """Python code in a nest, printed without quotes."""
 
     __repr__ = str.__str__
 

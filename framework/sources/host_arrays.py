@@ -1,4 +1,4 @@
-"""Arrays that are too large for the device: read from the host's memory, or from its disk."""
+"""Reads arrays that are too large for the device from the host's memory or disk."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import tensorflow as tf
 from framework.compat import gpu_limits
 from framework.sources.arrays import ArraySource, as_tensor
 
-SHARE = 0.5  # of what is free: the model, its activations and the system want the rest
+SHARE = 0.5  # of the free memory; the model, its activations and the system need the rest
 
 
 class HostArraySource(ArraySource):
-    """The batches of an `ArraySource`, from arrays that stay where they are.
+    """Read the same batches as an `ArraySource`, from arrays on the host.
 
-    A few batches are read ahead, by threads of their own, so that the loop does not wait. Rows of
-    an `np.memmap` are read from the disk when they are needed.
+    Threads read a few batches ahead, so the loop does not wait. Rows of an `np.memmap` are read
+    from the disk when they are needed.
 
     Example:
         >>> images = np.load("images.npy", mmap_mode="r")       # 200 GB
@@ -27,9 +27,9 @@ class HostArraySource(ArraySource):
         1953125
 
     Args:
-        arrays: See `ArraySource`, as all that follow.
-        batch_size: Rows of a batch.
-        **options: The further arguments.
+        arrays: See `ArraySource`.
+        batch_size: Rows per batch.
+        **options: Other arguments of `ArraySource`.
     """
 
     resident = False
@@ -40,7 +40,7 @@ class HostArraySource(ArraySource):
         self._epoch, self._next = -1, 0
 
     def cursor(self, epoch: int, start: int) -> Any:
-        """Return an iterator that stands at `start`: the running one, if it does."""
+        """Return an iterator at batch `start`: the current one, if it is there already."""
         if self._iterator is None or (epoch, start) != (self._epoch, self._next):
             super().cursor(epoch, start)
             self._iterator = iter(self._batches(epoch, start))
@@ -48,12 +48,12 @@ class HostArraySource(ArraySource):
         return self._iterator
 
     def first(self) -> Any:
-        """Read the first batch, leaving the running iterator where it is."""
+        """Read the first batch without moving the current iterator."""
         super().cursor(0, 0)
         return next(iter(self._batches(0, 0)))[1]
 
     def moved(self, stop: int) -> None:
-        """Note where the iterator stands after a stretch."""
+        """Record the position of the iterator after a span."""
         self._next = stop
 
     def _hold(self, array: Any, held: dict[int, Any]) -> Any:
@@ -90,14 +90,14 @@ class HostArraySource(ArraySource):
 
 
 def fits_on_device(arrays: Any) -> bool:
-    """Tell whether arrays take less than half of the memory that the device has free."""
+    """Return whether arrays take less than half of the device's free memory."""
     leaves = tf.nest.flatten(arrays)
     needed = sum(leaf.nbytes for leaf in leaves if isinstance(leaf, np.ndarray))
     return needed <= SHARE * free_bytes()
 
 
 def free_bytes() -> float:
-    """Return the memory of the device that computes; without limit where it cannot be told."""
+    """Return the memory of the device that computes, or infinity if it is unknown."""
     gpus = [d for d in tf.config.list_logical_devices() if d.device_type == "GPU"]
     if gpus:
         return float(min(gpu_limits(), default=0)) or float("inf")

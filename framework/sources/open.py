@@ -1,4 +1,4 @@
-"""From a `Data` to the sources of each stage."""
+"""Opens the sources of each stage from a `Data`."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ def open_train(
     """Open the training set, shuffled and augmented.
 
     Args:
-        data: What to open.
+        data: The data.
         seed: Seed of the order, the split, and augmentation.
-        limit: Batches of an epoch: a count or a fraction.
-        overfit: If not 0: use only these first batches, unshuffled.
-        accumulate: Batches that are put into one.
-        restart: A stream that is continued in mid-epoch begins anew instead.
-        held: What was made of the sets so far, by their id: no array is put on the device twice,
-            and no stream is counted twice.
+        limit: Batches per epoch: a count or a fraction.
+        overfit: If not 0: use only this many first batches, unshuffled.
+        accumulate: Number of batches to join into one.
+        restart: When resuming in mid-epoch, read a stream from its start instead.
+        held: Objects created for the sets so far, by id, so that no array is copied to the device
+            twice and no stream counts its epochs twice.
 
     Raises:
-        UserError: There is none, or it is of no known kind.
+        UserError: If there is no training set, or its type is not supported.
     """
     if data.train is None:
         raise UserError(
             "there is no training data",
             where="Data(train=...)",
             fix="Give Data(train=(x, y)) to Trainer.fit, or return it from Task.build_data; "
-            "Data(train=Steps(1000)) where steps make their own batches.",
+            "Data(train=Steps(1000)) if the steps make their own batches.",
         )
     return _open(
         data.train,
@@ -77,12 +77,12 @@ def open_train(
 def open_batches(
     data: Data, *, seed: int, limit: int | float, held: dict[int, Any] | None = None
 ) -> Source:
-    """Open the training set to look at: in its own order, not augmented, in batches of its size.
+    """Open the training set for inspection: in its own order, not augmented, in its batch size.
 
     Args:
-        data: What to open; it has a training set.
+        data: The data, which must have a training set.
         seed: Seed of the split.
-        limit: Batches of an epoch: a count or a fraction.
+        limit: Batches per epoch: a count or a fraction.
         held: As in `open_train`.
     """
     size = data.batch_size
@@ -97,17 +97,17 @@ def open_eval(
     limit: int | float = 1.0,
     held: dict[int, Any] | None = None,
 ) -> dict[str, Source]:
-    """Open the sets of an evaluation, by name; a single one is called "".
+    """Open the sets of an evaluation by name; a single set has the name "".
 
     Args:
-        data: What to open.
-        stage: `val`, `test`, `predict` or `overfit` (the training set, as it is).
+        data: The data.
+        stage: `val`, `test`, `predict` or `overfit` (the training set in its own order).
         seed: Seed of the split.
         limit: Batches: a count or a fraction; 0 opens nothing.
         held: As in `open_train`.
 
     Returns:
-        No entry if the data has no such set.
+        The sources by name; empty if the data has no such set.
     """
     if not limit:
         return {}
@@ -116,7 +116,7 @@ def open_eval(
     if stage == "overfit":
         options |= {"batch_size": data.batch_size, "overfit": True}
         return {"": _open(data.train, data, "train", **options)}
-    # A limit counts batches, so their size must not be a surprise.
+    # A limit counts batches, so the batches must have the configured size.
     options["large"] = data.eval_batch_size is None and limit == 1.0
     if stage == "val" and data.val_fraction:
         return {"": _open(data.train, data, "val", **options)}
@@ -140,7 +140,7 @@ def _open(given: Any, data: Data, name: str, **options: Any) -> Source:
         data = replace(data, map=_after(partial(rows_back, rows_axis=axis), data.map))
     elif options.get("accumulate", 1) > 1:
         raise UserError(
-            f"the batches of a {type(given).__name__} are put together along their first axis",
+            f"batches of a {type(given).__name__} can only be joined along their first axis",
             where="trainer.accumulate, data.rows_axis",
             fix="Leave accumulate out and give larger batches, or arrays.",
         )
@@ -181,7 +181,7 @@ def _made(
         raise UserError(
             f"val_fraction needs arrays, and the training set is a {type(given).__name__}",
             where="data.val_fraction",
-            fix="Give arrays, or a validation set of its own: Data(train=..., val=...).",
+            fix="Give arrays, or a separate validation set: Data(train=..., val=...).",
         )
     if isinstance(given, Source):
         return given
@@ -211,7 +211,7 @@ def _stream(
     held: dict[int, Any],
     **streamed: Any,
 ) -> Source:
-    """Open batches that come one after another."""
+    """Open a source that reads batches sequentially."""
     name = streamed["name"]
     if isinstance(given, tf.data.Dataset):
         streamed["endless"] = counted and (never_ends(given) or calls_generator(given))
@@ -229,20 +229,20 @@ def _stream(
         dataset = from_pydataset(given, guard, data.signature)
         endless = counted and never_ends(dataset)
         if train and endless and type(given).on_epoch_end is not keras.utils.PyDataset.on_epoch_end:
-            streamed["obstacle"] = "it has no end, and on_epoch_end changes what was read ahead"
+            streamed["obstacle"] = "it is endless, and on_epoch_end changes batches read ahead"
         return StreamSource(dataset, guard=guard, endless=endless, **streamed)
     if isinstance(given, Iterator):
         raise UserError(
             f"the {name} set is an iterator, which can be read only once",
             where=f"data.{name}",
-            fix="Give the function that makes it: Data(train=batches), not Data(train=batches()).",
+            fix="Give the generator function: Data(train=batches), not Data(train=batches()).",
         )
     if callable(given):
         guard = Guard(f"the {name} generator", name, data.rows_axis)
         generator = _Generator(given)
         streamed |= {"before_epoch": generator.before_epoch, "obstacle": generator.obstacle}
         dataset = from_generator(generator, guard, data.signature)
-        endless = counted and not generator.takes_epoch  # one that knows no epochs may have no end
+        endless = counted and not generator.takes_epoch  # without the epoch it may be endless
         return StreamSource(dataset, guard=guard, endless=endless, **streamed)
     raise AssertionError(f"{type(given).__name__} is an array")
 
@@ -251,7 +251,7 @@ _LIMITS = {name: f"limit_{name}_batches" for name in ("train", "val", "test")}
 
 
 def larger_batches(data: Data, config: TrainerConfig) -> str:
-    """Return how to ask for a batch as large as those that would be accumulated."""
+    """Return how to configure batches as large as the accumulated ones."""
     times = max(config.accumulate_by_epoch.values())
     if not _is_arrays(data.train):
         return f"give batches {times} times as large"
@@ -279,19 +279,19 @@ def _is_several(sets: Any, train: Any) -> bool:
     if not isinstance(sets, Mapping) or not sets:
         return False
     if isinstance(train, Mapping) and train.keys() == sets.keys():
-        return False  # one set, whose batches are dicts like those of the training set
+        return False  # one set of dict batches, as in the training set
     kinds = (tuple, list, Mapping, Source, Steps, tf.data.Dataset, keras.utils.PyDataset)
     return all(isinstance(each, kinds) or callable(each) for each in sets.values())
 
 
 class _Generator:
-    """A generator function, called with the epoch if it takes one."""
+    """A generator function that is called with the epoch if it accepts it."""
 
     def __init__(self, make: Callable[..., Any]) -> None:
         self._make, self._epoch = make, 0
         try:
             parameters = inspect.signature(make).parameters.values()
-        except (TypeError, ValueError):  # some that are not written in Python
+        except (TypeError, ValueError):  # some callables that are not written in Python
             parameters = {}.values()
         in_place = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         self._by_name = any(p.name == "epoch" and p.kind != p.POSITIONAL_ONLY for p in parameters)
@@ -299,7 +299,7 @@ class _Generator:
         self.obstacle = (
             None
             if self.takes_epoch
-            else "it is a generator function without an argument, whose state is out of reach"
+            else "it is a generator function that does not accept the epoch"
         )
 
     def __call__(self) -> Any:

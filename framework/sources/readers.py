@@ -1,4 +1,4 @@
-"""Datasets that read what is written in Python: a `PyDataset`, a generator function."""
+"""Creates datasets that read a `PyDataset` or a generator function."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from framework.sources.streams import NO_BATCHES
 def from_pydataset(
     source: keras.utils.PyDataset, guard: Guard, signature: Any = None
 ) -> tf.data.Dataset:
-    """Read a `PyDataset` in its own order, with as many threads as it has workers."""
+    """Return a dataset that reads a `PyDataset` in order, with one thread per worker."""
     with guard.blaming():
         batches = source.num_batches
     if batches is not None and batches < 1:
@@ -49,11 +49,11 @@ def from_pydataset(
 def from_generator(
     make: Callable[[], Iterable[Any]], guard: Guard, signature: Any = None
 ) -> tf.data.Dataset:
-    """Read what a generator function yields, calling it anew for every epoch.
+    """Return a dataset that reads a generator function; every epoch calls it again.
 
     Args:
-        make: It takes nothing; what it does with the epoch is the caller's concern.
-        guard: Names it, should it fail.
+        make: The function, without arguments.
+        guard: Reports its exceptions.
         signature: See `Data`.
     """
     with guard.blaming():
@@ -84,8 +84,8 @@ def _iterator(make: Callable[[], Iterable[Any]], guard: Guard) -> Iterator[Any]:
     made = make()
     if not isinstance(made, Iterable):
         raise UserError(
-            f"{guard.what} is a function that returns {type(made).__name__}, no iterator",
+            f"{guard.what} is a function that returns {type(made).__name__}, not an iterator",
             where=guard.where,
-            fix="Yield batches in it, or return an iterator of them.",
+            fix="Yield batches in it, or return an iterator of batches.",
         )
     return iter(made)

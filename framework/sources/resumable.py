@@ -1,4 +1,4 @@
-"""What can be continued exactly: streams brought to where an earlier process had them."""
+"""Brings streams to the position of an earlier process, to resume a run exactly."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import tensorflow as tf
 from framework.compat import dataset_functions, dataset_inputs, operation_definition
 from framework.errors import UserError
 
-# What a source does before it reads an epoch: it is given the epoch's number, the iterator of the
-# one before if that was never read, what an epoch reads, and what to call now and then meanwhile.
+# Called before an epoch is read. Arguments: the epoch, the previous iterator if it was never read,
+# the dataset that an epoch reads, and a function to call regularly while reading.
 BeforeEpoch = Callable[[int, Any, tf.data.Dataset, Callable[[], None]], None]
 
 _SHUFFLES = ("ShuffleDataset", "ShuffleAndRepeatDataset")
@@ -21,18 +21,18 @@ _DRAWING = (*_SHUFFLES, "RandomDataset")
 
 
 def passing(dataset: tf.data.Dataset) -> BeforeEpoch:
-    """Return what makes a dataset give the order that it gives at its n-th reading.
+    """Return a function that makes a dataset produce the order of its n-th iteration.
 
-    A dataset that shuffles gives another order each time that it is read. In a new process it is
-    made to believe that earlier epochs were read: by making their iterators, which costs nothing,
-    or, where it shuffles within a repetition, an interleaving or a cache, by reading them whole.
+    A dataset that shuffles has a different order in each iteration. A new process repeats the
+    earlier iterations: it creates their iterators, which costs nothing, or, if the dataset shuffles
+    within a repetition, an interleaving or a cache, it reads them completely.
 
     Example:
         >>> before_epoch = passing(tf.data.Dataset.range(9).shuffle(9, seed=1).batch(3))
-        >>> before_epoch(2, None, dataset, check)    # reading it now gives the third order
+        >>> before_epoch(2, None, dataset, check)    # the next iteration has the third order
 
     Args:
-        dataset: Of the training set.
+        dataset: The training set.
     """
     read = 0
     whole: bool | None = None
@@ -61,14 +61,14 @@ def _read_all(iterator: Any, check: Callable[[], None]) -> None:
 
 
 class EpochHooks:
-    """Calls a `PyDataset`'s `on_epoch_begin` and `on_epoch_end` as `Model.fit` does.
+    """Call a `PyDataset`'s `on_epoch_begin` and `on_epoch_end` as `Model.fit` does.
 
-    In a new process it is told of the epochs that another one has had.
+    A resumed run calls the hooks of the earlier epochs again.
 
     Args:
-        dataset: Whose hooks to call.
-        blaming: Makes the context that names it, should one fail.
-        repeated: Every reading is an evaluation, and its epoch always 0.
+        dataset: The `PyDataset`.
+        blaming: Returns the context that reports exceptions of the hooks.
+        repeated: Every iteration is an evaluation, with epoch 0.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class EpochHooks:
         self._length: int | None = dataset.num_batches
 
     def before_epoch(self, epoch: int, *_: Any) -> None:
-        """Call what is due before an epoch is read."""
+        """Call the pending hooks before an epoch is read."""
         if self._repeated:
             epoch = self._begun
         while self._ended < epoch:
@@ -92,7 +92,7 @@ class EpochHooks:
         self._begin(epoch)
 
     def after_epoch(self, epoch: int) -> None:
-        """Call `on_epoch_end`, once for each epoch."""
+        """Call `on_epoch_end`, once per epoch."""
         if self._repeated:
             epoch = self._begun - 1
         if self._ended == epoch and self._begun > epoch:
@@ -111,24 +111,24 @@ class EpochHooks:
             raise UserError(
                 f"the PyDataset had {self._length} batches in an epoch, and now has {length}",
                 where=type(self._dataset).__name__,
-                fix="Keep the number, or give a generator function that takes the epoch: "
+                fix="Keep the number constant, or give a generator function that takes the epoch: "
                 "def batches(epoch).",
             )
 
 
 def obstacle(dataset: tf.data.Dataset) -> str | None:
-    """Return why a dataset cannot be continued exactly, or None if it can.
+    """Return why a run cannot resume exactly with a dataset, or None if it can.
 
     Example:
         >>> obstacle(tf.data.Dataset.range(9).shuffle(9))
         'it shuffles without a seed'
     """
     if dataset.options().deterministic is False:
-        return "its option `deterministic` is off, so that its order is a matter of chance"
+        return "its option `deterministic` is off, so its order is random"
     for each in _pipeline(dataset):
         kind = type(each).__name__.strip("_")
         if getattr(each, "_deterministic", None) == "false":
-            return f"its order is a matter of chance: deterministic=False in a {kind}"
+            return f"its order is random: deterministic=False in a {kind}"
         seeds: list[Any] = [getattr(each, name, None) for name in ("_seed", "_seed2")]
         if None not in seeds and not any(map(int, seeds)):
             return "it draws without a seed" if "Random" in kind else "it shuffles without a seed"
@@ -139,7 +139,7 @@ def obstacle(dataset: tf.data.Dataset) -> str | None:
 
 
 def calls_generator(dataset: tf.data.Dataset) -> bool:
-    """Tell whether a dataset reads a generator, which may have no end without saying so."""
+    """Return whether a dataset reads a generator, which may be endless."""
     return any(
         node.op == "GeneratorDataset" for each in _pipeline(dataset) for node in _nodes(each)
     )
@@ -153,11 +153,11 @@ def _obstacle_within(nodes: list[Any]) -> str | None:
         definition = operation_definition(node.op)
         stateful = definition is not None and definition.is_stateful
         if stateful and "Dataset" not in node.op and not node.op.startswith(_HARMLESS):
-            return f"it calls {_SPOKEN.get(node.op, node.op)}, whose state is out of reach"
+            return f"it calls {_SPOKEN.get(node.op, node.op)}, which has state of its own"
     return None
 
 
-# Stateful by their definition, and yet the same at every reading.
+# Operations that are defined as stateful, but return the same values in every iteration.
 _HARMLESS = (
     "DummySeedGenerator", "AnonymousSeedGenerator", "DummyMemoryCache", "AnonymousMemoryCache",
     "LookupTable", "HashTable", "MutableHashTable", "VarHandle", "ReadVariable", "Assert",
@@ -169,28 +169,28 @@ _SPOKEN = {
     "RandomUniform": "tf.random.uniform",
     "RandomUniformInt": "tf.random.uniform",
     "RandomStandardNormal": "tf.random.normal",
-    "AssignVariableOp": "what changes a variable, such as a Keras layer with a seed generator",
-    "AssignAddVariableOp": "what changes a variable, such as a Keras layer with a seed generator",
+    "AssignVariableOp": "code that changes a variable, such as a Keras random layer",
+    "AssignAddVariableOp": "code that changes a variable, such as a Keras random layer",
     "RngReadAndSkip": "a tf.random.Generator",
 }
 
 
 def _pipeline(dataset: Any) -> Iterator[Any]:
-    """Yield a dataset and all that it reads from; only it itself knows its parts."""
+    """Yield a dataset and all datasets that it reads from."""
     yield dataset
     for each in dataset_inputs(dataset):
         yield from _pipeline(each)
 
 
 def _nodes(dataset: Any) -> list[Any]:
-    """Return the operations of the functions that a dataset calls, and of those that they call."""
+    """Return the operations of all functions that a dataset calls, directly or indirectly."""
     graphs = [graph.as_graph_def() for graph in dataset_functions(dataset)]
     inner = [node for graph in graphs for f in graph.library.function for node in f.node_def]
     return [node for graph in graphs for node in graph.node] + inner
 
 
 def _seeds(node: Any, constants: dict[str, Any]) -> list[int]:
-    """Return the seeds of an operation; one that is not constant counts as given."""
+    """Return the seeds of an operation; a seed that is not constant counts as set."""
     definition = operation_definition(node.op)
     names = [argument.name for argument in definition.input_arg]
     found = []
@@ -203,7 +203,7 @@ def _seeds(node: Any, constants: dict[str, Any]) -> list[int]:
 
 
 def _shuffles_within(dataset: tf.data.Dataset) -> bool:
-    """Tell whether a dataset may shuffle more than once in a reading, or keep what it read."""
+    """Return whether a dataset may shuffle repeatedly in one iteration, or cache elements."""
     parts = list(_pipeline(dataset))
     kinds = [type(each).__name__ for each in parts]
     inner = [node.op for each in parts for node in _nodes(each)]

@@ -1,4 +1,4 @@
-"""Batches whose rows lie along another axis than the first."""
+"""Supports batches with rows along another axis than the first."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _WHERE = "data.rows_axis"
 
 
 def axes_of(batch: Any, rows_axis: Any) -> list[int | None]:
-    """Return for each leaf of a batch which axis holds its rows. None: none does.
+    """Return the axis of the rows for each leaf of a batch, or None if it has no rows.
 
     Example:
         >>> axes_of({"x": x, "y": y}, {"x": 1, "y": 0}), axes_of((x, y), 1)
         ([1, 0], [1, 1])
 
     Raises:
-        UserError: There is another number of axes, or they are nested in another way.
+        UserError: If `rows_axis` has a different structure than the batch.
     """
     if isinstance(rows_axis, numbers.Integral):
         return [int(rows_axis)] * len(tf.nest.flatten(batch))
@@ -31,15 +31,15 @@ def axes_of(batch: Any, rows_axis: Any) -> list[int | None]:
     except (TypeError, ValueError):
         shown = tf.nest.map_structure(lambda _: 0, batch)
         raise UserError(
-            f"rows_axis is {rows_axis!r}, which is not built like a batch",
+            f"rows_axis is {rows_axis!r}, which does not have the structure of a batch",
             where=_WHERE,
-            fix=f"Give one axis for all, or a nest of this form: {shown}.",
+            fix=f"Give one axis for all leaves, or a nest of this form: {shown}.",
         ) from None
     return list(tf.nest.flatten(rows_axis))
 
 
 def map_rows(function: Callable[[Any, int], Any], batch: Any, rows_axis: Any) -> Any:
-    """Apply a function of a leaf and its axis to each leaf of a batch that has such an axis."""
+    """Apply a function of a leaf and its rows axis to each leaf that has this axis."""
 
     def each(leaf: Any, axis: int | None) -> Any:
         shape = leaf.shape if hasattr(leaf, "shape") else tf.convert_to_tensor(leaf).shape
@@ -52,7 +52,7 @@ def map_rows(function: Callable[[Any, int], Any], batch: Any, rows_axis: Any) ->
 
 
 def rows_open(spec: Any, rows_axis: Any) -> Any:
-    """Return the specs of a batch with the number of its rows left open."""
+    """Return the specs of a batch with an unknown number of rows."""
     return map_rows(_open_at, spec, rows_axis)
 
 
@@ -66,8 +66,8 @@ def rows_of_specs(
         ([0, None], 8)
 
     Returns:
-        The specs of its leaves, those of rows left open; the axis of the rows in each, None where
-        there is none; and how many rows there are, if that is known.
+        The specs of the leaves, with an unknown number of rows; the rows axis of each leaf, or
+        None if it has no rows; and the number of rows, or None if it is unknown.
     """
     leaves, axes = tf.nest.flatten(spec), axes_of(spec, rows_axis)
     has_axis = [
@@ -94,16 +94,16 @@ def _open_at(spec: tf.TensorSpec, axis: int) -> tf.TensorSpec:
 
 
 def rows_first(arrays: Any, rows_axis: Any, name: str, held: dict[Any, Any]) -> Any:
-    """Return arrays as views that have their rows first, each made once.
+    """Return views of arrays with their rows on the first axis, each created once.
 
     Args:
         arrays: A nest of arrays.
         rows_axis: See `Data`.
-        name: The set's name, for messages.
-        held: What was made so far.
+        name: Name of the set, for messages.
+        held: The views created so far.
 
     Raises:
-        UserError: One has no such axis.
+        UserError: If an array does not have this axis.
     """
 
     def view(array: Any, axis: int | None) -> Any:
@@ -127,7 +127,7 @@ def rows_first(arrays: Any, rows_axis: Any, name: str, held: dict[Any, Any]) -> 
 
 
 def rows_back(batch: Any, rows_axis: Any) -> Any:
-    """Return a batch that has its rows first with them along their own axis, in the graph."""
+    """Move the rows of a batch from the first axis back to their own axis, in the graph."""
 
     def back(leaf: Any, axis: int) -> tf.Tensor:
         rank = leaf.shape.rank

@@ -1,4 +1,4 @@
-"""What a task trains on: `Data`, and the source that the engine reads batches from."""
+"""The interface from which the compiled loop reads batches."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from framework.sources.rows_axis import map_rows
 
 
 class Source(abc.ABC):
-    """Batches for the compiled loop.
+    """Provide batches for the compiled loop.
 
     Attributes:
-        steps: Batches in an epoch, or None while that is unknown.
-        may_end: Whether an epoch may have fewer, as only reading it tells.
-        rows_axis: Which axis of a batch's tensors holds its rows; see `Data`.
-        micro_rows: Take a batch's gradient in pieces of so many rows. None: as a whole.
-        resident: Whether its arrays are on the device, where the loop itself can gather from them.
-        obstacle: Why a run cannot be continued on it exactly. None: it can.
+        steps: Batches per epoch, or None while that is unknown.
+        may_end: Whether an epoch may turn out to have fewer batches when it is read.
+        rows_axis: Axis of the rows in a batch's tensors; see `Data`.
+        micro_rows: Compute a batch's gradient in pieces of this many rows. None: in one piece.
+        resident: Whether its arrays are on the device, so that the loop can gather from them.
+        obstacle: Why a run cannot resume exactly with this source. None: it can.
     """
 
     steps: int | None
@@ -39,15 +39,15 @@ class Source(abc.ABC):
 
     @property
     def operations(self) -> set[str]:
-        """The kinds of TensorFlow's operations in `augment`, which vary batches inside the loop."""
+        """The types of the TensorFlow operations in `augment`, which runs inside the loop."""
         return set()
 
     def check(self) -> None:
-        """Be called now and then where reading takes long; a trainer has signals raised here."""
+        """Called regularly during long reads; the trainer handles signals here."""
 
     @abc.abstractmethod
     def cursor(self, epoch: int, start: int) -> Any:
-        """Return what `read` needs to read `epoch` from batch `start` on: a tensor or iterator."""
+        """Return what `read` needs to read `epoch` from batch `start`: tensors or an iterator."""
 
     @abc.abstractmethod
     def read(self, cursor: Any, index: tf.Tensor, size: int | None) -> Any:
@@ -55,37 +55,37 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def parts(self, start: int, stop: int) -> list[tuple[int, int, int | None]]:
-        """Cut batches [start, stop) into runs of one shape: (start, stop, rows of a batch)."""
+        """Split batches [start, stop) into parts of equal shape: (start, stop, rows per batch)."""
 
     @abc.abstractmethod
     def spec(self, size: int | None = None) -> Any:
-        """Return the nest of TensorSpecs of a batch of `size` rows, as a step gets it."""
+        """Return the nest of TensorSpecs of a batch of `size` rows, as a step receives it."""
 
     @abc.abstractmethod
     def first(self) -> Any:
-        """Return the first batch, neither mapped nor augmented; a stream is read once more for it.
+        """Return the first batch, without `map` and `augment`; a stream is read again for it.
 
-        Where several processes read the same data, they compare it.
+        Several workers compare it, to check that they read the same data.
         """
 
     def sample(self) -> Any:
-        """Return the first batch as a step gets it, but for augmentation."""
+        """Return the first batch as a step receives it, but not augmented."""
         return self.mapped(self.first())
 
     def mapped(self, batch: Any) -> Any:
-        """Return a batch as `Data.map` leaves it."""
+        """Apply `Data.map` to a batch."""
         if self._map is None:
             return batch
         with user_code("Data.map"):
             return _batch(self._map(batch), "Data.map")
 
     def augmented(self, batch: Any, augment: Callable[[Any, tf.Tensor], Any], seed: Any) -> Any:
-        """Return a batch as `Data.augment` leaves it."""
+        """Apply `Data.augment` to a batch."""
         with user_code("Data.augment"):
             return _batch(augment(batch, seed), "Data.augment")
 
     def taken(self, iterator: Any, *, optional: bool = False) -> Any:
-        """Return an iterator's next batch, in the graph, as an optional if it may have none."""
+        """Return the next batch of an iterator in the graph, as an optional if it may end."""
         take = iterator.get_next_as_optional if optional else iterator.get_next
         if self._waited is None:
             return take()
@@ -97,11 +97,11 @@ class Source(abc.ABC):
         return batch
 
     def time_waits(self) -> None:
-        """Have the steps that are compiled from now on measure how long they wait for a batch."""
+        """Measure how long steps compiled from now on wait for their batches."""
         self._waited = tf.Variable(0.0, dtype=tf.float64, trainable=False, name="waited")
 
     def waited(self) -> float:
-        """Return the seconds that steps have waited since this was last asked."""
+        """Return the seconds that steps have waited since the last call."""
         if self._waited is None:
             return 0.0
         seconds = float(self._waited.numpy())
@@ -109,22 +109,22 @@ class Source(abc.ABC):
         return seconds
 
     def finish(self, batch: Any, index: tf.Tensor) -> Any:
-        """Return a batch that the loop took from an iterator itself, mapped and augmented."""
+        """Map and augment a batch that the loop took from the iterator itself."""
         return batch
 
     def moved(self, stop: int) -> None:
-        """Note that the batches before `stop` have been read."""
+        """Record that the batches before `stop` have been read."""
 
     def renew(self, epoch: int) -> bool:
-        """Read from the top where an epoch has no batch; tell whether there is one to hope for."""
+        """Restart the data if an epoch found no batch; return whether there may be one now."""
         return False
 
     def finished(self, epoch: int) -> None:
-        """Note that an epoch is over, or an evaluation."""
+        """Record that an epoch or an evaluation has ended."""
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Say what the user's own code raised, if it fails while the body reads batches."""
+        """Report exceptions that user code raises while the body reads batches."""
         yield
 
 
@@ -135,7 +135,7 @@ def _batch(made: Any, by: str) -> Any:
 
 
 def limited(total: int, limit: int | float) -> int:
-    """Return how many of `total` batches a limit leaves: a count, or a fraction rounded up.
+    """Return how many of `total` batches a limit allows: a count, or a fraction rounded up.
 
     Example:
         >>> limited(1563, 100), limited(1563, 0.1), limited(1563, 1.0)
@@ -145,14 +145,14 @@ def limited(total: int, limit: int | float) -> int:
 
 
 def batch_rows(batch: Any, rows_axis: Any = 0) -> Any:
-    """Return the number of examples in a batch: the length of its first tensor that has one.
+    """Return the number of examples in a batch: the length of its first tensor with rows.
+
+    If some tensors have a static length and others do not, as in a stream with a ragged last
+    batch, it is the length of the first tensor without a static one.
 
     Args:
         batch: A nest of tensors.
-        rows_axis: Which axis holds the rows; see `Data`.
-
-    Where the length of some is fixed and that of others is not, as in a stream with a ragged end,
-    it is that of the first whose is not.
+        rows_axis: Axis of the rows; see `Data`.
     """
     found: list[tuple[int | None, tf.Tensor, int]] = []
 

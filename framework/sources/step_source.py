@@ -1,4 +1,4 @@
-"""A set without data, for steps that make their own batches."""
+"""A source without data, for steps that make their own batches."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from framework.sources.source import Source, limited
 
 
 class StepSource(Source):
-    """The batches of a `Steps`.
+    """Number the examples of a `Steps`; a batch is the numbers of its examples.
 
     Args:
-        given: What says how many.
-        batch_size: Rows of a batch.
-        counts_on: Other numbers in every epoch.
+        given: The `Steps`, which has the number of batches.
+        batch_size: Rows per batch.
+        counts_on: Continue the numbers in the next epoch, instead of repeating them.
         seed: Seed of augmentation.
-        limit: Batches of an epoch: a count or a fraction.
-        accumulate: Put so many batches into one, whose gradient is taken a batch at a time.
+        limit: Batches per epoch: a count or a fraction.
+        accumulate: Join this many batches into one; its gradient is computed batch by batch.
         map: See `Data`.
         augment: See `Data`.
     """
 
-    resident = True  # there is nothing to wait for
+    resident = True  # it never waits for data
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class StepSource(Source):
         return tf.constant(epoch, tf.int64)
 
     def parts(self, start: int, stop: int) -> list[tuple[int, int, int | None]]:
-        """Cut off the last batch, which may have fewer rows where batches are put together."""
+        """Separate the last batch, which may have fewer rows if batches are joined."""
         whole = self._used // self._size
         runs = [(start, min(stop, whole), self._size)]
         runs.append((max(start, whole), min(stop, self.steps), self._used - whole * self._size))

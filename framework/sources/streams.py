@@ -1,4 +1,4 @@
-"""Batches that come one after another: `tf.data`, `PyDataset`, generators."""
+"""Reads batches sequentially from `tf.data`, a `PyDataset` or a generator."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from framework.sources.guard import Guard, not_dense
 from framework.sources.resumable import BeforeEpoch
 from framework.sources.source import Source, limited
 
-NO_BATCHES = "Give at least one; look at what selects them, such as a filter or drop_remainder."
+NO_BATCHES = "Give at least one; check what removes them, such as a filter or drop_remainder."
 _SHORT = (
-    "%s ended after %s of %s steps: such an epoch is shorter, and the next one begins at the top"
+    "%s ended after %s of %s steps: this epoch is shorter, and the next one reads it from the start"
 )
 _log = logging.getLogger("framework")
-_HEED = 0.25  # seconds of reading after which to look at signals
+_HEED = 0.25  # seconds of reading between two checks for signals
 
 
 class StreamSource(Source):
-    """Batches in the order that a `tf.data.Dataset` gives them.
+    """Read batches in the order of a `tf.data.Dataset`.
 
-    It continues in mid-epoch by reading up to there, without training.
+    To resume in mid-epoch, it reads and discards the earlier batches of the epoch.
 
     Example:
         >>> StreamSource(tf.data.Dataset.range(10).batch(4)).steps
@@ -40,18 +40,18 @@ class StreamSource(Source):
         map: See `Data`.
         augment: See `Data`.
         seed: Seed of augmentation.
-        limit: Batches of an epoch: a count or a fraction. Default: all.
-        limit_name: The trainer's option that says so, for messages.
-        accumulate: Put so many batches into one, whose gradient is taken a batch at a time.
-        name: What to call it in messages: `train`, `val`, …
-        before_epoch: Called with the number of an epoch before it is read.
-        after_epoch: Called with the number of an epoch that is over.
-        obstacle: Why it cannot be continued exactly, if so.
-        restart: Begin anew where it would have to be continued in mid-epoch.
-        endless: The dataset has no end, or none that it tells: `limit` cuts it into epochs, each
-            of which goes on where the one before ended. Where the data end, so does the epoch, and
-            the next one reads them from the top.
-        guard: Of the user's code that the dataset calls.
+        limit: Batches per epoch: a count or a fraction. Default: all.
+        limit_name: The trainer's option for the limit, for messages.
+        accumulate: Join this many batches into one; its gradient is computed batch by batch.
+        name: Name of the set in messages: `train`, `val`, …
+        before_epoch: Called before an epoch is read; see `BeforeEpoch`.
+        after_epoch: Called with the number of an epoch after it has ended.
+        obstacle: Why a run cannot resume exactly with this dataset, if so.
+        restart: When resuming in mid-epoch, read the dataset from its start instead.
+        endless: The dataset is endless, or may be: `limit` splits it into epochs, each of which
+            continues where the previous one ended. If the data ends, the epoch ends too, and the
+            next epoch reads the data from the start.
+        guard: The guard of user code that the dataset calls.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class StreamSource(Source):
         self._name, self._endless = name, endless
         self.may_end = endless and not never_ends(dataset)
         self._map, self._augment, self._seed = map, augment, seed
-        # What the compiled loop reads of it, so that every epoch augments with draws of its own.
+        # The compiled loop reads it, so that every epoch augments with different random numbers.
         self._epoch_in_graph = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")
         if not endless:
             dataset = _limit(dataset, limit, limit_name, name)
@@ -86,7 +86,7 @@ class StreamSource(Source):
             dataset = _together(
                 _checked(dataset), self.micro_rows, accumulate, limit if endless else None
             )
-        dataset = dataset.prefetch(tf.data.AUTOTUNE)  # whoever made it may have forgotten to
+        dataset = dataset.prefetch(tf.data.AUTOTUNE)  # the user may not have added it
         self.steps = math.ceil(limit / accumulate) if endless else _length(dataset)
         if self.steps == 0:
             raise UserError(f"the {name} set has no batches", where=f"data.{name}", fix=NO_BATCHES)
@@ -94,16 +94,16 @@ class StreamSource(Source):
         self._before_epoch, self._after_epoch = before_epoch, after_epoch
         self.obstacle = obstacle
         self._epoch, self._next = -1, 0
-        self._top = 0  # how many batches the epochs before the iterator's first were to have
+        self._top = 0  # planned number of batches before the first epoch of the iterator
         self._iterator: Any = None
         self._refuse_composites()
 
     def cursor(self, epoch: int, start: int) -> Any:
-        """Return an iterator that stands at `start`: the running one, where that is possible."""
+        """Return an iterator at batch `start`: the current one, if possible."""
         place = self._place(epoch, start)
         again = self._iterator is None or place < self._next
         if epoch != self._epoch or again:
-            # One that was made only to trace the loop counts as a reading all the same.
+            # An iterator that was created only to trace the loop counts as an iteration too.
             unread = None if self._next else self._iterator
             with self.reading():
                 self._before_epoch(epoch, unread, self._dataset, self.check)
@@ -117,18 +117,18 @@ class StreamSource(Source):
         return self._iterator
 
     def first(self) -> Any:
-        """Read the first batch with an iterator of its own."""
+        """Read the first batch with a separate iterator."""
         with self.reading():
             return next(iter(self._dataset.take(1)), ())
 
     def _place(self, epoch: int, batch: int) -> int:
-        """Return how many batches of the iterator come before one of an epoch."""
+        """Return the position of an epoch's batch in the iterator."""
         if not self._endless or self.steps is None:
             return batch
         return epoch * self.steps + batch - self._top
 
     def renew(self, epoch: int) -> bool:
-        """Read from the top if the data ended just where the epoch before did."""
+        """Restart the data if it ended exactly at the end of the previous epoch."""
         spent = self.may_end and self._place(epoch, 0) > 0
         if spent:
             self._begin_with(epoch)
@@ -138,7 +138,7 @@ class StreamSource(Source):
         self._iterator, self._top = None, epoch * (self.steps or 0)
 
     def finished(self, epoch: int) -> None:
-        """Tell whoever makes the batches that an epoch is over, or an evaluation."""
+        """Call `after_epoch`, and restart data that has ended within the epoch."""
         self._after_epoch(epoch)
         if self.may_end and self._next < self._place(epoch + 1, 0):
             if not self._top:
@@ -167,19 +167,19 @@ class StreamSource(Source):
                 self.check()
         except tf.errors.OutOfRangeError:
             raise UserError(
-                f"the run is to go on after batch {self._next + batches:,} of an epoch, and the "
-                "data end sooner",
+                f"the run resumes after batch {self._next + batches:,} of an epoch, but the data "
+                "has fewer batches",
                 where=self._guard.where,
-                fix="Continue with the same data, or begin anew in another run_dir.",
+                fix="Resume with the same data, or start again in another run_dir.",
             ) from None
 
     def moved(self, stop: int) -> None:
-        """Note where the iterator stands after a stretch."""
+        """Record the position of the iterator after a span."""
         self._next = self._place(self._epoch, stop)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Say what the user's own code raised, if it fails while the body reads batches."""
+        """Report exceptions that user code raises while the body reads batches."""
         try:
             with self._guard.retold():
                 yield
@@ -189,7 +189,7 @@ class StreamSource(Source):
             raise _cannot_put_together(self._name, _UNEVEN) from None
 
     def parts(self, start: int, stop: int) -> list[tuple[int, int, int | None]]:
-        """Leave the shapes to the dataset."""
+        """Return one part: the dataset determines the shapes."""
         return [(start, stop, None)]
 
     def read(self, cursor: Any, index: tf.Tensor, size: int | None) -> Any:
@@ -229,7 +229,7 @@ class StreamSource(Source):
             what = f"a {type(found).__name__.removesuffix('Spec')}"
             fix = "Make it dense in Data(map=...): x.to_tensor(), tf.sparse.to_dense(x)."
         raise UserError(
-            f"{self._guard.what} gives {what} in a batch", where=self._guard.where, fix=fix
+            f"{self._guard.what} returns {what} in a batch", where=self._guard.where, fix=fix
         )
 
 
@@ -238,7 +238,7 @@ def _is_no_tensor(spec: Any) -> bool:
 
 
 def never_ends(dataset: tf.data.Dataset) -> bool:
-    """Tell whether a dataset is known to have no end, by itself or by what it reads from."""
+    """Return whether a dataset is known to be endless, from its cardinality or its inputs."""
     cardinality = int(dataset.cardinality())
     if cardinality != tf.data.UNKNOWN_CARDINALITY:
         return bool(cardinality == tf.data.INFINITE_CARDINALITY)
@@ -260,9 +260,9 @@ def _limit(dataset: tf.data.Dataset, limit: int | float, option: str, name: str)
         raise UserError(
             f"the {name} set never ends",
             where=f"data.{name}",
-            fix=f"Say how many batches to take: {option}=1000."
+            fix=f"Set how many batches to take: {option}=1000."
             if option
-            else "Give one that does: dataset.take(1000).",
+            else "Limit it: dataset.take(1000).",
         )
     if limit == 1.0:
         return dataset
@@ -279,7 +279,7 @@ def _limit(dataset: tf.data.Dataset, limit: int | float, option: str, name: str)
 def _together(
     dataset: tf.data.Dataset, rows: int, batches: int, limit: int | float | None
 ) -> tf.data.Dataset:
-    """Put batches of so many rows together, never those of two epochs of an endless set."""
+    """Join batches of `rows` rows, but never batches of two epochs of an endless set."""
     if limit is None or int(limit) % batches == 0:
         return dataset.rebatch(rows * batches)
 
@@ -292,10 +292,10 @@ def _together(
 
 
 def _rows_of_a_batch(dataset: tf.data.Dataset, name: str) -> int:
-    """Return the rows of a set's batches, of which several are to be put together."""
+    """Return the rows per batch of a set, and check that its batches can be joined."""
     specs = tf.nest.flatten(dataset.element_spec)
     if not all(spec.shape[1:].is_fully_defined() for spec in specs if spec.shape.rank != 0):
-        fix = "Pad them to one width; where they have it, say so by tf.ensure_shape in dataset.map"
+        fix = "Pad them to one width; if they have it already, use tf.ensure_shape in dataset.map"
         raise _cannot_put_together(name, "their widths vary", fix)
     for batch in dataset.take(1):
         leaves = [tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(batch)]
@@ -309,21 +309,21 @@ def _rows_of_a_batch(dataset: tf.data.Dataset, name: str) -> int:
 
 _UNEVEN = "the tensors of one have different numbers of rows"
 _EVEN = (
-    "Give every tensor of a batch as many rows, adding what has none in Data(map=...), which sees "
-    "the larger batch"
+    "Give every tensor of a batch the same number of rows, and add tensors without rows in "
+    "Data(map=...), which receives the joined batch"
 )
 
 
 def _cannot_put_together(name: str, why: str, fix: str = _EVEN) -> UserError:
     return UserError(
-        f"batches of the {name} set cannot be put together: {why}",
+        f"batches of the {name} set cannot be joined: {why}",
         where="trainer.accumulate",
         fix=f"{fix}; or leave accumulate out and give larger batches.",
     )
 
 
 def _checked(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Let batches pass whose tensors have equally many rows; only reading tells of them all."""
+    """Check every batch while it is read: all its tensors must have the same number of rows."""
 
     def check(*parts: Any) -> Any:
         leaves = tf.nest.flatten(parts)

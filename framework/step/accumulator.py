@@ -1,4 +1,4 @@
-"""Metrics that add up on the device and are read when somebody asked."""
+"""Accumulates metrics on the device until the host reads them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _COLUMNS = 3  # a value's weighted sum, its weight, and how often it was not fin
 
 
 class Accumulator:
-    """Weighted means of named values, and the Keras metrics logged beside them.
+    """Accumulate weighted means of named values, and track logged Keras metrics.
 
-    All values of a step go into one variable with one operation. Sums are float64: a mean over a
-    million examples is exact to the last printed digit, and cutting an epoch into other batches
-    or stretches does not show.
+    All values of a step are added to one variable with one operation. Sums are float64: a mean
+    over a million examples is exact to the last printed digit, however an epoch is split into
+    batches or spans.
 
     Example:
         >>> means = Accumulator()
@@ -29,22 +29,21 @@ class Accumulator:
         >>> means.read()
         {'loss': 3.0}
 
-    On several devices each adds to a variable of its own; reading adds them up.
+    On several devices, each device adds to its own copy; reading sums the copies.
 
     Args:
-        room: Names in one variable. Further ones get further variables, which on several devices
-            cannot be made while a step is traced.
+        room: Number of names in one variable. More names need more variables, which cannot be
+            created while a step is traced on several devices.
     """
 
     def __init__(self, room: int = 64) -> None:
         self.keras_metrics: dict[str, keras.Metric] = {}
         self.room = room
-        # Room is made beforehand: a variable that a compiled step makes while it is traced has
-        # it traced once more.
+        # Created in advance: a step that creates a variable while it is traced is traced again.
         self._chunks: list[tuple[list[str], tf.Variable]] = [([], self._zeros())]
         self._nothing = tf.zeros(
             (room, _COLUMNS), tf.float64
-        )  # made once: `reset` runs at every row
+        )  # created once, since `reset` runs at every row
 
     @property
     def names(self) -> list[str]:
@@ -53,7 +52,7 @@ class Accumulator:
 
     @property
     def variables(self) -> list[Any]:
-        """The variables in which values add up, those of Keras metrics included."""
+        """The variables of the sums, including those of Keras metrics."""
         own = [sums for _, sums in self._chunks]
         return [*own, *(v for metric in self.keras_metrics.values() for v in metric.variables)]
 
@@ -68,7 +67,7 @@ class Accumulator:
         self.keras_metrics[name] = metric
 
     def has(self, name: str, values: Mapping[str, Any]) -> bool:
-        """Tell whether a step that noted `values` has logged `name`."""
+        """Return whether a step that noted `values` has logged `name`."""
         return name in values or name in self.keras_metrics
 
     def add(self, values: Mapping[str, tuple[tf.Tensor, tf.Tensor]]) -> None:
@@ -81,10 +80,10 @@ class Accumulator:
         zero = tf.constant(0.0, tf.float64)
         for names, sums in self._chunks:
             if any(name in values for name in names):
-                # As vectors: a step of many values is to cost hardly more than one of a few.
+                # As vectors, so that a step with many values costs little more than one with few.
                 pairs = [values.get(name, (zero, zero)) for name in names]
                 value, weight = (tf.stack(part) for part in zip(*pairs, strict=True))
-                # What has no weight counts for nothing, even if it is not finite.
+                # A value with weight 0 does not count, even if it is not finite.
                 total = tf.math.multiply_no_nan(value, weight)
                 bad = tf.where(tf.math.is_finite(total), zero, 1.0)
                 rows = tf.stack([total, weight, bad], axis=1)
@@ -99,7 +98,7 @@ class Accumulator:
         return {name: (total, weight) for name, (total, weight, _) in self.rows().items()}
 
     def rows(self) -> dict[str, tuple[float, float, float]]:
-        """Return the same, and how often each was not finite: once for each device and piece."""
+        """Return the sums, and how often each value was not finite, per device and piece."""
         return {
             name: (float(total), float(weight), float(bad))
             for names, sums in self._chunks
@@ -111,12 +110,12 @@ class Accumulator:
         return {name: metric_result(name, m) for name, m in self.keras_metrics.items()}
 
     def reset(self) -> None:
-        """Start the means anew; Keras metrics are left as they are."""
+        """Reset the means, but not the Keras metrics."""
         for _, sums in self._chunks:
             sums.assign(self._nothing, read_value=False)
 
     def load(self, rows: Mapping[str, Sequence[float]]) -> None:
-        """Put back what `rows` or `sums` returned."""
+        """Restore what `rows` or `sums` returned."""
         self._make_room(rows)
         for names, variable in self._chunks:
             values = np.zeros((self.room, _COLUMNS))
@@ -156,7 +155,7 @@ def _refuse_on_several_devices(room: int) -> None:
     replica = tf.distribute.get_replica_context()
     if replica is not None and replica.num_replicas_in_sync > 1:
         raise UserError(
-            f"a step logs more than {room} values, which it cannot on several devices",
+            f"a step logs more than {room} values, the limit on several devices",
             fix="Log fewer, or put several into one: self.log('loss', tf.add_n(losses)).",
         )
 
@@ -166,27 +165,27 @@ def metric_result(name: str, metric: keras.Metric) -> float:
     given = metric.result()
     if isinstance(given, Mapping):
         raise UserError(
-            f"metric {name!r} gives several results, not a number: {', '.join(map(str, given))}",
+            f"metric {name!r} has several results, not a number: {', '.join(map(str, given))}",
             where=type(metric).__name__,
-            fix="Log one metric for each of them, whose result() is a number.",
+            fix="Log a separate metric for each result, with a number as its result().",
         )
     result = np.asarray(given)
     if result.size != 1:
         raise UserError(
             f"the metric {name!r} has a result of shape {result.shape}, not a number",
             where=type(metric).__name__,
-            fix="Have it average its classes, such as keras.metrics.F1Score(average='macro').",
+            fix="Average it over the classes, such as keras.metrics.F1Score(average='macro').",
         )
     return float(result.item())
 
 
 def means(sums: Sums) -> dict[str, float]:
-    """Return total / weight by name, of what has any weight."""
+    """Return total / weight by name, for all names with a weight."""
     return {name: total / weight for name, (total, weight) in sums.items() if weight}
 
 
 def add_sums(left: Sums, right: Sums) -> Sums:
-    """Return the sums of two stretches together."""
+    """Return the combined sums of two spans."""
     zero = (0.0, 0.0)
     names = dict.fromkeys([*left, *right])
     pairs = {name: (left.get(name, zero), right.get(name, zero)) for name in names}
@@ -194,7 +193,7 @@ def add_sums(left: Sums, right: Sums) -> Sums:
 
 
 class MetricStates:
-    """What Keras metrics hold, set aside so that an evaluation can use them meanwhile.
+    """Save and reset the state of Keras metrics, so that an evaluation can use them.
 
     Example:
         >>> aside = MetricStates([metric])   # remembers and resets
@@ -210,9 +209,9 @@ class MetricStates:
             metric.reset_state()
 
     def restore(self, used: Iterable[keras.Metric] = ()) -> None:
-        """Put the remembered values back, and reset those of `used` that were not remembered.
+        """Restore the saved state, and reset metrics in `used` without saved state.
 
-        Where steps run in Python, a metric is met for the first time in a step.
+        If steps run in Python, a metric may be unknown until a step uses it.
         """
         for metric in used:
             if id(metric) not in self._known:

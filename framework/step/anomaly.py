@@ -1,4 +1,4 @@
-"""Naming the operation whose result is not finite."""
+"""Names the operation that produced NaN or infinity."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OURS = str(Path(__file__).parents[1])
 
 @contextmanager
 def anomalies_detected() -> Iterator[None]:
-    """Have TensorFlow check the result of every operation that is traced or run in the body."""
+    """Make TensorFlow check the results of all operations that are traced or run in the body."""
     tf.debugging.enable_check_numerics(stack_height_limit=100, path_length_limit=1000)
     try:
         yield
@@ -29,11 +29,11 @@ def anomalies_detected() -> Iterator[None]:
 
 
 def explain_anomaly(error: Exception, when: str) -> Exception:
-    """Return `TrainingFailed` in the place of what such a check has raised, else the error itself.
+    """Convert an error of these checks to `TrainingFailed`; return other errors unchanged.
 
     Args:
-        error: What was raised.
-        when: In which step, as in "at step 3".
+        error: The raised error.
+        when: The step, as in "at step 3".
     """
     text = str(error)
     found = _FOUND.search(text)
@@ -49,6 +49,6 @@ def explain_anomaly(error: Exception, when: str) -> Exception:
     return TrainingFailed(
         f"the result of {found[1]}{of} became NaN or infinite {when}",
         where=f"{file}:{line}, in {function}" if file else None,
-        fix="Keep its input where it is defined, such as tf.math.log(x + 1e-7), or lower the "
-        "learning rate. An infinity that is meant, such as that of a mask, is found as well.",
+        fix="Keep its input in the valid range, such as tf.math.log(x + 1e-7), or lower the "
+        "learning rate. An intended infinity, such as in a mask, is reported too.",
     )

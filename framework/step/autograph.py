@@ -1,4 +1,4 @@
-"""What AutoGraph converts: a task's own steps, and nothing of the framework."""
+"""Applies AutoGraph to a task's own steps, but not to the framework."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def not_converted(function: F) -> F:
-    """Keep AutoGraph, which converts a task's step and what it calls, out of what needs none."""
+    """Exclude a function that a task's step calls from AutoGraph."""
     kept_out: F = tf.autograph.experimental.do_not_convert(function)
     return kept_out
 
 
 def autograph(function: Callable[..., Any], context: Any) -> Callable[..., Any]:
-    """Return a function whose `if`, `for` and `while` on tensors become graph operations.
+    """Convert `if`, `for` and `while` on tensors in a function to graph operations.
 
     Args:
-        function: The user's own.
-        context: AutoGraph's state outside of what is `not_converted`.
+        function: A function of the user.
+        context: AutoGraph's state outside functions that are `not_converted`.
     """
     return autographed(function, context)

@@ -1,4 +1,4 @@
-"""Averages of weights over the course of training."""
+"""Averages of weights during training."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class Average:
-    """An average of some variables, in variables of its own.
+    """Average some variables, in separate variables.
 
-    Either exponential, renewed in the graph after every update of its sources (Polyak and
-    Juditsky, 1992), or plain, of the moments at which `add` was called (Izmailov et al., 2018).
-    It begins as a copy of its sources.
+    The average is either exponential, updated in the graph after every update of its sources
+    (Polyak and Juditsky, 1992), or the plain mean of the values at every call of `add` (Izmailov
+    et al., 2018). It starts as a copy of its sources.
 
     Example:
         >>> average = Average(model.trainable_variables, decay=0.999)
@@ -29,15 +29,15 @@ class Average:
 
     Args:
         sources: What to average: floating-point variables.
-        copies: Where to keep the averages. Default: new variables.
-        decay: What the average keeps of itself at an update, from 0 to 1. None: a plain average.
-        followed: Variables that are copied as they are instead, such as batch-norm statistics.
-        evaluate: Judge the model with the averages in the place of its weights.
+        copies: Variables for the averages. Default: new variables.
+        decay: Share of the average that an update keeps, from 0 to 1. None: a plain average.
+        followed: Sources to copy instead of averaging, such as batch-norm statistics.
+        evaluate: Evaluate the model with the averages instead of its weights.
 
     Attributes:
-        sources: As given, the followed ones last.
-        copies: One for each source.
-        count: Moments in a plain average so far.
+        sources: The sources as given.
+        copies: One copy per source.
+        count: Number of values in a plain average so far.
     """
 
     def __init__(
@@ -62,23 +62,23 @@ class Average:
         return self.decay is not None or self.count > 0
 
     def restart(self) -> None:
-        """Begin as a copy of the sources again."""
+        """Reset the average to a copy of the sources."""
         self.count = 0
         for copy, source in zip(self.copies, self.sources, strict=True):
             copy.assign(source)
 
     def follows(self, updated: set[int]) -> bool:
-        """Tell whether an update of the variables with these ids concerns this average."""
+        """Return whether an update of the variables with these ids affects this average."""
         return self.decay is not None and any(id(v) in updated for v in self.sources)
 
     def update(self, replicas: Replicas) -> None:
-        """Renew an exponential average, in the graph."""
+        """Update an exponential average, in the graph."""
         for copy, source in zip(self.copies, self.sources, strict=True):
             keep = 0.0 if id(source) in self._followed else self.decay or 0.0
             replicas.change(copy, lambda c, s, k=keep: c.assign(_mixed(c, s, k)), source)
 
     def add(self) -> None:
-        """Take the sources' present values into a plain average, on the host."""
+        """Add the current values of the sources to a plain average, on the host."""
         keep = self.count / (self.count + 1)
         self.count += 1
         for copy, source in zip(self.copies, self.sources, strict=True):
@@ -89,7 +89,7 @@ class Average:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Put the averages in the place of their sources for the body."""
+        """Assign the averages to their sources within the body, and restore them afterwards."""
         former = [np.asarray(source.numpy()) for source in self.sources]
         try:
             for source, copy in zip(self.sources, self.copies, strict=True):
@@ -104,7 +104,7 @@ class Average:
         return {"count": self.count, "copies": variables_state(self.copies)}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` returned."""
+        """Restore what `state` returned."""
         self.count = int(state["count"])
         load_variables(self.copies, state["copies"], "average")
 

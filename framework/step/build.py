@@ -1,4 +1,4 @@
-"""Building a task's model, and what to say when its code fails."""
+"""Builds a task's model, and explains failures in its code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def build_model(task: Task) -> Any:
-    """Return the task's model, or say what `build_model` gave instead."""
+    """Return the task's model, or raise a UserError if `build_model` returned something else."""
     where = f"{type(task).__name__}.build_model"
     with user_code(where):
         model = task.build_model()
@@ -41,37 +41,37 @@ def build_model(task: Task) -> Any:
 
 
 def is_built(model: Any) -> bool:
-    """Tell whether every model has its weights."""
+    """Return whether every model has its weights."""
     return all(each.built for each in models_of(model).values())
 
 
 def build_by_tracing(
     step: Callable[[Any], Any], spec: Any, task: Task, name: str, rows_axis: Any = 0
 ) -> None:
-    """Give a model its weights by tracing a step on a batch of the data's shape.
+    """Build a model by tracing a step on a symbolic batch with the shapes of the data.
 
-    Nothing runs: the trace is thrown away, and only the weights that it made are kept.
+    Nothing runs: the trace is discarded, and only the weights that it created are kept.
 
     Args:
         step: Called with a symbolic batch.
         spec: The nest of TensorSpecs of a batch.
-        task: Whose model it is.
-        name: The step's name, for messages.
-        rows_axis: Which axis of a batch's tensors holds its rows.
+        task: The task that has the model.
+        name: Name of the step, for messages.
+        rows_axis: Axis of the rows in a batch's tensors.
     """
     where, models = f"{type(task).__name__}.{name}", list(models_of(task.model).values())
     before = built_layers(models)
     try:
         _trace(step, rows_open(spec, rows_axis))
-    except Exception:  # a step may want to know the number of rows
+    except Exception:  # a step may need a static number of rows
         with user_code(where, spec), _in_python(task, where):
             _trace(step, spec)
         leave_rows_open(models, before)
     made = [each for model in models for each in layers_within(model) if id(each) not in before]
     for layer in made:
-        if hasattr(layer, "finalize_state"):  # what it computed of its variables was a symbol
+        if hasattr(layer, "finalize_state"):  # it was computed from symbolic variables
             layer.finalize_state()
-    for model, copy, _ in task.runtime.followers:  # a step need not call them
+    for model, copy, _ in task.runtime.followers:  # a step may not call them
         if model.built and not copy.built:
             copy.build_from_config(model.get_build_config())
     if not is_built(task.model):
@@ -87,7 +87,7 @@ def build_by_tracing(
 
 @contextmanager
 def _in_python(task: Task, where: str) -> Iterator[None]:
-    """Say that a step which runs in Python, with values, may have none of them here."""
+    """Explain errors of a step that runs in Python and needs values, which a trace lacks."""
     try:
         yield
     except Exception as error:
@@ -103,6 +103,6 @@ def _in_python(task: Task, where: str) -> Iterator[None]:
 
 
 def _trace(step: Callable[[Any], Any], spec: Any) -> None:
-    # Not tf.function, which traces twice what makes variables.
+    # Not tf.function, which traces a function that creates variables twice.
     with scratch_graph("build").as_default():
         step(tf.nest.map_structure(lambda s: tf.compat.v1.placeholder(s.dtype, s.shape), spec))

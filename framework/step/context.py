@@ -1,4 +1,4 @@
-"""What a task can do in its steps, behind `StepContext`."""
+"""Implements `StepContext`: what a task can do in its steps."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("framework")
 
-# Whose random numbers: each has seeds of its own.
+# Each of these has different random seeds.
 TRAINING, EVALUATION, PREDICTION, HOST = range(4)
 
 
 class TaskContext:
-    """What stands behind a task's `log`, `minimize` and the like; a `StepContext`.
+    """Implement a task's `log`, `minimize` and similar methods; a `StepContext`.
 
-    Every way to optimise goes through one pipeline, `Update`.
+    All optimization uses one pipeline, `Update`.
 
     Args:
-        task: The task whose steps run; its model is built.
+        task: The task; its model is built.
         update: The pipeline. None: weights cannot be changed.
         replicas: The devices.
-        log_norms: Log the gradients' norms.
-        eager: The steps will run in Python, not be compiled.
+        log_norms: Log the norms of gradients.
+        eager: The steps run in Python instead of being compiled.
         building: The steps are only traced to build the model: nothing is updated.
     """
 
@@ -69,12 +69,12 @@ class TaskContext:
         # Compiled, a step may branch and loop on tensors with Python's own `if` and `for`.
         self._eager, self._autograph = eager, autograph_context()
         self._looked, self._warned_of = False, list[str]()
-        # Devices take turns in one step, each in a thread of its own.
+        # Devices take turns in one step, each in a separate thread.
         self._local = threading.local()
 
     @not_converted
     def log(self, name: str, value: Any, weight: Any = None) -> None:
-        """Note a value; see `Task.log`."""
+        """Log a value; see `Task.log`."""
         running, where = self._running, f"{type(self.task).__name__}.log({name!r})"
         check_name(name, where)
         if running is None:
@@ -91,13 +91,13 @@ class TaskContext:
             mean = mean_of(value, where)
             given = weight_of(running.rows if weight is None else weight, where)
             given = unless_empty(value, given)
-            if self.replicas.count > 1:  # a device without rows computes on one of another
+            if self.replicas.count > 1:  # a device without rows computes on another's row
                 given = tf.where(tf.greater(running.rows, 0), given, tf.zeros_like(given))
             running.note(name, mean, given)
 
     @not_converted
     def minimize(self, loss_fn: Callable[[], Any], name: Any = None) -> Any:
-        """Compute a loss under a tape and update by it; see `Task.minimize`."""
+        """Compute a loss under a tape and apply its gradients; see `Task.minimize`."""
         self._changing("minimize")
         with tf.GradientTape(persistent=True) as tape:
             loss = loss_fn() if self._eager else autograph(loss_fn, self._autograph)()
@@ -110,7 +110,7 @@ class TaskContext:
 
     @not_converted
     def apply_gradients(self, tape: tf.GradientTape, loss: Any, name: Any = None) -> None:
-        """Differentiate a loss, or several, and update; see `Task.apply_gradients`."""
+        """Differentiate losses and apply the gradients; see `Task.apply_gradients`."""
         running = self._changing("apply_gradients")
         running.applied = True
         if self._building:
@@ -136,12 +136,12 @@ class TaskContext:
 
     @not_converted
     def gather(self, tensor: tf.Tensor) -> tf.Tensor:
-        """Join a tensor of every device; see `Task.gather`."""
+        """Concatenate a tensor of every device; see `Task.gather`."""
         running = self._running
         if running is None or self._building or self.replicas.count == 1:
             return tensor
         tensor = tf.convert_to_tensor(tensor)
-        # A device without rows computes on one that is not its own.
+        # A device without rows computes on a row of another device.
         count = tf.where(tf.greater(running.rows, 0), tf.shape(tensor)[0], 0)
         return self.replicas.gather(tensor[:count])
 
@@ -151,7 +151,7 @@ class TaskContext:
         running = self._running
         if running is not None and running.is_piece:
             raise UserError(
-                "global_mean needs the whole batch, and accumulate shows a step pieces of it",
+                "global_mean needs the whole batch, but accumulate gives a step pieces of it",
                 where=f"{type(self.task).__name__}.train_step",
                 fix="Leave trainer.accumulate out, or give every row the same sum of weights and "
                 "return a mean over rows.",
@@ -161,7 +161,7 @@ class TaskContext:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Put back afterwards whatever the body changes; see `Task.snapshot`."""
+        """Undo all changes of the body at its end; see `Task.snapshot`."""
         running = self._running
         if running is None:
             raise UserError(
@@ -187,7 +187,7 @@ class TaskContext:
 
     @not_converted
     def step_seed(self, draw: Any) -> tf.Tensor:
-        """Return a seed that no other draw has; see `Task.step_seed`."""
+        """Return a unique seed for a draw; see `Task.step_seed`."""
         running = self._running
         place = getattr(self._local, "place", None) if running is None else running.place
         if place is None:
@@ -201,7 +201,7 @@ class TaskContext:
 
     @property
     def global_step(self) -> Any:
-        """Optimizer steps done before the step at hand; on the host, as an int, so far."""
+        """Optimizer steps done before the current step; on the host, the number so far."""
         running = self._running
         if running is not None:
             return running.global_step
@@ -210,12 +210,12 @@ class TaskContext:
         return self.task.trainer.progress.step
 
     def _refuse_constant(self, name: str) -> None:
-        """Refuse what would be the same in every call of a function that is compiled here."""
+        """Reject a value that would be a constant of the function that is being compiled."""
         if tf.inside_function() and not self._building:
             raise UserError(
                 f"{name} is read outside of a step, in a function that is compiled once",
                 where=type(self.task).__name__,
-                fix="Read it in train_step, eval_step or predict_step; Data(augment=...) is given "
+                fix="Read it in train_step, eval_step or predict_step; Data(augment=...) receives "
                 "a seed for every step.",
             )
 
@@ -227,8 +227,8 @@ class TaskContext:
     def _update(self) -> Update:
         if self.update is None:
             raise UserError(
-                "there is no optimizer here: only fit, and tasks with automatic_optimization = "
-                "False, have them",
+                "there is no optimizer here: only fit and tasks with automatic_optimization = "
+                "False have optimizers",
                 where=type(self.task).__name__,
                 fix="Update weights in train_step, or set automatic_optimization = False.",
             )
@@ -247,7 +247,7 @@ class TaskContext:
     ) -> Iterator[Running]:
         running = Running(means, rows, share, global_step, training, place)
         self._local.running = running
-        # A device that has no rows computes on one with weight 0, which Keras metrics do not know.
+        # A device without rows computes one row with weight 0, which Keras metrics would count.
         may_be_none = self.replicas.count > 1 and (not isinstance(rows, int) or rows == 0)
         metrics = [*means.keras_metrics.values(), *_metrics_of(self.task)] if may_be_none else []
         spared = list({id(v): v for metric in metrics for v in metric.variables}.values())
@@ -264,7 +264,7 @@ class TaskContext:
             self._local.running = None
 
     def _part(self, tape: tf.GradientTape, loss: tf.Tensor, optimizers: Sequence[Any]) -> Part:
-        """Differentiate a loss by the weights of some optimizers."""
+        """Differentiate a loss with respect to the weights of some optimizers."""
         update, running = self._update, self._running
         chosen = [(each, update.optimizers.trainable(each)) for each in optimizers]
         variables = [v for _, own in chosen for v in own]
@@ -285,7 +285,7 @@ class TaskContext:
         return part
 
     def _unowned_weights(self, tape: tf.GradientTape) -> dict[str, Any]:
-        """Return the weights that a step uses and nobody updates, when it is seen for once."""
+        """Return the weights that a step uses but no optimizer updates, once per trace."""
         if self._eager and self._looked:
             return {}
         self._looked = True
@@ -295,9 +295,9 @@ class TaskContext:
         if names and names != self._warned_of:
             self._warned_of = names
             _log.warning(
-                "the loss depends on weights that are not trained: %s. Return what they are of "
-                'from build_model ({"model": ..., "head": self.head}; a lone variable from '
-                "self.variable(name, value, trainable=True)), or set trainable = False to keep "
+                "the loss depends on weights that are not trained: %s. Return their layers from "
+                'build_model ({"model": ..., "head": self.head}), create single variables with '
+                "self.variable(name, value, trainable=True), or set trainable = False to keep "
                 "them.",
                 ", ".join(names),
             )
@@ -322,19 +322,19 @@ class TaskContext:
             self.log("loss", loss)
 
     def _changing(self, name: str) -> Running:
-        """Return the running step if it may change weights, or say why it may not."""
+        """Return the running step if it may change weights, else raise a UserError."""
         running = self._running
         if running is None or not (running.training or running.snapshots):
             raise UserError(
                 f"{name} was called outside train_step",
                 where=type(self.task).__name__,
-                fix="In eval_step, train inside `with self.snapshot():`, which puts all weights "
-                "back.",
+                fix="In eval_step, train inside `with self.snapshot():`, which restores all "
+                "weights.",
             )
         return running
 
 
 def _metrics_of(task: Task) -> list[keras.Metric]:
-    """Return the Keras metrics that a task holds, before a step has logged them."""
+    """Return the Keras metrics among a task's attributes, before a step has logged them."""
     held = keras.tree.flatten(list(vars(task).values()))
     return [each for each in held if isinstance(each, keras.Metric)]

@@ -1,4 +1,4 @@
-"""Random generators, which an evaluation leaves as they were."""
+"""Saves and restores random generators around an evaluation."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from framework.devices.replicas import plain
 from framework.step.reachable import handles
 
 _KERAS, _TENSORFLOW = "seed_generator_state", "StateVar"
-_FAR = 2**30  # draws that training does not come to; Keras reads them modulo 2**31 - 2
+_FAR = 2**30  # more draws than training makes; Keras takes them modulo 2**31 - 2
 
 
 def generators(variables: Iterable[Any], written: Set[int] | None) -> list[Any]:
-    """Return those of some variables that are the state of a generator, and that a step draws from.
+    """Return the variables that are the state of a generator and that a step may draw from.
 
     Args:
-        variables: Among them those of `keras.random.SeedGenerator` and `tf.random.Generator`.
-        written: The handles of what the steps write. None: that cannot be told.
+        variables: Variables, including those of `keras.random.SeedGenerator` and
+            `tf.random.Generator`.
+        written: Handles of the variables that the steps write. None: unknown.
     """
     return [
         v
@@ -34,12 +35,12 @@ def generators(variables: Iterable[Any], written: Set[int] | None) -> list[Any]:
 
 @contextmanager
 def set_aside(states: Iterable[Any], seed: int, *, host: bool) -> Iterator[None]:
-    """Have generators draw the same numbers in every such body, and go on afterwards as before.
+    """Make generators draw the same numbers in every body, and restore them afterwards.
 
     Args:
         states: The variables of generators, as `generators` returns them.
-        seed: Of the generators of Python and NumPy meanwhile.
-        host: Set these aside too: no other thread draws from them.
+        seed: Seed of Python's and NumPy's generators within the body.
+        host: Also save those, if no other thread draws from them.
     """
     parts = [
         (part, str(v.name).startswith(_TENSORFLOW))
@@ -70,11 +71,11 @@ def set_aside(states: Iterable[Any], seed: int, *, host: bool) -> Iterator[None]
 
 
 def _elsewhere(state: np.ndarray, *, of_tensorflow: bool) -> np.ndarray:
-    """Return a generator's state far away from where training draws, the same every time."""
+    """Return a fixed generator state, far from the states that training uses."""
     found = state.copy()
     if of_tensorflow:  # a counter, and then the key
         found[:-1] = 0
         found[-2] = _FAR
-    else:  # the seed, and how often it was drawn from
+    else:  # the seed, and the number of draws
         found[1] = _FAR
     return found

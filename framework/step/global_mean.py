@@ -1,4 +1,4 @@
-"""A mean over the whole batch, from inside a step that sees one device's part of it."""
+"""Computes a mean over the whole batch, inside a step that has one device's share of it."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ def global_mean(values: Any, weights: Any, share: Any, replicas: Replicas) -> tf
 
     Args:
         values: A tensor of floats.
-        weights: What each counts, of a shape that broadcasts to that of the values.
-        share: The device's part of the step's examples. None: all.
+        weights: Weights of the values, of a shape that broadcasts to theirs.
+        share: The device's share of the step's examples. None: all.
         replicas: The devices.
 
     Returns:
-        A scalar whose mean over the devices, weighted by `share`, is the ratio: so a step's loss
-        and what it logs are brought together.
+        A scalar. Its mean over the devices, weighted by `share`, is the ratio; losses and logged
+        values are reduced in this way.
     """
     values = tf.convert_to_tensor(values)
     if values.dtype.size < 4:
         values = tf.cast(values, tf.float32)
     weights = tf.stop_gradient(as_dtype(weights, values.dtype))
     weights = tf.broadcast_to(weights, tf.shape(values))
-    # A weight of 0 leaves a value out, whatever that is.
+    # A weight of 0 excludes a value, even if it is not finite.
     own = tf.reduce_sum(tf.math.multiply_no_nan(values, weights))
     if share is None:
         return tf.math.divide_no_nan(own, tf.reduce_sum(weights))
     share = as_dtype(share, values.dtype)
-    # A device without rows computes on one that is not its own.
+    # A device without rows computes on a row of another device.
     counted = tf.where(share > 0, tf.reduce_sum(weights), 0)
     (total,) = replicas.sum([counted])
     return tf.math.divide_no_nan(own, tf.stop_gradient(total) * share)

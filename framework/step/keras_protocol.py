@@ -1,4 +1,4 @@
-"""What Keras splits between an optimizer, a model, and the trainer that calls them."""
+"""The parts of an optimizer or a model that `Model.fit` calls, and the trainer replaces."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("framework")
 
-_MUCH = 0.5  # a larger part of the first weights is worth a warning
+_MUCH = 0.5  # warn if a larger share of the average is initial weights
 _HOOKS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
-"""What `Model.fit` and its like call of a model, and a trainer does not."""
+"""Methods of a model that `Model.fit`, `evaluate` or `predict` call, but the trainer does not."""
 
 
 def check_protocol(optimizer: keras.Optimizer) -> None:
-    """Refuse what an optimizer of Keras would leave to `Model.fit`, and the trainer does itself.
+    """Reject an optimizer that needs calls of `Model.fit` which the trainer does not make.
 
     Args:
-        optimizer: What a task is to be trained with.
+        optimizer: The optimizer of a task.
 
     Raises:
-        UserError: It scales the loss or shares out the weights in a way of its own.
+        UserError: If it scales the loss or distributes the weights itself.
     """
     what = fix = ""
     if isinstance(optimizer, keras.optimizers.MultiOptimizer):
-        what = "it shares out the weights among optimizers of its own"
+        what = "it distributes the weights among its own optimizers"
         fix = (
             "Return a dict from configure_optimizers: {name: (optimizer, weights)} gives each "
             "part of the weights its optimizer."
         )
     elif _overrides(optimizer, "scale_loss"):
         what = "its scale_loss would have to be called with the loss"
-        fix = "Leave it out: precision=mixed_float16 has the trainer scale the loss."
+        fix = "Leave it out: with precision=mixed_float16 the trainer scales the loss."
     if what:
         raise UserError(
             f"{type(optimizer).__name__} cannot be used here: {what}",
@@ -53,7 +53,7 @@ def check_protocol(optimizer: keras.Optimizer) -> None:
 
 
 def unwrapped(optimizer: keras.Optimizer) -> tuple[keras.Optimizer, LossScale | None]:
-    """Return what a `LossScaleOptimizer` wraps, and a loss scale of its settings.
+    """Return the optimizer in a `LossScaleOptimizer`, and a loss scale with its settings.
 
     The trainer scales the loss itself, since all optimizers and devices share one check.
     """
@@ -67,14 +67,14 @@ def one_scale(first: LossScale | None, second: LossScale | None) -> LossScale | 
     """Return the loss scale of several optimizers.
 
     Raises:
-        UserError: They were given different ones.
+        UserError: If they have different ones.
     """
     if first is None or second is None:
         return first or second
     same = float(first.value.numpy()) == float(second.value.numpy())
     if not same or first.growth_steps != second.growth_steps:
         raise UserError(
-            "the optimizers are wrapped in a LossScaleOptimizer of different settings",
+            "the optimizers are wrapped in LossScaleOptimizers with different settings",
             where="configure_optimizers",
             fix="Give all of them the same initial_scale and dynamic_growth_steps: a step has one "
             "loss scale.",
@@ -83,15 +83,16 @@ def one_scale(first: LossScale | None, second: LossScale | None) -> LossScale | 
 
 
 def check_built(optimizer: keras.Optimizer, owned: Sequence[keras.Variable], where: str) -> None:
-    """Refuse a built optimizer that is not one for its weights.
+    """Reject a built optimizer that does not fit its weights.
 
     Args:
         optimizer: The optimizer.
-        owned: The weights that it is to update.
+        owned: The weights that it updates.
         where: The method that configured it, for messages.
 
     Raises:
-        UserError: It has slots for others, or is to average what comes as a gradient.
+        UserError: If it has slots for other weights, or `use_ema` for a weight that a gradient
+            overwrites.
     """
     try:
         check_known_variables(optimizer, owned)
@@ -99,7 +100,7 @@ def check_built(optimizer: keras.Optimizer, owned: Sequence[keras.Variable], whe
         raise UserError(
             f"the {type(optimizer).__name__} was built for the weights of another model",
             where=where,
-            fix="Give each task an optimizer of its own: Task(optimizer=lambda: "
+            fix="Give each task a separate optimizer: Task(optimizer=lambda: "
             "keras.optimizers.Adam(1e-3)).",
         ) from None
     values = [variable.path for variable in owned if overwrites(variable)]
@@ -112,13 +113,13 @@ def check_built(optimizer: keras.Optimizer, owned: Sequence[keras.Variable], whe
 
 
 def scaled(optimizer: keras.Optimizer, gradients: list[Any]) -> list[Any]:
-    """Return gradients as an optimizer takes them that divides them by `loss_scale_factor`."""
+    """Multiply gradients by `loss_scale_factor`, since the optimizer divides by it."""
     factor = optimizer.loss_scale_factor
     return gradients if factor is None else [g * factor for g in gradients]
 
 
 def finalizes(optimizers: Iterable[NamedOptimizer]) -> bool:
-    """Tell whether an optimizer has a last word on the weights, such as `use_ema` has."""
+    """Return whether an optimizer sets final values of the weights, as with `use_ema`."""
     return any(map(_finalizes, optimizers))
 
 
@@ -130,21 +131,21 @@ def finalize(optimizers: Iterable[NamedOptimizer]) -> None:
 
 
 def overwrites(variable: keras.Variable) -> bool:
-    """Tell whether a variable's gradient is its new value, such as a float8 scale's."""
+    """Return whether a variable's gradient is its new value, as for a float8 scale."""
     return bool(getattr(variable, "overwrite_with_gradient", False))
 
 
 def check_whole(variables: Iterable[keras.Variable]) -> None:
-    """Refuse to add up over devices or micro-batches what is no slope.
+    """Reject variables with gradients that cannot be summed over devices or micro-batches.
 
     Raises:
-        UserError: A variable's gradient is its new value.
+        UserError: If a variable's gradient is its new value.
     """
     for variable in variables:
         if overwrites(variable):
             raise UserError(
-                f"the gradient of {variable.path} is its new value, of which a part of a batch "
-                "has another",
+                f"the gradient of {variable.path} is its new value, which differs between the "
+                "parts of a batch",
                 where="trainer.devices, trainer.accumulate",
                 fix="Train on one device and without accumulate, or leave float8 out.",
             )
@@ -152,17 +153,16 @@ def check_whole(variables: Iterable[keras.Variable]) -> None:
 
 @contextmanager
 def left_to_trainer(optimizers: Iterable[keras.Optimizer], task: Task) -> Iterator[None]:
-    """Refuse that the body applies one of the trainer's optimizers itself.
+    """Raise an error if the body applies one of the trainer's optimizers itself.
 
-    The trainer would not see that update, which is neither scaled nor clipped nor added up over
-    devices, or would make it a second time.
+    The trainer would not scale, clip or sum that update over devices, or would apply it twice.
 
     Args:
-        optimizers: The trainer's.
-        task: Whose step the body is.
+        optimizers: The trainer's optimizers.
+        task: The task that has the step.
 
     Raises:
-        UserError: It does.
+        UserError: If the body applies an optimizer.
     """
     own = list(optimizers)
     automatic = task.automatic_optimization
@@ -170,7 +170,7 @@ def left_to_trainer(optimizers: Iterable[keras.Optimizer], task: Task) -> Iterat
     def refuse(*_: Any, **__: Any) -> None:
         raise UserError(
             "train_step calls the optimizer's own apply_gradients or apply"
-            + (", and the trainer updates the weights by the loss" if automatic else ""),
+            + (", but the trainer already updates the weights" if automatic else ""),
             where=f"{type(task).__name__}.train_step",
             fix=(
                 "Return the loss alone; or set automatic_optimization = False and call "
@@ -191,7 +191,7 @@ def left_to_trainer(optimizers: Iterable[keras.Optimizer], task: Task) -> Iterat
 
 @contextmanager
 def by_trainer(optimizer: keras.Optimizer) -> Iterator[None]:
-    """Let the trainer apply an optimizer in the body, wherever it is called."""
+    """Allow the trainer to apply an optimizer in the body."""
     refusal = vars(optimizer).pop("apply", None)
     try:
         yield
@@ -201,10 +201,10 @@ def by_trainer(optimizer: keras.Optimizer) -> Iterator[None]:
 
 
 def warn_of_unused(task: Task, models: Mapping[str, keras.Layer]) -> None:
-    """Say what of a model only `Model.fit` would have used.
+    """Warn about parts of a model that only `Model.fit` would use.
 
     Args:
-        task: Whose steps run instead.
+        task: The task with the steps that run instead.
         models: Its models by name.
     """
     from framework.task import Task  # which imports this
@@ -219,7 +219,7 @@ def warn_of_unused(task: Task, models: Mapping[str, keras.Layer]) -> None:
         hooks = [h for h in _HOOKS if _has_own(model, h) and h not in called]
         if hooks:
             _log.warning(
-                "%s of %s is what Model.fit would call; the trainer does not. Do the same in "
+                "the trainer does not call %s of %s, unlike Model.fit. Do the same in "
                 "%s.train_step and eval_step.",
                 ", ".join(hooks),
                 type(model).__name__,
@@ -250,8 +250,8 @@ def _warn_of_young(each: NamedOptimizer) -> None:
     left = optimizer.ema_momentum ** (updates - 1)
     if left > _MUCH:
         _log.warning(
-            "use_ema: after %d updates the average, which is now in the place of the weights, is "
-            "still %.0f %% those after the first. Give the %s a smaller ema_momentum (now %g).",
+            "use_ema: after %d updates the average, which now replaces the weights, is still "
+            "%.0f %% those after the first update. Give the %s a smaller ema_momentum (now %g).",
             updates,
             100 * left,
             type(optimizer).__name__,

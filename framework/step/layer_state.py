@@ -1,4 +1,4 @@
-"""What layers keep beside their variables: vocabularies, adapted statistics, a user's own."""
+"""The state of layers outside their variables: vocabularies, adapted statistics, custom state."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from framework.text.plain import without_colours
 _VARIABLES = ("save_own_variables", "load_own_variables")
 _ASSETS = ("save_assets", "load_assets")
 _BUILD = ("get_build_config", "build_from_config")
-_SHAPES = ("input_shape", "shapes_dict")  # of whatever batch a layer was built with
-Saved = Mapping[str, Any]  # layers, and whatever else Keras saves in that way, by the way to each
+_SHAPES = ("input_shape", "shapes_dict")  # depend on the batch that a layer was built with
+Saved = Mapping[str, Any]  # layers and other objects that Keras saves in this way, by path
 
 
 def layer_state(layers: Saved) -> State:
-    """Return what layers save in ways of their own, by the way to each.
+    """Return the state that layers save with their own methods, by path.
 
     Example:
-        >>> layer_state({"head": keras.layers.Dense(1)})   # variables are all that it has
+        >>> layer_state({"head": keras.layers.Dense(1)})   # it has only variables
         {}
 
     Args:
-        layers: All of a task's; see `saved_by_keras`.
+        layers: All layers of a task; see `saved_by_keras`.
 
     Raises:
-        UserError: One cannot say what it keeps, or it is nothing that a checkpoint can hold.
+        UserError: If a layer cannot save its state, or a checkpoint cannot store it.
     """
     state: State = {}
     for key, layer in _with_state(layers).items():
@@ -43,28 +43,28 @@ def layer_state(layers: Saved) -> State:
         except Exception as error:
             kind = type(layer).__name__
             raise UserError(
-                f"{key}, a {kind}, cannot save what it keeps: {without_colours(error)}",
+                f"{key}, a {kind}, cannot save its state: {without_colours(error)}",
                 where=f"{kind}.save_own_variables, save_assets or get_build_config",
-                fix="Have it save arrays, files, and of a configuration numbers, text and lists; "
-                "trainer.enable_checkpointing=false does without checkpoints.",
+                fix="Save arrays, files, and a config of numbers, text and lists, or train without "
+                "checkpoints: trainer.enable_checkpointing=false.",
             ) from error
     return state
 
 
 def load_layer_state(layers: Saved, state: Mapping[str, Any]) -> None:
-    """Have layers take back what `layer_state` returned, after their variables were assigned.
+    """Restore what `layer_state` returned, after the layers' variables were assigned.
 
-    Functions that were traced before have to be traced again: tables and statistics are constants
-    to them.
+    Functions must be traced again afterwards, since traces have tables and statistics as
+    constants.
 
     Raises:
-        UserError: There is nothing of a layer, or it does not take what is there.
+        UserError: If the state of a layer is missing, or the layer cannot load it.
     """
     for key, layer in _with_state(layers).items():
         if key not in state:
             raise UserError(
-                f"the checkpoint holds nothing of {key}, a {type(layer).__name__} that keeps more "
-                "than variables",
+                f"the checkpoint has no state for {key}, a {type(layer).__name__} with state "
+                "outside its variables",
                 where=type(layer).__name__,
                 fix="Use the task that the checkpoint was saved from.",
             )
@@ -75,7 +75,7 @@ def load_layer_state(layers: Saved, state: Mapping[str, Any]) -> None:
                 layer.finalize_state()
         except Exception as error:
             raise UserError(
-                f"{key}, a {type(layer).__name__}, does not take its state from the checkpoint: "
+                f"{key}, a {type(layer).__name__}, cannot load its state from the checkpoint: "
                 f"{without_colours(error)}",
                 where=f"{type(layer).__name__}.load_own_variables",
                 fix="Use the task that the checkpoint was saved from.",
@@ -83,21 +83,21 @@ def load_layer_state(layers: Saved, state: Mapping[str, Any]) -> None:
 
 
 def load_fitting_layers(layers: Saved, state: Mapping[str, Any]) -> None:
-    """Have layers take what fits of another model's state, by name, and take in their variables."""
+    """Load matching state of another model into layers, by name, and apply their variables."""
     of_models = [value for key, value in state.items() if key.startswith("model/")]
     by_name = {value["name"]: value for value in of_models}
     for layer in _with_state(layers).values():
         own = _state(layer)
         try:
             _load(layer, by_name.get(layer.name, own))
-        except Exception:  # of another shape or kind
+        except Exception:  # of a different shape or type
             _load(layer, own)
 
 
 def constants(layers: Saved) -> State:
-    """Return what functions that were traced take for constant, of layers that keep such things.
+    """Return the values of layers that traced functions have as constants.
 
-    That is what layers keep beside their variables, and what they have computed of these.
+    These are the layers' state outside variables, and values computed from their variables.
     """
     return {
         key: {
@@ -118,7 +118,7 @@ def _with_state(layers: Saved) -> dict[str, Any]:
 
 
 def _own(layer: Any, method: str) -> bool:
-    """Tell whether a layer saves more than variables; Keras's common layers only rename those."""
+    """Return whether a layer saves more than variables; Keras's common layers only rename them."""
     module = getattr(getattr(type(layer), method, None), "__module__", "keras.")
     return module.startswith("keras.src.layers.preprocessing") or not module.startswith("keras.")
 
@@ -139,7 +139,7 @@ def _state(layer: Any) -> State:
                 str(path.relative_to(name)): np.frombuffer(path.read_bytes(), np.uint8)
                 for path in files
             }
-    if isinstance(layer, keras.layers.Discretization):  # which Keras keeps in its config alone
+    if isinstance(layer, keras.layers.Discretization):  # Keras has these only in its config
         bins = layer.bin_boundaries
         state["bins"] = None if bins is None else [float(edge) for edge in bins]
         state["summary"] = None if layer.summary is None else np.array(layer.summary)
@@ -147,7 +147,7 @@ def _state(layer: Any) -> State:
 
 
 def _state_if_any(layer: Any) -> State | None:
-    """Return the state of a layer, or None of one that cannot save before it is adapted."""
+    """Return the state of a layer, or None if it cannot save before it is adapted."""
     with suppress(Exception):
         return _state(layer)
     return None
@@ -163,7 +163,7 @@ def _load(layer: Any, state: Mapping[str, Any]) -> None:
         before = [id(variable) for variable in layer.variables]
         layer.build_from_config({**(layer.get_build_config() or {}), **release(state["build"])})
         if [id(variable) for variable in layer.variables] != before:
-            raise ValueError("its build_from_config makes other variables")
+            raise ValueError("its build_from_config creates new variables")
     if "own" in state:
         layer.load_own_variables(dict(state["own"]))
     if state.get("assets"):
@@ -188,7 +188,7 @@ def _load_assets(layer: Any, assets: Mapping[str, Any]) -> None:
             path.write_bytes(np.asarray(content, np.uint8).tobytes())
         lookup = getattr(layer, "_lookup_layer", layer)
         if getattr(lookup, "output_mode", None) == "tf_idf":
-            # Keras saves weights that it has padded, and does not take these with the vocabulary.
+            # Keras saves padded weights, which it does not accept together with the vocabulary.
             words = Path(name, "vocabulary.txt").read_text().rstrip("\n").split("\n")
             lookup.idf_weights_const = lookup.idf_weights_const[: len(words)]
         layer.load_assets(name)

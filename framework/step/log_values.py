@@ -1,4 +1,4 @@
-"""What a task may log, checked."""
+"""Checks the names and values that a task logs."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ _NO_NUMBERS = {f"tensor of {kind}" for kind in ("string", "complex64", "complex1
 
 
 def check_name(name: Any, where: str) -> None:
-    """Complain of a name that no log could hold, or that the trainer uses itself."""
+    """Reject a name that a log cannot store, or that the trainer uses itself."""
     if not isinstance(name, str) or not name.strip() or name != " ".join(name.split()):
         raise UserError(
-            f"{name!r} is no name for a metric", where=where, fix='Give a word, such as "loss".'
+            f"{name!r} is not a name for a metric", where=where, fix='Give a word, such as "loss".'
         )
     if name.endswith("_epoch"):
         raise UserError(
-            f"{name!r} ends in _epoch, which is what the means over an epoch are called",
+            f"{name!r} ends in _epoch, which is reserved for means over an epoch",
             where=where,
-            fix=f"Log {name.removesuffix('_epoch')!r}: its mean over the epoch is logged as well.",
+            fix=f"Log {name.removesuffix('_epoch')!r}: its mean over the epoch is logged too.",
         )
 
 
 def checked_name(name: Any, where: str = "log_metrics") -> str:
-    """Return a metric's full name, such as `val/auc`, or complain of what no log could hold.
+    """Check and return a metric's full name, such as `val/auc`.
 
     Raises:
-        UserError: It is no text, is empty, or holds a line end or the like.
+        UserError: If it is not text, is empty, or has line ends or similar characters.
     """
     if isinstance(name, str) and name.strip() and name == " ".join(name.split()):
         return name
@@ -43,10 +43,10 @@ def checked_name(name: Any, where: str = "log_metrics") -> str:
 
 
 def number_of(name: str, value: Any, where: str = "log_metrics") -> float:
-    """Return a value to be logged as a number: of Python, NumPy, or a tensor with one element.
+    """Convert a Python number, NumPy number or tensor with one element to a float.
 
     Raises:
-        UserError: It is none.
+        UserError: If the value is something else.
     """
     try:
         array = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
@@ -62,7 +62,7 @@ def number_of(name: str, value: Any, where: str = "log_metrics") -> float:
 
 
 def describe_value(value: Any) -> str:
-    """Return what a value is in a few words."""
+    """Return a short description of a value."""
     shape = getattr(value, "shape", None)
     kind = type(value).__name__
     if shape is not None and value is not None:
@@ -92,14 +92,14 @@ def weight_of(weight: Any, where: str) -> tf.Tensor:
         raise UserError(
             f"the weight has shape {tensor.shape}",
             where=where,
-            fix="Give one number for the batch; to weigh its examples, log the sum of value * "
-            "weight over the sum of weights, with that sum as the weight.",
+            fix="Give one number for the batch. To weight its examples, log sum(value * weight) / "
+            "sum(weight), with sum(weight) as the weight.",
         )
     return as_dtype(weight if isinstance(weight, float) else tensor, tf.float64)
 
 
 def unless_empty(value: Any, weight: tf.Tensor) -> tf.Tensor:
-    """Return the weight of a value; 0 if that has no elements, and so no mean."""
+    """Return the weight of a value, or 0 if the value has no elements."""
     if isinstance(value, (int, float)):
         return weight
     tensor = tf.convert_to_tensor(value)

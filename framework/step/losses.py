@@ -1,4 +1,4 @@
-"""What a step returns as its loss, checked."""
+"""Checks the loss that a step returns."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def add_model_losses(loss: tf.Tensor, model: Any) -> tf.Tensor:
-    """Add what layers have asked for, by regularizers and `add_loss`, in the loss's dtype.
+    """Add the terms of regularizers and `add_loss` to a loss, in its dtype.
 
-    Each term counts once, even if several models share the layer that it is of.
+    Each term counts once, even if several models share its layer.
     """
     added: dict[int, tf.Tensor] = {}
     regularized: dict[int, keras.Variable] = {}
@@ -32,18 +32,18 @@ def add_model_losses(loss: tf.Tensor, model: Any) -> tf.Tensor:
 
 
 def forget_model_losses(model: Any) -> None:
-    """Drop the `add_loss` terms of an earlier call, which a step that makes no call would find."""
+    """Drop the `add_loss` terms of an earlier call, for steps that do not call the model."""
     for each in models_of(model).values():
         clear_losses(each)
 
 
 def scalar_loss(value: Any, task: Task, name: str | None = None) -> tf.Tensor:
-    """Return a step's loss as a scalar of at least float32, or say what it is instead.
+    """Return a step's loss as a scalar of at least float32, or raise a UserError.
 
     Args:
-        value: What the step, or a function given to `minimize`, returned.
-        task: For messages, and to tell one from the other.
-        name: The optimizer that it is for, if there are several.
+        value: The result of the step, or of the `loss_fn` of `minimize`.
+        task: The task that has the step.
+        name: The optimizer of the loss, if there are several.
     """
     where = f"{type(task).__name__}.train_step"
     what = "train_step" if task.automatic_optimization else "minimize's loss_fn"
@@ -70,7 +70,7 @@ def scalar_loss(value: Any, task: Task, name: str | None = None) -> tf.Tensor:
 
 
 def check_scalar(loss: tf.Tensor, what: str, where: str) -> None:
-    """Complain of a loss that is no floating-point scalar."""
+    """Reject a loss that is not a floating-point scalar."""
     if loss.shape.rank == 0 and loss.dtype.is_floating:
         return
     fix = "Reduce it to its mean: tf.reduce_mean(loss)."
@@ -84,7 +84,7 @@ def check_scalar(loss: tf.Tensor, what: str, where: str) -> None:
 
 
 def refuse_output(value: Any, task: Task) -> None:
-    """Complain of a manual step that returns something, which nobody would read."""
+    """Reject a value returned by a manual step, since it would not be used."""
     if value is not None:
         raise UserError(
             "train_step returned a value, but automatic_optimization is False",

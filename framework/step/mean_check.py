@@ -1,4 +1,4 @@
-"""Whether the mean over a batch's pieces is what a step returns of the whole batch."""
+"""Checks that the mean of the losses of a batch's pieces is the loss of the whole batch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("framework")
 
-_ROWS, _WIDTH = 8, 32  # of a batch; of one that is made up, where its shape is open
+_ROWS, _WIDTH = 8, 32  # rows of a batch; size of unknown dimensions in a made-up batch
 _OUT_OF_BOUNDS = re.compile(
     r"slice index \d+ of dimension \d+ out of bounds|indices\S* = .*? is not in \[0, \d+\)"
 )
@@ -44,22 +44,23 @@ _WAYS = (
 
 
 def check_mean(task: Task, spec: Any, rows_axis: Any, sample: Callable[[], Any]) -> None:
-    """Check that a task's loss is a mean over rows, as devices and accumulation need it.
+    """Check that a task's loss is a mean over rows, as devices and accumulation require.
 
-    They weigh the losses of a batch's pieces by rows. So the loss of a few rows is computed: of the
-    same rows once, twice and four times over, by which a sum grows evenly and nothing else does;
-    and of parts of them, the mean of which has to be that of the whole. Only what the loss needs is
-    run, and the task's attributes are put back: nothing is assigned, and no generator moves. A loss
-    that cannot be had so, as that of a step which calls Python, is not looked at.
+    These weight the losses of a batch's pieces by rows. The check computes the loss of a few rows,
+    of the same rows repeated twice, and four times: only a sum grows evenly with the rows. Then it
+    computes the losses of parts of the rows: their mean must be the loss of all rows. It runs only
+    the operations that the loss needs and restores the task's attributes: no variable is assigned,
+    and no generator draws. A loss that needs other operations, such as Python calls, is not
+    checked.
 
     Args:
-        task: Its model is built.
+        task: The task; its model is built.
         spec: The nest of TensorSpecs of a batch.
-        rows_axis: Which axis of a batch's tensors holds its rows.
-        sample: Returns a batch as the step gets it; where it cannot, rows are made up.
+        rows_axis: Axis of the rows in a batch's tensors.
+        sample: Returns a batch as the step receives it; if it fails, rows are made up.
 
     Raises:
-        UserError: It is a sum, or it cannot be computed of a part of the rows.
+        UserError: If the loss is a sum, or cannot be computed for a part of the rows.
     """
     rows = _Rows(spec, rows_axis, sample)
     try:
@@ -69,8 +70,8 @@ def check_mean(task: Task, spec: Any, rows_axis: Any, sample: Callable[[], Any])
         grown = np.array(
             [losses(rows.repeated(n)) for n in ((1, 4, 16) if losses.draws else (1, 2, 4))]
         )
-    except Exception as error:  # the step's own concern, met again where it is compiled
-        _log.debug("whether the loss is a mean could not be told: %s", error)
+    except Exception as error:  # an error of the step is reported when it is compiled
+        _log.debug("cannot check whether the loss is a mean: %s", error)
         return
     if not np.isfinite(grown).all():
         return
@@ -78,10 +79,10 @@ def check_mean(task: Task, spec: Any, rows_axis: Any, sample: Callable[[], Any])
         raise UserError(
             "the loss is a sum over the batch's rows, not their mean: "
             f"{grown[0].max():.4g} becomes {grown[1].max():.4g} and {grown[2].max():.4g} with the "
-            "same rows several times over",
+            "same rows repeated",
             where=f"{type(task).__name__}.train_step",
             fix="Return the mean over the rows, tf.reduce_mean(per_row): devices and accumulate "
-            "weigh the means of their pieces. Or say loss_is_mean = False in the task.",
+            "weight the means of their pieces. Or set loss_is_mean = False in the task.",
         )
     if alone is not None:
         _compare_alone(task, alone(rows.repeated(1)), losses(rows.repeated(2)), losses.draws)
@@ -90,36 +91,36 @@ def check_mean(task: Task, spec: Any, rows_axis: Any, sample: Callable[[], Any])
 
 
 def _is_sum(losses: np.ndarray) -> bool:
-    """Tell whether the losses of 1, 2 and 4 times the same rows grow by as much as the rows."""
+    """Return whether the losses of 1, 2 and 4 times the same rows grow as the rows do."""
     first, second = np.diff(losses, axis=0)
     grows = np.abs(first) > 1e-3 * np.abs(losses[0]) + 1e-6
     return bool((grows & (np.abs(second - 2 * first) <= 0.1 * np.abs(first))).any())
 
 
 def _sum_of_noise(losses: np.ndarray) -> bool:
-    """Tell the same of 1, 4 and 16 times the rows, each of which draws numbers of its own."""
+    """Return the same for 1, 4 and 16 times the rows, if every row draws random numbers."""
     with np.errstate(divide="ignore", invalid="ignore"):
         first, second = losses[1] / losses[0], losses[2] / losses[1]
     return bool(((first > 2.2) & (first < 7) & (second > 3) & (second < 5.3)).any())
 
 
 def _compare_parts(task: Task, losses: _Losses, rows: _Rows, whole: np.ndarray) -> None:
-    """Compare the loss of all rows with the mean of the losses of parts, by rows."""
+    """Compare the loss of all rows with the mean of the parts' losses, weighted by rows."""
     middle = rows.count // 2
     try:
         pieces = {
             cut: (losses(rows.part(0, cut)), losses(rows.part(cut, rows.count)))
-            for cut in {1, middle}  # as the end of the data may leave one row alone
+            for cut in {1, middle}  # the last batch may have only one row
         }
     except tf.errors.OpError as error:
         beyond = _OUT_OF_BOUNDS.search(str(error))
         if not beyond:
             return
         raise UserError(
-            "the step cannot be computed of a part of a batch's rows, as devices and accumulate "
-            f"have to: {beyond[0]}",
+            "the step cannot be computed for a part of a batch's rows, as devices and accumulate "
+            f"require: {beyond[0]}",
             where=f"{type(task).__name__}.train_step",
-            fix="If another axis than the first holds the rows, say so: Data(rows_axis=1).",
+            fix="If the rows are on another axis than the first, set Data(rows_axis=1).",
         ) from error
     if losses.draws or any(map(_normalises_by_batch, models_of(task.model).values())):
         return
@@ -131,7 +132,7 @@ def _compare_parts(task: Task, losses: _Losses, rows: _Rows, whole: np.ndarray) 
 
 
 def _compare_alone(task: Task, alone: np.ndarray, both: np.ndarray, draws: bool) -> None:
-    """Compare what a device makes of the rows of two with what one makes of them all."""
+    """Compare the loss of a device that has half of the rows with the loss of all rows."""
     if not draws and _differ(alone, both, np.abs([alone, both]).max(axis=0)):
         _warn(task, f"{both.max():.4g}, that of a device which has half of it {alone.max():.4g}")
 
@@ -156,11 +157,11 @@ def _normalises_by_batch(model: keras.Layer) -> bool:
 
 
 class _Rows:
-    """A few rows of a batch: its first ones, or, where it cannot be had, made-up ones.
+    """A few rows of a batch: the first ones, or made-up ones if there is no batch.
 
     Attributes:
-        specs: Of a batch's tensors, with the number of rows left open.
-        count: How many there are.
+        specs: Specs of a batch's tensors, with an unknown number of rows.
+        count: Number of rows.
     """
 
     def __init__(self, spec: Any, rows_axis: Any, sample: Callable[[], Any]) -> None:
@@ -173,8 +174,8 @@ class _Rows:
             ]
             self.count = min([_ROWS, *lengths])
             self._leaves = self.part(0, self.count)
-        except Exception as error:  # the data's own concern, met again where it is read
-            _log.debug("there are no rows to look at: %s", error)
+        except Exception as error:  # an error of the data is reported when it is read
+            _log.debug("there are no rows to check: %s", error)
             self.count = 0
         if self.count < 2:
             self.count, draw = _ROWS, np.random.RandomState(0)
@@ -195,7 +196,7 @@ class _Rows:
         return zip(self._leaves, self._axes, strict=True)
 
     def repeated(self, times: int) -> list[np.ndarray]:
-        """Return a batch of the rows so many times over."""
+        """Return a batch of the rows, repeated `times` times."""
         return self._each(lambda leaf, axis: np.concatenate([leaf] * times, axis))
 
     def part(self, first: int, last: int) -> list[np.ndarray]:
@@ -207,11 +208,11 @@ class _Rows:
 
 
 class _Recording(StepRunner):
-    """A runner that updates nothing and keeps the losses that it is given.
+    """A runner that updates nothing and records the losses.
 
     Args:
-        task: Whose steps it runs.
-        twice: Have `gather` answer as if another device had the same rows.
+        task: The task.
+        twice: Make `gather` return the rows twice, as if another device had the same ones.
     """
 
     def __init__(self, task: Task, *, twice: bool) -> None:
@@ -236,11 +237,11 @@ class _Recording(StepRunner):
 
 
 class _Losses:
-    """The losses of a batch of any number of rows, compiled once.
+    """Compute the losses of a batch with any number of rows, compiled once.
 
     Attributes:
-        joins: The step asks for the other devices' rows by `gather`.
-        draws: It needs random numbers.
+        joins: Whether the step uses `gather`.
+        draws: Whether it needs random numbers.
     """
 
     def __init__(
@@ -264,7 +265,7 @@ class _Losses:
         self._run = traced.prune(traced.inputs[: len(specs)], traced.outputs[0])
         kinds = {each.type for each in operations(self._run.graph)}
         if any(kind.startswith(_CHANGING) for kind in kinds):
-            raise ValueError("the loss needs what changes something")
+            raise ValueError("the loss needs operations that change something")
         self.joins, self.draws = engine.joins, any("Random" in kind for kind in kinds)
 
     def __call__(self, leaves: list[np.ndarray]) -> np.ndarray:
@@ -273,9 +274,9 @@ class _Losses:
 
 @contextmanager
 def _kept(task: Task) -> Iterator[None]:
-    """Leave a task's attributes and the random numbers of Python and NumPy as they are.
+    """Restore a task's attributes and the random state of Python and NumPy after the body.
 
-    Nothing is dropped meanwhile, so that the same rows give the same loss.
+    Dropout is disabled within the body, so that the same rows have the same loss.
     """
     attributes = dict(vars(task))
     context = task.runtime.context

@@ -12,9 +12,9 @@ class NamedOptimizer:
     """An optimizer and the weights that it may update.
 
     Attributes:
-        name: What `minimize` and `apply_gradients` call it.
+        name: Its name in `minimize` and `apply_gradients`.
         optimizer: The Keras optimizer, built on `owned`.
-        owned: Its weights, whether they are frozen at the moment or not.
+        owned: Its weights, including frozen ones.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Leaving the number of rows open in models that were built from a batch of a fixed number."""
+"""Lets models that were built from a batch of a fixed size accept any number of rows."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from framework.compat import layers_within, open_built_shapes, rebuild_sequentia
 
 
 def built_layers(models: Iterable[keras.Layer]) -> set[int]:
-    """Return the ids of those layers of models that are built."""
+    """Return the ids of the models' built layers."""
     return {id(layer) for layer in _layers(models) if layer.built}
 
 
 def leave_rows_open(models: Iterable[keras.Layer], before: Set[int]) -> None:
-    """Have models take any number of rows, as Keras saves and exports them.
+    """Make models accept any number of rows, also when Keras saves or exports them.
 
     Example:
         >>> model = keras.Sequential([keras.layers.Dense(1)])
@@ -26,10 +26,10 @@ def leave_rows_open(models: Iterable[keras.Layer], before: Set[int]) -> None:
         (None, 3)
 
     Args:
-        models: They were built from a batch.
-        before: What `built_layers` returned before that: whoever built these chose their shapes.
+        models: Models that were built from a batch.
+        before: The result of `built_layers` before that; the shapes of these layers stay.
     """
-    for layer in reversed(_layers(models)):  # what is inside first
+    for layer in reversed(_layers(models)):  # inner layers first
         if id(layer) in before or not open_built_shapes(layer, _open):
             continue
         if isinstance(layer, keras.Sequential):

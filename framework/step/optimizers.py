@@ -1,4 +1,4 @@
-"""A task's optimizers by name, and the weights that each one owns."""
+"""A task's optimizers by name, and the weights of each one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ONLY = "optimizer"
 
 
 class Optimizers:
-    """What `Task.configure_optimizers` returned, checked and put in order.
+    """Check and normalize what `Task.configure_optimizers` returned.
 
     Example:
         >>> optimizers = Optimizers({"critic": keras.optimizers.Adam()}, models, where="...")
@@ -29,21 +29,22 @@ class Optimizers:
         ['critic']
 
     Args:
-        configured: An optimizer; or a dict of them by name, each alone or with its weights:
-            `(optimizer, weights)`, where weights are a model, a layer, a variable, or a list of
-            these. One that is alone owns the model of its own name.
+        configured: An optimizer, or a dict of optimizers by name. A value is an optimizer, which
+            updates the model of its name, or `(optimizer, weights)`, where weights are a model, a
+            layer, a variable, or a list of these.
         models: The task's models by name.
-        extra: Trainable variables of the task's own; a single optimizer owns them too.
-        exclusive: Refuse a weight that two optimizers own.
+        extra: The task's own trainable variables; a single optimizer updates them too.
+        exclusive: Reject a weight that two optimizers update.
         prepare: Applied to each optimizer, such as `Replicas.own`.
-        given: What `configure_optimizers` made them of: the task's `optimizer`.
+        given: The task's `optimizer`, from which `configure_optimizers` created them.
         where: The method that configured them, for messages.
 
     Attributes:
-        loss_scale: That of a `LossScaleOptimizer` among them, if there is one.
+        loss_scale: The loss scale of a `LossScaleOptimizer` among them, if there is one.
 
     Raises:
-        UserError: It is something else, an optimizer owns nothing, or one is given twice.
+        UserError: If `configured` is something else, an optimizer has no weights, or an optimizer
+            is given twice.
     """
 
     def __init__(
@@ -81,15 +82,15 @@ class Optimizers:
 
     @property
     def factor(self) -> float | None:
-        """The greatest `loss_scale_factor` of theirs, or None."""
+        """The largest `loss_scale_factor` of the optimizers, or None."""
         factors = [each.optimizer.loss_scale_factor for each in self]
         return max((f for f in factors if f is not None), default=None)
 
     def named(self, name: str | None) -> NamedOptimizer:
-        """Return one by name; without a name, the only one.
+        """Return an optimizer by name, or the only one without a name.
 
         Raises:
-            UserError: There is none of that name, or there are several to choose from.
+            UserError: If there is no optimizer of that name, or no name and several optimizers.
         """
         if name is None and len(self._all) == 1:
             return next(iter(self._all.values()))
@@ -103,7 +104,7 @@ class Optimizers:
         return self._all[name]
 
     def suit(self, given: Any) -> bool:
-        """Tell whether another run may go on with them: no weight that they do not know learns.
+        """Return whether another run may reuse them: they know all trainable weights.
 
         Args:
             given: The task's `optimizer` now.
@@ -120,25 +121,25 @@ class Optimizers:
         return {id(v): v for m in self._models.values() for v in m.trainable_variables}
 
     def trainable(self, each: NamedOptimizer) -> list[keras.Variable]:
-        """Return the weights of an optimizer that are not frozen at the moment."""
+        """Return the weights of an optimizer that are not frozen now."""
         known = {id(v) for model in self._models.values() for v in model.variables}
         learning = self._learning_now()
         return [v for v in each.owned if id(v) in learning or id(v) not in known]
 
     def build(self) -> None:
-        """Give every optimizer its slots, before anything is traced.
+        """Create the slots of every optimizer, before anything is traced.
 
         Raises:
-            UserError: One has slots already, for other weights, or averages what has none.
+            UserError: If an optimizer does not fit its weights; see `check_built`.
         """
         for each in self:
             each.optimizer.build(list(each.owned))
             check_built(each.optimizer, each.owned, self._where)
 
     def made(self) -> dict[str, Any]:
-        """Return what the optimizers were made with, by `<name>.<argument>`, as JSON has it.
+        """Return the optimizers' arguments by `<name>.<argument>`, as JSON values.
 
-        Nothing of one that has made updates already: its rate may have been changed since.
+        Optimizers with updates are left out, since their rates may have changed.
         """
         found: dict[str, Any] = {}
         for each in self:
@@ -155,14 +156,14 @@ class Optimizers:
         return {each.name: variables_state(each.optimizer.variables) for each in self}
 
     def check_fits(self, state: Mapping[str, Any]) -> None:
-        """Refuse a state of other variables; see `check_variables`."""
+        """Reject a state that does not fit the variables; see `check_variables`."""
         for each in self:
             check_variables(
                 each.optimizer.variables, state.get(each.name, {}), f"optimizer {each.name!r}"
             )
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` returned."""
+        """Restore what `state` returned."""
         for each in self:
             load_variables(
                 each.optimizer.variables, state.get(each.name, {}), f"optimizer {each.name!r}"
@@ -173,7 +174,7 @@ class Optimizers:
             raise UserError(
                 f"the optimizer {name!r} is given as {len(given)} things",
                 where=self._where,
-                fix="Give the optimizer alone, or two: (optimizer, weights).",
+                fix="Give only the optimizer, or a pair: (optimizer, weights).",
             )
         optimizer, weights = given if isinstance(given, (tuple, list)) else (given, None)
         label = f" for {name!r}" if name != ONLY else ""
@@ -191,7 +192,7 @@ class Optimizers:
             raise UserError(
                 f"one optimizer is given twice, the second time{label}",
                 where=self._where,
-                fix="Make one for each name: its slots belong to its weights.",
+                fix="Create one for each name: its slots belong to its weights.",
             )
         if weights is None:
             if name not in self._models:
@@ -239,7 +240,7 @@ class Optimizers:
                         f"{variable.path} is updated by {other!r} and by {each.name!r}",
                         where=self._where,
                         fix="Give every weight one optimizer, or set automatic_optimization = "
-                        "False and say in train_step which one is meant.",
+                        "False and choose the optimizer in train_step.",
                     )
 
 
@@ -248,10 +249,10 @@ def _config(optimizer: keras.Optimizer) -> dict[str, Any]:
         with warnings.catch_warnings():  # Keras warns of a rate that is a lambda
             warnings.simplefilter("ignore")
             return dict(optimizer.get_config())
-    except Exception:  # of a rate without a source, say, or of a class that has none
+    except Exception:  # such as a rate without source code, or a class without get_config
         return {}
 
 
 def _plain(value: Any) -> Any:
-    """Return a value that JSON has not as one that is the same in another process."""
+    """Convert a value that JSON does not support to one that is the same in every process."""
     return float(value) if hasattr(value, "__float__") else type(value).__name__

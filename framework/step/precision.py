@@ -1,4 +1,4 @@
-"""Precision: the dtype policy of a run, and the loss scale of float16."""
+"""The dtype policy of a run, and the loss scale of float16."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ class LossScale:
         self.skipped = tf.Variable(0, dtype=tf.int64, trainable=False, name="skipped_steps")
 
     def finite(self, gradients: list[Any]) -> tf.Tensor:
-        """Tell whether every element of every gradient is finite."""
+        """Return whether every element of every gradient is finite."""
         values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients]
         return tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for v in values])
 
     def note_good(self) -> None:
-        """Count a good update, and grow once there were enough of them."""
+        """Count a good update, and double the scale after enough of them."""
         self.good_steps.assign_add(1)
         grow = self.good_steps >= self.growth_steps
         self.good_steps.assign(tf.where(grow, tf.zeros_like(self.good_steps), self.good_steps))
@@ -62,7 +62,7 @@ class LossScale:
         self.value.assign(tf.where(grow, doubled, self.value))
 
     def note_overflow(self) -> tf.Tensor:
-        """Count a skipped update, and halve the scale; the branch beside a good update."""
+        """Count a skipped update, and halve the scale; the alternative to a good update."""
         self.good_steps.assign(0)
         self.skipped.assign_add(1)
         self.value.assign(tf.maximum(self.value / 2.0, 1.0))
@@ -73,7 +73,7 @@ class LossScale:
         return {k: v.numpy() for k, v in self.variables.items()}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take back what `state` returned."""
+        """Restore what `state` returned."""
         for name, variable in self.variables.items():
             variable.assign(state[name])
 
@@ -84,7 +84,7 @@ class LossScale:
 
 
 def unscaled(gradients: list[Any], scale: Any) -> list[Any]:
-    """Divide gradients by what their loss was multiplied by; None stays None."""
+    """Divide gradients by the scale of their loss; None stays None."""
     inverse = 1.0 / scale
     return [map_values(g, lambda v: v * tf.cast(inverse, v.dtype)) for g in gradients]
 

@@ -1,4 +1,4 @@
-"""What can be reached from a task and its models, by the way to each."""
+"""Finds the objects that a task and its models reference, by path."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from framework.compat import layers_within
 
 _DEEPEST, _LONGEST = 12, 1000  # longer lists hold data
 _CONTAINERS = (list, tuple, set, frozenset, deque, Mapping)
-_TRACKING = ("_self_", "_tracked", "_obj_reference")  # TensorFlow's book-keeping of attributes
-# Objects of these are no place where a user keeps a variable, and may be large.
+_TRACKING = ("_self_", "_tracked", "_obj_reference")  # TensorFlow's attribute tracking
+# Objects of these libraries do not have variables of the user, and may be large.
 _LIBRARIES = ("framework", "keras", "tensorflow", "numpy", "builtins", "weakref", "threading")
 
 
@@ -30,8 +30,8 @@ def reachable(root: Mapping[str, Any]) -> Iterator[tuple[str, Any, bool]]:
         root: What to search, by name: a task's attributes, or its models.
 
     Yields:
-        The way to a variable, the variable, and whether it is a layer's weight, which changes by
-        an optimizer alone unless a step assigns it.
+        The path of a variable, the variable, and whether it is a trainable weight of a layer,
+        which only an optimizer changes unless a step assigns it.
     """
     met: set[int] = set()
     for name, value in _walk(root):
@@ -43,9 +43,9 @@ def reachable(root: Mapping[str, Any]) -> Iterator[tuple[str, Any, bool]]:
 
 
 def saved_by_keras(root: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the layers, optimizers and metrics in values, with the layers in these, each once.
+    """Return the layers, optimizers and metrics in values, including inner layers, each once.
 
-    Their names do not tell them apart: Keras numbers them by what else was made in a process.
+    Their names do not identify them: Keras numbers names by the objects created in a process.
 
     Example:
         >>> list(saved_by_keras({"parts": [keras.Sequential([keras.layers.Dense(1)])]}))
@@ -55,7 +55,7 @@ def saved_by_keras(root: Mapping[str, Any]) -> dict[str, Any]:
         root: What to search, by name.
 
     Returns:
-        By the way to each.
+        The objects by path.
     """
     found: dict[int, tuple[str, Any]] = {}
     for name, value in _walk(root):
@@ -68,7 +68,7 @@ def saved_by_keras(root: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _walk(root: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the way to each object in values, in their attributes, and in containers of them."""
+    """Yield the path and the object for values, their attributes, and containers of them."""
     met: set[int] = set()
 
     def search(value: Any, name: str, depth: int) -> Iterator[tuple[str, Any]]:
@@ -78,7 +78,7 @@ def _walk(root: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         if isinstance(value, _CONTAINERS) and len(value) > _LONGEST:
             return
         if isinstance(value, (set, frozenset)) and len(value) > 1:
-            return  # whose order is another in each process
+            return  # the order differs between processes
         if isinstance(value, _CONTAINERS):
             items = value.items() if isinstance(value, Mapping) else enumerate(value)
             for key, each in items:
@@ -93,7 +93,7 @@ def _walk(root: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def handles(variable: Any) -> Set[int]:
-    """Return what tells a variable from others in a graph: its handles, one for each device."""
+    """Return the ids of a variable's handles, one per device, which identify it in a graph."""
     plain = variable.value if isinstance(variable, keras.Variable) else variable
     return {id(each.handle) for each in getattr(plain, "values", (plain,))}
 
@@ -109,11 +109,11 @@ def _variables_of(value: Any) -> list[Any]:
 
 
 def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
-    """Return where else an object may keep variables, which Keras does not know of."""
+    """Yield the attributes of an object that may have variables unknown to Keras."""
     if isinstance(value, keras.Layer):
         for i, layer in enumerate(layers_within(value)):
             if layer is not value and type(layer).__module__.startswith("keras."):
-                continue  # Keras's own have none
+                continue  # Keras's own layers have none
             for name, each in vars(layer).items():
                 if not name.startswith(_TRACKING) and _may_hold(each):
                     yield name if layer is value else f"{i}.{name}", each

@@ -1,4 +1,4 @@
-"""One training, evaluation or prediction step: the bodies of the compiled loop."""
+"""Runs one training, evaluation or prediction step: the body of the compiled loop."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ _SETS_APART = 2**40  # batches
 
 
 class StepRunner(TaskContext):
-    """Runs a task's steps: the bodies of the compiled loop.
+    """Run a task's steps: the bodies of the compiled loop.
 
     Example:
         >>> runner = StepRunner(task, train=Accumulator(), update=update)
         >>> Loop(source, runner.train_step).run(epoch=0, start=0, stop=100)
 
     Args:
-        task: As in `TaskContext`, and likewise what follows.
-        train: Where training values add up.
+        task: See `TaskContext`.
+        train: Accumulator of the training values.
         **options: See `TaskContext`.
 
     Attributes:
-        train: Where training values add up.
+        train: Accumulator of the training values.
     """
 
     def __init__(self, task: Task, *, train: Accumulator, **options: Any) -> None:
@@ -59,13 +59,13 @@ class StepRunner(TaskContext):
         )
 
     def taking(self, micro_rows: int | None, rows_axis: Any = 0) -> StepRunner:
-        """Return the same engine, taking a batch's gradient in pieces of so many rows."""
+        """Return a copy that computes a batch's gradient in pieces of `micro_rows` rows."""
         other = copy(self)
         vars(other).update(_micro_rows=micro_rows, _rows_axis=rows_axis)
         return other
 
     def train_step(self, batch: Batch, global_step: Any) -> None:
-        """Learn from one batch: the step of the training loop."""
+        """Train on one batch: the step of the training loop."""
         rows, share = batch.rows, _share(batch)
         place = (TRAINING, 0)
         with (
@@ -87,7 +87,7 @@ class StepRunner(TaskContext):
                 self._accumulate(batch)
 
     def eval_step(self, number: int, means: Accumulator, batch: Batch, global_step: Any) -> None:
-        """Judge the model on one batch of a set: the step of an evaluation's loop.
+        """Evaluate the model on one batch of a set: the step of an evaluation's loop.
 
         Args:
             number: The set's number among those that are evaluated.
@@ -113,7 +113,7 @@ class StepRunner(TaskContext):
                 )
 
     def predict_step(self, number: int, batch: Any, index: Any) -> Any:
-        """Return what the model says of one batch of a set, the number of which is `index`."""
+        """Return the predictions for batch `index` of a set."""
         self._local.place = PREDICTION, index + number * _SETS_APART, 0
         try:
             return self._predict_step(batch)
@@ -121,7 +121,7 @@ class StepRunner(TaskContext):
             self._local.place = None
 
     def _accumulate(self, batch: Batch) -> None:
-        """Add up the gradients of a batch's pieces, weighted by examples, and update once."""
+        """Sum the gradients of a batch's pieces, weighted by examples, and update once."""
         rows = batch.rows
         update, size = self._update, self._micro_rows or 1
         chosen = [(each, update.optimizers.trainable(each)) for each in update.optimizers]
@@ -129,7 +129,7 @@ class StepRunner(TaskContext):
         outer = self._running
         assert outer is not None
         connected: list[bool] = []
-        # A device without rows takes part with the gradient of one, weighted by 0.
+        # A device without rows takes part with the gradient of one row, with weight 0.
         nonzero = not isinstance(rows, int) or rows > 0
 
         def piece(start: Any, length: Any) -> list[Any]:
@@ -173,7 +173,7 @@ class StepRunner(TaskContext):
         length: Any,
         counts: bool,
     ) -> Sequence[Any]:
-        """Return the gradients of a piece of a batch, weighted by its part of all examples."""
+        """Return the gradients of a piece of a batch, weighted by its share of all examples."""
         known = length if isinstance(length, int) else None
         part = map_rows(
             lambda t, axis: take_rows(
@@ -196,7 +196,7 @@ class StepRunner(TaskContext):
             return self._part(tape, loss, list(self._update.optimizers)).gradients
 
     def _assignable(self, *, training: bool) -> list[Any]:
-        """Return what devices may assign differently; nothing where there is one device."""
+        """Return the variables that devices may assign differently; empty for one device."""
         if self.replicas.count == 1 or self._building:
             return []
         return assignable(self.task, self.update, training=training)
@@ -206,8 +206,8 @@ class StepRunner(TaskContext):
             raise UserError(
                 "train_step changed no weights",
                 where=f"{type(self.task).__name__}.train_step",
-                fix="Call self.minimize(loss_fn) or self.apply_gradients(tape, loss) in the place "
-                "of optimizer.apply_gradients, which the trainer does not see; or set "
+                fix="Call self.minimize(loss_fn) or self.apply_gradients(tape, loss) instead of "
+                "optimizer.apply_gradients, which bypasses the trainer; or set "
                 "automatic_optimization = True and return the loss.",
             )
 

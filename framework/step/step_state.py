@@ -1,4 +1,4 @@
-"""What is known of a step while it runs on one device."""
+"""The state of a step while it runs on one device."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from framework.step.accumulator import Accumulator
 
 @dataclass
 class Running:
-    """A step at work on one device.
+    """A running step on one device.
 
     Attributes:
-        means: Where its values go.
-        rows: Its examples.
-        share: The part of the whole step's examples that they are. None: all.
+        means: The accumulator of its values.
+        rows: Number of its examples.
+        share: Its share of the whole step's examples. None: all.
         global_step: Optimizer steps done before it.
-        training: Whether it may change weights for good.
-        place: What tells its random numbers from those of others: training or evaluation, and the
-            first row of a piece, or the number of a batch.
+        training: Whether it may change weights permanently.
+        place: Distinguishes its random numbers from others: training or evaluation, and the first
+            row of a piece or the index of a batch.
         applied: Whether it has changed weights.
-        snapshots: How many snapshots are open.
-        logged: Values noted so far, with their weights.
+        snapshots: Number of open snapshots.
+        logged: Values logged so far, with their weights.
     """
 
     means: Accumulator
@@ -39,12 +39,12 @@ class Running:
 
     @property
     def is_piece(self) -> bool:
-        """Whether it sees a piece of its device's rows, as under `trainer.accumulate`."""
+        """Whether it has only a piece of its device's rows, as with `trainer.accumulate`."""
         first = self.place[1]
         return self.training and not (isinstance(first, int) and first == 0)
 
     def note(self, name: str, value: tf.Tensor, weight: tf.Tensor) -> None:
-        """Note a value; one that is noted several times becomes their weighted mean."""
+        """Record a value; several values of one name become their weighted mean."""
         if name in self.logged:
             former, so_far = self.logged[name]
             total = so_far + weight

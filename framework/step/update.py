@@ -1,4 +1,4 @@
-"""The one pipeline from a loss to new weights."""
+"""The single pipeline from a loss to new weights."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from framework.step.precision import LossScale, map_values, unscaled
 
 @dataclass(frozen=True)
 class Part:
-    """The gradients of one loss, for the optimizers that it concerns.
+    """The gradients of one loss, for the optimizers that apply them.
 
     Attributes:
-        optimizers: Each with the weights that it is to update.
-        gradients: One for each weight, in that order; None where the loss does not depend on it.
+        optimizers: Each optimizer with the weights that it updates.
+        gradients: One per weight, in that order; None if the loss does not depend on it.
     """
 
     optimizers: Sequence[tuple[NamedOptimizer, Sequence[keras.Variable]]]
@@ -42,20 +42,20 @@ class Part:
 
 
 class Update:
-    """From a loss to new weights, in an order that holds in every mode and on every device.
+    """Update weights from a loss, with the same order of operations in every mode.
 
         scale the loss -> gradients -> (add up micro-batches) -> sum over devices -> unscale
         -> one finite check -> clip -> apply -> average
 
-    A gradient that overflows in float16 on any device skips the update on all of them. Clipping
-    sees the gradient of the whole batch. Averages see the new weights.
+    If a float16 gradient overflows on any device, all devices skip the update. Clipping uses the
+    gradient of the whole batch. Averages use the new weights.
 
     Args:
         optimizers: The built optimizers.
         replicas: The devices.
-        loss_scale: The dynamic loss scale of float16. None: that which the optimizers were given
-            as `loss_scale_factor`, if any.
-        clip_norm: Scale a loss's gradients down to this global norm at most.
+        loss_scale: The dynamic loss scale of float16. None: use the `loss_scale_factor` of the
+            optimizers, if any.
+        clip_norm: Maximum global norm of a loss's gradients.
         clip_value: Clip each element of a gradient to -clip_value..clip_value.
 
     Attributes:
@@ -77,51 +77,51 @@ class Update:
 
     @property
     def scale(self) -> Any:
-        """What losses are multiplied by before they are differentiated, or None."""
+        """The factor of losses before they are differentiated, or None."""
         return self.optimizers.factor if self.loss_scale is None else self.loss_scale.value
 
     def gradients(
         self, tape: tf.GradientTape, loss: tf.Tensor, variables: Sequence[Any], share: Any = None
     ) -> list[Any]:
-        """Differentiate a loss, scaled.
+        """Differentiate a loss, multiplied by the loss scale.
 
         Args:
-            tape: The tape that recorded it.
+            tape: The tape that recorded the loss.
             loss: A scalar.
-            variables: What to differentiate by.
-            share: The part of the step's examples that the loss is a mean of. None: all.
+            variables: The variables to differentiate with respect to.
+            share: The share of the step's examples that the loss is a mean of. None: all.
 
         Returns:
             A gradient for each variable, times the loss scale and the share.
         """
-        # Through `output_gradients`, since a tape that is closed records no multiplication.
+        # With `output_gradients`, since a closed tape does not record a multiplication.
         seed = None if self.scale is None else as_dtype(self.scale, loss.dtype)
         if share is not None:
             check_whole(variables)
             share = as_dtype(share, loss.dtype)
             seed = share if seed is None else seed * share
         found = tape.gradient(loss, list(variables), output_gradients=seed)
-        # Dense: a sparse gradient may name a row twice, which neither a norm, nor clipping, nor
-        # every optimizer of Keras adds up.
+        # Dense: a sparse gradient may have a row twice, and norms, clipping and some of Keras's
+        # optimizers do not sum these.
         found = [None if g is None else tf.convert_to_tensor(g) for g in found]
         if share is None:
             return found
-        # The loss of no rows may be NaN, or have slopes that are: 0 times that is no 0. What is
-        # finite may have come from other devices, through what they have gathered.
+        # Without rows, the loss or its gradients may be NaN, and 0 * NaN is not 0. Finite values
+        # may come from other devices, through `gather`.
         counts = share > 0
         return [None if g is None else _without_nan(g, counts) for g in found]
 
     def apply(self, parts: Sequence[Part]) -> tuple[list[tf.Tensor], Any]:
-        """Update the weights by scaled gradients.
+        """Update the weights with scaled gradients.
 
         Args:
-            parts: The gradients of each loss, of this device.
+            parts: This device's gradients of each loss.
 
         Returns:
-            The global norm of each part before it was clipped, and whether all of them are finite
-            (True where nobody asks).
+            The global norm of each part before clipping, and whether all gradients are finite
+            (True without a loss scale).
         """
-        # What is wholly frozen has no gradients, and is left alone.
+        # If all weights are frozen, there are no gradients.
         if all(g is None for part in parts for g in part.gradients):
             return [tf.constant(0.0) for _ in parts], True
         counts = [sum(g is not None for g in part.gradients) for part in parts]
@@ -164,7 +164,7 @@ class Update:
             rest = list(gradients)
             for optimizer, variables in updates:
                 own, rest = rest[: len(variables)], rest[len(variables) :]
-                # As `Model.fit` does: optimizers of a user's may have an `apply_gradients`.
+                # As in `Model.fit`, since a custom optimizer may override `apply_gradients`.
                 pairs = zip(scaled(optimizer, own), variables, strict=True)
                 with by_trainer(optimizer):
                     optimizer.apply_gradients(list(pairs))
@@ -185,7 +185,7 @@ class Update:
 
 
 def _without_nan(gradient: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
-    """Return a gradient; of rows that do not count, without what is not finite."""
+    """Replace values that are not finite with 0 in the gradient of rows that do not count."""
     good = tf.logical_or(counts, tf.math.is_finite(gradient))
     return tf.where(good, gradient, tf.zeros_like(gradient))
 

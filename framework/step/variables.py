@@ -1,4 +1,4 @@
-"""Variables and averaged copies that a task asks for."""
+"""The variables and averaged copies of a task."""
 
 from __future__ import annotations
 
@@ -24,20 +24,19 @@ if TYPE_CHECKING:
 def held_variables(
     task: Task, known: Iterable[Any], updated: Iterable[Any], written: Set[int] | None
 ) -> dict[str, Any]:
-    """Return the variables that neither models nor optimizers own, and that may change.
+    """Return the variables outside models and optimizers that may change.
 
-    Seeds, statistics, metrics, and whatever a step assigns. A layer's weight that no optimizer
-    updates and no step assigns does not change, and is left out: a teacher's, say.
+    These are seeds, statistics, metrics, and variables that a step assigns. A layer's weight that
+    no optimizer updates and no step assigns, such as a teacher's, does not change and is left out.
 
     Args:
-        task: Its attributes are searched, and those of its models' layers.
-        known: Variables that are accounted for elsewhere.
+        task: The task; its attributes and those of its models' layers are searched.
+        known: Variables that are handled elsewhere.
         updated: Weights that optimizers update.
-        written: The handles of what the compiled steps write; see `reachable.handles`. None:
-            that cannot be told.
+        written: Handles of what the compiled steps write; see `reachable.handles`. None: unknown.
 
     Returns:
-        By the way to each from the task.
+        The variables by their path from the task.
     """
     seen, changing = {id(v) for v in known}, {id(v) for v in updated}
     found: dict[str, Any] = {}
@@ -51,7 +50,7 @@ def held_variables(
 
 
 def searched(task: Task) -> dict[str, Any]:
-    """Return what of a task may hold state: its attributes and its models, by name."""
+    """Return the parts of a task that may have state: its attributes and models, by name."""
     own = {name: value for name, value in vars(task).items() if name not in _NOT_SEARCHED}
     return {"model": models_of(task.model), **own}
 
@@ -60,12 +59,12 @@ _NOT_SEARCHED = ("trainer", "model", "data", "_runtime")
 
 
 def unowned(task: Task, tape: tf.GradientTape, owned: Iterable[Any]) -> dict[str, Any]:
-    """Return the weights that a tape has recorded, but no model holds and no optimizer updates.
+    """Return the weights that a tape has recorded, but no model has and no optimizer updates.
 
     Args:
-        task: Its attributes are searched for their names.
+        task: The task; its attributes are searched for the names of the weights.
         tape: The tape of a training step.
-        owned: What optimizers update.
+        owned: Weights that optimizers update.
     """
     models = [v for model in models_of(task.model).values() for v in model.variables]
     known = {h for v in (*models, *owned) for h in handles(v)}
@@ -79,7 +78,7 @@ def unowned(task: Task, tape: tf.GradientTape, owned: Iterable[Any]) -> dict[str
 
 
 def follow(model: keras.Layer, copy: keras.Layer, decay: float) -> Average:
-    """Return the average that keeps a copy of a built model, as it is now."""
+    """Return an average that updates a copy of a built model, starting from its current weights."""
     if not copy.built:
         copy.build_from_config(model.get_build_config())
     sources, copies = averaged_variables([model]), averaged_variables([copy])
@@ -98,7 +97,7 @@ def follow(model: keras.Layer, copy: keras.Layer, decay: float) -> Average:
 
 
 def task_followers(task: Task) -> dict[str, Average]:
-    """Return the averages that `Task.ema_of` was asked for, by name; they outlive a run."""
+    """Return the averages created by `Task.ema_of`, by name; they are kept after a run."""
     for number, (model, copy, decay) in enumerate(task.runtime.followers):
         name = f"ema_of-{number}"
         if name not in task.runtime.averages:
@@ -107,11 +106,11 @@ def task_followers(task: Task) -> dict[str, Average]:
 
 
 def global_seed(*, make: bool = False, everywhere: bool = False) -> Any:
-    """Return the variable behind random operations of Keras that were given no seed.
+    """Return the variable of the seed generator for Keras's random operations without a seed.
 
     Args:
-        make: Make it if it is not there yet. Otherwise None is returned.
-        everywhere: Make it anew if it is not on all devices of a strategy.
+        make: Create it if it does not exist. Otherwise None is returned.
+        everywhere: Create it again if it is not on all devices of a strategy.
     """
     found = keras_global("global_seed_generator")
     if everywhere and found is not None and not hasattr(found.state.value, "values"):
@@ -132,7 +131,7 @@ def assignable(task: Task, update: Update | None, *, training: bool) -> list[Any
         found += [v for model in models for v in model.non_trainable_variables]
     averages = {} if update is None else update.averages
     pairs = [pair for a in averages.values() for pair in zip(a.sources, a.copies, strict=True)]
-    # Weights are alike everywhere, and so are their averages; statistics are not until now.
+    # Weights and their averages are equal on all devices; statistics are not yet.
     found += [copy for source, copy in pairs if training and not source.trainable]
     alike = {id(copy) for source, copy in pairs if source.trainable}
     unique = {id(v): v for v in found if "float" in str(v.dtype)}
@@ -140,7 +139,7 @@ def assignable(task: Task, update: Update | None, *, training: bool) -> list[Any
 
 
 def changing_variables(task: Task, update: Update | None) -> list[Any]:
-    """Return all variables that a step may change: of models, task, optimizers and averages."""
+    """Return all variables that a step may change: models, task, optimizers and averages."""
     found = [v for model in models_of(task.model).values() for v in model.variables]
     found += task.runtime.variables.values()
     if update is not None:

@@ -151,7 +151,7 @@ def test_a_name_that_does_not_tell_is_refused_with_the_option() -> None:
         fit(Odd(optimizer="sgd"), callbacks=[EarlyStopping("val/ratio")])
     assert "mode=min or mode=max" in str(caught.value)
     stop = keras.callbacks.EarlyStopping("val_ratio")
-    with pytest.raises(UserError, match="cannot be told"):
+    with pytest.raises(UserError, match="cannot tell whether"):
         fit(Odd(optimizer="sgd"), callbacks=[stop])
     assert fit(Odd(optimizer="sgd"), callbacks=[EarlyStopping("val/ratio", "max")]).status
 

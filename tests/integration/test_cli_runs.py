@@ -174,7 +174,7 @@ def test_a_run_can_be_named_as_a_checkpoint(run: Run, project: Path) -> None:
     assert "tensorboard" not in out
     code, _, err = run("run_dir=a", "mode=test", "checkpoint=77")
     assert code == 2
-    assert "Steps there: 10" in err
+    assert "Saved steps: 10" in err
 
 
 def test_fewer_rows_do_not_continue_a_run(run: Run, project: Path) -> None:

@@ -255,7 +255,7 @@ def test_pieces_of_accumulated_batches_are_cut_along_it() -> None:
     [
         (-1, "rows_axis is -1"),
         ("rows", "rows_axis is 'rows'"),
-        ((1, 0, 0), "not built like"),
+        ((1, 0, 0), "does not have the structure"),
         (2, "no axis 2"),
     ],
 )
@@ -267,7 +267,7 @@ def test_an_axis_that_is_none(given: Any, message: str) -> None:
 
 
 def test_a_stream_whose_batches_cannot_be_put_together() -> None:
-    with pytest.raises(UserError, match="put together along their first axis"):
+    with pytest.raises(UserError, match="joined along their first axis"):
         make_trainer(max_steps=1, accumulate=2).fit(
             Series(optimizer="sgd"), Data(train=Pieces(), rows_axis=(1, 0))
         )

@@ -76,5 +76,5 @@ def test_threads_are_set_before_the_first_tensor_or_refused() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1", "1"]
     blobs(1)
-    with pytest.raises(UserError, match="at work in this process"):
+    with pytest.raises(UserError, match="already started in this process"):
         make_trainer(threads=3)

@@ -100,7 +100,7 @@ def test_a_checkpoint_under_another_name_is_not_taken_for_a_newer_one(
     checkpoints = tmp_path / "checkpoints"
     shutil.copytree(checkpoints / "step-00000020", checkpoints / "step-00000099")
     assert fit(tmp_path).already_complete
-    assert "it is that of step 20, under another name" in caplog.text
+    assert "its manifest is that of step 20" in caplog.text
 
 
 # ---- nothing is written over

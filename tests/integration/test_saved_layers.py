@@ -240,7 +240,7 @@ def test_a_copy_of_ema_of_has_what_the_model_was_adapted_to(tmp_path: Path) -> N
 def test_a_layer_of_which_the_checkpoint_holds_nothing_is_refused(tmp_path: Path) -> None:
     make_trainer(max_steps=1, run_dir=tmp_path).fit(Regression(), data())
     task = type("Other", (Regression,), {"layers": staticmethod(LAYERS["a layer's own"])})(False)
-    with pytest.raises(UserError, match="holds nothing of model/model/2, a Shift"):
+    with pytest.raises(UserError, match="has no state for model/model/2, a Shift"):
         make_trainer(run_dir=tmp_path).predict(task, Data(predict=X), checkpoint="last")
 
 
@@ -253,7 +253,7 @@ def test_a_layer_that_cannot_save_is_refused_before_the_first_step(tmp_path: Pat
             return {"thing": object()}
 
     kind = type("Odd", (Regression,), {"layers": staticmethod(lambda adapted: [Odd()])})
-    with pytest.raises(UserError, match="a Odd, cannot save what it keeps: a object"):
+    with pytest.raises(UserError, match="a Odd, cannot save its state: a object"):
         make_trainer(max_steps=1, run_dir=tmp_path / "run").fit(kind(), data())
     assert not (tmp_path / "run").exists()
 

@@ -46,9 +46,9 @@ def test_a_python_number_keeps_its_precision() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "weight", "what"),
     [
-        ("", 1.0, None, "'' is no name for a metric"),
-        ("a\nb", 1.0, None, "is no name for a metric"),
-        (None, 1.0, None, "None is no name for a metric"),
+        ("", 1.0, None, "'' is not a name for a metric"),
+        ("a\nb", 1.0, None, "is not a name for a metric"),
+        (None, 1.0, None, "None is not a name for a metric"),
         ("v_epoch", 1.0, None, "ends in _epoch"),
         ("v", "much", None, "a tensor of string was logged"),
         ("v", 1 + 2j, None, "a tensor of complex128 was logged"),

@@ -348,7 +348,7 @@ def test_batches_of_varying_width_are_refused_before_they_are_accumulated(kind: 
 
 def test_a_signature_that_is_not_the_batches_is_refused() -> None:
     data = Data(train=padded, signature=tf.TensorSpec((None, None), tf.float32))
-    with pytest.raises(UserError, match="not of Data's signature"):
+    with pytest.raises(UserError, match="unlike Data's signature"):
         fitted(Widths(optimizer="sgd"), data, max_epochs=1)
 
 
@@ -375,13 +375,13 @@ def ragged() -> tf.data.Dataset:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (lambda epoch: iter([(X, None)]), "gives None"),
-        (without_labels(), "gives None"),
+        (lambda epoch: iter([(X, None)]), "returns None"),
+        (without_labels(), "returns None"),
         ((X, None), "is None"),
         ((tf.RaggedTensor.from_tensor(X), Y), "is a RaggedTensor"),
         ((tf.sparse.from_dense(X), Y), "is a SparseTensor"),
-        (sparse(), "gives a SparseTensor"),
-        (ragged(), "gives a RaggedTensor"),
+        (sparse(), "returns a SparseTensor"),
+        (ragged(), "returns a RaggedTensor"),
         (lambda epoch: iter([(tf.ragged.constant([[1.0], [2.0, 3.0]]), Y[:2])]), "RaggedTensor"),
     ],
 )
@@ -457,4 +457,4 @@ def test_a_run_that_began_in_eager_is_continued_without_a_word(
     assert not [r for r in caplog.records if "rounds differently" in r.getMessage()]
     trainer = make_trainer(max_steps=5, engine="graph", run_dir=tmp_path)
     trainer.fit(Ids(optimizer="sgd"), Data(train=(X, Y), batch_size=8))
-    assert [r for r in caplog.records if "began with engine=eager" in r.getMessage()]
+    assert [r for r in caplog.records if "started with engine=eager" in r.getMessage()]

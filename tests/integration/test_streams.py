@@ -221,7 +221,7 @@ def test_a_batch_unlike_the_first_is_refused(make: Any, kind: str, how: str, fou
     with pytest.raises(UserError) as error:
         fitted(Net(), Data(train=make(1, how)))
     wanted = "(float32 [None, 6], int64 [None])"
-    assert error.value.what == f"the train {kind} gives a batch of {found}, after one of {wanted}"
+    assert error.value.what == f"the train {kind} returns a batch of {found}, after one of {wanted}"
     assert error.value.where == "data.train"
 
 

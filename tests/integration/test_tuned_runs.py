@@ -202,4 +202,4 @@ def test_what_a_run_began_with_it_goes_on_with(
     assert differing(whole, continued) == []
     assert caplog.text.count("rounds differently") == 0
     assert run("cut", "graph", 3).engine == "graph"
-    assert "the run began with engine=loop_xla; graph rounds differently" in caplog.text
+    assert "the run started with engine=loop_xla; graph rounds differently" in caplog.text

@@ -299,7 +299,7 @@ def test_strings_and_dates_are_named(caplog: pytest.LogCaptureFixture) -> None:
     x, y = blobs(16)
     data = Data(train=(x, y, y.astype("S3")), batch_size=8)
     assert fitted(TwoOfThree(), data, engine="step_xla").engine == "graph"
-    assert "XLA takes no strings, and the batch has some" in caplog.text
+    assert "XLA does not support strings, and the batch has some" in caplog.text
     for resident in (True, False):
         dates = Data(train=(x, y, y.astype("datetime64[s]")), batch_size=8, resident=resident)
         with pytest.raises(UserError, match="an array of dates or times"):
@@ -312,7 +312,7 @@ def test_a_stream_and_several_devices_say_why_they_run_as_a_graph(
     stream = tf.data.Dataset.from_tensor_slices(blobs(43)).batch(8)
     task = Net()
     assert fitted(task, Data(train=stream), engine="loop_xla").engine == "graph"
-    assert "instead of loop_xla: the data are not on the device" in caplog.text
+    assert "instead of loop_xla: the data is not on the device" in caplog.text
     caplog.clear()
     data = Data(train=blobs(40), batch_size=8)
     assert fitted(Net(), data, engine="step_xla", devices=2).engine == "graph"

@@ -33,7 +33,7 @@ def test_two_workers_killed_stopped_and_continued_equal_two_devices(cluster: Clu
     assert cluster.codes()[0] == 1
     assert time.monotonic() - began < 60 + (began - started)
     assert "another worker is gone" in cluster.output(0)
-    assert "continue from the last checkpoint" in cluster.output(0)
+    assert "resume from the last checkpoint" in cluster.output(0)
     assert "Traceback" not in cluster.output(0)
     assert json.loads((cluster.run_dir / "result.json").read_text())["status"] == "failed"
     first = last_step(cluster.run_dir)
@@ -73,7 +73,7 @@ def test_a_cluster_is_joined_before_anything_else_or_not_at_all(
     monkeypatch.setenv("TF_CONFIG", json.dumps(config))
     data = Data(train=blobs(8))  # TensorFlow has begun long ago, in other tests
     fitted(Net(), data, max_steps=1)
-    with pytest.raises(UserError, match="only before TensorFlow has begun"):
+    with pytest.raises(UserError, match="only before TensorFlow has started"):
         fitted(Net(), data, strategy="multi_worker")
-    with pytest.raises(UserError, match="takes all devices"):
+    with pytest.raises(UserError, match="uses all devices"):
         fitted(Net(), data, strategy="multi_worker", devices=2)

@@ -44,4 +44,4 @@ def test_an_average_of_an_optimizer_or_of_swa_that_is_none_is_warned_of(
         assert not young(ema_momentum=0.5)
         caplog.clear()
         make_trainer(max_steps=3, callbacks=[SWA(0)]).fit(Net(optimizer="sgd"), DATA)
-        assert [r for r in caplog.records if "SWA has taken in no weights" in r.getMessage()]
+        assert [r for r in caplog.records if "SWA has averaged no weights" in r.getMessage()]

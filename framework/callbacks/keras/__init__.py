@@ -1,1 +1,1 @@
-"""Callbacks written for Keras."""
+"""Support for Keras callbacks."""

@@ -1,4 +1,4 @@
-"""Calling the hooks of a Keras callback with what they expect."""
+"""Calls the hooks of a Keras callback with the arguments that they expect."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 class KerasCalls:
-    """Calls a Keras callback's hooks, with a model that has what a compiled one would.
+    """Call a Keras callback's hooks, with the model attributes that a compiled model has.
 
     Example:
         >>> calls = KerasCalls(keras.callbacks.EarlyStopping())
-        >>> calls(trainer, "on_epoch_end", 0, {"val_loss": 2.3})    # whether it asked to stop
+        >>> calls(run, "on_epoch_end", 0, {"val_loss": 2.3})    # returns whether to stop
         False
 
     Args:
         callback: The Keras callback.
 
     Attributes:
-        model: What it is given; to be set before the first call.
+        model: The callback's model; set it before the first call.
     """
 
     def __init__(self, callback: Any) -> None:
@@ -39,12 +39,12 @@ class KerasCalls:
         """Call one hook.
 
         Args:
-            trainer: The run.
-            hook: Its name in Keras.
-            *args: What it takes.
+            run: The run.
+            hook: Name of the hook in Keras.
+            *args: Arguments of the hook.
 
         Returns:
-            Whether it has set `model.stop_training`.
+            Whether the hook has set `model.stop_training`.
         """
         if not run.is_chief and isinstance(self._callback, WRITERS):
             return False
@@ -55,8 +55,8 @@ class KerasCalls:
 
     @contextmanager
     def _lent(self, run: RunView, **lent: Any) -> Iterator[None]:
-        """Give the model what it needs in the body, and then what it had."""
-        # For so long only: nothing is left behind, however a run ends and whoever else does this.
+        """Set attributes of the model within the body, and restore them afterwards."""
+        # Restored after every call, so nothing remains however a run ends.
         model, optimizers = self.model, list(run.optimizers.values())
         if len(optimizers) == 1:
             lent["optimizer"] = optimizers[0]
@@ -74,14 +74,14 @@ class KerasCalls:
 
 
 def overrides(callback: Any, *hooks: str) -> bool:
-    """Tell whether a callback has a hook of its own; a LambdaCallback has them on the object."""
+    """Return whether a callback overrides a hook; a LambdaCallback does so on the instance."""
     return any(not getattr(getattr(callback, h, None), "_is_default", False) for h in hooks)
 
 
 def wants_batches(callback: Any) -> tuple[bool, bool]:
-    """Tell whether a callback wants to be called before and after every batch."""
+    """Return whether a callback needs calls before every batch, and after every batch."""
     if type(callback) is keras.callbacks.ModelCheckpoint and callback.save_freq == "epoch":
-        return False, False  # it overrides one in any case, and then does nothing there
+        return False, False  # it always overrides one, which then does nothing
     return (
         overrides(callback, "on_train_batch_begin", "on_batch_begin"),
         overrides(callback, "on_train_batch_end", "on_batch_end"),
@@ -89,14 +89,14 @@ def wants_batches(callback: Any) -> tuple[bool, bool]:
 
 
 def params_of(run: RunView) -> dict[str, Any]:
-    """Return what Keras tells a callback of the run."""
+    """Return the `params` that Keras gives to a callback."""
     config = run.config
     verbose = int(config.enable_progress_bar)
     return {"epochs": config.max_epochs, "steps": run.steps_per_epoch, "verbose": verbose}
 
 
 def epoch_logs(run: RunView, first: int) -> dict[str, Any]:
-    """Return the logs of an epoch's end: what was measured in it, after its first step."""
+    """Return the logs for the end of an epoch: the metrics measured after step `first`."""
     found = {
         name: value
         for name, value in run.metrics.items()
@@ -106,11 +106,11 @@ def epoch_logs(run: RunView, first: int) -> dict[str, Any]:
 
 
 def added_to(given: Mapping[str, Any], logs: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers that a callback has added to logs, by full name."""
+    """Return the numbers that a callback has added to `logs`, by full name."""
     added = {}
     for name, value in logs.items():
         if name not in given:
-            with suppress(UserError):  # what is no number is for the next callback alone
+            with suppress(UserError):  # other values are only for the next callbacks
                 full = f"val/{name[4:]}" if name.startswith("val_") else f"train/{name}"
                 added[full] = number_of(full, value)
     return added

@@ -1,4 +1,4 @@
-"""What is known of Keras's own callbacks: which are refused, and what some need to work here."""
+"""Special cases of Keras's callbacks: which are rejected, and what some of them need."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ if TYPE_CHECKING:
 
 _IN = "framework.callbacks"
 _REFUSED = {
-    # Its on_train_begin would load weights of its own over those of the checkpoint.
+    # Its on_train_begin would overwrite the checkpoint's weights with its own backup.
     "BackupAndRestore": (
-        "a run directory keeps what a run continues from",
+        "a run resumes from its run directory",
         "Leave it out, and give the Trainer a run_dir.",
     ),
     "OrbaxCheckpoint": (
-        "a run directory keeps what a run continues from",
+        "a run resumes from its run directory",
         f"Use {_IN}.checkpoint.Checkpoint, and give the Trainer a run_dir.",
     ),
-    # Between two of its hooks the averages lie in the model, and would be saved as its weights.
+    # Between its hooks the model has the averages, which would be saved as the weights.
     "SwapEMAWeights": (
-        "the averages are not the optimizer's here",
+        "the optimizer does not keep the averages here",
         f"Use {_IN}.ema.EMA, which evaluates and saves both.",
     ),
-    # What it wrote past the checkpoint stays when a run goes on, and it wakes for every batch.
+    # A resumed run would keep its events after the checkpoint, and it wakes for every batch.
     "TensorBoard": (
-        "its event files cannot go back to a checkpoint",
+        "its event files cannot be rewound to a checkpoint",
         "Use framework.loggers.tensorboard.TensorBoardLogger among loggers=.",
     ),
-    # It would draw over the other one, and wake for every batch.
+    # It would draw over the framework's progress bar, and wake for every batch.
     "ProgbarLogger": (
-        "there is a progress bar already",
-        "Leave it out; enable_progress_bar turns the other one on and off.",
+        "the Trainer already has a progress bar",
+        "Leave it out; enable_progress_bar turns the Trainer's on and off.",
     ),
 }
-# Of several workers only the chief writes.
+# With several workers, only the chief calls these.
 WRITERS = tuple(
     getattr(keras.callbacks, name) for name in ("CSVLogger", "ModelCheckpoint", "RemoteMonitor")
 )
@@ -56,30 +56,30 @@ _SET_RATES = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnP
 
 
 def refuse_unfit(callback: Any) -> None:
-    """Refuse a callback that cannot work, or does what the framework does.
+    """Reject a callback that cannot work here, or that duplicates the framework.
 
     Raises:
-        UserError: It is one of these, a class, or no Keras callback at all.
+        UserError: If it is such a callback, a class, or not a Keras callback.
     """
     if isinstance(callback, type) and issubclass(callback, keras.callbacks.Callback):
-        fix = f"Make an object of it: {callback.__name__}(...)."
+        fix = f"Give an instance: {callback.__name__}(...)."
         raise UserError(f"{callback.__name__} is a class", where=_where(callback), fix=fix)
     if not isinstance(callback, keras.callbacks.Callback):
-        fix = "Give an object of a subclass of keras.callbacks.Callback."
-        raise UserError(f"{callback!r} is no Keras callback", where=_where(callback), fix=fix)
+        fix = "Give an instance of a subclass of keras.callbacks.Callback."
+        raise UserError(f"{callback!r} is not a Keras callback", where=_where(callback), fix=fix)
     for name, (why, fix) in _REFUSED.items():
         kind = getattr(keras.callbacks, name, None)
         if kind is not None and isinstance(callback, kind):
             raise UserError(
-                f"Keras's {name} is not for here: {why}", where=_where(callback), fix=fix
+                f"Keras's {name} is not supported: {why}", where=_where(callback), fix=fix
             )
 
 
 def refuse_layer(callback: Any, model: keras.Layer) -> None:
-    """Refuse a layer in the place of a model, which Keras's callbacks are written for.
+    """Reject a layer in place of a model, since Keras's callbacks need a model.
 
     Raises:
-        UserError: It is no model.
+        UserError: If it is not a model.
     """
     if not isinstance(model, keras.Model):
         raise UserError(
@@ -90,10 +90,10 @@ def refuse_layer(callback: Any, model: keras.Layer) -> None:
 
 
 def refuse_unsaved(callback: Any, model: keras.Model) -> None:
-    """Refuse to save a model that Keras cannot, before a file of nothing is left.
+    """Reject a model that Keras cannot save, before an empty file is written.
 
     Raises:
-        UserError: It has no `get_config`, or one that fails.
+        UserError: If the model has no `get_config`, or if it fails.
     """
     saves = isinstance(callback, keras.callbacks.ModelCheckpoint)
     if not saves or callback.save_weights_only:
@@ -111,10 +111,10 @@ def refuse_unsaved(callback: Any, model: keras.Model) -> None:
 
 
 def refuse_fixed_rates(callback: Any, run: RunView) -> None:
-    """Refuse to set the learning rate where that is not one number, before training begins.
+    """Reject a callback that sets the learning rate, unless there is one constant rate.
 
     Raises:
-        UserError: There are several optimizers, or the rate follows a schedule.
+        UserError: If there are several optimizers, or the rate follows a schedule.
     """
     if not isinstance(callback, _SET_RATES):
         return
@@ -134,39 +134,39 @@ def refuse_fixed_rates(callback: Any, run: RunView) -> None:
 
 
 def settle_monitor(callback: Any, run: RunView | None = None) -> None:
-    """Settle now what better means for a callback with a `monitor`.
+    """Decide now whether higher or lower is better for a callback with a `monitor`.
 
-    Keras does it at the first epoch's end, from the metrics of a compiled model, of which there
-    are none; and it turns the sign of `min_delta` then, which would be turned again after a
-    restart.
+    Keras decides at the end of the first epoch, from the metrics of a compiled model, but the
+    model is not compiled here. Keras also flips the sign of `min_delta` then; a resumed run would
+    flip it again.
     """
     if not hasattr(callback, "_set_monitor_op") or callback.monitor_op is not None:
         return
     if not getattr(callback, "save_best_only", True):
-        callback.mode = "min"  # Keras wants one, and then judges by nothing
+        callback.mode = "min"  # Keras requires a mode here, but does not use it
     elif callback.mode == "auto":
         name = _full_name(callback.monitor, run.metric_names if run else ())
         monitor = Monitor(name, where=_where(callback))
         if run is not None:
             monitor.settle(run)
         elif by_name(name) is None:
-            return  # until there is a metric to be asked
+            return  # decided later, when the metric exists
         callback.mode = monitor.mode
     set_monitor_op(callback)
 
 
 def _full_name(monitor: str, names: Iterable[str]) -> str:
-    """Return the full name of a metric that Keras calls `val_<set>_accuracy` or the like."""
+    """Return the full name of a metric from its Keras name, such as `val_<set>_accuracy`."""
     known = (name for name in names if monitor in keras_logs({name: 0.0}))
     stage, rest = ("val", monitor[4:]) if monitor.startswith("val_") else ("train", monitor)
     return next(known, f"{stage}/{rest}")
 
 
 def refuse_unlogged(callback: Any, run: RunView) -> None:
-    """Refuse to watch a metric that nothing logs, of which Keras would only warn at every epoch.
+    """Reject a monitored metric that nothing logs; Keras would only warn at every epoch.
 
     Raises:
-        UserError: No compiled step logs it, or it is of a validation that will not be.
+        UserError: If no compiled step logs it, or it needs a validation and there is none.
     """
     watches = hasattr(callback, "_set_monitor_op") and getattr(callback, "save_best_only", True)
     names = run.metric_names
@@ -196,8 +196,8 @@ def keras_logs(metrics: Mapping[str, float], *, bare: bool = False) -> dict[str,
         {'loss': 1.0, 'val_loss': 2.0, 'val_hard_loss': 3.0}
 
     Args:
-        metrics: By full name.
-        bare: Leave out `val_` as well, as in the logs of a validation itself.
+        metrics: Metrics by full name.
+        bare: Also omit `val_`, as in the logs of a validation itself.
     """
     logs: dict[str, Any] = {}
     for name, value in metrics.items():
@@ -208,12 +208,12 @@ def keras_logs(metrics: Mapping[str, float], *, bare: bool = False) -> dict[str,
 
 
 @contextmanager
-def going_on(callback: Any, epoch: int | None) -> Iterator[None]:
-    """Have a CSVLogger go on with its file in the body, rather than empty it.
+def appending(callback: Any, epoch: int | None) -> Iterator[None]:
+    """Make a CSVLogger append to its file within the body, instead of overwriting it.
 
     Args:
-        callback: It or any other, to which nothing is done.
-        epoch: The one that the run goes on from. None: it begins.
+        callback: A CSVLogger; any other callback is left alone.
+        epoch: Epoch that the run resumes from. None: a new run.
     """
     logger = keras.callbacks.CSVLogger
     if epoch is None or not isinstance(callback, logger) or callback.append:
@@ -223,7 +223,7 @@ def going_on(callback: Any, epoch: int | None) -> Iterator[None]:
     if path.is_file():
         with open(path, newline="") as file:
             rows = list(csv.reader(file, delimiter=callback.sep))
-        # A run that was killed may have written of epochs that are not in its last checkpoint.
+        # A killed run may have written rows of epochs after its last checkpoint.
         kept = [row for row in rows if row and not (row[0].isdigit() and int(row[0]) >= epoch)]
         text = io.StringIO(newline="")
         csv.writer(text, delimiter=callback.sep).writerows(kept)

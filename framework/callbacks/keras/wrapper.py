@@ -1,4 +1,4 @@
-"""Callbacks written for Keras, with their state in every checkpoint."""
+"""Wraps Keras callbacks, and saves their state in checkpoints."""
 
 from __future__ import annotations
 
@@ -28,43 +28,46 @@ _log = logging.getLogger("framework")
 
 
 class KerasCallback(Callback):
-    """Calls a Keras callback as `Model.fit` would, and keeps what it remembers in checkpoints.
+    """Call a Keras callback as `Model.fit` would, and save its state in checkpoints.
 
-    One in `Trainer(callbacks=[...])` is wrapped in this by itself. While a hook runs,
-    `model.optimizer` is the run's, if there is one alone, and `model.stop_training = True` ends
-    the run. Logs go by Keras's names: `loss`, `val_loss`, `val_<set>_loss`; what is added to those
-    of an epoch is logged. Only an overridden per-batch hook wakes the host for every batch.
+    The Trainer wraps Keras callbacks in `Trainer(callbacks=[...])` automatically. While a hook
+    runs, `model.optimizer` is the run's optimizer, if there is only one, and
+    `model.stop_training = True` stops the run. Logs have Keras's names: `loss`, `val_loss`,
+    `val_<set>_loss`. Values that the callback adds to the logs of an epoch are logged. Only an
+    overridden per-batch hook wakes the host for every batch.
 
-    Its state is every attribute that has changed since it was made: numbers, text, NumPy arrays,
-    and lists, tuples, sets and dicts of these. A run that continues nothing begins with them as
-    they were made, or were set by somebody since the last run. A run that goes on calls
-    `on_train_begin`, as every `fit` does, and puts the state back after it. `on_epoch_begin` is
-    called once for each epoch, not again where a run goes on within it; `on_epoch_end` once it is
-    over, not where the run ends in mid-epoch; `on_train_end` not where an error or a signal ends
-    the run. What that does to the weights (`restore_best_weights`) it does in memory: the
-    checkpoint keeps the last ones.
+    The state is every attribute that has changed since construction: numbers, text, NumPy arrays,
+    and lists, tuples, sets and dicts of these. A new run resets them to their values at
+    construction, or to values that you set since the last run. Hooks differ from `Model.fit` only
+    where a run resumes or ends early:
+
+    - A resumed run calls `on_train_begin`, and restores the state after it.
+    - `on_epoch_begin` is called once per epoch, not again when a run resumes in mid-epoch.
+    - `on_epoch_end` is called when the epoch is complete, not when the run ends in mid-epoch.
+    - `on_train_end` is not called if an error or a signal ends the run. If it changes the weights
+      (`restore_best_weights`), it changes those in memory: the checkpoint has the last ones.
 
     Example:
         >>> KerasCallback(keras.callbacks.EarlyStopping("val_loss", patience=3))
 
     Args:
-        callback: An object of a subclass of `keras.callbacks.Callback`.
+        callback: Instance of a subclass of `keras.callbacks.Callback`.
 
     Attributes:
-        callback: The same.
+        callback: The same instance.
 
     Raises:
-        UserError: It is none, or does the framework's work; in `fit`, if there are several models,
-            or it watches a metric that nothing logs.
+        UserError: If it is not such an instance, or is not supported; in `fit`, if there are
+            several models, or it monitors a metric that nothing logs.
     """
 
-    _loaded: Mapping[str, Any] | None  # until on_train_begin was called
-    _before: Mapping[str, Any] | None  # the state before a validation that is running
+    _loaded: Mapping[str, Any] | None  # the loaded state, until on_train_begin is called
+    _before: Mapping[str, Any] | None  # the state before the validation that is running
 
     def __new__(cls, callback: Any) -> KerasCallback:
-        """Make an object of a class of its own for each kind of callback."""
-        # Checkpoints tell the states of several apart by that class's name; and it has a per-batch
-        # hook, which wakes the host, only if the callback has.
+        """Create an instance of a separate subclass for each class of Keras callback."""
+        # Checkpoints distinguish states by the class name. The subclass has a per-batch hook,
+        # which wakes the host, only if the Keras callback has one.
         start, end = wants_batches(callback)
         hooks = {"on_train_batch_start": cls._batch_start} if start else {}
         hooks |= {"on_train_batch_end": cls._batch_end} if end else {}
@@ -83,21 +86,21 @@ class KerasCallback(Callback):
 
     @property
     def identity(self) -> str:
-        """The metric that the callback watches, if any."""
+        """The metric that the callback monitors, if any."""
         return str(getattr(self.callback, "monitor", "") or "")
 
     def _options(self) -> Mapping[str, Any]:
         return self._attributes.made
 
     def on_setup(self, run: RunView) -> None:
-        """Give the callback its model."""
+        """Give the callback its model and its params."""
         models = list(models_of(run.task.model).values())
         if len(models) > 1:
             raise UserError(
-                f"a Keras callback has one model, and the task has {len(models)}",
+                f"a Keras callback has one model, but the task has {len(models)}",
                 where=f"callbacks, {self._name}",
-                fix="Write it as a framework.Callback, which is given the trainer: "
-                "trainer.task.model holds all of them.",
+                fix="Write a framework.Callback instead: its hooks find all models in "
+                "run.task.model.",
             )
         keras_known.refuse_layer(self.callback, models[0])
         self._reset()
@@ -110,26 +113,26 @@ class KerasCallback(Callback):
         self._call(run, "set_params", params_of(run))
 
     def on_fit_start(self, run: RunView) -> None:
-        """Call `on_train_begin`, then put the state back; stop a run that was stopped before."""
+        """Call `on_train_begin`, then restore the state; stop if the run was stopped before."""
         earlier = run.callbacks[: run.callbacks.index(self)]
-        if not any(isinstance(each, KerasCallback) for each in earlier):  # they may add to logs
+        if not any(isinstance(each, KerasCallback) for each in earlier):  # others may log it
             keras_known.refuse_unlogged(self.callback, run)
         state, self._loaded = self._loaded, None
         keras_known.settle_monitor(self.callback, run)
         self._attributes.rewind()
-        with keras_known.going_on(self.callback, run.progress.epoch if state else None):
+        with keras_known.appending(self.callback, run.progress.epoch if state else None):
             self._call(run, "on_train_begin", {})
         self._attributes.begin()
         if state is not None:
             self._attributes.load_state(state["attributes"])
             self._epoch = state["epoch"]
-            # Unless it is given another chance, such as more patience.
+            # Unless an option has changed since, such as `patience`.
             if state["stopped"] and same(state["made"], self._attributes.made):
                 self._stop(run)
 
     def on_fit_end(self, run: RunView) -> None:
         """Call `on_train_end`, unless an error or a signal ended the run."""
-        # As `Model.fit` has it.
+        # As in `Model.fit`.
         ended = run.status not in ("failed", "interrupted")
         if ended and overrides(self.callback, "on_train_end"):
             run.hold_state()
@@ -137,7 +140,7 @@ class KerasCallback(Callback):
         self._attributes.leave()
 
     def on_epoch_start(self, run: RunView) -> None:
-        """Call `on_epoch_begin`, unless that was done before the run was interrupted."""
+        """Call `on_epoch_begin`, unless the run was interrupted after that call."""
         progress = run.progress
         self._first, self._last = progress.step - progress.batch, progress.step
         if self._epoch != progress.epoch:
@@ -145,20 +148,20 @@ class KerasCallback(Callback):
             self._epoch = progress.epoch
 
     def on_epoch_end(self, run: RunView) -> None:
-        """Call `on_epoch_end` with the epoch's metrics, if it is over."""
+        """Call `on_epoch_end` with the epoch's metrics, if the epoch is complete."""
         if run.progress.epoch <= self._epoch:
-            return  # the run ends in mid-epoch; the one that goes on from there finishes it
+            return  # the run ends in mid-epoch; the resumed run completes the epoch
         given = epoch_logs(run, self._first)
         self._logs = dict(given)
         self._call(run, "on_epoch_end", self._epoch, self._logs)
         added = added_to(given, self._logs)
-        if added:  # in Keras the callbacks of a list share one dict; here the next see it so
+        if added:  # later callbacks see it in their logs, as in Keras
             run.log_metrics(added)
 
     def on_validation_start(self, run: RunView) -> None:
         """Call `on_test_begin`."""
         if run.stage == "fit" and overrides(self.callback, "on_test_begin"):
-            self._before = self.state()  # a signal in mid-validation has all of it done again
+            self._before = self.state()  # a run stopped in mid-validation repeats all of it
         self._call(run, "on_test_begin", {})
 
     def on_validation_end(self, run: RunView, metrics: Mapping[str, float]) -> None:
@@ -169,7 +172,7 @@ class KerasCallback(Callback):
             self._attributes.leave()
 
     def on_test_start(self, run: RunView) -> None:
-        """Call `on_test_begin`; in Keras a test is an evaluation like any other."""
+        """Call `on_test_begin`: Keras does not distinguish a test from a validation."""
         self.on_validation_start(run)
 
     def on_test_end(self, run: RunView, metrics: Mapping[str, float]) -> None:
@@ -177,7 +180,7 @@ class KerasCallback(Callback):
         self.on_validation_end(run, metrics)
 
     def state(self) -> dict[str, Any]:
-        """Return the attributes that have changed, and how far the callback has been called."""
+        """Return the changed attributes, and the last epoch that has started."""
         if earlier := self._loaded or self._before:
             return dict(earlier)
         return {
@@ -188,7 +191,7 @@ class KerasCallback(Callback):
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` returned, once `on_train_begin` was called."""
+        """Keep what `state` returned, to restore it after `on_train_begin`."""
         self._loaded = state
 
     def _batch_start(self, run: RunView) -> None:
@@ -196,7 +199,7 @@ class KerasCallback(Callback):
 
     def _batch_end(self, run: RunView) -> None:
         step = run.progress.step
-        if step > self._last:  # or the data had ended, and there was none
+        if step > self._last:  # otherwise the data ended without another batch
             self._last = step
             logs = keras_known.keras_logs(run.epoch_so_far())
             self._call(run, "on_train_batch_end", step - self._first - 1, logs)

@@ -118,7 +118,7 @@ def test_a_checkpoint_that_lies_is_refused_and_the_one_before_taken(
     assert newest is not None
     assert newest[0] == store.path(1)
     assert newest[1]["epoch"] == 1
-    assert "is not whole" in caplog.text
+    assert "is damaged" in caplog.text
 
 
 def test_shapes_are_looked_at_before_any_value_is_read(

@@ -27,7 +27,7 @@ def test_a_save_that_fails_is_reported_and_the_earlier_ones_stay(
     saver.save(2, {"a": np.ones(3)}, Retention(), wait=False)
     saver.wait()
     assert "the checkpoint of step 2 could not be saved: No space left on device" in caplog.text
-    assert "the last whole one is of step 1" in caplog.text
+    assert "the last checkpoint is of step 1" in caplog.text
     with pytest.raises(OSError, match="No space"):
         saver.save(3, {"a": np.ones(3)}, Retention(), wait=True)
     assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]

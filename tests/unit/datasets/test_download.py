@@ -124,7 +124,7 @@ def test_a_failed_download_ends_soon_and_leaves_nothing(
     found = load_dataset("mnist", seed=1)  # the reason tells which limit has ended it
     assert (found.source, found.x_train.shape) == ("synthetic", (6, 5, 5))
     (record,) = [r for r in caplog.records if r.levelno >= logging.WARNING]
-    assert "SYNTHETIC DATA: mnist could not be had" in record.getMessage()
+    assert "SYNTHETIC DATA: mnist is not available" in record.getMessage()
     assert reason in record.getMessage()
     assert not cache.exists()
     assert server.requests <= 1
@@ -166,7 +166,7 @@ def test_a_network_that_cannot_be_reached_is_told_quickly(
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    _unavailable("https://nowhere.invalid/a", "nowhere.invalid: its name is not found", LONG)
+    _unavailable("https://nowhere.invalid/a", "nowhere.invalid: host name not found", LONG)
     monkeypatch.setattr(socket, "getaddrinfo", never)
     _unavailable(
         "https://nowhere.invalid/a", "no network: nowhere.invalid: no answer within 0.5 s", SHORT
@@ -231,7 +231,7 @@ def test_a_cache_that_cannot_be_written_to_is_done_without(
     server.answer = sending(CONTENT)
     x_train, *_ = load_original(tiny(server.url), LONG)
     assert np.array_equal(x_train, arrays()["x_train"])
-    assert "cannot be kept in the cache" in caplog.text
+    assert "cannot be saved in the cache" in caplog.text
 
 
 def test_a_disk_that_fills_up_leaves_no_half_file(

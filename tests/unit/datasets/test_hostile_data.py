@@ -38,9 +38,9 @@ def header(shape: str, descr: str = "'|u1'") -> str:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (npy(header("(99999999999, 8, 8)"), b"00"), "its header tells of 6,400,000,000,064"),
-        (npy(header("(-4, 8, 8)"), b"00"), "its header tells of"),
-        (npy(header("(4, 8, 8)"), b"00"), "its header tells of"),
+        (npy(header("(99999999999, 8, 8)"), b"00"), "its header states 6,400,000,000,064"),
+        (npy(header("(-4, 8, 8)"), b"00"), "its header states"),
+        (npy(header("(4, 8, 8)"), b"00"), "its header states"),
         (npy("(" * 3000 + ")" * 3000), "cannot be read"),
         (npy(header("[" * 900 + "]" * 900)), "cannot be read"),
         (npy(header("(4, 8, 8)", "'|O'"), b"00"), "Python objects"),

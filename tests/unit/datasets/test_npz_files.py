@@ -92,7 +92,7 @@ FAULTS: dict[str, tuple[Callable[[], bytes], list[str]]] = {
     "a pickle": (lambda: pickle.dumps({"x_train": 1}), ["cannot be read"]),
     "truncated": (lambda: npz(**arrays())[:-400], ["cannot be read"]),
     "damaged": (damaged, ["x_test in flowers.npz cannot be read", "CRC"]),
-    "header out of proportion": (boastful, ["its header tells of 9,000,000,000,000,128 bytes"]),
+    "header out of proportion": (boastful, ["its header states 9,000,000,000,000,128 bytes"]),
     "no arrays": (lambda: b"PK\x05\x06" + bytes(18), ["has no x_train", "no arrays"]),
     "missing key": (
         lambda: npz(**{("labels" if k == "y_test" else k): v for k, v in arrays().items()}),
@@ -168,8 +168,8 @@ def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "flowers.npz", **arrays())
     for name, dir, wanted in (
         ("flower", tmp_path, ["flower.npz", "Did you mean 'flowers'?"]),
-        ("mnist", tmp_path / "nope", [str(tmp_path / "nope" / "mnist.npz"), "no directory"]),
-        ("mnist", tmp_path / "flowers.npz", ["no directory"]),
+        ("mnist", tmp_path / "nope", [str(tmp_path / "nope" / "mnist.npz"), "not a directory"]),
+        ("mnist", tmp_path / "flowers.npz", ["not a directory"]),
     ):
         with pytest.raises(UserError) as caught:
             load_dataset(name, dir=dir)

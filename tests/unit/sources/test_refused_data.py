@@ -58,9 +58,9 @@ def test_a_stream_without_end_needs_a_limit() -> None:
         ((X, Y[:-1]), r"differ in their number of rows \(0: 11, 1: 10\)", "data.train"),
         ({"a": X, "b": Y[:3]}, r"a: 11, b: 3", "data.train"),
         ((X[:0], Y[:0]), "the train set has no rows", "data.train"),
-        (3.0, "no array of rows", "data.train"),
-        ([[1.0, 2.0]], "no array of rows", "data.train"),
-        ((X, 3), "no array of rows", "data.train"),
+        (3.0, "not an array of rows", "data.train"),
+        ([[1.0, 2.0]], "not an array of rows", "data.train"),
+        ((X, 3), "not an array of rows", "data.train"),
         (
             (np.array([[1], [2, 3]], object), Y[:2]),
             "0 of the train set is an array of Python",

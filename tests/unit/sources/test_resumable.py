@@ -1,4 +1,4 @@
-"""What makes a stream a matter of chance."""
+"""What makes the order of a stream random."""
 
 from __future__ import annotations
 
