@@ -158,8 +158,8 @@ class AtOnce(Callback):
         ("several devices", {"devices": 2, "max_epochs": 50}),
         ("data that are not on the device", {"max_epochs": 50}),
         (
-            "the numbers of RandomStandardNormal could not be repeated; those of "
-            "keras.random and tf.random.stateless_… can",
+            "the numbers of RandomStandardNormal could not be repeated; use "
+            "keras.random or tf.random.stateless_…",
             {"max_epochs": 50},
         ),
     ],
