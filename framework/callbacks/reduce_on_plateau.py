@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
 
-from framework.callback import Callback
-from framework.callbacks.monitor import Monitor
+from framework.callbacks.patience import Patience
 from framework.errors import UserError, choice
 from framework.schedules import current_rate, is_scheduled
 
@@ -23,7 +21,7 @@ _WHERE = "callbacks.reduce_on_plateau"
 _log = logging.getLogger("framework")
 
 
-class ReduceOnPlateau(Callback):
+class ReduceOnPlateau(Patience):
     """Multiply the learning rate by `factor` after `patience` evaluations without improvement.
 
     A `val/…` metric is judged after every validation, a `train/…` metric at the end of every
@@ -62,24 +60,15 @@ class ReduceOnPlateau(Callback):
         min_learning_rate: float = 0.0,
         optimizer: str | None = None,
     ) -> None:
-        self._stage, _, name = monitor.partition("/")
-        if self._stage not in ("train", "val") or not name:
-            name = re.sub("^(val|train)_", "", monitor.rpartition("/")[2]) or "loss"
-            _refuse("monitor", monitor, f"a full name: val/{name} or train/{name}")
+        super().__init__(monitor, mode, patience, min_delta, where=_WHERE)
         if not 0 < factor < 1:
-            _refuse("factor", factor, "a number between 0 and 1")
-        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
-            _refuse("patience", patience, "a whole number of at least 1")
-        if isinstance(cooldown, bool) or not isinstance(cooldown, int) or cooldown < 0:
-            _refuse("cooldown", cooldown, "a whole number of evaluations, 0 or more")
+            self._refuse("factor", factor, "a number between 0 and 1")
         if not 0 <= min_learning_rate < math.inf:
-            _refuse("min_learning_rate", min_learning_rate, "0 or more")
-        self.monitor = Monitor(monitor, mode, min_delta=min_delta, where=_WHERE)
-        self.factor, self.patience, self.cooldown = factor, patience, cooldown
+            self._refuse("min_learning_rate", min_learning_rate, "0 or more")
+        self.cooldown = self._whole("cooldown", cooldown, least=0)
+        self.factor = factor
         self.min_learning_rate, self.optimizer = min_learning_rate, optimizer
-        self.best: float | None = None
-        self.waited = self.cooling = 0
-        self._epoch = 1
+        self.cooling = 0
 
     def on_setup(self, run: RunView) -> None:
         """Check that the optimizers exist and that their rates can be set."""
@@ -94,39 +83,17 @@ class ReduceOnPlateau(Callback):
                     "reduce_on_plateau out.",
                 )
 
-    def on_fit_start(self, run: RunView) -> None:
-        """Check that `monitor` will be logged."""
-        self.monitor.check(run)
-
-    def on_epoch_start(self, run: RunView) -> None:
-        """Remember which epoch starts."""
-        self._epoch = run.progress.epoch + 1
-
-    def on_epoch_end(self, run: RunView) -> None:
-        """Check a `train/…` metric."""
-        # A run that ends in mid-epoch checks it after resuming, at the real end of the epoch.
-        if self._stage == "train" and run.progress.epoch >= self._epoch:
-            self._judge(run)
-
-    def on_validation_end(self, run: RunView, metrics: Mapping[str, float]) -> None:
-        """Check a `val/…` metric, only during `fit` and after the first step."""
-        if self._stage == "val" and run.stage == "fit" and run.progress.step > 0:
-            self._judge(run)
-
     def state(self) -> dict[str, Any]:
         """Return the best value, the evaluations since, and the rest of the cooldown."""
-        return {"best": self.best, "waited": self.waited, "cooling": self.cooling}
+        return {**super().state(), "cooling": self.cooling}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restore what `state` returned."""
-        best = state["best"]
-        self.best = None if best is None else float(best)
-        self.waited, self.cooling = int(state["waited"]), int(state["cooling"])
+        super().load_state(state)
+        self.cooling = int(state["cooling"])
 
-    def _judge(self, run: RunView) -> None:
-        value = self.monitor.value(run)
-        if value is None:  # not measured: neither better nor worse
-            return
+    def judge(self, run: RunView, value: float) -> None:
+        """Lower the rate if the value is no improvement, once too often."""
         if self.cooling:
             self.cooling, self.waited = self.cooling - 1, 0
         if self.monitor.improves(value, self.best):
@@ -164,7 +131,3 @@ class ReduceOnPlateau(Callback):
                 fix=choice(self.optimizer, found),
             )
         return {self.optimizer: found[self.optimizer]}
-
-
-def _refuse(name: str, value: object, wanted: str) -> None:
-    raise UserError(f"{name} is {value!r}", where=f"{_WHERE}.{name}", fix=f"Give {wanted}.")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from framework.cli.run_dir import writing
-from framework.core.files import ours
+from framework.core.files import replacing
 
 _log = logging.getLogger("framework")
 
@@ -26,13 +25,8 @@ def save_predictions(path: Path, predictions: Any) -> None:
     import numpy as np
 
     arrays = {name: _storable(np.asarray(array)) for name, array in _leaves(predictions, "")}
-    aside = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        with writing(path.parent), open(aside, "wb", opener=ours) as file:
-            np.savez(file, **arrays)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with writing(path.parent), replacing(path) as file:
+        np.savez(file, **arrays)
     _log.info("Predictions: %s", path)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import shutil
 import time
@@ -15,7 +14,7 @@ from typing import Any, cast
 
 from framework.cli.run_yaml import read_yaml
 from framework.config import TrainerConfig, options_with
-from framework.core.files import NotAFile, check_directory, ours, read_bytes
+from framework.core.files import NotAFile, check_directory, ours, read_bytes, replacing
 from framework.core.same import same
 from framework.errors import UserError
 from framework.text.plain import PlainFormatter
@@ -239,13 +238,8 @@ class RunDir:
         self._put(name, text.encode())
 
     def _put(self, name: str, text: bytes) -> None:
-        aside = self.path / f".{name}-{os.getpid()}"
-        try:
-            with open(aside, "wb", opener=ours) as file:
-                file.write(text)
-            os.replace(aside, self.path / name)
-        finally:
-            aside.unlink(missing_ok=True)
+        with replacing(self.path / name) as file:
+            file.write(text)
 
 
 def check_run(path: Path, config: Mapping[str, Any], evaluating: bool) -> Mapping[str, Any] | None:

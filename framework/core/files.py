@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from framework.errors import UserError
 
@@ -60,6 +63,29 @@ def ours(path: str | os.PathLike[str], flags: int) -> int:
         os.close(handle)
         raise
     return handle
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file to be written whole or not at all; an existing one is replaced at the end.
+
+    Example:
+        >>> with replacing(Path("runs/a/result.json")) as file:
+        ...     file.write(b"{}")
+
+    Args:
+        path: The file.
+
+    Yields:
+        A file beside it, for the new content.
+    """
+    aside = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        with open(aside, "wb", opener=ours) as file:
+            yield file
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def read_bytes(path: Path, most: int) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from framework.core.files import ours
+from framework.core.files import ours, replacing
 from framework.core.paths import local_path
 from framework.errors import UserError
 from framework.logger import Logger
@@ -152,21 +152,15 @@ class CSVLogger(Logger):
         """Replace the file with these rows in the current columns; leave the last row open."""
         if self._file is not None:
             self._file.close()
-        aside = self._path.with_name(self._path.name + ".tmp")
         self._row, self._written = {}, b""
-        try:
-            with open(aside, "wb", opener=ours) as out:
-                out.write((_csv_line(self._columns) + "\n").encode())
-                for row in rows:
-                    line = ",".join(row.get(name, "") for name in self._columns) + "\n"
-                    self._row, self._row_start, self._written = row, out.tell(), line.encode()
-                    out.write(self._written)
-                out.flush()
-                os.fsync(out.fileno())
-            os.replace(aside, self._path)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
+        with replacing(self._path) as out:
+            out.write((_csv_line(self._columns) + "\n").encode())
+            for row in rows:
+                line = ",".join(row.get(name, "") for name in self._columns) + "\n"
+                self._row, self._row_start, self._written = row, out.tell(), line.encode()
+                out.write(self._written)
+            out.flush()
+            os.fsync(out.fileno())
         self._file = open(self._path, "r+b", opener=ours)  # noqa: SIM115 - closed by close
 
 

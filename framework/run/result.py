@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 from framework.config import TrainerConfig
-from framework.core.files import ours, read_bytes
+from framework.core.files import read_bytes, replacing
 from framework.core.progress import Progress
 from framework.core.versions import versions
 from framework.text.plain import hidden
@@ -37,13 +36,9 @@ def write_result(path: Path, result: dict[str, Any]) -> None:
         path: The file; an existing one is replaced.
         result: The result to write.
     """
-    aside = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        with open(aside, "w", opener=ours) as file:
-            file.write(json.dumps(_strict(result), indent=2, allow_nan=False) + "\n")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    text = json.dumps(_strict(result), indent=2, allow_nan=False) + "\n"
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def read_metrics(path: Path) -> dict[str, float]:
