@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from framework.core.autograph import not_converted
 from framework.errors import UserError
 
 _FACTOR = 6364136223846793005  # from Knuth's MMIX generator: odd, without small factors
@@ -30,6 +31,7 @@ _BITS = {tf.bfloat16: 8, tf.float16: 11, tf.float32: 24, tf.float64: 32}
 _SEGMENTS = 256  # per octave of a table
 
 
+@not_converted
 def fold(seed: Any, *numbers: Any) -> tf.Tensor:
     """Derive another seed from each list of numbers, such as one per device, layer or draw.
 
@@ -49,6 +51,7 @@ def fold(seed: Any, *numbers: Any) -> tf.Tensor:
     return tf.stack([first, second])
 
 
+@not_converted
 def bits(shape: Any, seed: Any) -> tf.Tensor:
     """Return 32 random bits per element, as uint32; the other functions build on this.
 
@@ -65,6 +68,7 @@ def bits(shape: Any, seed: Any) -> tf.Tensor:
     return tf.bitcast(found, tf.uint32)
 
 
+@not_converted
 def uniform(
     shape: Any,
     seed: Any,
@@ -113,6 +117,7 @@ def _between(unit: tf.Tensor, low: float, high: float, kind: tf.DType) -> tf.Ten
     return tf.minimum(found, tf.constant(last, kind))
 
 
+@not_converted
 def bernoulli(shape: Any, seed: Any, probability: float | tf.Tensor = 0.5) -> tf.Tensor:
     """Return booleans that are True with a given probability.
 
@@ -134,6 +139,7 @@ def bernoulli(shape: Any, seed: Any, probability: float | tf.Tensor = 0.5) -> tf
     return uniform(shape, seed) < tf.cast(probability, tf.float32)
 
 
+@not_converted
 def randint(shape: Any, seed: Any, minval: int, maxval: int, dtype: Any = tf.int64) -> tf.Tensor:
     """Return integers from minval to maxval - 1, equally likely up to 2**-32 of their range.
 
@@ -160,6 +166,7 @@ def randint(shape: Any, seed: Any, minval: int, maxval: int, dtype: Any = tf.int
     return tf.cast(low + tf.bitwise.right_shift(drawn, tf.constant(32, tf.int64)), kind)
 
 
+@not_converted
 def normal(
     shape: Any, seed: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = tf.float32
 ) -> tf.Tensor:
@@ -180,6 +187,7 @@ def normal(
     return _of_table("normal", shape, seed, mean, stddev, 0.0, dtype)
 
 
+@not_converted
 def truncated_normal(
     shape: Any, seed: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = tf.float32
 ) -> tf.Tensor:
@@ -187,6 +195,7 @@ def truncated_normal(
     return _of_table("truncated_normal", shape, seed, mean, stddev, 2.0, dtype)
 
 
+@not_converted
 def permutation(count: Any, seed: Any) -> tf.Tensor:
     """Return the numbers 0 to count - 1 in a random order, as int32.
 
@@ -208,6 +217,7 @@ def permutation(count: Any, seed: Any) -> tf.Tensor:
     return tf.cast(low, tf.int32)
 
 
+@not_converted
 def shuffle(tensor: tf.Tensor, seed: Any) -> tf.Tensor:
     """Return the rows of a tensor in a random order.
 

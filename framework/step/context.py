@@ -12,11 +12,11 @@ import keras
 import tensorflow as tf
 
 from framework.compat import autograph_context
+from framework.core.autograph import autograph, not_converted
 from framework.devices.replicas import Replicas
 from framework.errors import UserError
 from framework.random import fold
 from framework.step.accumulator import Accumulator, metric_result
-from framework.step.autograph import autograph, not_converted
 from framework.step.global_mean import global_mean
 from framework.step.keras_protocol import left_to_trainer
 from framework.step.log_values import check_name, mean_of, unless_empty, weight_of

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from framework.compat import layers_within, nothing_dropped
+from framework.core.autograph import not_converted
 from framework.core.graphs import operations
 from framework.core.models import models_of
 from framework.devices.replicas import Batch
@@ -21,7 +22,6 @@ from framework.errors import UserError
 from framework.sources.rows_axis import rows_of_specs
 from framework.sources.source import batch_rows
 from framework.step.accumulator import Accumulator
-from framework.step.autograph import not_converted
 from framework.step.generators import set_aside
 from framework.step.losses import forget_model_losses
 from framework.step.runner import StepRunner

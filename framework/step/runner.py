@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
+from framework.core.autograph import autograph
 from framework.devices.replicas import Batch, take_rows
 from framework.errors import UserError
 from framework.sources.rows_axis import map_rows
 from framework.step.accumulator import Accumulator
-from framework.step.autograph import autograph
 from framework.step.context import EVALUATION, PREDICTION, TRAINING, TaskContext
 from framework.step.losses import (
     add_model_losses,
