@@ -33,6 +33,17 @@ _SAME = {
     **dict.fromkeys(("fp32", "32", "32-true", "single", "full"), "float32"),
     **dict.fromkeys(("fp64", "64", "64-true", "double"), "float64"),
 }
+# What other trainers call an option.
+_ELSEWHERE = {
+    **dict.fromkeys(("gpus", "num_gpus", "num_devices"), "devices=<count>"),
+    **dict.fromkeys(("epochs", "num_epochs"), "max_epochs=<count>"),
+    **dict.fromkeys(("gradient_clip_val", "max_grad_norm"), "clip_norm=<norm>"),
+    **dict.fromkeys(("lr", "learning_rate"), "it to the optimizer: Task(optimizer=Adam(1e-3))"),
+    "accelerator": "device='gpu'",
+    "accumulate_grad_batches": "accumulate=<count>",
+    "batch_size": "it to the data: Data(batch_size=<rows>)",
+    "default_root_dir": "run_dir=<path>",
+}
 _TIMES = ("max_time", "peers_timeout")
 _MOMENTS = (*_TIMES, "val_every", "log_every")
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
@@ -244,10 +255,11 @@ class TrainerConfig:
         known = [f.name for f in fields(cls)]
         for name in options:
             if name not in known:
+                meant = _ELSEWHERE.get(name)
                 raise UserError(
                     f"Trainer has no option {name!r}",
                     where="Trainer(...)",
-                    fix=closest(name, known),
+                    fix=f"Give {meant}." if meant else closest(name, known),
                 )
         return cls(**options)
 

@@ -25,6 +25,10 @@ _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\w+)')
 _LABEL = re.compile(r"label value of (-?\d+) which is outside the valid range of \[0, (\d+)\)")
 
 
+_UNFIT = re.compile(
+    r"(Matrix size-incompatible|Incompatible shapes|[Dd]imensions? .{0,40}must be equal"
+    r"|slice index \d+ of dimension \d+ out of bounds)[^\n]*"
+)
 _NO_VALUES = re.compile(
     r"no attribute '(numpy|item|tolist)'|\.numpy\(\) is only|symbolic tf\.Tensor"
     r"|argument must be .*'(Symbolic|Keras)Tensor'"
@@ -96,12 +100,23 @@ def user_code(where: str, spec: Any = None) -> Iterator[None]:
 
 
 @contextmanager
-def labels_checked() -> Iterator[None]:
-    """Explain in the user's terms that a step met a label outside the network's classes."""
+def labels_checked(*, cut: bool = False) -> Iterator[None]:
+    """Explain in the user's terms that a step met a label outside the network's classes.
+
+    Args:
+        cut: Batches are cut into parts: also explain shapes that do not fit.
+    """
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
-        found = _LABEL.search(str(error))
+        found, unfit = _LABEL.search(str(error)), _UNFIT.search(str(error))
+        if not found and cut and unfit:
+            raise UserError(
+                f"a step failed on a part of a batch: {unfit[0]}",
+                where=_place(error),
+                fix="Say which axis of each tensor holds the rows, and None for one that every "
+                "part needs whole: Data(rows_axis=(0, None)).",
+            ) from error
         if not found:
             raise
         raise UserError(

@@ -93,7 +93,8 @@ class Loop:
             cursor = self.source.cursor(epoch, first)
             # One vector in and one out, since each transfer to or from the device has a cost.
             bounds = tf.constant([first, last, global_step - start * self._advances], tf.int64)
-            with labels_checked(), self.source.reading():
+            cut = self._replicas.count > 1 or self.source.micro_rows is not None
+            with labels_checked(cut=cut), self.source.reading():
                 at, rows = self._runs[size](cursor, bounds).numpy().tolist()
                 if at == 0 and self.source.renew(epoch):
                     cursor = self.source.cursor(epoch, first)

@@ -187,3 +187,31 @@ def test_what_changes_and_no_checkpoint_would_hold(kind: type[Net], tmp_path: An
 def test_draws_that_cannot_be_made(draw: Callable[[Any], Any]) -> None:
     with pytest.raises(UserError):
         draw(tf.constant([1, 2], tf.int64))
+
+
+def test_a_tensor_that_every_part_needs_whole() -> None:
+    class Squared(Net):
+        def train_step(self, batch: Any) -> Any:
+            x = tf.matmul(batch["every"], batch["x"])
+            return super().train_step((x, batch["y"]))
+
+    def batches(epoch: int) -> Any:
+        yield {"every": np.eye(6, dtype="f4"), "x": X[:6], "y": Y[:6]}
+
+    build = lambda: keras.Sequential([keras.Input((FEATURES,)), keras.layers.Dense(3)])  # noqa: E731
+    axes = {"every": None, "x": None, "y": None}
+    options: Any = {"devices": 2, "engine": "graph"}
+    fit(Squared(build), Data(train=batches, rows_axis=axes), **options)
+    with pytest.raises(UserError, match="on a part of a batch") as error:
+        fit(Squared(build), Data(train=batches), **options)
+    assert "rows_axis" in error.value.fix
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("gpus", "devices"), ("lr", "optimizer"), ("gradient_clip_val", "clip_norm")],
+)
+def test_options_that_other_trainers_have(name: str, meant: str) -> None:
+    with pytest.raises(UserError, match=f"has no option '{name}'") as error:
+        make_trainer(**{name: 1})
+    assert meant in error.value.fix
