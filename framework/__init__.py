@@ -13,7 +13,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from framework.core.lazy import lazily
-from framework.text.plain import PlainText
+from framework.text.escape import PlainText
 
 _WHERE = {
     "Callback": "framework.callback",

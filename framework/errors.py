@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from framework.text.plain import plain
+from framework.text.escape import plain
 
 SEE_TRACEBACK = "Correct it there. -v shows the full traceback."
 """The fix for an error in the user's own code."""

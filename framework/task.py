@@ -266,7 +266,7 @@ class Task(abc.ABC):
         """
         found = self.runtime.variables.get(name)
         if found is None:
-            from framework.core.task_variables import state_variable
+            from framework.core.created_variables import state_variable
 
             found = state_variable(type(self).__name__, name, initial, trainable=trainable)
             self.runtime.variables[name] = found
@@ -286,7 +286,7 @@ class Task(abc.ABC):
             decay: The fraction of itself that the copy keeps at an update, from 0 to 1.
             copy: The copy itself, if Keras cannot clone the model.
         """
-        from framework.core.task_variables import clone
+        from framework.core.created_variables import clone
 
         made = clone(model, decay, copy, where=f"{type(self).__name__}.build_model")
         self.runtime.followers.append((model, made, decay))

@@ -16,9 +16,9 @@ from framework.core.profile import Profile
 from framework.core.progress import Progress
 from framework.core.state import State
 from framework.logger import Logger
+from framework.run.fit_lifetime import resume_from, resume_point, started
 from framework.run.judging import evaluated, predicted
 from framework.run.run import Run
-from framework.run.started import resume_from, resume_point, started
 from framework.task import Task
 
 

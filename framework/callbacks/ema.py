@@ -9,7 +9,7 @@ import keras
 
 from framework.callback import Callback
 from framework.compat import layers_within, made_untrainable
-from framework.core.models import models_of
+from framework.core.models_by_name import models_of
 from framework.errors import UserError
 from framework.step.averaging import Average
 

@@ -11,7 +11,7 @@ import keras
 from framework.callback import Callback
 from framework.callbacks.shapes import layers_of
 from framework.compat import layers_below, layers_within, made_trainable
-from framework.core.models import models_of
+from framework.core.models_by_name import models_of
 from framework.errors import UserError, choice, closest
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from framework.callback import Callback
-from framework.callbacks.display import Screen
+from framework.callbacks.live_line import Screen
 from framework.callbacks.shapes import layers_of, output_shapes
 from framework.text.tables import cell
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from framework.callback import Callback
-from framework.core.models import models_of
+from framework.core.models_by_name import models_of
 from framework.errors import TrainingFailed
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from framework.callback import Callback
-from framework.callbacks.display import Display, Line, Screen, in_order
+from framework.callbacks.live_line import Display, Line, Screen, in_order
 from framework.every import Every
-from framework.text.plain import one_line
+from framework.text.escape import one_line
 
 if TYPE_CHECKING:
     from framework.callback import RunView

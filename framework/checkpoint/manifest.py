@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from framework.core.files import NotAFile
+from framework.core.safe_files import NotAFile
 
 MANIFEST = "manifest.json"
 FORMAT = 3

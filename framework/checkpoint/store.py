@@ -14,8 +14,8 @@ from typing import Any
 from framework.checkpoint.manifest import FORMAT, MANIFEST, reason, signed, well_formed
 from framework.checkpoint.retention import Retention
 from framework.checkpoint.tree import ARRAYS, TREE, read_tree, sha256_of, sync, write_tree
-from framework.core.files import NotAFile, check_directory, ours, read_bytes
 from framework.core.paths import local_path
+from framework.core.safe_files import NotAFile, check_directory, ours, read_bytes
 from framework.core.state import State
 from framework.errors import UserError
 

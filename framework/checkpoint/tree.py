@@ -12,8 +12,8 @@ from typing import IO, Any
 import ml_dtypes
 import numpy as np
 
-from framework.checkpoint.array_file import Arrays
-from framework.core.files import ours, read_bytes
+from framework.checkpoint.safe_arrays import Arrays
+from framework.core.safe_files import ours, read_bytes
 from framework.core.state import State
 from framework.errors import UserError
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from framework.cli.did_you_mean import meant, written
 from framework.cli.groups.root import GROUPS
-from framework.cli.guesses import meant, written
-from framework.cli.words import with_quoted_tildes
+from framework.cli.quoting import with_quoted_tildes
 from framework.core.paths import local_path
 from framework.errors import UserError, choice, closest
 

@@ -15,7 +15,7 @@ from typing import Any
 from framework.callback import Callback, RunView
 from framework.cli.groups.optimizer_choices import in_range
 from framework.cli.groups.root import GROUPS
-from framework.cli.usage import (
+from framework.cli.unused_choices import (
     PARTS,
     check_arguments,
     check_scheduled,

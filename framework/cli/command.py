@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from framework.cli.arguments import Arguments
+from framework.cli.closed_stdio import lasting_streams
 from framework.cli.console import show_error, show_log
 from framework.cli.help import help_text, usage
-from framework.cli.stdio import lasting_streams
-from framework.cli.words import again, quoted, value_of
+from framework.cli.quoting import again, quoted, value_of
 from framework.core.paths import local_path, working_directory
 from framework.core.signals import ending_signals
 from framework.errors import UserError
-from framework.text.plain import hiding, one_line, plain
+from framework.text.escape import hiding, one_line, plain
 
 if TYPE_CHECKING:
     from framework.cli.job import Job
@@ -89,7 +89,7 @@ def _main(arguments: Arguments) -> int:
         arguments.overrides.append("debug=true")
     _check_hydra_dirs(arguments.overrides)
     if not arguments.multirun:
-        from framework.cli.earlier import with_earlier
+        from framework.cli.evaluated_config import with_earlier
 
         _check_sweep_dir(arguments.overrides)
         arguments.overrides = with_earlier(arguments.overrides)
@@ -126,7 +126,7 @@ def _show(arguments: Arguments) -> None:
     def show(config: Any) -> None:
         from omegaconf import OmegaConf
 
-        from framework.cli.choices import fitted
+        from framework.cli.replaced_choices import fitted
 
         shown = fitted(config, _overrides_of_job(), arguments.config_dir)
         print(plain(OmegaConf.to_yaml(shown, resolve=resolve)), end="")
@@ -137,7 +137,7 @@ def _show(arguments: Arguments) -> None:
 def _sweep(arguments: Arguments) -> int:
     from hydra.core.hydra_config import HydraConfig
 
-    from framework.cli.earlier import key_of
+    from framework.cli.evaluated_config import key_of
     from framework.cli.job import Outcome
     from framework.cli.one_run import run
     from framework.cli.run_dir import make_dirs, make_unique, remove_empty, writing
@@ -230,11 +230,11 @@ def _job(arguments: Arguments, config: Any, run_dir: Path | None = None) -> Job:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from framework.cli.choices import fitted
-    from framework.cli.diagnose import check_added, no_such_task
-    from framework.cli.earlier import laid_over_run
+    from framework.cli.env_references import References, find_references, recorded
+    from framework.cli.evaluated_config import laid_over_run
     from framework.cli.job import Job
-    from framework.cli.references import References, find_references, recorded
+    from framework.cli.refused_override import check_added, no_such_task
+    from framework.cli.replaced_choices import fitted
 
     hydra = HydraConfig.get()
     task = str(hydra.runtime.choices["task"])
@@ -285,8 +285,8 @@ def _with_hydra(arguments: Arguments, job: Callable[[Any], None]) -> None:
     import hydra
     from hydra.errors import HydraException
 
-    from framework.cli.choices import chosen_groups
     from framework.cli.groups.root import ROOT, register
+    from framework.cli.replaced_choices import chosen_groups
 
     overrides, sweep = _split_sweep(arguments)
     register(sweep, chosen_groups(arguments.overrides))
@@ -317,7 +317,7 @@ def _with_hydra(arguments: Arguments, job: Callable[[Any], None]) -> None:
         # Hydra's own "not found" is also an OSError.
         if isinstance(error, OSError) and not isinstance(error, HydraException):
             raise
-        from framework.cli.diagnose import diagnose
+        from framework.cli.refused_override import diagnose
 
         found = diagnose(error, arguments.overrides, arguments.config_dir, arguments.multirun)
         raise found from error

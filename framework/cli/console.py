@@ -10,7 +10,7 @@ import textwrap
 import traceback
 
 from framework.errors import TrainingFailed, UserError
-from framework.text.plain import plain
+from framework.text.escape import plain
 
 # Never wrap tables or commands: users copy commands.
 _ERROR = re.compile(r"(error: |  where: |  fix:   )(?!.*(python -m|keras-task))")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from framework.cli.references import References
+from framework.cli.env_references import References
 from framework.core.paths import local_path
 
 

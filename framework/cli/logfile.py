@@ -8,7 +8,7 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from framework.callback import Callback
-from framework.callbacks.display import in_order
+from framework.callbacks.live_line import in_order
 
 if TYPE_CHECKING:
     from framework.callback import RunView

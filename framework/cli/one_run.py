@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from framework.cli.console import show_error, show_log
-from framework.cli.earlier import nodes_of
+from framework.cli.did_you_mean import mode_fix
+from framework.cli.env_references import FILE as REFERENCES
+from framework.cli.env_references import check_references
+from framework.cli.evaluated_config import nodes_of
 from framework.cli.groups.root import MODES
-from framework.cli.guesses import mode_fix
 from framework.cli.job import Job, Outcome
 from framework.cli.predictions import save_predictions
-from framework.cli.references import FILE as REFERENCES
-from framework.cli.references import check_references
 from framework.cli.report import continuing, say_end
 from framework.cli.run_dir import RunDir, check_run, to_yaml
 from framework.cli.trust import check_defined, vouched
 from framework.config import TrainerConfig
-from framework.core.files import NotAFile
 from framework.core.paths import local_path
+from framework.core.safe_files import NotAFile
 from framework.errors import UserError
-from framework.text.plain import hiding
+from framework.text.escape import hiding
 
 if TYPE_CHECKING:
     from framework.checkpoint.store import CheckpointStore
@@ -248,7 +248,7 @@ def _full_disk(failure: BaseException, directory: RunDir | None) -> UserError | 
 
 
 def _assemble(job: Job, directory: RunDir | None) -> tuple[Trainer, Task]:
-    from framework.cli.stdio import quiet_stderr, uninterrupted
+    from framework.cli.closed_stdio import quiet_stderr, uninterrupted
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quiet_stderr(), uninterrupted():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from framework.cli.run_dir import writing
-from framework.core.files import replacing
+from framework.core.safe_files import replacing
 
 _log = logging.getLogger("framework")
 

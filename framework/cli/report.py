@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from framework.cli.words import again
+from framework.cli.quoting import again
 
 if TYPE_CHECKING:
     from framework.cli.job import Job, Outcome

@@ -12,12 +12,12 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, cast
 
-from framework.cli.run_yaml import read_yaml
+from framework.cli.untrusted_yaml import read_yaml
 from framework.config import TrainerConfig, options_with
-from framework.core.files import NotAFile, check_directory, ours, read_bytes, replacing
-from framework.core.same import same
+from framework.core.safe_files import NotAFile, check_directory, ours, read_bytes, replacing
+from framework.core.same_option import same
 from framework.errors import UserError
-from framework.text.plain import PlainFormatter
+from framework.text.escape import PlainFormatter
 from framework.text.tables import table
 
 CONFIG, OVERRIDES, LOG = "config.yaml", "overrides.yaml", "log.txt"

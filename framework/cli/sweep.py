@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
 
-from framework.cli.earlier import key_of
+from framework.cli.evaluated_config import key_of
 from framework.cli.job import Outcome
-from framework.text.plain import one_line
+from framework.text.escape import one_line
 from framework.text.tables import cell
 
 _LONGEST = 100  # bytes, well below the limit of file systems

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from types import TracebackType
 
-from framework.core.files import ours
+from framework.core.safe_files import ours
 from framework.errors import UserError
 
 LOCK = ".lock"

@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from framework.errors import SEE_TRACEBACK, UserError
-from framework.text.plain import without_colours
+from framework.text.escape import without_colours
 
 _LIBRARIES = (Path(keras.__file__).parent, Path(tf.__file__).parent, Path(__file__).parents[1])
 

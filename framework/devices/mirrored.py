@@ -22,7 +22,7 @@ from framework.core.dtypes import as_dtype
 from framework.devices.replicas import Batch, Replicas, Step, plain, take_rows
 from framework.errors import UserError
 from framework.sources.rows_axis import map_rows
-from framework.text.plain import without_colours
+from framework.text.escape import without_colours
 
 _SEEDS = "seed_generator_state"
 _GLOBAL_SEEDS = "global_seed_generator"

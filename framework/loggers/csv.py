@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from framework.core.files import ours, replacing
 from framework.core.paths import local_path
+from framework.core.safe_files import ours, replacing
 from framework.errors import UserError
 from framework.logger import Logger
-from framework.loggers.damaged import keep_aside
+from framework.loggers.keep_damaged import keep_aside
 
 _KEYS = ["step", "epoch"]
 _WITH_KEYS = b"step,epoch,"

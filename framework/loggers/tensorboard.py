@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from framework.core.files import check_directory, ours
 from framework.core.paths import local_path
+from framework.core.safe_files import check_directory, ours
 from framework.errors import UserError
 from framework.logger import Logger
-from framework.loggers.damaged import keep_aside
-from framework.loggers.records import read_records
+from framework.loggers.event_records import read_records
+from framework.loggers.keep_damaged import keep_aside
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event

@@ -20,7 +20,7 @@ from framework.loop.variants import (
     check_place,
     draws_by_itself,
 )
-from framework.loop.written import recorded, written
+from framework.loop.written_variables import recorded, written
 from framework.sources.source import Source, batch_rows
 
 _log = logging.getLogger("framework")

@@ -19,9 +19,9 @@ from framework.devices.replicas import Replicas
 from framework.errors import UserError
 from framework.loop.compiled import Loop
 from framework.loop.span_length import SpanLength
-from framework.sources.guard import not_dense
 from framework.sources.source import Source, batch_rows
-from framework.step.accumulator import Accumulator, MetricStates
+from framework.sources.user_exceptions import not_dense
+from framework.step.metric_sums import Accumulator, MetricStates
 from framework.step.runner import StepRunner
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from framework.config import TrainerConfig
-from framework.core.models import models_of
+from framework.core.models_by_name import models_of
 from framework.core.user_code import describe
 from framework.core.versions import versions
 from framework.every import Every

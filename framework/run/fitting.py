@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from framework.callback import RunView
 from framework.core.codec import same
-from framework.core.models import models_of
+from framework.core.models_by_name import models_of
 from framework.core.progress import Progress
 from framework.core.state import State
 from framework.core.user_code import user_code
@@ -18,7 +18,7 @@ from framework.loop.compiled import Loop
 from framework.loop.evaluation import Evaluator
 from framework.loop.tuning import Tuner
 from framework.run.agreement import of_built, of_data
-from framework.run.epochs import Epochs
+from framework.run.epoch_position import Epochs
 from framework.run.metric_log import MetricLog
 from framework.run.resume import (
     ResumePoint,
@@ -27,10 +27,10 @@ from framework.run.resume import (
     prepare,
     warn_about_unsaved_draws,
 )
-from framework.run.stage import Stage
+from framework.run.stage_context import Stage
 from framework.run.stop_condition import StopCondition
-from framework.run.wakeup import Wakeup
 from framework.run.wakeup_plan import Triggers, WakeupPlan
+from framework.run.wakeup_work import Wakeup
 from framework.schedules import bind_schedules
 from framework.sources.source import Source
 

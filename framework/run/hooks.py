@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from framework.callback import Callback
-from framework.callbacks.initial_state import KEPT_AS, made_with, restore
+from framework.callbacks.made_with import KEPT_AS, made_with, restore
 
 if TYPE_CHECKING:
     from framework.callback import RunView

@@ -8,10 +8,10 @@ from typing import Any
 
 from framework.core.user_code import user_code
 from framework.loop.evaluation import Evaluator, predict
-from framework.run.judged_weights import averaged, in_words, of_checkpoint, told
+from framework.run.evaluated_weights import averaged, in_words, of_checkpoint, told
 from framework.run.resume import understood
 from framework.run.run import Run
-from framework.run.stage import Stage
+from framework.run.stage_context import Stage
 
 _log = logging.getLogger("framework")
 

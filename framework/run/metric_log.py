@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from framework.core.files import NotAFile
 from framework.core.progress import Progress
+from framework.core.safe_files import NotAFile
 from framework.core.state import State, load_variables, variables_state
 from framework.errors import UserError
 from framework.logger import Logger
-from framework.step.accumulator import Accumulator, Sums, add_sums, means
-from framework.step.log_values import checked_name, number_of
+from framework.step.check_logged import checked_name, number_of
+from framework.step.metric_sums import Accumulator, Sums, add_sums, means
 
 
 class MetricLog:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from framework.config import TrainerConfig
-from framework.core.files import read_bytes, replacing
 from framework.core.progress import Progress
+from framework.core.safe_files import read_bytes, replacing
 from framework.core.versions import versions
-from framework.text.plain import hidden
+from framework.text.escape import hidden
 
 _MAX_BYTES = 2**24  # bytes
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from framework.checkpoint.store import CheckpointStore, Fits
 from framework.config import TrainerConfig, options_with
 from framework.core.paths import local_path
-from framework.core.same import same
+from framework.core.same_option import same
 from framework.core.state import LOADED, State, check_same_data
 from framework.errors import UserError
 from framework.text.tables import table
@@ -20,7 +20,7 @@ from framework.text.tables import table
 if TYPE_CHECKING:
     from framework.devices.replicas import Replicas
     from framework.loop.compiled import Loop
-    from framework.run.components import Components
+    from framework.run.assembly import Components
     from framework.sources.source import Source
 
 _log = logging.getLogger("framework")

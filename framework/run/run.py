@@ -23,12 +23,12 @@ from framework.core.state import State
 from framework.devices.select import prepare_devices
 from framework.errors import UserError
 from framework.logger import Logger
+from framework.run.check_given import check_attributes, check_listeners, with_wrapped
 from framework.run.default_callbacks import with_defaults
 from framework.run.fitting import Fitting
-from framework.run.given import check_attributes, check_listeners, with_wrapped
 from framework.run.metric_log import MetricLog
 from framework.run.result import describe, laid_over, write_result
-from framework.run.stage import Stage
+from framework.run.stage_context import Stage
 from framework.run.stop_condition import StopCondition
 from framework.task import Task
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from framework.config import TrainerConfig
 from framework.core.codec import NotHeld, hold, release
-from framework.core.models import models_of
+from framework.core.models_by_name import models_of
 from framework.core.state import (
     LOADED,
     State,
@@ -22,18 +22,18 @@ from framework.core.state import (
 from framework.core.user_code import user_code
 from framework.devices.replicas import Replicas
 from framework.errors import UserError
-from framework.loop.written import named
+from framework.loop.written_variables import named
 from framework.step.averaging import Average
-from framework.step.layer_state import (
+from framework.step.find_objects import handles, saved_by_keras
+from framework.step.layer_extras import (
     constants,
     layer_state,
     load_fitting_layers,
     load_layer_state,
 )
 from framework.step.precision import LossScale
-from framework.step.reachable import handles, saved_by_keras
+from framework.step.task_variables import global_seed, held_variables, searched
 from framework.step.update import Update
-from framework.step.variables import global_seed, held_variables, searched
 from framework.text.tables import table
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from framework.errors import UserError
-from framework.sources.guard import not_dense
 from framework.sources.source import Source, limited
+from framework.sources.user_exceptions import not_dense
 
 
 class ArraySource(Source):

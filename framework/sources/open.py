@@ -16,14 +16,14 @@ from framework.core.fractions import exact
 from framework.data import Data, Steps
 from framework.errors import UserError
 from framework.sources.arrays import ArraySource, check_rows
-from framework.sources.guard import Guard
+from framework.sources.can_resume import EpochHooks, calls_generator, obstacle, passing
 from framework.sources.host_arrays import HostArraySource, fits_on_device
-from framework.sources.readers import from_generator, from_pydataset
-from framework.sources.resumable import EpochHooks, calls_generator, obstacle, passing
+from framework.sources.no_data import StepSource
+from framework.sources.python_pipelines import from_generator, from_pydataset
 from framework.sources.rows_axis import rows_back, rows_first
 from framework.sources.source import Source
-from framework.sources.step_source import StepSource
 from framework.sources.streams import StreamSource, never_ends
+from framework.sources.user_exceptions import Guard
 
 
 def open_train(

@@ -14,9 +14,9 @@ import tensorflow as tf
 from framework.compat import dataset_inputs
 from framework.core.user_code import user_code
 from framework.errors import UserError
-from framework.sources.guard import Guard, not_dense
-from framework.sources.resumable import BeforeEpoch
+from framework.sources.can_resume import BeforeEpoch
 from framework.sources.source import Source, limited
+from framework.sources.user_exceptions import Guard, not_dense
 
 NO_BATCHES = "Give at least one; check what removes them, such as a filter or drop_remainder."
 _SHORT = (

@@ -16,18 +16,18 @@ from framework.core.autograph import autograph, not_converted
 from framework.devices.replicas import Replicas
 from framework.errors import UserError
 from framework.random import fold
-from framework.step.accumulator import Accumulator, metric_result
-from framework.step.global_mean import global_mean
-from framework.step.keras_protocol import left_to_trainer
-from framework.step.log_values import check_name, mean_of, unless_empty, weight_of
-from framework.step.losses import (
+from framework.step.check_logged import check_name, mean_of, unless_empty, weight_of
+from framework.step.check_loss import (
     check_scalar,
     scalar_loss,
 )
+from framework.step.current_step import Running
+from framework.step.global_mean import global_mean
+from framework.step.keras_trainer_duties import left_to_trainer
+from framework.step.metric_sums import Accumulator, metric_result
 from framework.step.precision import unscaled_gradient
-from framework.step.step_state import Running
+from framework.step.task_variables import changing_variables, unowned
 from framework.step.update import Part, Update
-from framework.step.variables import changing_variables, unowned
 
 if TYPE_CHECKING:
     from framework.task import Task

@@ -11,7 +11,7 @@ import numpy as np
 
 from framework.compat import eager_random_state
 from framework.devices.replicas import plain
-from framework.step.reachable import handles
+from framework.step.find_objects import handles
 
 _KERAS, _TENSORFLOW = "seed_generator_state", "StateVar"
 _FAR = 2**30  # more draws than training makes; Keras takes them modulo 2**31 - 2

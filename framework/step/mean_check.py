@@ -16,14 +16,14 @@ import tensorflow as tf
 from framework.compat import layers_within, nothing_dropped
 from framework.core.autograph import not_converted
 from framework.core.graphs import operations
-from framework.core.models import models_of
+from framework.core.models_by_name import models_of
 from framework.devices.replicas import Batch
 from framework.errors import UserError
 from framework.sources.rows_axis import rows_of_specs
 from framework.sources.source import batch_rows
-from framework.step.accumulator import Accumulator
+from framework.step.check_loss import forget_model_losses
 from framework.step.generators import set_aside
-from framework.step.losses import forget_model_losses
+from framework.step.metric_sums import Accumulator
 from framework.step.runner import StepRunner
 
 if TYPE_CHECKING:

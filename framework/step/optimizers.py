@@ -12,8 +12,8 @@ import keras
 
 from framework.core.state import State, check_variables, load_variables, variables_state
 from framework.errors import UserError, choice
-from framework.step.keras_protocol import check_built, check_protocol, one_scale, unwrapped
-from framework.step.named_optimizer import NamedOptimizer
+from framework.step.keras_trainer_duties import check_built, check_protocol, one_scale, unwrapped
+from framework.step.optimizer_weights import NamedOptimizer
 from framework.step.precision import LossScale
 
 ONLY = "optimizer"

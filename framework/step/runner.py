@@ -12,17 +12,17 @@ from framework.core.autograph import autograph
 from framework.devices.replicas import Batch, take_rows
 from framework.errors import UserError
 from framework.sources.rows_axis import map_rows
-from framework.step.accumulator import Accumulator
-from framework.step.context import EVALUATION, PREDICTION, TRAINING, TaskContext
-from framework.step.losses import (
+from framework.step.check_loss import (
     add_model_losses,
     forget_model_losses,
     refuse_output,
     scalar_loss,
 )
-from framework.step.step_state import Running
+from framework.step.context import EVALUATION, PREDICTION, TRAINING, TaskContext
+from framework.step.current_step import Running
+from framework.step.metric_sums import Accumulator
+from framework.step.task_variables import assignable
 from framework.step.update import Part
-from framework.step.variables import assignable
 
 if TYPE_CHECKING:
     from framework.task import Task

@@ -12,8 +12,8 @@ import tensorflow as tf
 from framework.core.dtypes import as_dtype
 from framework.devices.replicas import Replicas
 from framework.step.averaging import Average
-from framework.step.keras_protocol import by_trainer, check_whole, overwrites, scaled
-from framework.step.named_optimizer import NamedOptimizer
+from framework.step.keras_trainer_duties import by_trainer, check_whole, overwrites, scaled
+from framework.step.optimizer_weights import NamedOptimizer
 from framework.step.optimizers import Optimizers
 from framework.step.precision import LossScale, map_values, unscaled
 

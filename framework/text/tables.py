@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
-from framework.text.plain import one_line
+from framework.text.escape import one_line
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -12,7 +12,7 @@ from helpers import Net, blobs, dense, make_trainer, noisy
 from store_damage import resigned
 
 from framework import Data
-from framework.checkpoint import array_file as reading
+from framework.checkpoint import safe_arrays as reading
 from framework.errors import UserError
 
 __all__ = ["project", "run"]

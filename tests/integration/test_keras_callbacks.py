@@ -16,7 +16,7 @@ from helpers import Net, blobs, busy_data, dense, differing, make_trainer
 from keras import callbacks as kc
 
 from framework import Callback, Every, KerasCallback, Trainer
-from framework.callbacks.attributes import Attributes
+from framework.callbacks.attribute_state import Attributes
 from framework.callbacks.checkpoint import Checkpoint
 from framework.core.codec import same
 from framework.run.hooks import Hooks

@@ -32,7 +32,7 @@ from bare_parts import BATCH, STEPS, Bare, gaps, relative
 from helpers import bits, blobs, differing
 
 from framework import Callback, Data, Every, Task, Trainer
-from framework.run import components as setup
+from framework.run import assembly as setup
 from framework.step.precision import LossScale
 
 engines = pytest.mark.parametrize("engine", ["graph", "eager"])

@@ -11,7 +11,7 @@ import tensorflow as tf
 from helpers import Net, blobs, fitted, make_trainer, noisy
 
 from framework import Data, Task, Trainer
-from framework.run import components as setup
+from framework.run import assembly as setup
 from framework.step.precision import LossScale
 
 DATA = Data(train=blobs(64), val=blobs(20, 1), batch_size=8)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cli_project import Run, project, run
 
-from framework.text.plain import hidden
+from framework.text.escape import hidden
 
 __all__ = ["project", "run"]
 

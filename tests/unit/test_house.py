@@ -66,4 +66,4 @@ def test_private_names_of_others_are_in_one_file() -> None:
         if path.name != "compat.py"
         for what in private(path)
     }
-    assert found <= {"framework/callbacks/initial_state.py: callback._options"}
+    assert found <= {"framework/callbacks/made_with.py: callback._options"}

@@ -10,7 +10,7 @@ import pytest
 from helpers import LogRows, Net, blobs, make_trainer
 
 from framework import Data, Trainer, UserError
-from framework.run.given import check_listeners
+from framework.run.check_given import check_listeners
 
 DATA = Data(
     train=blobs(40), val=blobs(20, 1), test=blobs(28, 2), batch_size=8, eval_batch_size=8

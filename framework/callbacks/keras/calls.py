@@ -10,7 +10,7 @@ import keras
 
 from framework.callbacks.keras.known import WRITERS, keras_logs
 from framework.errors import UserError
-from framework.step.log_values import number_of
+from framework.step.check_logged import number_of
 
 if TYPE_CHECKING:
     from framework.callback import RunView

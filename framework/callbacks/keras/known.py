@@ -16,7 +16,7 @@ from framework.callbacks.monitor import Monitor, why_none
 from framework.compat import set_monitor_op
 from framework.errors import UserError, closest
 from framework.schedules import is_scheduled
-from framework.text.plain import without_colours
+from framework.text.escape import without_colours
 
 if TYPE_CHECKING:
     from framework.callback import RunView

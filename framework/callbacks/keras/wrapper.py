@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from framework.callback import Callback
-from framework.callbacks.attributes import Attributes
+from framework.callbacks.attribute_state import Attributes
 from framework.callbacks.keras import known as keras_known
 from framework.callbacks.keras.calls import (
     KerasCalls,
@@ -18,7 +18,7 @@ from framework.callbacks.keras.calls import (
     wants_batches,
 )
 from framework.core.codec import same
-from framework.core.models import models_of
+from framework.core.models_by_name import models_of
 from framework.errors import UserError
 
 if TYPE_CHECKING:

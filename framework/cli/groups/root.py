@@ -120,7 +120,7 @@ def register(sweep: Mapping[str, str] | None = None, open_groups: Collection[str
             without the swept groups, which lacks the options that only those groups define
             (`task=a,b task.batching=lesson`).
         open_groups: Groups that accept any key, without a type, from the task's file, because that
-            file may refer to another choice; see `framework.cli.choices`.
+            file may refer to another choice; see `framework.cli.replaced_choices`.
     """
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf

@@ -9,7 +9,7 @@ import keras
 import pytest
 from rich.console import Console
 
-from framework.callbacks.display import Display, in_order
+from framework.callbacks.live_line import Display, in_order
 from framework.callbacks.shapes import output_shapes
 
 

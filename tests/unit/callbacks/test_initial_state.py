@@ -11,7 +11,7 @@ from helpers import Counting
 
 from framework.callback import Callback as Base
 from framework.callbacks.early_stopping import EarlyStopping
-from framework.callbacks.initial_state import made_with, restore
+from framework.callbacks.made_with import made_with, restore
 
 X = np.random.default_rng(0).normal(size=(40, 3)).astype("f4")
 

@@ -14,7 +14,7 @@ from helpers import Net, blobs, dense, make_trainer
 from keras import callbacks as kc
 
 from framework import Callback, Data, KerasCallback, Task, UserError
-from framework.callbacks.attributes import Attributes
+from framework.callbacks.attribute_state import Attributes
 from framework.checkpoint.tree import read_tree, write_tree
 from framework.core.codec import NotHeld, hold, release, same
 

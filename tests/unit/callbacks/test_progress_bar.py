@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from framework.callbacks.display import Line
+from framework.callbacks.live_line import Line
 from framework.callbacks.progress_bar import ProgressBar
 from framework.core.progress import Progress
 from framework.errors import UserError

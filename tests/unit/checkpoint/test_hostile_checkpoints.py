@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from store_damage import manifest, resigned
 
-from framework.checkpoint import array_file as reading
+from framework.checkpoint import safe_arrays as reading
 from framework.checkpoint.store import CheckpointStore
 from framework.cli.run_dir import RunDir
 from framework.core.lock import RunLock

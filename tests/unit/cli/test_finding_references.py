@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from framework.cli.references import find_references
+from framework.cli.env_references import find_references
 
 
 def test_references_are_found_wherever_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

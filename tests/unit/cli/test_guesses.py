@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cli_project import Run, files, project, run
 
-from framework.cli.guesses import meant
+from framework.cli.did_you_mean import meant
 from framework.config import ENGINES, PRECISIONS, RESUMES, STRATEGIES
 from framework.errors import choice
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from cli_project import Run, project, run
 
 from framework.cli.help import help_text
-from framework.cli.words import again
+from framework.cli.quoting import again
 
 __all__ = ["project", "run"]
 

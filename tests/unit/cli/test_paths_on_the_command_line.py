@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from framework import UserError
+from framework.cli.quoting import value_of, with_quoted_tildes
 from framework.cli.sweep import job_name
-from framework.cli.words import value_of, with_quoted_tildes
 
 __all__ = ["project", "run"]
 

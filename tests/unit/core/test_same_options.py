@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from framework.cli.run_dir import differences, to_yaml
 from framework.config import TrainerConfig
-from framework.core.same import same
+from framework.core.same_option import same
 
 KEYS = st.from_regex(r"[a-z_]{1,8}", fullmatch=True)
 LEAVES = (

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from framework.loggers.csv import CSVLogger
-from framework.loggers.records import read_records
+from framework.loggers.event_records import read_records
 from framework.loggers.tensorboard import TensorBoardLogger
 
 

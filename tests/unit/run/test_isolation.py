@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework import config as tf_config
 
-from framework.run.isolation import isolated
+from framework.run.process_settings import isolated
 
 
 @pytest.mark.parametrize("was", [False, True])

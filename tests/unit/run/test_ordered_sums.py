@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.python.eager import context
 from tensorflow.python.ops import gen_math_ops
 
-from framework.run.isolation import isolated
+from framework.run.process_settings import isolated
 
 X = np.linspace(0.1, 1.0, 6, dtype=np.float32)
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from resumed import nested, seeded
 from tensorflow.python.eager import context
 
-from framework.sources.resumable import obstacle
+from framework.sources.can_resume import obstacle
 
 
 @pytest.fixture

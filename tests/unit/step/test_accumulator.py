@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import tensorflow as tf
 
-from framework.step.accumulator import Accumulator, add_sums, means
+from framework.step.metric_sums import Accumulator, add_sums, means
 
 
 def test_means_over_names_that_come_later_in_another_batch_shape() -> None:

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from framework import TrainingFailed, UserError
-from framework.callbacks.display import Screen
+from framework.callbacks.live_line import Screen
+from framework.cli.closed_stdio import lasting_streams
 from framework.cli.job import Outcome
-from framework.cli.stdio import lasting_streams
 from framework.cli.sweep import SweepJob, print_table
-from framework.text.plain import one_line, plain
+from framework.text.escape import one_line, plain
 from framework.text.tables import table
 
 # Clears a screen, sets a title, rings, backs up, hides a line, turns letters round.

@@ -128,7 +128,7 @@ def _checked(node: Any, group: str, name: str, overrides: Sequence[str]) -> Any:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from framework.cli.refused import wanted
+    from framework.cli.hydra_errors import wanted
 
     schema = GROUPS[group].get(name)
     if not schema:
@@ -149,7 +149,7 @@ def _checked(node: Any, group: str, name: str, overrides: Sequence[str]) -> Any:
 def _refuse_explicit(
     left: Sequence[str], overrides: Sequence[str], config: Mapping[str, Any], where: Path | None
 ) -> None:
-    from framework.cli.guesses import key_fix
+    from framework.cli.did_you_mean import key_fix
 
     for override in overrides:
         key = override.lstrip("+").partition("=")[0]

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from framework.core.files import ours
+from framework.core.safe_files import ours
 
 _HEADER = 10_000  # bytes, as in NumPy
 

@@ -18,7 +18,7 @@ from framework.compat import (
     keras_global,
     set_keras_global,
 )
-from framework.run.ordered_sums import added_in_order
+from framework.run.gradient_sums import added_in_order
 from framework.step.precision import set_precision
 
 # Keras keeps these per process, with no public way to read and write all of them.

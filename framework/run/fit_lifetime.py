@@ -6,8 +6,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from framework.run.evaluated_weights import averaged, noting_replaced
 from framework.run.fitting import Fitting
-from framework.run.judged_weights import averaged, noting_replaced
 from framework.run.resume import (
     ResumePoint,
     check_no_overwrite,
@@ -16,8 +16,8 @@ from framework.run.resume import (
     resume,
 )
 from framework.run.run import Run
-from framework.run.stage import Stage
-from framework.step.keras_protocol import finalize, finalizes
+from framework.run.stage_context import Stage
+from framework.step.keras_trainer_duties import finalize, finalizes
 
 _log = logging.getLogger("framework")
 

@@ -12,12 +12,12 @@ from framework.devices.host_sync import HostSync
 from framework.devices.replicas import Replicas
 from framework.devices.select import open_replicas
 from framework.run.agreement import of_run
-from framework.run.components import Components
+from framework.run.assembly import Components
 from framework.run.hooks import Hooks
-from framework.run.isolation import isolated
+from framework.run.process_settings import isolated
 from framework.run.stop_condition import StopCondition
-from framework.step.accumulator import Accumulator
 from framework.step.anomaly import anomalies_detected, explain_anomaly
+from framework.step.metric_sums import Accumulator
 
 if TYPE_CHECKING:
     from framework.callback import RunView

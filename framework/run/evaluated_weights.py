@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from framework.checkpoint.store import CheckpointStore
-from framework.core.models import models_of
+from framework.core.models_by_name import models_of
 
 if TYPE_CHECKING:
     from framework.task import Task

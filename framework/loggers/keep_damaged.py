@@ -6,7 +6,7 @@ import logging
 import shutil
 from pathlib import Path
 
-from framework.core.files import ours
+from framework.core.safe_files import ours
 
 _log = logging.getLogger("framework")
 

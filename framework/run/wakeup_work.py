@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from framework.core.state import State
 from framework.loop.evaluation import Evaluator
-from framework.run.epochs import Epochs
+from framework.run.epoch_position import Epochs
 from framework.run.metric_log import MetricLog
-from framework.run.stage import Stage
+from framework.run.stage_context import Stage
 from framework.run.stop_condition import StopCondition
 from framework.run.wakeup_plan import Triggers
 

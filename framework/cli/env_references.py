@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from framework.compat import is_interpolation, is_missing, is_null, node_of, raw
-from framework.core.files import read_bytes
+from framework.core.safe_files import read_bytes
 from framework.errors import UserError
 
 FILE = "references.json"

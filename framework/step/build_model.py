@@ -10,11 +10,11 @@ import keras
 import tensorflow as tf
 
 from framework.compat import layers_within, scratch_graph
-from framework.core.models import models_of
+from framework.core.models_by_name import models_of
 from framework.core.user_code import _NO_VALUES, _message, user_code
 from framework.errors import UserError
 from framework.sources.rows_axis import rows_open
-from framework.step.open_rows import built_layers, leave_rows_open
+from framework.step.any_batch_size import built_layers, leave_rows_open
 
 if TYPE_CHECKING:
     from framework.task import Task

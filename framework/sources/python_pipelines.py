@@ -9,8 +9,8 @@ import keras
 import tensorflow as tf
 
 from framework.errors import UserError
-from framework.sources.guard import Guard
 from framework.sources.streams import NO_BATCHES
+from framework.sources.user_exceptions import Guard
 
 
 def from_pydataset(

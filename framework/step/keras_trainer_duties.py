@@ -15,7 +15,7 @@ from framework.errors import UserError
 from framework.step.precision import LossScale
 
 if TYPE_CHECKING:
-    from framework.step.named_optimizer import NamedOptimizer
+    from framework.step.optimizer_weights import NamedOptimizer
     from framework.task import Task
 
 _log = logging.getLogger("framework")

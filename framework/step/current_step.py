@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from framework.step.accumulator import Accumulator
+from framework.step.metric_sums import Accumulator
 
 
 @dataclass

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from framework.compat import clear_losses
-from framework.core.models import models_of
+from framework.core.models_by_name import models_of
 from framework.errors import UserError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 from framework.core.codec import hold, release, same
 from framework.core.state import State
 from framework.errors import UserError
-from framework.text.plain import without_colours
+from framework.text.escape import without_colours
 
 _VARIABLES = ("save_own_variables", "load_own_variables")
 _ASSETS = ("save_assets", "load_assets")

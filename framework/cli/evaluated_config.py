@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from framework.cli.env_references import References, taken_over
 from framework.cli.groups.root import GROUPS, MODES
-from framework.cli.references import References, taken_over
+from framework.cli.quoting import value_of
 from framework.cli.run_dir import CONFIG, OVERRIDES, flat
-from framework.cli.run_yaml import read_yaml
 from framework.cli.trust import check_config, check_override, named_by, vouched
-from framework.cli.words import value_of
+from framework.cli.untrusted_yaml import read_yaml
 from framework.core.paths import local_path
-from framework.core.same import same
+from framework.core.same_option import same
 
 # Options of a single command, not of the run.
 _OF_A_COMMAND = ("mode", "checkpoint", "run_dir", "sweep_dir", "debug", "trust")

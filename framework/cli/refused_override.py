@@ -18,10 +18,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, ValueType
 from omegaconf import DictConfig, OmegaConf
 
+from framework.cli.did_you_mean import guess, key_fix, meant, mode_fix
 from framework.cli.groups.root import GROUPS, LISTS, MODES, ROOT, RunConfig
-from framework.cli.guesses import guess, key_fix, meant, mode_fix
 from framework.cli.help import list_choices, list_tasks
-from framework.cli.refused import CORRECT, bare, explain, refused_removal
+from framework.cli.hydra_errors import CORRECT, bare, explain, refused_removal
 from framework.cli.run_dir import flat
 from framework.compat import node_of
 from framework.config import TrainerConfig

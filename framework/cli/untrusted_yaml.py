@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from framework.core.files import read_bytes
+from framework.core.safe_files import read_bytes
 
 _MAX_BYTES = 2**20  # bytes; a configuration has a few thousand
 _DEEPEST = 64

@@ -10,11 +10,11 @@ import keras
 import tensorflow as tf
 
 from framework.compat import keras_global, keras_seed_generator, set_keras_global
-from framework.core.models import models_of
+from framework.core.models_by_name import models_of
 from framework.errors import UserError
 from framework.step.averaging import Average, averaged_variables
-from framework.step.layer_state import layer_state, load_layer_state
-from framework.step.reachable import handles, reachable, saved_by_keras
+from framework.step.find_objects import handles, reachable, saved_by_keras
+from framework.step.layer_extras import layer_state, load_layer_state
 
 if TYPE_CHECKING:
     from framework.step.update import Update

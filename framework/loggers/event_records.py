@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from framework.core.files import ours
+from framework.core.safe_files import ours
 
 _HEAD, _FOOT = 12, 4  # the length and its checksum; the checksum of the content
 _FAR = 2**26

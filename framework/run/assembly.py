@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from framework.config import TrainerConfig
-from framework.core.models import models_of
+from framework.core.models_by_name import models_of
 from framework.core.user_code import user_code
 from framework.data import Data
 from framework.devices.replicas import Batch, Replicas
@@ -20,17 +20,17 @@ from framework.run.task_state import TaskState
 from framework.sources.arrays import ArraySource
 from framework.sources.open import larger_batches, open_batches, open_eval, open_train
 from framework.sources.source import Source, batch_rows
-from framework.step.accumulator import Accumulator
 from framework.step.averaging import Average
-from framework.step.build import build_by_tracing, build_model, is_built
+from framework.step.build_model import build_by_tracing, build_model, is_built
 from framework.step.generators import generators, set_aside
-from framework.step.keras_protocol import warn_of_unused
+from framework.step.keras_trainer_duties import warn_of_unused
 from framework.step.mean_check import check_mean
+from framework.step.metric_sums import Accumulator
 from framework.step.optimizers import Optimizers
 from framework.step.precision import LossScale
 from framework.step.runner import StepRunner
+from framework.step.task_variables import global_seed, task_followers
 from framework.step.update import Update
-from framework.step.variables import global_seed, task_followers
 
 if TYPE_CHECKING:
     from framework.task import Task
