@@ -76,7 +76,7 @@ def _deleted(directory: Path) -> str:
     shutil.rmtree(run.run_dir, ignore_errors=True)
     code = exit_code(child, PATIENCE)
     said = Path(f"{run.run_dir}.out").read_text()
-    if code != 2 or "Traceback" in said or "gone" not in said:
+    if code != 2 or "Traceback" in said or "no longer exists" not in said:
         return f"exit {code}\n{said}"
     return ""
 

@@ -253,7 +253,7 @@ class CheckpointStore:
             self.directory.mkdir(exist_ok=True)
         except FileNotFoundError:
             raise UserError(
-                "the run directory is gone",
+                "the run directory no longer exists",
                 where=str(self.directory.parent),
                 fix="It was deleted or moved during the run. Restore it and run the same command "
                 "again, or give another run_dir=.",
