@@ -111,7 +111,7 @@ PAIRS: dict[str, Callable[[], tuple[Any, Any]]] = {
 # What test_resume.py and test_checkpointed_runs.py take to pieces and put together again.
 IN_RUNS = {
     "Callback", "Hooks", "MetricLog", "Epochs", "Components", "Trainer", "Run", "Fitting",
-    "TaskState", "EMA", "SWA", "Attributes", "KerasCallback",
+    "TaskState", "Patience", "EMA", "SWA", "Attributes", "KerasCallback",
 }  # fmt: skip
 
 
