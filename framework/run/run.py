@@ -199,7 +199,10 @@ class Run:
 
     @property
     def task(self) -> Task:  # noqa: D102
-        assert self._task is not None
+        if self._task is None:
+            raise UserError(
+                "the trainer has not run a task yet", where="Trainer.task", fix="Call it after fit."
+            )
         return self._task
 
     @property
