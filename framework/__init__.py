@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from framework.core.lazy import lazily
+from framework.core.lazy import also_known_as, lazily
 from framework.text.escape import PlainText
 
 _WHERE = {
@@ -64,3 +64,15 @@ __all__ = [
 logging.getLogger("framework").addFilter(PlainText())
 
 __getattr__, __dir__ = lazily(__name__, _WHERE)
+
+# Where these were before the first release, as scripts of that time import them.
+also_known_as("framework.callbacks.base", {"Callback": "framework.callback"})
+also_known_as("framework.loggers.base", {"Logger": "framework.logger"})
+also_known_as("framework.engine.every", {"Every": "framework.every"})
+also_known_as(
+    "framework.data.source",
+    {
+        "Data": "framework.data",
+        **dict.fromkeys(("Source", "batch_rows", "limited"), "framework.sources.source"),
+    },
+)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
 
@@ -26,3 +28,15 @@ def lazily(
         return getattr(importlib.import_module(where[name]), name)
 
     return get, lambda: sorted(where)
+
+
+def also_known_as(name: str, where: Mapping[str, str]) -> None:
+    """Let names also be imported from a module that does not exist, such as an earlier one.
+
+    Args:
+        name: The module's full name.
+        where: The module that each name is defined in.
+    """
+    module = ModuleType(name, "An earlier place of names that are elsewhere now.")
+    vars(module)["__getattr__"], vars(module)["__dir__"] = lazily(name, where)
+    sys.modules[name] = module
