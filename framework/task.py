@@ -160,10 +160,9 @@ class Task(abc.ABC):
 
         Example:
             >>> def state_dict(self):
-            ...     return {"level": self.level, "random": self.random.bit_generator.state}
+            ...     return {"level": self.level}
             >>> def load_state_dict(self, state):
             ...     self.level = state["level"]
-            ...     self.random.bit_generator.state = state["random"]
 
         Returns:
             Numbers, text, None, NumPy arrays, and containers of these.
@@ -259,7 +258,7 @@ class Task(abc.ABC):
         Args:
             name: The name of the variable.
             initial: The initial value: a number, an array or a tensor.
-            trainable: Whether the only optimizer also updates it, besides the model's weights.
+            trainable: Whether the only optimizer updates it, too.
 
         Returns:
             The variable. If devices assign different floats, they are averaged after the step.
@@ -272,14 +271,15 @@ class Task(abc.ABC):
             self.runtime.variables[name] = found
         return found
 
+    state = variable  # its earlier name
+
     def ema_of(self, model: keras.Model, decay: float, copy: keras.Model | None = None) -> Any:
         """Return an averaged copy of a model, updated after every update of the model.
 
         For a momentum encoder or a mean teacher. Call it in `build_model`. The copy is not
         trainable; its statistics, such as batch norm's, are averaged like the weights.
 
-        Example:
-            >>> return {"online": online, "target": self.ema_of(online, 0.99)}
+        Example: `return {"online": online, "target": self.ema_of(online, 0.99)}`
 
         Args:
             model: The model to average.

@@ -19,3 +19,9 @@ def test_names_are_found_at_their_earlier_places() -> None:
         Logger,
     )
     assert limited(100, 0.07) == 7
+
+
+def test_variables_are_found_by_their_earlier_name() -> None:
+    from framework import Task
+
+    assert Task.state is Task.variable
