@@ -198,7 +198,7 @@ class Run:
     # ---- what callbacks read; see `RunView`
 
     @property
-    def task(self) -> Task:  # noqa: D102
+    def task(self) -> Task:
         if self._task is None:
             raise UserError(
                 "the trainer has not run a task yet", where="Trainer.task", fix="Call it after fit."
@@ -206,98 +206,98 @@ class Run:
         return self._task
 
     @property
-    def status(self) -> str:  # noqa: D102
+    def status(self) -> str:
         return self.stop_condition.status
 
     @property
-    def stop_reason(self) -> str:  # noqa: D102
+    def stop_reason(self) -> str:
         return self.stop_condition.reason
 
     @property
-    def validating(self) -> bool:  # noqa: D102
+    def validating(self) -> bool:
         return self.fitting is not None and self.fitting.wakeup.validating
 
     @property
-    def has_validation(self) -> bool:  # noqa: D102
+    def has_validation(self) -> bool:
         return self.fitting is not None and self.fitting.has_validation
 
     @property
-    def at_epoch_end(self) -> bool:  # noqa: D102
+    def at_epoch_end(self) -> bool:
         return self.fitting is not None and self.fitting.epochs.over
 
     @property
-    def optimizers(self) -> dict[str, keras.Optimizer]:  # noqa: D102
+    def optimizers(self) -> dict[str, keras.Optimizer]:
         update = None if self.active is None else self.active.components.update
         return {} if update is None else {o.name: o.optimizer for o in update.optimizers}
 
     @property
-    def engine(self) -> str:  # noqa: D102
+    def engine(self) -> str:
         return self.config.engine if self.fitting is None else self.fitting.engine
 
     @property
-    def steps_per_epoch(self) -> int | None:  # noqa: D102
+    def steps_per_epoch(self) -> int | None:
         return None if self.fitting is None else self.fitting.epochs.expected
 
     @property
-    def total_steps(self) -> int | None:  # noqa: D102
+    def total_steps(self) -> int | None:
         return None if self.fitting is None else self.fitting.epochs.total_steps()
 
     @property
-    def metrics(self) -> dict[str, float]:  # noqa: D102
+    def metrics(self) -> dict[str, float]:
         return self.metric_log.latest
 
     @property
-    def metric_names(self) -> set[str]:  # noqa: D102
+    def metric_names(self) -> set[str]:
         if self.config.engine == "eager" or self.fitting is None:
             return set()  # only some are known, and only when a run resumes
         return self.fitting.metric_names
 
     @property
-    def recovers_from_overflow(self) -> bool:  # noqa: D102
+    def recovers_from_overflow(self) -> bool:
         scale = None if self.active is None else self.active.components.loss_scale
         return scale is not None and float(scale.value) > 1.0
 
     @property
-    def holds_state(self) -> bool:  # noqa: D102
+    def holds_state(self) -> bool:
         return self.fitting is not None and self.fitting.wakeup.final is not None
 
-    def measured_at(self, name: str) -> int | None:  # noqa: D102
+    def measured_at(self, name: str) -> int | None:
         return self.metric_log.measured.get(name)
 
-    def keras_metric(self, name: str) -> Any:  # noqa: D102
+    def keras_metric(self, name: str) -> Any:
         stage, _, rest = name.partition("/")
         train = self.metric_log.train.keras_metrics if stage == "train" else {}
         evaluated = {} if self.fitting is None else self.fitting.evaluator.keras_metrics
         found = train.get(rest.removesuffix("_epoch")) or evaluated.get(name)
         return found or (self.task.metrics or {}).get(rest.rpartition("/")[2])
 
-    def steps_not_finite(self, name: str) -> int | None:  # noqa: D102
+    def steps_not_finite(self, name: str) -> int | None:
         if self.config.accumulates or self.active is None:
             return None
         devices = self.active.replicas.count  # each device counts
         return math.ceil(self.metric_log.not_finite.get(name, 0.0) / devices)
 
-    def epoch_so_far(self) -> dict[str, float]:  # noqa: D102
+    def epoch_so_far(self) -> dict[str, float]:
         return self.metric_log.epoch_so_far()
 
     # ---- what callbacks ask for
 
-    def stop(self, reason: str) -> None:  # noqa: D102
+    def stop(self, reason: str) -> None:
         self.stop_condition.end("stopped", reason)
 
-    def log_metrics(self, metrics: Mapping[str, float]) -> None:  # noqa: D102
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
         with self.profile("logging"):
             self.metric_log.log(metrics)
 
-    def log_text(self, name: str, text: str) -> None:  # noqa: D102
+    def log_text(self, name: str, text: str) -> None:
         for logger in self.metric_log.loggers:
             logger.log_text(name, text, self.progress.step)
 
-    def log_images(self, name: str, images: Any) -> None:  # noqa: D102
+    def log_images(self, name: str, images: Any) -> None:
         for logger in self.metric_log.loggers:
             logger.log_images(name, images, self.progress.step)
 
-    def save_checkpoint(  # noqa: D102
+    def save_checkpoint(
         self,
         *,
         wait: bool = True,
@@ -316,18 +316,18 @@ class Run:
             about = {"judged": judged, "permanent": permanent}
             return self.saver.save(self.progress.step, state, retention, wait=wait, **about)
 
-    def note_best(self, best: dict[str, Any] | None) -> None:  # noqa: D102
+    def note_best(self, best: dict[str, Any] | None) -> None:
         self.best = best
 
-    def hold_state(self) -> None:  # noqa: D102
+    def hold_state(self) -> None:
         if self.keeps and not self.stop_condition.broken and self.fitting is not None:
             wakeup = self.fitting.wakeup
             wakeup.final = wakeup.final or self.fitting.state()
 
-    def recompile(self) -> None:  # noqa: D102
+    def recompile(self) -> None:
         if self.fitting is not None:
             self.fitting.recompile()
 
-    def add_average(self, name: str, average: Any) -> None:  # noqa: D102
+    def add_average(self, name: str, average: Any) -> None:
         if self.active is not None:
             self.active.components.add_average(name, average)

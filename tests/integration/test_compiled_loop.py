@@ -208,7 +208,7 @@ def test_global_step_and_total_steps_in_a_step_and_on_the_host() -> None:
 
     seen: list[int] = []
     log = LogRows()
-    data = Data(train=blobs(43), val=blobs(8), batch_size=8)
+    data = Data(train=blobs(43), val=blobs(24), batch_size=8, eval_batch_size=8)
     fitted(Steps(), data, max_epochs=2, log_every="1st", callbacks=[log])
     assert [row["train/step"] for _, row in log.rows] == list(range(12))
     assert {row["train/total"] for _, row in log.rows} == {12}
