@@ -19,6 +19,7 @@ _WHERE = {
     "Callback": "framework.callback",
     "Data": "framework.data",
     "Every": "framework.every",
+    "Histogram": "framework.logger",
     "KerasCallback": "framework.callbacks.keras.wrapper",
     "Logger": "framework.logger",
     "RunView": "framework.callback",
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from framework.errors import TrainingFailed as TrainingFailed
     from framework.errors import UserError as UserError
     from framework.every import Every as Every
+    from framework.logger import Histogram as Histogram
     from framework.logger import Logger as Logger
     from framework.step_context import StepContext as StepContext
     from framework.task import Task as Task
@@ -48,6 +50,7 @@ __all__ = [
     "Callback",
     "Data",
     "Every",
+    "Histogram",
     "KerasCallback",
     "Logger",
     "RunView",

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from framework.config import TrainerConfig
     from framework.core.profile import Profile
     from framework.core.progress import Progress
+    from framework.logger import Histogram
     from framework.task import Task
 
 
@@ -180,6 +181,18 @@ class RunView(Protocol):
 
     def log_images(self, name: str, images: Any) -> None:
         """Log images: [count, height, width, channels], floats in 0..1 or uint8."""
+
+    def log_figure(self, name: str, figure: Any) -> None:
+        """Log a matplotlib figure."""
+
+    def log_histograms(self, histograms: Mapping[str, Histogram]) -> None:
+        """Log distributions, such as those of weights, by name."""
+
+    def log_graph(self, graph: Any) -> None:
+        """Log the model's graph: a TensorFlow `GraphDef`."""
+
+    def log_artifact(self, path: Path) -> None:
+        """Log a file of the run directory, for loggers that keep copies."""
 
     def save_checkpoint(
         self,

@@ -12,6 +12,7 @@ from framework.callback import Callback, RunView
 from framework.checkpoint.retention import Retention
 from framework.checkpoint.store import CheckpointStore
 from framework.config import TrainerConfig
+from framework.core.flat import flat
 from framework.core.profile import Profile
 from framework.core.progress import Progress
 from framework.core.state import State
@@ -40,6 +41,9 @@ class Trainer:
         run_dir: The directory for logs, checkpoints and `result.json`; an existing run in it is
             resumed. Default: nothing is written.
         info: Further entries for `result.json`, such as the task's name in the configuration.
+        hparams: What distinguishes this run from others, such as `{"seed": 1, "model": {"units":
+            64}}`, to compare runs by. Default: the options.
+        full_config: The whole configuration, for loggers that keep it. Default: the options.
         **options: The fields of `framework.config.TrainerConfig`, such as `max_epochs`.
 
     Raises:
@@ -53,9 +57,13 @@ class Trainer:
         loggers: Sequence[Logger] = (),
         run_dir: str | Path | None = None,
         info: Mapping[str, Any] | None = None,
+        hparams: Mapping[str, Any] | None = None,
+        full_config: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
-        self._run = Run(callbacks, loggers, run_dir, info or {}, options)
+        chosen = flat(options if hparams is None else hparams)
+        recorded = (dict(full_config or options), chosen)
+        self._run = Run(callbacks, loggers, run_dir, info or {}, options, recorded)
 
     def fit(
         self,

@@ -30,12 +30,16 @@ class Saver:
 
     Args:
         store: Where to save.
+
+    Attributes:
+        durable: The step of the last checkpoint that it wrote; None if there is none yet.
     """
 
     def __init__(self, store: CheckpointStore) -> None:
         self.store = store
         self._thread: threading.Thread | None = None
         self._failed: Callable[[], None] | None = None
+        self.durable: int | None = None
 
     def save(
         self, step: int, state: State, retention: Retention | None, *, wait: bool, **about: Any
@@ -88,6 +92,7 @@ class Saver:
 
     def _save(self, step: int, state: State, retention: Retention | None, **about: Any) -> None:
         self.store.save(step, state, **about)
+        self.durable = step
         if retention is not None:
             self.store.tidy(retention, step)
 

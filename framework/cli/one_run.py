@@ -16,6 +16,7 @@ from framework.cli.env_references import FILE as REFERENCES
 from framework.cli.env_references import check_references
 from framework.cli.evaluated_config import nodes_of
 from framework.cli.groups.root import MODES
+from framework.cli.hparams import hparams_of
 from framework.cli.job import Job, Outcome
 from framework.cli.predictions import save_predictions
 from framework.cli.report import continuing, say_end
@@ -265,6 +266,8 @@ def _assemble(job: Job, directory: RunDir | None) -> tuple[Trainer, Task]:
         loggers=list(loggers.values()),
         run_dir=directory.path if directory else _elsewhere(job),
         info={"task": job.task, "overrides": list(job.overrides)},
+        hparams=hparams_of(job),
+        full_config=job.written,
         **config["trainer"],
     )
     # Build after the trainer, which must configure its devices before any tensor exists.

@@ -74,6 +74,8 @@ def started(run: Run, stage: Stage, fitting: Fitting) -> Iterator[None]:
     run.already_complete = step > 0 and fitting.wakeup.is_over()
     stage.lock()
     run.metric_log.open(run.run_dir, _last_logged(run))
+    if run.run_dir is not None:
+        run.metric_log.logger.log_config(*run.recorded)
     with stage.signals.deferred():
         try:
             stage.call("on_fit_start")

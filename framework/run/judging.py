@@ -55,7 +55,7 @@ def evaluated(
     stage.lock()
     run.metric_log.open(run.run_dir, None)
     if name == "test":
-        run.metric_log.forget("test")
+        run.metric_log.logger.forget("test")
     run.log_metrics(metrics)
     stage.call(f"on_{hook}_end", metrics)
     run.stop_condition.end("completed", f"{run.stage} finished")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from framework.core.progress import Progress
-from framework.core.safe_files import NotAFile
 from framework.core.state import State, load_variables, variables_state
-from framework.errors import UserError
 from framework.logger import Logger
+from framework.loggers.combined import CombinedLogger
 from framework.step.check_logged import checked_name, number_of
 from framework.step.metric_sums import Accumulator, Sums, add_sums, means
 
@@ -31,40 +30,43 @@ class MetricLog:
     Args:
         loggers: The loggers that receive rows.
         progress: The training progress: the step and epoch of a row.
+        saved: Returns the step of the last checkpoint on the disk.
 
     Attributes:
+        logger: All loggers as one.
         latest: The latest value of every metric by full name.
         measured: The step at which each metric was measured.
         not_finite: How often each training value was not finite since the row before the last.
         train: The accumulator of training values; the trainer sets it when a run starts.
     """
 
-    def __init__(self, loggers: Sequence[Logger], progress: Progress) -> None:
-        self.loggers, self.progress = list(loggers), progress
+    def __init__(
+        self, loggers: Sequence[Logger], progress: Progress, saved: Callable[[], int | None]
+    ) -> None:
+        self.logger, self.progress = CombinedLogger(loggers), progress
         self.latest: dict[str, float] = {}
         self.measured: dict[str, int] = {}
         self.not_finite: dict[str, float] = {}
         self.train: Accumulator
         self._epoch: Sums = {}
+        self._saved = saved
+        self._open, self._durable = False, saved()
 
     def open(self, run_dir: Path | None, step: int | None) -> None:
         """Open the loggers; drop what an earlier run logged past `step`, unless it is None."""
         if run_dir is not None:
-            run_dir.mkdir(parents=True, exist_ok=True)
-            for logger in self.loggers:
-                try:
-                    logger.open(run_dir, step)
-                except (FileExistsError, NotADirectoryError, NotAFile) as error:
-                    raise UserError(
-                        f"{type(logger).__name__} cannot write its log: {error.strerror}",
-                        where=str(error.filename),
-                        fix="Move the existing file away, or give another run_dir=.",
-                    ) from error
+            self.logger.open(run_dir, step)
+            self._open = True
 
-    def close(self) -> None:
-        """Close the loggers."""
-        for logger in self.loggers:
-            logger.close()
+    def close(self, status: str) -> None:
+        """Tell the loggers how the stage ended, if they are open, and close them."""
+        try:
+            if self._open:
+                self._mark_durable()
+                self.logger.log_end(status, self.latest)
+        finally:
+            self._open = False
+            self.logger.close()
 
     def log(self, metrics: Mapping[str, float]) -> None:
         """Log values, by full name, at the current step.
@@ -78,13 +80,14 @@ class MetricLog:
         self._give(values)
 
     def _give(self, values: Mapping[str, float]) -> None:
-        for logger in self.loggers:
-            logger.log_metrics(values, self.progress.step, self.progress.current_epoch)
+        self.logger.log_metrics(values, self.progress.step, self.progress.current_epoch)
+        self._mark_durable()
 
-    def forget(self, stage: str) -> None:
-        """Have the loggers drop what an earlier run logged for a stage, such as `test`."""
-        for logger in self.loggers:
-            logger.forget(stage)
+    def _mark_durable(self) -> None:
+        step = self._saved()
+        if step is not None and step != self._durable:
+            self._durable = step
+            self.logger.mark_durable(step)
 
     def log_train(
         self, *, epoch_over: bool, extra: Mapping[str, float] | None = None

@@ -22,7 +22,7 @@ from framework.core.signals import Signals
 from framework.core.state import State
 from framework.devices.select import prepare_devices
 from framework.errors import UserError
-from framework.logger import Logger
+from framework.logger import Histogram, Logger
 from framework.run.check_given import check_attributes, check_listeners, with_wrapped
 from framework.run.default_callbacks import with_defaults
 from framework.run.fitting import Fitting
@@ -47,6 +47,7 @@ class Run:
         run_dir: See `Trainer`.
         info: See `Trainer`.
         options: The fields of `TrainerConfig`.
+        recorded: The whole configuration, and the hyperparameters; see `Logger.log_config`.
 
     Attributes:
         keeps: Whether the run has checkpoints, written by this process or by another one.
@@ -66,8 +67,10 @@ class Run:
         run_dir: str | Path | None,
         info: Mapping[str, Any],
         options: dict[str, Any],
+        recorded: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {}),
     ) -> None:
         run_dir = check_listeners(callbacks, loggers, run_dir)
+        self.recorded = recorded
         self.config = self._options = TrainerConfig.of(options).effective()
         writes = run_dir is not None and not self.config.fast_dev_run
         self._workers = prepare_devices(self.config)  # before any tensor exists
@@ -88,7 +91,9 @@ class Run:
         self.already_complete = self._busy = False
         self._given_callbacks, self._info = with_wrapped(callbacks), dict(info)
         self.stop_condition, self._signals = StopCondition(self.config), Signals()
-        self.metric_log = MetricLog(loggers if writes else (), self.progress)
+        self.metric_log = MetricLog(
+            loggers if writes else (), self.progress, lambda: self.saver.durable
+        )
         self._task: Task | None = None
         self.active: Stage | None = None
         self.fitting: Fitting | None = None
@@ -128,7 +133,7 @@ class Run:
             self._busy = False
             if stage != "fit" and self._trained and self.status == "completed":
                 self.stop_condition = former  # a successful test does not change how training ended
-            self.metric_log.close()
+            self.metric_log.close(self.status)
             self._write_result()
             task.runtime.context = task.runtime.open_batches = None
         self._signals.raise_received(self.active.host_sync.received)
@@ -290,12 +295,22 @@ class Run:
             self.metric_log.log(metrics)
 
     def log_text(self, name: str, text: str) -> None:
-        for logger in self.metric_log.loggers:
-            logger.log_text(name, text, self.progress.step)
+        self.metric_log.logger.log_text(name, text, self.progress.step)
 
     def log_images(self, name: str, images: Any) -> None:
-        for logger in self.metric_log.loggers:
-            logger.log_images(name, images, self.progress.step)
+        self.metric_log.logger.log_images(name, images, self.progress.step)
+
+    def log_figure(self, name: str, figure: Any) -> None:
+        self.metric_log.logger.log_figure(name, figure, self.progress.step)
+
+    def log_histograms(self, histograms: Mapping[str, Histogram]) -> None:
+        self.metric_log.logger.log_histograms(histograms, self.progress.step)
+
+    def log_graph(self, graph: Any) -> None:
+        self.metric_log.logger.log_graph(graph)
+
+    def log_artifact(self, path: Path) -> None:
+        self.metric_log.logger.log_artifact(path)
 
     def save_checkpoint(
         self,
