@@ -26,7 +26,7 @@ order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -188,8 +188,8 @@ class RunView(Protocol):
     def log_histograms(self, histograms: Mapping[str, Histogram]) -> None:
         """Log distributions, such as those of weights, by name."""
 
-    def log_graph(self, graph: Any) -> None:
-        """Log the model's graph: a TensorFlow `GraphDef`."""
+    def log_graph(self, graph: Callable[[], Any]) -> None:
+        """Log the model's graph, which the function traces if a logger shows it."""
 
     def log_artifact(self, path: Path) -> None:
         """Log a file of the run directory, for loggers that keep copies."""

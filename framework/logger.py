@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,8 +99,12 @@ class Logger:
     def log_histograms(self, histograms: Mapping[str, Histogram], step: int) -> None:
         """Record distributions, such as those of weights, by name."""
 
-    def log_graph(self, graph: Any) -> None:
-        """Record the graph of the model: a TensorFlow `GraphDef`."""
+    def log_graph(self, graph: Callable[[], Any]) -> None:
+        """Record the model's graph.
+
+        Args:
+            graph: Traces the model and returns its `GraphDef`. Call it only to show the graph.
+        """
 
     def log_artifact(self, path: Path) -> None:
         """Record a file of the run, such as a plot, under its name. It stays where it is."""
@@ -122,13 +126,16 @@ class Logger:
             stage: `test`.
         """
 
-    def log_end(self, status: str, metrics: Mapping[str, float]) -> None:
+    def log_end(
+        self, status: str, metrics: Mapping[str, float], best: Mapping[str, Any] | None
+    ) -> None:
         """Record how the stage ended, before `close`.
 
         Args:
             status: `completed`, `stopped` (on purpose, as by early stopping), `interrupted` (by a
                 signal: the same command continues the run) or `failed`.
             metrics: The latest value of every metric by full name.
+            best: The best checkpoint: its `step`, `metric` and `value`, if there is one.
         """
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ class CombinedLogger(Logger):
         for logger in self.loggers:
             logger.log_histograms(histograms, step)
 
-    def log_graph(self, graph: Any) -> None:
+    def log_graph(self, graph: Callable[[], Any]) -> None:
         for logger in self.loggers:
             logger.log_graph(graph)
 
@@ -81,9 +81,11 @@ class CombinedLogger(Logger):
         for logger in self.loggers:
             logger.forget(stage)
 
-    def log_end(self, status: str, metrics: Mapping[str, float]) -> None:
+    def log_end(
+        self, status: str, metrics: Mapping[str, float], best: Mapping[str, Any] | None
+    ) -> None:
         for logger in self.loggers:
-            logger.log_end(status, metrics)
+            logger.log_end(status, metrics, best)
 
     def close(self) -> None:
         for logger in self.loggers:

@@ -2,60 +2,62 @@
 
 from __future__ import annotations
 
-import os
 import re
-import socket
-import struct
 import time
-import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from framework.core.paths import local_path
-from framework.core.safe_files import check_directory, ours
-from framework.errors import UserError
-from framework.logger import Logger
-from framework.loggers.event_records import read_records
-from framework.loggers.keep_damaged import keep_aside
-
-if TYPE_CHECKING:
-    from tensorboard.compat.proto.event_pb2 import Event
+from framework.core.safe_files import check_directory
+from framework.logger import Histogram, Logger
+from framework.loggers.comparison import SUCCEEDED, chart_layout, session_end, session_start
+from framework.loggers.event_file import EVENT_FILES, EventFile, drop_later_events
+from framework.loggers.png import checked_pixels, png
 
 STAGES = ("train", "val", "test")
+_RUN = ""  # the run directory itself, beside the stages
 
 
 class TensorBoardLogger(Logger):
-    """Write scalars, texts and images to `tensorboard/{train,val,test}` below the run directory.
+    """Write what a run shows to event files in `train`, `val` and `test` of the run directory.
 
-    `train/loss` and `val/loss` become the tag `loss` of the runs `train` and `val`, so
-    TensorBoard shows both in one chart. `val/clean/accuracy` becomes `clean/accuracy` of `val`. A
-    name without a stage keeps its full name in `train`. The step is the number of optimizer steps.
-    Only stages with values have a directory. Values are written to the file as soon as they are
-    logged, so a running TensorBoard shows them.
+    The x-axis is the number of optimizer steps. Train, validation and test share a chart: the mean
+    of `train/loss` over an epoch, `val/loss` and `test/loss` are the tag `loss` of the runs
+    `train`, `val` and `test`. What training logs between, such as every 50 steps, has the tag
+    `steps/loss`. `val/clean/accuracy` becomes `clean/accuracy` of `val`. A name without a stage
+    keeps its full name in `train`. Only stages with values have a directory. All is written to the
+    file as soon as it is logged, so a running TensorBoard shows it.
+
+    The run directory itself has the hyperparameters, the charts of the Custom Scalars tab and, at
+    the end, the status: SUCCESS or FAILURE. A run without an end was killed or interrupted, or is
+    running; its status is UNKNOWN. Start TensorBoard on the parent directory to compare runs in
+    the HParams tab.
 
     A resumed run first drops the events after its step, so that no curve has two branches.
 
     Example:
         >>> logger = TensorBoardLogger()
         >>> logger.open(Path("runs/a"), step=0)
-        >>> logger.log_metrics({"train/loss": 2.5, "val/loss": 2.25}, step=50, epoch=1)
+        >>> logger.log_metrics({"train/loss_epoch": 2.5, "val/loss": 2.25}, step=50, epoch=1)
         >>> logger.close()
-        >>> sorted(path.name for path in Path("runs/a/tensorboard").iterdir())
+        >>> sorted(path.name for path in Path("runs/a").iterdir() if path.is_dir())
         ['train', 'val']
 
     Args:
-        dirname: Directory name relative to the run directory.
+        dirname: The directory of all these, relative to the run directory.
     """
 
-    def __init__(self, dirname: str = "tensorboard") -> None:
+    def __init__(self, dirname: str = ".") -> None:
         self.dirname = str(local_path(dirname, "TensorBoardLogger(dirname=...)"))
         self._dir: Path | None = None
         self._step: int | None = None
-        self._writers: dict[str, _EventFile] = {}
+        self._writers: dict[str, EventFile] = {}
         self._last: dict[tuple[str, str], tuple[int, bytes]] = {}
+        self._charts: set[str] = set()
+        self._started = False
 
     def open(self, run_dir: Path, step: int | None) -> None:
         """Start or continue the logs in `run_dir`, without the events after `step`.
@@ -69,14 +71,24 @@ class TensorBoardLogger(Logger):
         self._last.clear()
         for folder in (self._dir, *(self._dir / stage for stage in STAGES)):
             check_directory(folder)
+        self._charts, self._started = set(), False
         for left in self._dir.glob("*/events.out.kept.*.tmp"):  # of a killed process
             left.unlink()
         for stage in STAGES:
-            for path in sorted((self._dir / stage).glob("events.out.tfevents.*")):
-                for event in _drop_later_events(path, step):
+            for path in sorted((self._dir / stage).glob(EVENT_FILES)):
+                for event in drop_later_events(path, step):
                     for value in event.summary.value:
                         at = (event.step, value.tensor.SerializeToString())
                         self._last[stage, value.tag] = at
+
+    def log_config(self, config: Mapping[str, Any], hparams: Mapping[str, Any]) -> None:
+        """Start a session of the HParams tab, in place of the one of an earlier start."""
+        if self._dir is None:
+            raise RuntimeError("TensorBoardLogger is not open")
+        for path in self._dir.glob(EVENT_FILES):
+            path.unlink()
+        self._writer(_RUN).write(session_start(hparams))
+        self._started = True
 
     def log_metrics(self, metrics: Mapping[str, float], step: int, epoch: int) -> None:
         """Write scalars measured at `step`."""
@@ -85,11 +97,21 @@ class TensorBoardLogger(Logger):
         by_stage: dict[str, dict[str, np.float32]] = {}
         with np.errstate(over="ignore"):
             for name, value in metrics.items():
-                stage, tag = _place(name)
+                stage, tag = _scalar_place(name)
                 by_stage.setdefault(stage, {})[tag] = np.float32(value)
+        if any(name.startswith("train/") for name in metrics):
+            by_stage["train"]["epoch"] = np.float32(epoch)
         about = metadata.create_summary_metadata(display_name=None, description=None)
         for stage, values in by_stage.items():
             self._write(stage, values, step, about)
+        self._lay_out({tag for values in by_stage.values() for tag in values} - {"epoch"})
+
+    def _lay_out(self, tags: set[str]) -> None:
+        """Give new tags a chart of the Custom Scalars tab."""
+        if self._started and not tags <= self._charts:
+            self._charts |= tags
+            tag, value, about = chart_layout(self._charts)
+            self._write(_RUN, {tag: value}, 0, about)
 
     def log_text(self, name: str, text: str, step: int) -> None:
         """Write a verbatim text, such as the resolved configuration, in the run `train`."""
@@ -115,13 +137,44 @@ class TensorBoardLogger(Logger):
         """
         from tensorboard.plugins.image import metadata
 
-        pixels = _pixels(name, images)
+        pixels = checked_pixels(name, images)
         _, height, width, _ = pixels.shape
         sizes = [str(width).encode(), str(height).encode()]
-        shown = np.array([*sizes, *map(_png, pixels)], dtype=object)
+        shown = np.array([*sizes, *map(png, pixels)], dtype=object)
         about = metadata.create_summary_metadata(display_name=None, description=None)
         stage, tag = _place(name)
         self._write(stage, {tag: shown}, step, about)
+
+    def log_histograms(self, histograms: Mapping[str, Histogram], step: int) -> None:
+        """Write distributions, in the runs of the stages in their names."""
+        from tensorboard.plugins.histogram import metadata
+
+        about = metadata.create_summary_metadata(display_name=None, description=None)
+        for name, histogram in histograms.items():
+            stage, tag = _place(name)
+            edges = np.asarray(histogram.edges, np.float64)
+            bins = np.stack([edges[:-1], edges[1:], histogram.counts], axis=1)
+            self._write(stage, {tag: bins}, step, about)
+
+    def log_graph(self, graph: Callable[[], Any]) -> None:
+        """Write the model's graph, once, in the run `train`."""
+        from tensorboard.compat.proto import event_pb2
+
+        encoded = graph().SerializeToString()
+        self._writer("train").write(event_pb2.Event(wall_time=time.time(), graph_def=encoded))
+
+    def log_end(
+        self, status: str, metrics: Mapping[str, float], best: Mapping[str, Any] | None
+    ) -> None:
+        """End the session of the HParams tab; write the best value as `best/<metric>`."""
+        if not self._started:
+            return
+        if best is not None:
+            stage, _, metric = str(best["metric"]).partition("/")
+            self.log_metrics({f"{stage}/best/{metric}": best["value"]}, best["step"], 0)
+        if status in SUCCEEDED:
+            self._writer(_RUN).write(session_end(SUCCEEDED[status]))
+        self._started = False
 
     def forget(self, stage: str) -> None:
         """Remove the run of a stage, such as `val`."""
@@ -129,7 +182,7 @@ class TensorBoardLogger(Logger):
             raise RuntimeError("TensorBoardLogger is not open")
         if stage in self._writers:
             self._writers.pop(stage).close()
-        for path in (self._dir / stage).glob("events.out.tfevents.*"):
+        for path in (self._dir / stage).glob(EVENT_FILES):
             path.unlink()
         for at in [at for at in self._last if at[0] == stage]:
             del self._last[at]
@@ -147,8 +200,6 @@ class TensorBoardLogger(Logger):
         from tensorboard.compat.proto import event_pb2
         from tensorboard.util import tensor_util
 
-        if self._dir is None:
-            raise RuntimeError("TensorBoardLogger is not open")
         event = event_pb2.Event(wall_time=time.time(), step=step)
         for tag, value in values.items():
             tensor = tensor_util.make_tensor_proto(value)
@@ -159,38 +210,15 @@ class TensorBoardLogger(Logger):
                 event.summary.value.add(tag=tag, tensor=tensor, metadata=metadata)
         if not event.summary.value:
             return
+        self._writer(stage).write(event)
+
+    def _writer(self, stage: str) -> EventFile:
+        if self._dir is None:
+            raise RuntimeError("TensorBoardLogger is not open")
         if stage not in self._writers:
-            self._writers[stage] = _EventFile(self._dir / stage, self._step)
-        self._writers[stage].write(event)
-
-
-class _EventFile:
-    """An event file of a run that starts or resumes at `step`, flushed after every event.
-
-    It writes TensorBoard's record format to a plain file. That costs a tenth of `tf.summary`,
-    needs no thread, and raises at once if the disk is full.
-    """
-
-    def __init__(self, directory: Path, step: int | None) -> None:
-        from tensorboard.compat.proto import event_pb2
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        directory.mkdir(parents=True, exist_ok=True)
-        self._file: BinaryIO = open(_new_event_file(directory), "xb", opener=ours)  # noqa: SIM115
-        self._records = RecordWriter(self._file)
-        now = time.time()
-        self.write(event_pb2.Event(wall_time=now, file_version="brain.Event:2"))
-        if step is not None:
-            # A running TensorBoard then discards dropped events that it has read already.
-            start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-            self.write(event_pb2.Event(wall_time=now, step=step + 1, session_log=start))
-
-    def write(self, event: Event) -> None:
-        self._records.write(event.SerializeToString())
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
+            step = None if stage == _RUN else self._step
+            self._writers[stage] = EventFile(self._dir / stage, step)
+        return self._writers[stage]
 
 
 def _place(name: str) -> tuple[str, str]:
@@ -198,86 +226,9 @@ def _place(name: str) -> tuple[str, str]:
     return (stage, tag) if stage in STAGES and tag else ("train", name)
 
 
-def _pixels(name: str, images: Any) -> np.ndarray[Any, Any]:
-    """Return images as uint8 of shape [count, height, width, channels], or raise a UserError."""
-    found = np.asarray(images)
-    where = f"log_images({name!r})"
-    if found.ndim != 4 or 0 in found.shape or found.shape[-1] not in (1, 3, 4):
-        raise UserError(
-            f"images have shape {list(found.shape)}",
-            where=where,
-            fix="Give [count, height, width, channels], with 1, 3 or 4 channels and at least one "
-            "image: image[None, :, :, None] for a single grey image.",
-        )
-    if found.dtype == np.uint8:
-        return found
-    if "float" not in found.dtype.name:  # bfloat16 is not an np.floating
-        raise UserError(
-            f"images are {found.dtype.name}", where=where, fix="Give floats in 0..1, or uint8."
-        )
-    shown = np.nan_to_num(found.astype(np.float32).clip(0, 1))
-    pixels: np.ndarray[Any, Any] = np.rint(shown * 255).astype(np.uint8)
-    return pixels
-
-
-def _png(image: np.ndarray[Any, Any]) -> bytes:
-    """Encode a uint8 image with 1, 3 or 4 channels as PNG."""
-    height, width, channels = image.shape
-    colour = {1: 0, 3: 2, 4: 6}[channels]
-    # Every row starts with its filter type: 0, no filter.
-    rows = np.zeros((height, 1 + width * channels), np.uint8)
-    rows[:, 1:] = image.reshape(height, -1)
-    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes())), (b"IEND", b""))
-    encoded = b"\x89PNG\r\n\x1a\n"
-    for kind, content in chunks:
-        sum_of = struct.pack(">I", zlib.crc32(kind + content))
-        encoded += struct.pack(">I", len(content)) + kind + content + sum_of
-    return encoded
-
-
-def _new_event_file(directory: Path) -> Path:
-    """Return a path that sorts after existing files, since TensorBoard reads them in order."""
-    names = [path.name for path in directory.glob("events.out.tfevents.*")]
-    stamp = int(time.time())
-    for name in names:
-        digits = name.split(".")[3]
-        stamp = max(stamp, int(digits) + 1 if digits.isdecimal() else 0)
-    return directory / f"events.out.tfevents.{stamp:010d}.{socket.gethostname()}.{os.getpid()}.v2"
-
-
-def _drop_later_events(path: Path, step: int | None) -> list[Event]:
-    """Drop events after `step` and an incomplete last one from a file; return the others.
-
-    A file without events to drop is not rewritten; a file without remaining events is removed.
-    """
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-    from tensorboard.compat.proto import event_pb2
-    from tensorboard.summary.writer.record_writer import RecordWriter
-
-    found, damaged = read_records(path)
-    aside = path.with_name(f"{path.name.replace('tfevents', 'kept')}.tmp")
-    kept: list[Event] = []
-    with open(aside, "wb", opener=ours) as file:
-        records = RecordWriter(file)
-        for record in found:
-            try:
-                event = event_pb2.Event.FromString(record)
-            except DecodeError:
-                damaged = True
-                continue
-            if step is None or event.step <= step:
-                kept.append(event)
-                records.write(record)
-        file.flush()
-        os.fsync(file.fileno())
-    if damaged:
-        keep_aside(path, f"the {len(kept)} events that can be read")
-    if not any(event.HasField("summary") for event in kept):
-        path.unlink()
-        aside.unlink()
-    elif aside.stat().st_size == path.stat().st_size:
-        aside.unlink()
-    else:
-        os.replace(aside, path)
-    return kept
+def _scalar_place(name: str) -> tuple[str, str]:
+    """Return the run and the tag of a metric; what training logs within an epoch stands apart."""
+    stage, tag = _place(name)
+    if name.startswith("train/") and not tag.startswith("best/"):
+        tag = tag.removesuffix("_epoch") if tag.endswith("_epoch") else f"steps/{tag}"
+    return stage, tag

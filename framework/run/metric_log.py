@@ -58,12 +58,12 @@ class MetricLog:
             self.logger.open(run_dir, step)
             self._open = True
 
-    def close(self, status: str) -> None:
+    def close(self, status: str, best: Mapping[str, Any] | None) -> None:
         """Tell the loggers how the stage ended, if they are open, and close them."""
         try:
             if self._open:
                 self._mark_durable()
-                self.logger.log_end(status, self.latest)
+                self.logger.log_end(status, self.latest, best)
         finally:
             self._open = False
             self.logger.close()

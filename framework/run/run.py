@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,7 @@ class Run:
             self._busy = False
             if stage != "fit" and self._trained and self.status == "completed":
                 self.stop_condition = former  # a successful test does not change how training ended
-            self.metric_log.close(self.status)
+            self.metric_log.close(self.status, self.best)
             self._write_result()
             task.runtime.context = task.runtime.open_batches = None
         self._signals.raise_received(self.active.host_sync.received)
@@ -306,7 +306,7 @@ class Run:
     def log_histograms(self, histograms: Mapping[str, Histogram]) -> None:
         self.metric_log.logger.log_histograms(histograms, self.progress.step)
 
-    def log_graph(self, graph: Any) -> None:
+    def log_graph(self, graph: Callable[[], Any]) -> None:
         self.metric_log.logger.log_graph(graph)
 
     def log_artifact(self, path: Path) -> None:

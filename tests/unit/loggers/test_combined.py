@@ -31,7 +31,7 @@ class Recording(Logger):
     def mark_durable(self, step: int) -> None:
         self.calls.append(("durable", step))
 
-    def log_end(self, status: str, metrics: Mapping[str, float]) -> None:
+    def log_end(self, status: str, metrics: Mapping[str, float], best: Any) -> None:
         self.calls.append(("end", status, "val/loss" in metrics))
 
     def close(self) -> None:
