@@ -126,7 +126,7 @@ def another_seed(directory: Path) -> bool:
     other = Run(directory / "other-seed", ("seed=1",))
     other.finish()
     found = differences(directory / "whole", other.run_dir)
-    return other.code == 0 and {"metrics.csv", "tensorboard"} < set(found)
+    return other.code == 0 and {"metrics.csv", "events"} < set(found)
 
 
 def signalled(count: int, directory: Path) -> list[str]:

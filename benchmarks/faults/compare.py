@@ -22,7 +22,7 @@ def differences(left: Path, right: Path) -> list[str]:
     if (left / "metrics.csv").read_bytes() != (right / "metrics.csv").read_bytes():
         found.append("metrics.csv")
     if scalars(left) != scalars(right):
-        found.append("tensorboard")
+        found.append("events")
     if not epochs(right) <= epochs(left):
         found.append("log.txt")
     return sorted(found + leftovers(right))
@@ -77,7 +77,7 @@ def scalars(run_dir: Path) -> list[tuple[str, str, int, bytes]]:
     from tensorboard.compat.proto import event_pb2
 
     found = []
-    for path in sorted((run_dir / "tensorboard").glob("*/events*")):
+    for path in sorted(run_dir.glob("*/events*")):
         for record in RawEventFileLoader(str(path)).Load():
             event = event_pb2.Event.FromString(record)
             for value in event.summary.value:

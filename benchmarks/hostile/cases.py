@@ -156,7 +156,7 @@ def _places(precious: Path) -> Iterator[Case]:
         link = _instead(name, lambda p: p.symlink_to(precious))
         yield Case(f"{name} is a link", link, True, _CONTINUED)
         yield Case(f"{name} is a pipe", _instead(name, os.mkfifo), True, _CONTINUED)
-    for name in ("checkpoints", "tensorboard"):
+    for name in ("checkpoints", "train"):
         yield Case(f"{name} is a link", _moved(name), True, _CONTINUED)
         yield Case(f"{name} is a file", _instead(name, Path.touch), True, _CONTINUED)
     yield Case("result.json is deep", _with_text("result.json", "[" * 10**5), False)
@@ -166,7 +166,7 @@ def _places(precious: Path) -> Iterator[Case]:
 
 
 def _logs() -> Iterator[Case]:
-    events = "tensorboard/train"
+    events = "train"
     for seed in range(3):
         flip = _flipped("metrics.csv", seed)
         yield Case(f"a bit of metrics.csv flipped ({seed})", flip, False, _CONTINUED)

@@ -48,8 +48,7 @@ class ModelSummary(Callback):
     def on_fit_start(self, run: RunView) -> None:
         """Print the summary."""
         console = self._console or Screen(highlight=False)
-        model = run.task.model
-        models: dict[str, Any] = dict(model) if isinstance(model, Mapping) else {"": model}
+        models = models_by_name(run.task.model)
         for name, one in models.items():
             title = f"{name or one.name}: {_kind(one)}"
             console.print(cell(title, "bold"), soft_wrap=True)
@@ -71,6 +70,11 @@ class ModelSummary(Callback):
                 word.no_wrap, word.overflow = True, "ellipsis"
             table.add_row(*words, f"{row.count:,}")
         return table
+
+
+def models_by_name(model: Any) -> dict[str, Any]:
+    """Return a task's models by name; a single one has no name."""
+    return dict(model) if isinstance(model, Mapping) else {"": model}
 
 
 @dataclass(frozen=True)

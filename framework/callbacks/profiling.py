@@ -66,7 +66,7 @@ class Trace(Callback):
     def on_fit_start(self, run: RunView) -> None:
         """Start recording."""
         if run.run_dir is not None:
-            tf.profiler.experimental.start(str(run.run_dir / "tensorboard"))
+            tf.profiler.experimental.start(str(run.run_dir / "train"))
             self._recording = True
 
     def on_wake(self, run: RunView) -> None:

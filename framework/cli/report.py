@@ -24,6 +24,11 @@ def continuing(job: Job, run_dir: Path | None) -> str:
     return f"To continue: {again(job.command, run_dir=run_dir)}"
 
 
+def has_curves(run_dir: Path) -> bool:
+    """Return whether a run has event files that TensorBoard can show."""
+    return any(run_dir.glob("*/events.out.tfevents.*"))
+
+
 def say_end(
     outcome: Outcome, debug: bool, *, swept: bool, shown: bool, made_up: bool, curves: bool
 ) -> None:
@@ -38,10 +43,5 @@ def say_end(
     _log.info("Run directory: %s", outcome.run_dir)
     if outcome.code == 1 and not debug:
         _log.info("The traceback is in %s; -v shows it here.", outcome.run_dir / "log.txt")
-    curves = curves and (outcome.run_dir / "tensorboard").is_dir()
-    if outcome.code == 0 and curves and not swept:
-        inside = outcome.run_dir.parts[:1] == ("runs",)
-        _log.info(
-            "To see the curves: tensorboard --logdir %s",
-            "runs" if inside else shlex.quote(str(outcome.run_dir)),
-        )
+    if outcome.code == 0 and curves and has_curves(outcome.run_dir) and not swept:
+        _log.info("To see the curves: tensorboard --logdir %s", shlex.quote(str(outcome.run_dir)))

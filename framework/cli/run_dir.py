@@ -21,7 +21,7 @@ from framework.text.escape import PlainFormatter
 from framework.text.tables import table
 
 CONFIG, OVERRIDES, LOG = "config.yaml", "overrides.yaml", "log.txt"
-FOLDERS = ("checkpoints", "tensorboard")
+FOLDERS = ("checkpoints", "train", "val", "test")
 _MAX_BYTES = 2**24  # bytes; the largest file kept in memory to restore later
 
 # Options that may change when a run resumes: its length, its output, the data's location.

@@ -15,6 +15,7 @@ from textwrap import shorten
 
 from framework.cli.evaluated_config import key_of
 from framework.cli.job import Outcome
+from framework.cli.report import has_curves
 from framework.text.escape import one_line
 from framework.text.tables import cell
 
@@ -111,7 +112,7 @@ def print_table(jobs: Sequence[SweepJob], sweep_dir: Path) -> None:
     Console(width=None if sys.stdout.isatty() else 140).print(table)
     shown = shlex.quote(one_line(sweep_dir))
     print(f"Sweep directory: {shown}")
-    if any(job.outcome.run_dir and (job.outcome.run_dir / "tensorboard").is_dir() for job in jobs):
+    if any(job.outcome.run_dir and has_curves(job.outcome.run_dir) for job in jobs):
         print(f"To see the curves: tensorboard --logdir {shown}")
 
 

@@ -13,9 +13,9 @@ import numpy as np
 from framework.core.paths import local_path
 from framework.core.safe_files import check_directory
 from framework.logger import Histogram, Logger
-from framework.loggers.comparison import SUCCEEDED, chart_layout, session_end, session_start
 from framework.loggers.event_file import EVENT_FILES, EventFile, drop_later_events
 from framework.loggers.png import checked_pixels, png
+from framework.loggers.run_comparison import SUCCEEDED, chart_layout, session_end, session_start
 
 STAGES = ("train", "val", "test")
 _RUN = ""  # the run directory itself, beside the stages

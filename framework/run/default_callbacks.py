@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from framework.callback import Callback
 from framework.callbacks.checkpoint import Checkpoint
+from framework.callbacks.description import Description
 from framework.callbacks.model_summary import ModelSummary
 from framework.callbacks.nan import StopOnNaN
 from framework.callbacks.profiling import Throughput, Trace
@@ -18,9 +19,9 @@ def with_defaults(
 ) -> list[Callback]:
     """Return a run's callbacks in the order in which they are called.
 
-    The order is: the stop on NaN and the summary, the given callbacks, the progress bar, and last
-    the checkpoint, so that it saves the final state of the others. A given callback replaces the
-    built-in one of its class.
+    The order is: the stop on NaN and the summary, the given callbacks, the description, the
+    progress bar, and last the checkpoint, so that it saves the final state of the others. A given
+    callback replaces the built-in one of its class.
 
     Args:
         given: The callbacks of the task and of the trainer.
@@ -33,6 +34,7 @@ def with_defaults(
         first.append(StopOnNaN())
     if config.enable_model_summary:
         first.append(ModelSummary())
+    last.append(Description())
     if config.profiler is not None:
         last.append(Throughput())
     if config.profiler == "trace":

@@ -73,14 +73,16 @@ def test_an_exercise_trains_and_tests(task: str, run: Any, here: Path) -> None:
     # An untrained network of n classes knows nothing: its loss is near ln n.
     classes = 10 if "mnist" in task else 100
     assert result["metrics"]["test/loss"] == pytest.approx(np.log(classes), rel=0.1)
-    assert {p.name for p in Path("r").iterdir() if not p.name.startswith(".")} == {
+    assert {p.name for p in Path("r").iterdir() if not p.name.startswith((".", "events."))} == {
         "config.yaml",
         "overrides.yaml",
         "result.json",
         "metrics.csv",
         "log.txt",
         "checkpoints",
-        "tensorboard",
+        "train",
+        "val",
+        "test",
     }
     assert not list(here.glob("outputs")) + list(here.glob("multirun"))
 

@@ -30,7 +30,7 @@ def test_a_run_leaves_its_directory_and_nothing_else(run: Run, project: Path) ->
     there = {p.name for p in path.iterdir()}
     assert there >= {
         *("config.yaml", "overrides.yaml", "result.json", "metrics.csv", "log.txt"),
-        *("checkpoints", "tensorboard"),
+        *("checkpoints", "train", "val", "test"),
     }
     found = result(path)
     assert found["status"] == "completed"
@@ -40,7 +40,7 @@ def test_a_run_leaves_its_directory_and_nothing_else(run: Run, project: Path) ->
     assert "learning_rate: 0.01" in (path / "config.yaml").read_text()
     assert f"test/loss {found['metrics']['test/loss']:.4f}" in out
     assert f"Run directory: runs/mine/{path.name}" in out
-    assert "tensorboard --logdir runs" in out
+    assert f"tensorboard --logdir runs/mine/{path.name}" in out
 
 
 def test_what_a_run_computes(run: Run, project: Path) -> None:

@@ -64,7 +64,7 @@ def test_what_steps_wait_for_their_data_is_told(known: bool) -> None:
 def test_trace_writes_a_profile_for_tensorboard(tmp_path: Path) -> None:
     trainer = make_trainer(profiler="trace", run_dir=tmp_path / "run", enable_checkpointing=False)
     trainer.fit(Net(), Data(train=blobs(40), batch_size=8))
-    assert list((tmp_path / "run/tensorboard/plugins/profile").glob("*/*.xplane.pb"))
+    assert list((tmp_path / "run/train/plugins/profile").glob("*/*.xplane.pb"))
 
 
 def test_threads_are_set_before_the_first_tensor_or_refused() -> None:

@@ -72,7 +72,7 @@ def test_nothing_written_holds_the_value(run: Run, tokens: Path) -> None:
     assert seen == [(SECRET, url, more, 2)]
     assert run("mode=test", "run_dir=r")[0] == 0
     assert seen == [(SECRET, url, more, 2)] * 2
-    events = b"".join(p.read_bytes() for p in (tokens / "r/tensorboard").rglob("event*"))
+    events = b"".join(p.read_bytes() for p in (tokens / "r").rglob("event*"))
     assert b"${oc.env:MY_TOKEN}" in events
 
 

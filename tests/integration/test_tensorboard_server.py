@@ -48,10 +48,10 @@ def test_a_real_tensorboard_shows_them(tmp_path: Path) -> None:
                 tags = json.loads(get(f"{plugin}/tags"))
             except (urllib.error.URLError, OSError):
                 time.sleep(0.2)
-        assert list(tags) == ["tensorboard/val"]
-        assert tags["tensorboard/val"]["pairs"]["samples"] == 2
+        assert list(tags) == ["val"]
+        assert tags["val"]["pairs"]["samples"] == 2
         for sample, pixels in enumerate(images):
-            query = {"run": "tensorboard/val", "tag": "pairs", "sample": sample}
+            query = {"run": "val", "tag": "pairs", "sample": sample}
             (entry,) = json.loads(get(f"{plugin}/images?{urlencode(query)}"))
             assert entry["step"] == 50
             shown = get(f"{plugin}/individualImage?{entry['query']}")
@@ -95,7 +95,7 @@ def test_logging_scalars_imports_no_tensorflow(tmp_path):
         "assert 'tensorflow' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=300)
-    assert read(tmp_path / "tensorboard" / "train")["loss"] == [(1, 1.0)]
+    assert read(tmp_path / "train")["steps/loss"] == [(1, 1.0)]
 
 
 def test_a_real_tensorboard_serves_it(tmp_path):
@@ -132,19 +132,22 @@ def test_a_real_tensorboard_serves_it(tmp_path):
             time.sleep(0.2)
         assert found == expected
 
-    train, val = "a/tensorboard/train", "a/tensorboard/val"
+    train, val = "a/train", "a/val"
     try:
         wait_for_runs(train, val)
         tags = get("plugin/scalars/tags")
-        assert {run: list(found) for run, found in tags.items()} == {train: ["loss"], val: ["loss"]}
-        points = get("plugin/scalars/scalars", run=train, tag="loss")
+        assert {run: sorted(found) for run, found in tags.items()} == {
+            train: ["epoch", "steps/loss"],
+            val: ["loss"],
+        }
+        points = get("plugin/scalars/scalars", run=train, tag="steps/loss")
         assert [point[1:] for point in points] == [[50, 2.5], [100, 1.5]]
         assert get("plugin/text/tags") == {train: ["config"]}
         (text,) = get("plugin/text/text", run=train, tag="config")
         assert "<code>seed: 0\n</code>" in text["text"]
         # The run is still on: what it logs next shows up without a close.
         logger.log_metrics({"test/loss": 0.5}, step=150, epoch=1)
-        wait_for_runs("a/tensorboard/test", train, val)
+        wait_for_runs("a/test", train, val)
     finally:
         server.terminate()
         server.wait(timeout=120)

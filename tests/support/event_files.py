@@ -15,7 +15,7 @@ def logged(directory: Path, stage: str = "train") -> dict[str, list[tuple[int, n
     import tensorflow as tf
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    path = directory / "tensorboard" / stage
+    path = directory / stage
     events = EventAccumulator(str(path), size_guidance={"tensors": 0})
     events.Reload()
     found: dict[str, list[tuple[int, np.ndarray]]] = {}

@@ -94,10 +94,10 @@ class CSVLoggerConfig:
 
 @dataclass
 class TensorBoardLoggerConfig:
-    """tensorboard/{train,val,test}: scalars, images and the configuration."""
+    """{train,val,test}/events…: scalars, images, texts and hyperparameters."""
 
     _target_: str = "framework.loggers.tensorboard.TensorBoardLogger"
-    dirname: str = "tensorboard"
+    dirname: str = "."
 
 
 CALLBACKS: dict[str, Any] = {

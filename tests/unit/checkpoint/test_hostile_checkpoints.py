@@ -210,7 +210,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     ".lock": _locked,
     "log.txt": _opened,
     "metrics.csv": _logged(CSVLogger()),
-    "tensorboard/train/events.out.tfevents.1.a": _logged(TensorBoardLogger()),
+    "train/events.out.tfevents.1.a": _logged(TensorBoardLogger()),
 }
 
 
@@ -230,7 +230,7 @@ def test_no_file_of_a_run_is_opened_through_a_link(
     assert precious.read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "tensorboard"])
+@pytest.mark.parametrize("name", ["checkpoints", "train"])
 def test_nor_is_a_directory_of_it(tmp_path: Path, name: str) -> None:
     run_dir, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
     run_dir.mkdir()
@@ -239,9 +239,7 @@ def test_nor_is_a_directory_of_it(tmp_path: Path, name: str) -> None:
     (run_dir / "result.json").touch()
     with pytest.raises(UserError, match="symbolic link"):
         RunDir(run_dir, {"trainer": {}}, [])
-    write = (
-        _saved if name == "checkpoints" else WRITERS["tensorboard/train/events.out.tfevents.1.a"]
-    )
+    write = _saved if name == "checkpoints" else WRITERS["train/events.out.tfevents.1.a"]
     with pytest.raises((UserError, OSError), match="symbolic link"):
         write(run_dir)
     assert list(elsewhere.iterdir()) == []

@@ -90,7 +90,7 @@ def board(run_dir: Path, step: int | None, values: Any = ()) -> Path:
     for at in values:
         logger.log_metrics({"train/loss": at / 3}, at, 1)
     logger.close()
-    return next(iter(sorted((run_dir / "tensorboard/train").glob("events.out.tf*"))))
+    return next(iter(sorted((run_dir / "train").glob("events.out.tf*"))))
 
 
 @pytest.mark.parametrize("seed", range(12))

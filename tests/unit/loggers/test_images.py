@@ -63,7 +63,7 @@ def test_it_reads_as_what_tf_summary_writes(tmp_path: Path) -> None:
     logger = board(tmp_path)
     logger.log_images("a", images, step=2)
     logger.close()
-    with tf.summary.create_file_writer(str(tmp_path / "tensorboard" / "val")).as_default():
+    with tf.summary.create_file_writer(str(tmp_path / "val")).as_default():
         tf.summary.image("a", images, step=2)
     ours, theirs = logged(tmp_path)["a"], logged(tmp_path, "val")["a"]
     assert ours[0][0] == theirs[0][0]

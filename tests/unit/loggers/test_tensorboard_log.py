@@ -14,11 +14,12 @@ def test_scalars_go_to_the_run_of_their_stage(tmp_path):
     logger.log_metrics({"train/loss": 2.0, "val/clean/accuracy": 0.25}, step=big, epoch=1)
     logger.close()
     logger.close()
-    root = tmp_path / "tensorboard"
+    root = tmp_path
     assert sorted(path.name for path in root.iterdir()) == ["train", "val"], "no empty test run"
     assert read(root / "train") == {
-        "loss": [(50, 2.5), (big, 2.0)],
+        "steps/loss": [(50, 2.5), (big, 2.0)],
         "learning_rate": [(50, 0.125)],
+        "epoch": [(50, 1.0), (big, 1.0)],
     }
     assert read(root / "val") == {"clean/accuracy": [(big, 0.25)]}
     assert all(len(list(run.iterdir())) == 1 for run in root.iterdir())
@@ -28,9 +29,9 @@ def test_values_past_float32_do_not_stop_a_run(tmp_path):
     logger = board(tmp_path)
     logger.log_metrics({"train/a": math.nan, "train/b": math.inf, "train/c": 1e300}, 1, 1)
     logger.close()
-    values = read(tmp_path / "tensorboard" / "train")
-    assert math.isnan(values["a"][0][1])
-    assert values["b"] == values["c"] == [(1, math.inf)]
+    values = read(tmp_path / "train")
+    assert math.isnan(values["steps/a"][0][1])
+    assert values["steps/b"] == values["steps/c"] == [(1, math.inf)]
 
 
 def test_a_text_is_shown_as_it_stands(tmp_path):
@@ -38,7 +39,7 @@ def test_a_text_is_shown_as_it_stands(tmp_path):
     logger = board(tmp_path)
     logger.log_text("config", text, step=0)
     logger.close()
-    ((step, value),) = read(tmp_path / "tensorboard" / "train")["config"]
+    ((step, value),) = read(tmp_path / "train")["config"]
     assert step == 0
     assert value.decode() == f"````\n{text}\n````"
 
@@ -47,13 +48,13 @@ def test_every_event_is_readable_at_once(tmp_path):
     logger = board(tmp_path)
     for step in (1, 2, 3):
         logger.log_metrics({"train/loss": step / 2}, step, 1)
-        seen = read(tmp_path / "tensorboard" / "train")["loss"]
+        seen = read(tmp_path / "train")["steps/loss"]
         assert seen == [(s, s / 2) for s in range(1, step + 1)]
     logger.close()
 
 
 def test_continuing_drops_the_events_past_the_step(tmp_path):
-    root = tmp_path / "tensorboard"
+    root = tmp_path
     logger = board(tmp_path)
     logger.log_text("config", "a: 1", step=0)
     for step in (50, 100, 150):
@@ -69,7 +70,7 @@ def test_continuing_drops_the_events_past_the_step(tmp_path):
     again.log_metrics({"train/loss": 151.0, "val/loss": 151.0}, 150, 1)
     again.close()
     train = read(root / "train")
-    assert train["loss"] == [(50, 50.0), (100, 100.0), (150, 151.0)]
+    assert train["steps/loss"] == [(50, 50.0), (100, 100.0), (150, 151.0)]
     assert len(train["config"]) == 1
     assert read(root / "val") == {"loss": [(150, 151.0)]}
     assert not [path for path in root.rglob("*") if path.suffix == ".tmp"]
@@ -84,7 +85,7 @@ def test_opening_to_add_keeps_every_event(tmp_path):
     more.log_metrics({"test/loss": 0.5}, 25, 1)
     more.close()
     assert all(path.read_bytes() == content for path, content in before.items())
-    assert read(tmp_path / "tensorboard" / "test") == {"loss": [(25, 0.5)]}
+    assert read(tmp_path / "test") == {"loss": [(25, 0.5)]}
 
 
 def test_a_tensorboard_that_watches_forgets_the_dropped_events(tmp_path):
@@ -95,11 +96,11 @@ def test_a_tensorboard_that_watches_forgets_the_dropped_events(tmp_path):
     for step in (50, 100, 150):
         logger.log_metrics({"train/loss": 1.0}, step, 1)
     logger.close()
-    watcher = EventAccumulator(str(tmp_path / "tensorboard" / "train"))
+    watcher = EventAccumulator(str(tmp_path / "train"))
     watcher.Reload()
-    assert [event.step for event in watcher.Tensors("loss")] == [50, 100, 150]
+    assert [event.step for event in watcher.Tensors("steps/loss")] == [50, 100, 150]
     again = board(tmp_path, step=100)
     again.log_metrics({"train/loss": 2.0}, 125, 1)
     again.close()
     watcher.Reload()
-    assert [event.step for event in watcher.Tensors("loss")] == [50, 100, 125]
+    assert [event.step for event in watcher.Tensors("steps/loss")] == [50, 100, 125]
