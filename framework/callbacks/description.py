@@ -41,7 +41,7 @@ class Description(Callback):
     def on_fit_end(self, run: RunView) -> None:
         """Log the reason for the end."""
         if run.run_dir is not None and not run.already_complete:
-            run.log_text("end", f"{run.status}: {run.stop_reason}")
+            run.log_text("stop_reason", f"{run.status}: {run.stop_reason}")
 
     def _log_graph(self, run: RunView) -> None:
         from framework.callbacks.model_graph import model_graph

@@ -92,19 +92,23 @@ class TensorBoardLogger(Logger):
 
     def log_metrics(self, metrics: Mapping[str, float], step: int, epoch: int) -> None:
         """Write scalars measured at `step`."""
+        by_stage: dict[str, dict[str, float]] = {}
+        for name, value in metrics.items():
+            stage, tag = _scalar_place(name)
+            by_stage.setdefault(stage, {})[tag] = value
+        self._lay_out({tag for values in by_stage.values() for tag in values})
+        if any(name.startswith("train/") for name in metrics):
+            by_stage["train"]["epoch"] = epoch
+        for stage, values in by_stage.items():
+            self._write_scalars(stage, values, step)
+
+    def _write_scalars(self, stage: str, values: Mapping[str, float], step: int) -> None:
         from tensorboard.plugins.scalar import metadata
 
-        by_stage: dict[str, dict[str, np.float32]] = {}
         with np.errstate(over="ignore"):
-            for name, value in metrics.items():
-                stage, tag = _scalar_place(name)
-                by_stage.setdefault(stage, {})[tag] = np.float32(value)
-        if any(name.startswith("train/") for name in metrics):
-            by_stage["train"]["epoch"] = np.float32(epoch)
+            short = {tag: np.float32(value) for tag, value in values.items()}
         about = metadata.create_summary_metadata(display_name=None, description=None)
-        for stage, values in by_stage.items():
-            self._write(stage, values, step, about)
-        self._lay_out({tag for values in by_stage.values() for tag in values} - {"epoch"})
+        self._write(stage, short, step, about)
 
     def _lay_out(self, tags: set[str]) -> None:
         """Give new tags a chart of the Custom Scalars tab."""
@@ -170,8 +174,8 @@ class TensorBoardLogger(Logger):
         if not self._started:
             return
         if best is not None:
-            stage, _, metric = str(best["metric"]).partition("/")
-            self.log_metrics({f"{stage}/best/{metric}": best["value"]}, best["step"], 0)
+            stage, tag = _place(best["metric"])
+            self._write_scalars(stage, {f"best/{tag}": best["value"]}, best["step"])
         if status in SUCCEEDED:
             self._writer(_RUN).write(session_end(SUCCEEDED[status]))
         self._started = False
@@ -229,6 +233,6 @@ def _place(name: str) -> tuple[str, str]:
 def _scalar_place(name: str) -> tuple[str, str]:
     """Return the run and the tag of a metric; what training logs within an epoch stands apart."""
     stage, tag = _place(name)
-    if name.startswith("train/") and not tag.startswith("best/"):
+    if name.startswith("train/"):
         tag = tag.removesuffix("_epoch") if tag.endswith("_epoch") else f"steps/{tag}"
     return stage, tag
