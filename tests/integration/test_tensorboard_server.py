@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, urlencode
 
 import numpy as np
+from board_server import serving
 from event_files import board, noise, opened, read
 
 
@@ -24,41 +19,16 @@ def test_a_real_tensorboard_shows_them(tmp_path: Path) -> None:
     logger = board(tmp_path)
     logger.log_images("val/pairs", images, step=50)
     logger.close()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    program = shutil.which("tensorboard", path=str(Path(sys.executable).parent)) or "tensorboard"
-    options = ["--logdir", str(tmp_path), "--host", "127.0.0.1", "--port", str(port)]
-    server = subprocess.Popen(
-        [program, *options, "--load_fast", "false", "--reload_interval", "1"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    plugin = f"http://127.0.0.1:{port}/data/plugin/images"
-
-    def get(address: str) -> bytes:
-        with urllib.request.urlopen(address, timeout=120) as answer:
-            return bytes(answer.read())
-
-    tags: Any = {}
-    try:
-        deadline = time.monotonic() + 600
-        while not tags and time.monotonic() < deadline and server.poll() is None:
-            try:
-                tags = json.loads(get(f"{plugin}/tags"))
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.2)
+    with serving(tmp_path) as server:
+        tags = server.wait_until(lambda: server.get("plugin/images/tags"))
         assert list(tags) == ["val"]
         assert tags["val"]["pairs"]["samples"] == 2
         for sample, pixels in enumerate(images):
             query = {"run": "val", "tag": "pairs", "sample": sample}
-            (entry,) = json.loads(get(f"{plugin}/images?{urlencode(query)}"))
+            (entry,) = server.get("plugin/images/images", **query)
             assert entry["step"] == 50
-            shown = get(f"{plugin}/individualImage?{entry['query']}")
+            shown = server.bytes(f"plugin/images/individualImage?{entry['query']}")
             np.testing.assert_array_equal(tf.io.decode_png(shown), pixels)
-    finally:
-        server.terminate()
-        server.wait(timeout=120)
 
 
 def test_tail_shows_whole_rows_of_a_live_run(tmp_path):
@@ -103,52 +73,19 @@ def test_a_real_tensorboard_serves_it(tmp_path):
     logger.log_text("config", "seed: 0", step=0)
     logger.log_metrics({"train/loss": 2.5, "val/loss": 2.25}, step=50, epoch=1)
     logger.log_metrics({"train/loss": 1.5}, step=100, epoch=1)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    program = shutil.which("tensorboard", path=str(Path(sys.executable).parent)) or "tensorboard"
-    options = ["--logdir", str(tmp_path), "--host", "127.0.0.1", "--port", str(port)]
-    server = subprocess.Popen(
-        [program, *options, "--load_fast", "false", "--reload_interval", "1"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-    def get(path: str, **query: str) -> Any:
-        url = f"http://127.0.0.1:{port}/data/{path}?{urlencode(query, quote_via=quote)}"
-        with urllib.request.urlopen(url, timeout=60) as answer:
-            return json.load(answer)
-
-    def wait_for_runs(*expected: str) -> None:
-        deadline = time.monotonic() + 600
-        found = None
-        while time.monotonic() < deadline and server.poll() is None:
-            try:
-                found = get("runs")
-            except (urllib.error.URLError, OSError):
-                found = None
-            if found is not None and tuple(sorted(found)) == expected:
-                return
-            time.sleep(0.2)
-        assert found == expected
-
-    train, val = "a/train", "a/val"
-    try:
-        wait_for_runs(train, val)
-        tags = get("plugin/scalars/tags")
+    train, val, test = "a/train", "a/val", "a/test"
+    with serving(tmp_path) as server:
+        assert server.wait_until(lambda: sorted(server.get("runs")) == [train, val])
+        tags = server.get("plugin/scalars/tags")
         assert {run: sorted(found) for run, found in tags.items()} == {
             train: ["epoch", "steps/loss"],
             val: ["loss"],
         }
-        points = get("plugin/scalars/scalars", run=train, tag="steps/loss")
+        points = server.get("plugin/scalars/scalars", run=train, tag="steps/loss")
         assert [point[1:] for point in points] == [[50, 2.5], [100, 1.5]]
-        assert get("plugin/text/tags") == {train: ["config"]}
-        (text,) = get("plugin/text/text", run=train, tag="config")
+        assert server.get("plugin/text/tags") == {train: ["config"]}
+        (text,) = server.get("plugin/text/text", run=train, tag="config")
         assert "<code>seed: 0\n</code>" in text["text"]
         # The run is still on: what it logs next shows up without a close.
         logger.log_metrics({"test/loss": 0.5}, step=150, epoch=1)
-        wait_for_runs("a/test", train, val)
-    finally:
-        server.terminate()
-        server.wait(timeout=120)
-        logger.close()
+        assert server.wait_until(lambda: sorted(server.get("runs")) == [test, train, val])

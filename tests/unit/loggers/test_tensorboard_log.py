@@ -104,3 +104,35 @@ def test_a_tensorboard_that_watches_forgets_the_dropped_events(tmp_path):
     again.close()
     watcher.Reload()
     assert [event.step for event in watcher.Tensors("steps/loss")] == [50, 100, 125]
+
+
+def session_status(run_dir):
+    """What the HParams tab would read: None without a session, else its status by number."""
+    from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import metadata
+
+    reader = EventAccumulator(str(run_dir))
+    reader.Reload()
+    tags = reader.PluginTagToContent(metadata.PLUGIN_NAME)
+    if "_hparams_/session_start_info" not in tags:
+        return None
+    end = tags.get("_hparams_/session_end_info")
+    return metadata.parse_session_end_info_plugin_data(end).status if end else 0
+
+
+def test_a_session_ends_as_the_run_did_and_a_resumed_one_starts_again(tmp_path):
+    success, failure = 1, 2  # of TensorBoard's api.proto
+    for status, shown in [("failed", failure), ("interrupted", 0), ("completed", success)]:
+        logger = board(tmp_path)
+        logger.log_config({}, {"seed": 0})
+        assert session_status(tmp_path) == 0, "a running one has no status"
+        best = {"step": 1, "metric": "val/loss", "value": 0.5}
+        logger.log_end(status, {}, best if status == "completed" else None)
+        logger.close()
+        assert session_status(tmp_path) == shown
+    assert read(tmp_path / "val") == {"best/loss": [(1, 0.5)]}
+    after = board(tmp_path, step=None)  # a test of the finished run
+    after.log_metrics({"test/loss": 0.5}, 1, 1)
+    after.log_end("failed", {}, None)
+    after.close()
+    assert session_status(tmp_path) == success, "the test is no session"
