@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from framework.core.not_finite import refuse_nan
 from framework.errors import UserError
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 SPLITS = ("train", "test")
-
-_SCAN = 2**22  # numbers checked for NaN at once
 
 
 def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -174,24 +173,7 @@ def _check_images(path: Path, key: str, array: np.ndarray) -> None:
             where=where,
             fix="Put at least one image into each split.",
         )
-    if array.dtype.kind == "f":
-        _refuse_nan(array, key, where)
-
-
-def _refuse_nan(array: np.ndarray, key: str, where: str) -> None:
-    chunk = max(1, _SCAN // array[0].size)
-    bad: list[int] = []
-    for start in range(0, len(array), chunk):
-        piece = array[start : start + chunk]
-        finite = np.isfinite(piece).all(axis=tuple(range(1, array.ndim)))
-        bad.extend((start + np.flatnonzero(~finite)).tolist())
-    if bad:
-        raise UserError(
-            f"{key} has NaN or infinity in {len(bad):,} of {len(array):,} rows, "
-            f"first in row {bad[0]:,}",
-            where=where,
-            fix="Drop those rows or fill the gaps before training.",
-        )
+    refuse_nan(array, key, where)
 
 
 def _check_labels(path: Path, key: str, array: np.ndarray) -> np.ndarray:

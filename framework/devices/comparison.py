@@ -13,15 +13,10 @@ _MISSING = "(none)"
 
 
 def check_same(said: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
-    """Check that all workers have the same facts as the first one.
+    """Check that all workers have the same facts as the first one, by topic.
 
-    Args:
-        said: The facts of each worker, by topic. Topics that start with `code of` may be missing
-            in some workers, since modules are loaded on demand.
-        names: Name of each worker.
-
-    Raises:
-        UserError: If they differ; the message lists the workers and the differences.
+    Topics that start with `code of` may be missing in some workers, since modules are loaded on
+    demand.
     """
     rows = []
     for name, theirs in zip(names[1:], said[1:], strict=True):

@@ -67,27 +67,25 @@ class MirroredReplicas(Replicas):
     def spread(self, step: Step, rows_axis: Any = 0) -> Step:
         """Return a step of the loop that runs `step` on every device, each on its rows."""
 
-        def on_all(batch: Batch, global_step: Any) -> None:
-            seeds = keras_global(_GLOBAL_SEEDS)
+        def on_all(batch: Batch, global_step: Any) -> tf.Tensor:
+            seeds, values, rows = keras_global(_GLOBAL_SEEDS), batch.values, batch.rows
 
             def on_one(part: Any) -> None:
                 # Keras stores it per thread, and every device is traced in a separate thread.
                 own = None if seeds is None else _OwnSeeds(seeds, _own_number())
                 set_keras_global(_GLOBAL_SEEDS, own)
-                first, last = self._bounds(_own_number(), batch.rows)
-                step(Batch(part, last - first, batch.rows, batch.number), global_step)
+                first, last = self._bounds(_own_number(), rows)
+                step(Batch(part, last - first, rows, batch.number), global_step)
 
             def cut(context: Any) -> Any:
-                number = context.replica_id_in_sync_group
-                first, last = self._bounds(number, batch.rows)
+                first, last = self._bounds(context.replica_id_in_sync_group, rows)
                 return map_rows(
-                    lambda t, axis: take_rows(t, first, last, batch.rows, axis=axis),
-                    batch.values,
-                    rows_axis,
+                    lambda t, axis: take_rows(t, first, last, rows, axis=axis), values, rows_axis
                 )
 
             parts = self.strategy.experimental_distribute_values_from_function(cut)
             self.strategy.run(on_one, args=(parts,))
+            return tf.cast(rows, tf.int64)
 
         return on_all
 
@@ -209,11 +207,7 @@ class MirroredReplicas(Replicas):
 
 
 class _OwnSeeds:
-    """Draw seeds from Keras's global seed generator, different on every device.
-
-    The generator's state is the same on all devices. Each device adds a different number to the
-    seeds; the first device does not change them.
-    """
+    """Draw seeds, different on each device, from the global generator, whose state is shared."""
 
     def __init__(self, generator: keras.random.SeedGenerator, number: int) -> None:
         self._generator, self._fold = generator, number * _FOLD % 2**31

@@ -59,13 +59,7 @@ class Peers:
     def join(self, timeout: float | None) -> None:
         """Wait until all workers have connected; do nothing if they already have.
 
-        Args:
-            timeout: Seconds to wait for others, here and in each exchange. None: no limit.
-
-        Raises:
-            UserError: If the port of this worker is in use, or another worker has a different
-                cluster configuration.
-            TrainingFailed: If a worker does not connect in time.
+        `timeout` is in seconds, here and in each exchange; None: no limit.
         """
         self._timeout = math.inf if timeout is None else timeout
         if self.joined:
@@ -82,16 +76,7 @@ class Peers:
         self.joined = True
 
     def exchange(self, about: str, facts: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the facts of all workers, by index.
-
-        Args:
-            about: Topic of the exchange, the same on all workers.
-            facts: JSON values by name.
-
-        Raises:
-            TrainingFailed: If a worker has exited, is in another exchange, or does not respond in
-                time.
-        """
+        """Return the facts of all workers, by index; `about`, their topic, must be the same."""
         mine = {"about": about, "facts": facts}
         patience = _Waiting(self, self._timeout)
         if self.index:

@@ -16,7 +16,7 @@ from framework.core.models_by_name import models_of
 from framework.core.user_code import describe
 from framework.core.versions import versions
 from framework.every import Every
-from framework.loop.compiled import Loop
+from framework.loop.compiled import Loop, Span
 from framework.loop.tuning_cache import TuningCache, cache_directory
 from framework.loop.variants import CannotCompile
 from framework.step.runner import StepRunner
@@ -79,8 +79,7 @@ class Tuner:
     def begin(self, kept: str | None = None) -> None:
         """Set the variant of every loop for the first trace.
 
-        Args:
-            kept: The variant of the resumed run, since others round differently. None: a new run.
+        A resumed run has `kept` a variant, since others round differently.
         """
         self._kept, variant = kept, self._config.engine
         if kept is not None and self._config.retune:
@@ -176,14 +175,7 @@ class Tuner:
     def _compiled(
         self, graph: Loop, speed: float, end: float, compiling: float
     ) -> dict[Loop, float]:
-        """Compile other variants in the time left; return the seconds that each loop took.
-
-        Args:
-            graph: The loop that is compiled already.
-            speed: Its steps per second.
-            end: Deadline for all measurements.
-            compiling: Expected seconds to compile another variant.
-        """
+        """Compile other variants in the time left; return the seconds that each loop took."""
         took = {graph: 0.0}
         for variant in ("loop_xla", "step_xla"):
             began = time.perf_counter()
@@ -266,7 +258,7 @@ def _whole(loop: Loop) -> int:
 
 def _seconds(loop: Loop, steps: int) -> float:
     began = time.perf_counter()
-    loop.run(0, 0, steps)
+    loop.run(Span(epoch=0, start=0, stop=steps))
     return max(time.perf_counter() - began, 1e-9)
 
 

@@ -25,11 +25,6 @@ class HostArraySource(ArraySource):
         >>> images = np.load("images.npy", mmap_mode="r")       # 200 GB
         >>> HostArraySource((images, labels), 32, shuffle=True).steps
         1953125
-
-    Args:
-        arrays: See `ArraySource`.
-        batch_size: Rows per batch.
-        **options: Other arguments of `ArraySource`.
     """
 
     resident = False

@@ -77,14 +77,7 @@ def open_train(
 def open_batches(
     data: Data, *, seed: int, limit: int | float, held: dict[int, Any] | None = None
 ) -> Source:
-    """Open the training set for inspection: in its own order, not augmented, in its batch size.
-
-    Args:
-        data: The data, which must have a training set.
-        seed: Seed of the split.
-        limit: Batches per epoch: a count or a fraction.
-        held: As in `open_train`.
-    """
+    """Open the training set for inspection: in its own order, not augmented, in its batch size."""
     size = data.batch_size
     return _open(data.train, data, "train", batch_size=size, seed=seed, limit=limit, held=held)
 
@@ -105,9 +98,6 @@ def open_eval(
         seed: Seed of the split.
         limit: Batches: a count or a fraction; 0 opens nothing.
         held: As in `open_train`.
-
-    Returns:
-        The sources by name; empty if the data has no such set.
     """
     if not limit:
         return {}

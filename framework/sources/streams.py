@@ -198,20 +198,13 @@ class StreamSource(Source):
 
     def finish(self, batch: Any, index: tf.Tensor) -> Any:
         """Map and augment a batch, in the graph."""
-        batch = self.mapped(batch)
-        if self._augment:
-            step = self._epoch_in_graph * 2**32 + index
-            seed = tf.stack([tf.constant(self._seed, tf.int64), step])
-            batch = self.augmented(batch, self._augment, seed)
-        return batch
+        return self._prepared(batch, lambda: self._epoch_in_graph * 2**32 + index)
 
-    def spec(self, size: int | None = None) -> Any:
-        """Trace `finish` once, without running it."""
+    def _traced(self, size: int | None = None) -> Any:
         finish = tf.function(
             lambda *batch: self.finish(batch[0], tf.constant(0, tf.int64)), autograph=False
         )
-        outputs = finish.get_concrete_function(self._dataset.element_spec).structured_outputs
-        return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), outputs)
+        return finish.get_concrete_function(self._dataset.element_spec)
 
     def _refuse_composites(self) -> None:
         spec = self._dataset.element_spec

@@ -87,11 +87,7 @@ class Guard:
         return leaves
 
     def spec_of(self, leaf: Any) -> tf.TensorSpec:
-        """Return the spec of a leaf of a batch.
-
-        Raises:
-            UserError: If the leaf is not a dense tensor.
-        """
+        """Return the spec of a leaf of a batch, which must be a dense tensor."""
         fault = not_dense(leaf)
         if fault:
             what, fix = fault
@@ -100,11 +96,7 @@ class Guard:
         return tf.TensorSpec(tensor.shape, tensor.dtype)
 
     def specs(self, first: Any, signature: Any) -> list[tf.TensorSpec]:
-        """Return the specs of a set's batches: the signature, else those of the first batch.
-
-        Raises:
-            UserError: If the first batch does not match the signature.
-        """
+        """Return the specs of a set's batches: the signature, else those of the first batch."""
         _refuse_lists(first, self.what, self.where)
         found = rows_open(tf.nest.map_structure(self.spec_of, first), self._rows_axis)
         if signature is None:

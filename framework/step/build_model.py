@@ -51,13 +51,6 @@ def build_by_tracing(
     """Build a model by tracing a step on a symbolic batch with the shapes of the data.
 
     Nothing runs: the trace is discarded, and only the weights that it created are kept.
-
-    Args:
-        step: Called with a symbolic batch.
-        spec: The nest of TensorSpecs of a batch.
-        task: The task that has the model.
-        name: Name of the step, for messages.
-        rows_axis: Axis of the rows in a batch's tensors.
     """
     where, models = f"{type(task).__name__}.{name}", list(models_of(task.model).values())
     before = built_layers(models)

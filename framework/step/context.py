@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +17,11 @@ from framework.devices.replicas import Replicas
 from framework.errors import UserError
 from framework.random import fold
 from framework.step.check_logged import check_name, mean_of, unless_empty, weight_of
-from framework.step.check_loss import (
-    check_scalar,
-    scalar_loss,
-)
+from framework.step.check_loss import check_scalar, scalar_loss
 from framework.step.current_step import Running
 from framework.step.global_mean import global_mean
 from framework.step.keras_trainer_duties import left_to_trainer
-from framework.step.metric_sums import Accumulator, metric_result
+from framework.step.metric_sums import metric_result
 from framework.step.precision import unscaled_gradient
 from framework.step.task_variables import changing_variables, unowned
 from framework.step.update import Part, Update
@@ -124,7 +121,7 @@ class TaskContext:
         for each, _ in pairs:
             where = f"{type(self.task).__name__}.train_step"
             check_scalar(tf.convert_to_tensor(each), "apply_gradients was given", where)
-        self._apply([self._part(tape, each, of) for each, of in pairs])
+        self._apply(running, [self._part(running, tape, each, of) for each, of in pairs])
 
     @not_converted
     def gradient(self, tape: tf.GradientTape, target: Any, sources: Any) -> Any:
@@ -235,27 +232,18 @@ class TaskContext:
         return self.update
 
     @contextmanager
-    def _step(
-        self,
-        means: Accumulator,
-        rows: Any,
-        global_step: Any,
-        share: Any,
-        *,
-        training: bool,
-        place: tuple[int, Any],
-    ) -> Iterator[Running]:
-        running = Running(means, rows, share, global_step, training, place)
+    def _step(self, running: Running) -> Iterator[None]:
+        means, rows = running.means, running.rows
         self._local.running = running
         # A device without rows computes one row with weight 0, which Keras metrics would count.
         may_be_none = self.replicas.count > 1 and (not isinstance(rows, int) or rows == 0)
         metrics = [*means.keras_metrics.values(), *_metrics_of(self.task)] if may_be_none else []
         spared = list({id(v): v for metric in metrics for v in metric.variables}.values())
         before = [tf.identity(v) for v in spared]
-        known = self.update.optimizers if training and self.update is not None else ()
+        known = self.update.optimizers if running.training and self.update is not None else ()
         try:
             with left_to_trainer([each.optimizer for each in known], self.task):
-                yield running
+                yield
             if not self._building:
                 means.add(running.logged)
             for variable, value in zip(spared, before, strict=True):
@@ -263,14 +251,18 @@ class TaskContext:
         finally:
             self._local.running = None
 
-    def _part(self, tape: tf.GradientTape, loss: tf.Tensor, optimizers: Sequence[Any]) -> Part:
+    def _part(
+        self, running: Running, tape: tf.GradientTape, loss: tf.Tensor, optimizers: Iterable[Any]
+    ) -> Part:
         """Differentiate a loss with respect to the weights of some optimizers."""
-        update, running = self._update, self._running
+        update = self._update
         chosen = [(each, update.optimizers.trainable(each)) for each in optimizers]
         variables = [v for _, own in chosen for v in own]
-        others = self._unowned_weights(tape)
-        share = None if running is None else running.share
-        found = update.gradients(tape, loss, [*variables, *others.values()], share)
+        others: dict[str, Any] = {}
+        if not (self._eager and self._looked):  # once per trace
+            owned = [v for each in update.optimizers for v in each.owned]
+            self._looked, others = True, unowned(self.task, tape, owned)
+        found = update.gradients(tape, loss, [*variables, *others.values()], running.share)
         part = Part(chosen, found[: len(variables)])
         slopes = zip(others, found[len(variables) :], strict=True)
         self._warn_of_unowned([name for name, slope in slopes if slope is not None])
@@ -284,13 +276,6 @@ class TaskContext:
             )
         return part
 
-    def _unowned_weights(self, tape: tf.GradientTape) -> dict[str, Any]:
-        """Return the weights that a step uses but no optimizer updates, once per trace."""
-        if self._eager and self._looked:
-            return {}
-        self._looked = True
-        return unowned(self.task, tape, [v for each in self._update.optimizers for v in each.owned])
-
     def _warn_of_unowned(self, names: list[str]) -> None:
         if names and names != self._warned_of:
             self._warned_of = names
@@ -302,19 +287,15 @@ class TaskContext:
                 ", ".join(names),
             )
 
-    def _apply(self, parts: Sequence[Part]) -> None:
-        running = self._running
-        if running is not None:
-            running.applied = True
+    def _apply(self, running: Running, parts: Sequence[Part]) -> None:
         norms, finite = self._update.apply(parts)
-        if self._log_norms and running is not None and running.training:
+        if self._log_norms and running.training:
+            everything = len(list(self._update.optimizers))
             for part, norm in zip(parts, norms, strict=True):
-                name = "grad_norm" if self._is_only(part) else f"grad_norm/{part.name}"
+                only = len(part.optimizers) == everything
+                name = "grad_norm" if only else f"grad_norm/{part.name}"
                 known = tf.cast(finite, tf.float64)
                 self.log(name, tf.where(finite, norm, tf.zeros_like(norm)), weight=known)
-
-    def _is_only(self, part: Part) -> bool:
-        return len(part.optimizers) == len(list(self._update.optimizers))
 
     def _log_loss(self, loss: tf.Tensor) -> None:
         running = self._running

@@ -26,14 +26,7 @@ _HOOKS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_me
 
 
 def check_protocol(optimizer: keras.Optimizer) -> None:
-    """Reject an optimizer that needs calls of `Model.fit` which the trainer does not make.
-
-    Args:
-        optimizer: The optimizer of a task.
-
-    Raises:
-        UserError: If it scales the loss or distributes the weights itself.
-    """
+    """Reject an optimizer that needs calls of `Model.fit` which the trainer does not make."""
     what = fix = ""
     if isinstance(optimizer, keras.optimizers.MultiOptimizer):
         what = "it distributes the weights among its own optimizers"
@@ -64,11 +57,7 @@ def unwrapped(optimizer: keras.Optimizer) -> tuple[keras.Optimizer, LossScale | 
 
 
 def one_scale(first: LossScale | None, second: LossScale | None) -> LossScale | None:
-    """Return the loss scale of several optimizers.
-
-    Raises:
-        UserError: If they have different ones.
-    """
+    """Return the loss scale of several optimizers, or raise a UserError if theirs differ."""
     if first is None or second is None:
         return first or second
     same = float(first.value.numpy()) == float(second.value.numpy())
@@ -83,17 +72,7 @@ def one_scale(first: LossScale | None, second: LossScale | None) -> LossScale | 
 
 
 def check_built(optimizer: keras.Optimizer, owned: Sequence[keras.Variable], where: str) -> None:
-    """Reject a built optimizer that does not fit its weights.
-
-    Args:
-        optimizer: The optimizer.
-        owned: The weights that it updates.
-        where: The method that configured it, for messages.
-
-    Raises:
-        UserError: If it has slots for other weights, or `use_ema` for a weight that a gradient
-            overwrites.
-    """
+    """Reject an optimizer with slots for other weights, or that cannot average its weights."""
     try:
         check_known_variables(optimizer, owned)
     except ValueError:
@@ -136,11 +115,7 @@ def overwrites(variable: keras.Variable) -> bool:
 
 
 def check_whole(variables: Iterable[keras.Variable]) -> None:
-    """Reject variables with gradients that cannot be summed over devices or micro-batches.
-
-    Raises:
-        UserError: If a variable's gradient is its new value.
-    """
+    """Reject variables with gradients that cannot be summed over devices or micro-batches."""
     for variable in variables:
         if overwrites(variable):
             raise UserError(
@@ -153,16 +128,9 @@ def check_whole(variables: Iterable[keras.Variable]) -> None:
 
 @contextmanager
 def left_to_trainer(optimizers: Iterable[keras.Optimizer], task: Task) -> Iterator[None]:
-    """Raise an error if the body applies one of the trainer's optimizers itself.
+    """Raise a UserError if the body applies one of the trainer's optimizers itself.
 
     The trainer would not scale, clip or sum that update over devices, or would apply it twice.
-
-    Args:
-        optimizers: The trainer's optimizers.
-        task: The task that has the step.
-
-    Raises:
-        UserError: If the body applies an optimizer.
     """
     own = list(optimizers)
     automatic = task.automatic_optimization
@@ -201,12 +169,7 @@ def by_trainer(optimizer: keras.Optimizer) -> Iterator[None]:
 
 
 def warn_of_unused(task: Task, models: Mapping[str, keras.Layer]) -> None:
-    """Warn about parts of a model that only `Model.fit` would use.
-
-    Args:
-        task: The task with the steps that run instead.
-        models: Its models by name.
-    """
+    """Warn about parts of the models that only `Model.fit` would use."""
     from framework.task import Task  # which imports this
 
     own = [vars(kind) for kind in type(task).__mro__ if kind not in Task.__mro__]

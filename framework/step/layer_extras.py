@@ -29,12 +29,6 @@ def layer_state(layers: Saved) -> State:
     Example:
         >>> layer_state({"head": keras.layers.Dense(1)})   # it has only variables
         {}
-
-    Args:
-        layers: All layers of a task; see `saved_by_keras`.
-
-    Raises:
-        UserError: If a layer cannot save its state, or a checkpoint cannot store it.
     """
     state: State = {}
     for key, layer in _with_state(layers).items():
@@ -56,9 +50,6 @@ def load_layer_state(layers: Saved, state: Mapping[str, Any]) -> None:
 
     Functions must be traced again afterwards, since traces have tables and statistics as
     constants.
-
-    Raises:
-        UserError: If the state of a layer is missing, or the layer cannot load it.
     """
     for key, layer in _with_state(layers).items():
         if key not in state:
@@ -95,10 +86,7 @@ def load_fitting_layers(layers: Saved, state: Mapping[str, Any]) -> None:
 
 
 def constants(layers: Saved) -> State:
-    """Return the values of layers that traced functions have as constants.
-
-    These are the layers' state outside variables, and values computed from their variables.
-    """
+    """Return what traced functions have as constants: layers' state, and values from it."""
     return {
         key: {
             "state": _state_if_any(layer),

@@ -51,16 +51,7 @@ def check_mean(task: Task, spec: Any, rows_axis: Any, sample: Callable[[], Any])
     computes the losses of parts of the rows: their mean must be the loss of all rows. It runs only
     the operations that the loss needs and restores the task's attributes: no variable is assigned,
     and no generator draws. A loss that needs other operations, such as Python calls, is not
-    checked.
-
-    Args:
-        task: The task; its model is built.
-        spec: The nest of TensorSpecs of a batch.
-        rows_axis: Axis of the rows in a batch's tensors.
-        sample: Returns a batch as the step receives it; if it fails, rows are made up.
-
-    Raises:
-        UserError: If the loss is a sum, or cannot be computed for a part of the rows.
+    checked. If `sample` cannot return a batch, rows are made up.
     """
     rows = _Rows(spec, rows_axis, sample)
     try:
@@ -157,12 +148,7 @@ def _normalises_by_batch(model: keras.Layer) -> bool:
 
 
 class _Rows:
-    """A few rows of a batch: the first ones, or made-up ones if there is no batch.
-
-    Attributes:
-        specs: Specs of a batch's tensors, with an unknown number of rows.
-        count: Number of rows.
-    """
+    """A few rows of a batch: the first ones, or made-up ones if there is no batch."""
 
     def __init__(self, spec: Any, rows_axis: Any, sample: Callable[[], Any]) -> None:
         self.specs, self._axes, _ = rows_of_specs(spec, rows_axis)
@@ -208,12 +194,7 @@ class _Rows:
 
 
 class _Recording(StepRunner):
-    """A runner that updates nothing and records the losses.
-
-    Args:
-        task: The task.
-        twice: Make `gather` return the rows twice, as if another device had the same ones.
-    """
+    """A runner that only records losses; if `twice`, as if another device had the same rows."""
 
     def __init__(self, task: Task, *, twice: bool) -> None:
         super().__init__(task, train=Accumulator(), building=True)
@@ -237,12 +218,7 @@ class _Recording(StepRunner):
 
 
 class _Losses:
-    """Compute the losses of a batch with any number of rows, compiled once.
-
-    Attributes:
-        joins: Whether the step uses `gather`.
-        draws: Whether it needs random numbers.
-    """
+    """Compute the losses of a batch with any number of rows, compiled once."""
 
     def __init__(
         self,
@@ -274,10 +250,7 @@ class _Losses:
 
 @contextmanager
 def _kept(task: Task) -> Iterator[None]:
-    """Restore a task's attributes and the random state of Python and NumPy after the body.
-
-    Dropout is disabled within the body, so that the same rows have the same loss.
-    """
+    """Restore a task and Python's and NumPy's generators after a body without dropout."""
     attributes = dict(vars(task))
     context = task.runtime.context
     held = {k: copy(v) for k, v in attributes.items() if isinstance(v, (list, dict, set))}

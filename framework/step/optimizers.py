@@ -87,11 +87,7 @@ class Optimizers:
         return max((f for f in factors if f is not None), default=None)
 
     def named(self, name: str | None) -> NamedOptimizer:
-        """Return an optimizer by name, or the only one without a name.
-
-        Raises:
-            UserError: If there is no optimizer of that name, or no name and several optimizers.
-        """
+        """Return an optimizer by name, or without a name the only one."""
         if name is None and len(self._all) == 1:
             return next(iter(self._all.values()))
         if name not in self._all:
@@ -104,11 +100,7 @@ class Optimizers:
         return self._all[name]
 
     def suit(self, given: Any) -> bool:
-        """Return whether another run may reuse them: they know all trainable weights.
-
-        Args:
-            given: The task's `optimizer` now.
-        """
+        """Return whether another run, with the task's optimizer `given`, may reuse them."""
         return given is self._given and self._learning.issuperset(self._learning_now())
 
     def prepare(self, function: Callable[[keras.Optimizer], keras.Optimizer]) -> None:
@@ -127,11 +119,7 @@ class Optimizers:
         return [v for v in each.owned if id(v) in learning or id(v) not in known]
 
     def build(self) -> None:
-        """Create the slots of every optimizer, before anything is traced.
-
-        Raises:
-            UserError: If an optimizer does not fit its weights; see `check_built`.
-        """
+        """Create the slots of every optimizer, before anything is traced."""
         for each in self:
             each.optimizer.build(list(each.owned))
             check_built(each.optimizer, each.owned, self._where)

@@ -15,7 +15,7 @@ from framework.step.averaging import Average
 from framework.step.keras_trainer_duties import by_trainer, check_whole, overwrites, scaled
 from framework.step.optimizer_weights import NamedOptimizer
 from framework.step.optimizers import Optimizers
-from framework.step.precision import LossScale, map_values, unscaled
+from framework.step.precision import LossScale, unscaled
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,6 @@ class Part:
 
     optimizers: Sequence[tuple[NamedOptimizer, Sequence[keras.Variable]]]
     gradients: Sequence[Any]
-
-    def pairs(self) -> list[tuple[keras.Variable, Any]]:
-        """Return each weight with its gradient."""
-        variables = [v for _, own in self.optimizers for v in own]
-        return list(zip(variables, self.gradients, strict=True))
 
     @property
     def name(self) -> str:
@@ -83,16 +78,10 @@ class Update:
     def gradients(
         self, tape: tf.GradientTape, loss: tf.Tensor, variables: Sequence[Any], share: Any = None
     ) -> list[Any]:
-        """Differentiate a loss, multiplied by the loss scale.
+        """Differentiate a loss, multiplied by the loss scale and its share of the step's examples.
 
-        Args:
-            tape: The tape that recorded the loss.
-            loss: A scalar.
-            variables: The variables to differentiate with respect to.
-            share: The share of the step's examples that the loss is a mean of. None: all.
-
-        Returns:
-            A gradient for each variable, times the loss scale and the share.
+        The result is dense: a sparse gradient may have a row twice, and norms, clipping and some of
+        Keras's optimizers do not sum these.
         """
         # With `output_gradients`, since a closed tape does not record a multiplication.
         seed = None if self.scale is None else as_dtype(self.scale, loss.dtype)
@@ -101,8 +90,6 @@ class Update:
             share = as_dtype(share, loss.dtype)
             seed = share if seed is None else seed * share
         found = tape.gradient(loss, list(variables), output_gradients=seed)
-        # Dense: a sparse gradient may have a row twice, and norms, clipping and some of Keras's
-        # optimizers do not sum these.
         found = [None if g is None else tf.convert_to_tensor(g) for g in found]
         if share is None:
             return found
@@ -112,22 +99,18 @@ class Update:
         return [None if g is None else _without_nan(g, counts) for g in found]
 
     def apply(self, parts: Sequence[Part]) -> tuple[list[tf.Tensor], Any]:
-        """Update the weights with scaled gradients.
+        """Update the weights with this device's scaled gradients of each loss.
 
-        Args:
-            parts: This device's gradients of each loss.
-
-        Returns:
-            The global norm of each part before clipping, and whether all gradients are finite
-            (True without a loss scale).
+        Returns the global norm of each part before clipping, and whether all gradients are finite
+        (True without a loss scale).
         """
         # If all weights are frozen, there are no gradients.
         if all(g is None for part in parts for g in part.gradients):
             return [tf.constant(0.0) for _ in parts], True
         counts = [sum(g is not None for g in part.gradients) for part in parts]
-        pairs = [pair for part in parts for pair in part.pairs() if pair[1] is not None]
-        values = [overwrites(variable) for variable, _ in pairs]
-        flat = self.replicas.sum([g for _, g in pairs])
+        variables = [v for _, own in _by_optimizer(parts) for v in own]
+        values = [overwrites(variable) for variable in variables]
+        flat = self.replicas.sum([g for part in parts for g in part.gradients if g is not None])
         finite: Any = True
         if self.scale is not None:
             true = unscaled(flat, self.scale)
@@ -148,9 +131,7 @@ class Update:
     def _clipped(self, gradients: list[Any], norm: tf.Tensor) -> list[Any]:
         if self._clip_value is not None:
             limit = self._clip_value
-            gradients = [
-                map_values(g, lambda v: tf.clip_by_value(v, -limit, limit)) for g in gradients
-            ]
+            gradients = [tf.clip_by_value(g, -limit, limit) for g in gradients]
             norm = tf.linalg.global_norm(gradients)
         if self._clip_norm is not None:
             gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm, use_norm=norm)
