@@ -8,6 +8,8 @@ import numpy as np
 
 from framework.errors import UserError
 
+_SCAN = 2**22  # numbers checked at once
+
 
 def refuse_nan(array: Any, what: str, where: str) -> None:
     """Reject NaN and infinity in a float array, which is checked slice by slice."""
@@ -15,7 +17,7 @@ def refuse_nan(array: Any, what: str, where: str) -> None:
     if not np.issubdtype(array.dtype, np.floating):
         return
     bad: list[int] = []
-    chunk = max(1, 2**22 // max(1, array[:1].size))
+    chunk = max(1, _SCAN // max(1, array[:1].size))
     for start in range(0, len(array), chunk):
         piece = array[start : start + chunk]
         finite = np.isfinite(piece.reshape(len(piece), -1)).all(axis=1)

@@ -105,20 +105,15 @@ def open_replicas(config: TrainerConfig) -> Replicas:
             fix="Give device=gpu or cpu, or leave devices at 1.",
         )
     kind = _kind(config)
-    there = [f"{kind}:{i}" for i in range(len(tf.config.list_logical_devices(kind)))]
+    there = tf.config.list_logical_devices(kind)
     count = len(there) if config.devices == "all" else int(config.devices)
     if count > len(there):
+        what = f"devices={count}, but there are {len(there)} {kind} devices"
         fix = "Give a count of at most that, or all."
         if kind == "CPU":
-            fix = (
-                "Logical CPU devices must be created before TensorFlow starts: create the Trainer "
-                "before the first tensor and model."
-            )
-        raise UserError(
-            f"devices={count}, but there are {len(there)} {kind} devices",
-            where="trainer.devices",
-            fix=fix,
-        )
+            fix = "Logical CPU devices must be created before TensorFlow starts: create the "
+            fix += "Trainer before the first tensor and model."
+        raise UserError(what, where="trainer.devices", fix=fix)
     if count == 1:
         return Replicas(device_name(config.device))
     return MirroredReplicas(_strategy(kind, count))

@@ -212,9 +212,13 @@ class Loop:
         def body_if_any(index: Any, examples: Any, _: Any) -> Any:
             following = self.source.taken(cursor, optional=True)
             more = following.has_value()
-            batch: Any = _IfAny(
-                lambda: self._batch(self.source.finish(following.get_value(), index), None, index)
-            )
+
+            def take() -> Batch:
+                values = self.source.finish(following.get_value(), index)
+                return self._batch(values, None, index)
+
+            # The step takes it: a function around both would be one frame more in every traceback.
+            batch: Any = _OptionalBatch(take)
             done = before + index if self._advances else before
             rows = tf.cond(more, partial(step, batch, done), lambda: tf.zeros((), tf.int64))
             return index + tf.cast(more, tf.int64), examples + rows, more
@@ -241,8 +245,8 @@ class Loop:
         return Batch(values, rows, rows, number)
 
 
-class _IfAny:
-    """A `Batch` that the step itself takes, on the branch of the graph where there is one."""
+class _OptionalBatch:
+    """A `Batch` that is taken when a step first reads it: on the branch where there is one."""
 
     def __init__(self, take: Callable[[], Batch]) -> None:
         self._take = take

@@ -25,10 +25,6 @@ from framework.step.metric_sums import Accumulator, MetricStates
 from framework.step.runner import StepRunner
 
 
-def _left_alone(_: Mapping[int, str]) -> AbstractContextManager[None]:
-    return nullcontext()
-
-
 class Evaluator:
     """Evaluate the model on one or several sets.
 
@@ -57,7 +53,9 @@ class Evaluator:
         *,
         variant: str = "graph",
         host_sync: HostSync | None = None,
-        undrawn: Callable[[Mapping[int, str]], AbstractContextManager[None]] = _left_alone,
+        undrawn: Callable[[Mapping[int, str]], AbstractContextManager[None]] = lambda _: (
+            nullcontext()
+        ),
     ) -> None:
         self._undrawn = undrawn
         self._engine, self._sources, self._stage = engine, sources, stage

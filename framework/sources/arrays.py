@@ -24,15 +24,10 @@ class ArraySource(RowSource):
         batch_size: Rows per batch; the last batch of an epoch may have fewer.
         large: Use larger batches than `batch_size` if that costs little memory; for evaluation.
         shuffle: Use a different order in every epoch.
-        seed: Seed of the order, of the split, and of augmentation.
         part: (first, count): use only `count` rows, from position `first` of a permutation that
             depends on the seed. Default: all rows, in their own order.
-        map: See `Data`.
-        augment: See `Data`.
-        limit: Batches per epoch: a count or a fraction. Default: all.
-        accumulate: Join this many batches into one; its gradient is computed batch by batch.
-        name: Name of the set in messages: `train`, `val`, …
         held: Existing tensors by the id of their array, so that no array is stored twice.
+        map, augment, seed, limit, accumulate, name: See `Source`.
     """
 
     resident = True
@@ -180,25 +175,21 @@ def check_rows(arrays: Any, name: str) -> int:
 
 def _refuse_kind(leaf: Any, path: str, name: str) -> None:
     """Reject values that TensorFlow cannot store as rows, or that may change meanwhile."""
-    fault = not_dense(leaf)
+    fault, dtype = not_dense(leaf), getattr(leaf, "dtype", None)
     if fault:
         what, fix = fault
     elif isinstance(leaf, np.ma.MaskedArray):
-        what, fix = (
-            "a masked array, which would lose its mask",
-            "Give array.filled(0), and the mask as another array.",
-        )
-    elif getattr(leaf, "dtype", None) == np.longdouble or getattr(
-        getattr(leaf, "dtype", None), "fields", None
-    ):
+        what = "a masked array, which would lose its mask"
+        fix = "Give array.filled(0), and the mask as another array."
+    elif dtype == np.longdouble or getattr(dtype, "fields", None):
         what = f"an array of {leaf.dtype}"
         fix = "Give numbers of at most 64 bits, and a structured array as a dict of its fields."
     elif isinstance(leaf, (tf.Variable, keras.Variable)):
         what, fix = "a variable", "Give its value: variable.numpy()."
-    elif getattr(leaf, "dtype", None) == np.dtype(object):
+    elif dtype == np.dtype(object):
         what = "an array of Python objects"
         fix = "Give numbers of one shape for every row: np.stack(rows), or pad them."
-    elif getattr(getattr(leaf, "dtype", None), "kind", "") in ("m", "M"):
+    elif getattr(dtype, "kind", "") in ("m", "M"):
         what, fix = "an array of dates or times", "Give numbers: array.astype('int64')."
     else:
         return

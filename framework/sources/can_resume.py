@@ -146,7 +146,7 @@ def _obstacle_within(nodes: list[Any]) -> str | None:
         definition = operation_definition(node.op)
         stateful = definition is not None and definition.is_stateful
         if stateful and "Dataset" not in node.op and not node.op.startswith(_HARMLESS):
-            return f"it calls {_SPOKEN.get(node.op, node.op)}, which has state of its own"
+            return f"it calls {_READABLE.get(node.op, node.op)}, which has state of its own"
     return None
 
 
@@ -156,7 +156,7 @@ _HARMLESS = (
     "LookupTable", "HashTable", "MutableHashTable", "VarHandle", "ReadVariable", "Assert",
     "Print", "Placeholder", "PartitionedCall", "StatefulPartitionedCall", "ReduceDataset",
 )  # fmt: skip
-_SPOKEN = {
+_READABLE = {
     "PyFunc": "Python (numpy_function or from_generator)",
     "EagerPyFunc": "Python (py_function)",
     "RandomUniform": "tf.random.uniform",

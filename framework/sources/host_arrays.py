@@ -48,7 +48,6 @@ class HostArraySource(ArraySource):
         return next(iter(self._batches(0, 0)))[1]
 
     def moved(self, stop: int) -> None:
-        """Record the position of the iterator after a span."""
         self._next = stop
 
     def _hold(self, array: Any, held: dict[int, Any]) -> Any:

@@ -14,15 +14,7 @@ from framework.sources.source import RowSource
 class StepSource(RowSource):
     """Number the examples of a `Steps`; a batch is the numbers of its examples.
 
-    Args:
-        given: The `Steps`, which has the number of batches.
-        batch_size: Rows per batch.
-        counts_on: Continue the numbers in the next epoch, instead of repeating them.
-        seed: Seed of augmentation.
-        limit: Batches per epoch: a count or a fraction.
-        accumulate: Join this many batches into one; its gradient is computed batch by batch.
-        map: See `Data`.
-        augment: See `Data`.
+    If it `counts_on`, the numbers continue in the next epoch, instead of repeating.
     """
 
     resident = True  # it never waits for data
@@ -45,11 +37,9 @@ class StepSource(RowSource):
         self._map, self._augment, self._seed = map, augment, seed
 
     def cursor(self, epoch: int, start: int) -> Any:
-        """Return the epoch."""
         return tf.constant(epoch, tf.int64)
 
     def first(self) -> Any:
-        """Return the numbers of the first batch."""
         zero = tf.constant(0, tf.int64)
         return self._gathered(zero, zero, None)[1]
 

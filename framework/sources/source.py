@@ -19,6 +19,11 @@ from framework.sources.rows_axis import map_rows
 class Source(abc.ABC):
     """Provide batches for the compiled loop.
 
+    The constructors of its subclasses have some arguments in common: `map` and `augment`, as in
+    `Data`; `seed`, of augmentation and any order; `limit`, the batches per epoch as a count or a
+    fraction; `accumulate`, how many batches to join into one, whose gradient is then computed
+    batch by batch; and `name`, that of the set in messages: `train`, `val`, …
+
     Attributes:
         steps: Batches per epoch, or None while that is unknown.
         may_end: Whether an epoch may turn out to have fewer batches when it is read.

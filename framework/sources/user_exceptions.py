@@ -82,7 +82,7 @@ class Guard:
             raise UserError(
                 f"{self.what} returns a batch of {describe(found)}, after one of {wanted}",
                 where=self.where,
-                fix=_way_out(first, specs, found),
+                fix=_suggested_signature(first, specs, found),
             )
         return leaves
 
@@ -144,7 +144,7 @@ def not_dense(leaf: Any) -> tuple[str, str] | None:
     return None
 
 
-def _way_out(first: Any, specs: list[tf.TensorSpec], found: Any) -> str:
+def _suggested_signature(first: Any, specs: list[tf.TensorSpec], found: Any) -> str:
     """Return the fix for a batch that differs: a signature that fits both, if there is one."""
     try:
         tf.nest.assert_same_structure(first, found)

@@ -39,11 +39,9 @@ TRAINING, EVALUATION, PREDICTION, HOST = range(4)
 class TaskContext:
     """Implement a task's `log`, `minimize` and similar methods; a `StepContext`.
 
-    All optimization uses one pipeline, `Update`.
-
     Args:
         task: The task; its model is built.
-        update: The pipeline. None: weights cannot be changed.
+        update: The pipeline of all optimization. None: weights cannot be changed.
         replicas: The devices.
         log_norms: Log the norms of gradients.
         eager: The steps run in Python instead of being compiled.
@@ -71,7 +69,6 @@ class TaskContext:
 
     @not_converted
     def log(self, name: str, value: Any, weight: Any = None) -> None:
-        """Log a value; see `Task.log`."""
         running, where = self._running, f"{type(self.task).__name__}.log({name!r})"
         check_name(name, where)
         if running is None:
@@ -94,7 +91,6 @@ class TaskContext:
 
     @not_converted
     def minimize(self, loss_fn: Callable[[], Any], name: Any = None) -> Any:
-        """Compute a loss under a tape and apply its gradients; see `Task.minimize`."""
         self._changing("minimize")
         with tf.GradientTape(persistent=True) as tape:
             loss = loss_fn() if self._eager else autograph(loss_fn, self._autograph)()
@@ -107,7 +103,6 @@ class TaskContext:
 
     @not_converted
     def apply_gradients(self, tape: tf.GradientTape, loss: Any, name: Any = None) -> None:
-        """Differentiate losses and apply the gradients; see `Task.apply_gradients`."""
         running = self._changing("apply_gradients")
         running.applied = True
         if self._building:
@@ -125,7 +120,6 @@ class TaskContext:
 
     @not_converted
     def gradient(self, tape: tf.GradientTape, target: Any, sources: Any) -> Any:
-        """Return an inner gradient; see `Task.gradient`."""
         scale = None if self.update is None else self.update.scale
         if scale is None:
             return tape.gradient(target, sources)
@@ -133,7 +127,6 @@ class TaskContext:
 
     @not_converted
     def gather(self, tensor: tf.Tensor) -> tf.Tensor:
-        """Concatenate a tensor of every device; see `Task.gather`."""
         running = self._running
         if running is None or self._building or self.replicas.count == 1:
             return tensor
@@ -144,7 +137,6 @@ class TaskContext:
 
     @not_converted
     def global_mean(self, values: Any, weights: Any) -> tf.Tensor:
-        """Return a mean over the whole batch; see `Task.global_mean`."""
         running = self._running
         if running is not None and running.is_piece:
             raise UserError(
@@ -158,7 +150,6 @@ class TaskContext:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Undo all changes of the body at its end; see `Task.snapshot`."""
         running = self._running
         if running is None:
             raise UserError(
@@ -184,7 +175,6 @@ class TaskContext:
 
     @not_converted
     def step_seed(self, draw: Any) -> tf.Tensor:
-        """Return a unique seed for a draw; see `Task.step_seed`."""
         running = self._running
         place = getattr(self._local, "place", None) if running is None else running.place
         if place is None:
@@ -198,7 +188,6 @@ class TaskContext:
 
     @property
     def global_step(self) -> Any:
-        """Optimizer steps done before the current step; on the host, the number so far."""
         running = self._running
         if running is not None:
             return running.global_step
@@ -235,14 +224,17 @@ class TaskContext:
     def _step(self, running: Running) -> Iterator[None]:
         means, rows = running.means, running.rows
         self._local.running = running
-        # A device without rows computes one row with weight 0, which Keras metrics would count.
-        may_be_none = self.replicas.count > 1 and (not isinstance(rows, int) or rows == 0)
-        metrics = [*means.keras_metrics.values(), *_metrics_of(self.task)] if may_be_none else []
+        held: list[Any] = []
+        if self.replicas.count > 1 and (not isinstance(rows, int) or rows == 0):
+            # A device without rows computes one row with weight 0, which Keras metrics would count,
+            # also those among the task's attributes that no step has logged so far.
+            held = keras.tree.flatten([*means.keras_metrics.values(), *vars(self.task).values()])
+        metrics = [each for each in held if isinstance(each, keras.Metric)]
         spared = list({id(v): v for metric in metrics for v in metric.variables}.values())
         before = [tf.identity(v) for v in spared]
-        known = self.update.optimizers if running.training and self.update is not None else ()
+        own = self.update.optimizers if running.training and self.update is not None else ()
         try:
-            with left_to_trainer([each.optimizer for each in known], self.task):
+            with left_to_trainer([each.optimizer for each in own], self.task):
                 yield
             if not self._building:
                 means.add(running.logged)
@@ -313,9 +305,3 @@ class TaskContext:
                 "weights.",
             )
         return running
-
-
-def _metrics_of(task: Task) -> list[keras.Metric]:
-    """Return the Keras metrics among a task's attributes, before a step has logged them."""
-    held = keras.tree.flatten(list(vars(task).values()))
-    return [each for each in held if isinstance(each, keras.Metric)]

@@ -15,34 +15,27 @@ from framework.errors import UserError
 from framework.step.precision import LossScale
 
 if TYPE_CHECKING:
-    from framework.step.optimizer_weights import NamedOptimizer
     from framework.task import Task
 
 _log = logging.getLogger("framework")
 
-_MUCH = 0.5  # warn if a larger share of the average is initial weights
 _HOOKS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
 """Methods of a model that `Model.fit`, `evaluate` or `predict` call, but the trainer does not."""
 
 
 def check_protocol(optimizer: keras.Optimizer) -> None:
     """Reject an optimizer that needs calls of `Model.fit` which the trainer does not make."""
-    what = fix = ""
     if isinstance(optimizer, keras.optimizers.MultiOptimizer):
-        what = "it distributes the weights among its own optimizers"
-        fix = (
-            "Return a dict from configure_optimizers: {name: (optimizer, weights)} gives each "
-            "part of the weights its optimizer."
-        )
-    elif _overrides(optimizer, "scale_loss"):
-        what = "its scale_loss would have to be called with the loss"
+        why = "it distributes the weights among its own optimizers"
+        fix = "Return a dict from configure_optimizers: {name: (optimizer, weights)} gives each "
+        fix += "part of the weights its optimizer."
+    elif overrides(optimizer, "scale_loss"):
+        why = "its scale_loss would have to be called with the loss"
         fix = "Leave it out: with precision=mixed_float16 the trainer scales the loss."
-    if what:
-        raise UserError(
-            f"{type(optimizer).__name__} cannot be used here: {what}",
-            where="configure_optimizers",
-            fix=fix,
-        )
+    else:
+        return
+    what = f"{type(optimizer).__name__} cannot be used here: {why}"
+    raise UserError(what, where="configure_optimizers", fix=fix)
 
 
 def unwrapped(optimizer: keras.Optimizer) -> tuple[keras.Optimizer, LossScale | None]:
@@ -95,18 +88,6 @@ def scaled(optimizer: keras.Optimizer, gradients: list[Any]) -> list[Any]:
     """Multiply gradients by `loss_scale_factor`, since the optimizer divides by it."""
     factor = optimizer.loss_scale_factor
     return gradients if factor is None else [g * factor for g in gradients]
-
-
-def finalizes(optimizers: Iterable[NamedOptimizer]) -> bool:
-    """Return whether an optimizer sets final values of the weights, as with `use_ema`."""
-    return any(map(_finalizes, optimizers))
-
-
-def finalize(optimizers: Iterable[NamedOptimizer]) -> None:
-    """Let each optimizer set the final values of its weights, as `Model.fit` does at its end."""
-    for each in filter(_finalizes, optimizers):
-        each.optimizer.finalize_variable_values(list(each.owned))
-        _warn_of_young(each)
 
 
 def overwrites(variable: keras.Variable) -> bool:
@@ -198,30 +179,6 @@ def warn_of_unused(task: Task, models: Mapping[str, keras.Layer]) -> None:
             )
 
 
-def _finalizes(each: NamedOptimizer) -> bool:
-    optimizer = each.optimizer
-    if not (optimizer.use_ema or _overrides(optimizer, "finalize_variable_values")):
-        return False
-    # Before the first update there is no average yet, only zeros.
-    return bool(optimizer.iterations.numpy())
-
-
-def _warn_of_young(each: NamedOptimizer) -> None:
-    optimizer, updates = each.optimizer, int(each.optimizer.iterations.numpy())
-    if not optimizer.use_ema or optimizer.ema_overwrite_frequency:
-        return
-    left = optimizer.ema_momentum ** (updates - 1)
-    if left > _MUCH:
-        _log.warning(
-            "use_ema: after %d updates the average, which now replaces the weights, is still "
-            "%.0f %% those after the first update. Give the %s a smaller ema_momentum (now %g).",
-            updates,
-            100 * left,
-            type(optimizer).__name__,
-            optimizer.ema_momentum,
-        )
-
-
 def _names_in(code: CodeType) -> Iterator[str]:
     yield from code.co_names
     for inner in code.co_consts:
@@ -234,5 +191,6 @@ def _has_own(model: keras.Model, hook: str) -> bool:
     return method is not getattr(keras.Model, hook) and not method.__module__.startswith("keras.")
 
 
-def _overrides(optimizer: keras.Optimizer, method: str) -> bool:
+def overrides(optimizer: keras.Optimizer, method: str) -> bool:
+    """Return whether an optimizer has a method of its own."""
     return getattr(type(optimizer), method) is not getattr(keras.Optimizer, method)

@@ -58,9 +58,8 @@ def check_mean(task: Task, spec: Any, rows_axis: Any, sample: Callable[[], Any])
         with _kept(task):
             losses = _Losses(task, spec, rows_axis, rows.specs)
             alone = _Losses(task, spec, rows_axis, rows.specs, twice=True) if losses.joins else None
-        grown = np.array(
-            [losses(rows.repeated(n)) for n in ((1, 4, 16) if losses.draws else (1, 2, 4))]
-        )
+        times = (1, 4, 16) if losses.draws else (1, 2, 4)
+        grown = np.array([losses(rows.repeated(n)) for n in times])
     except Exception as error:  # an error of the step is reported when it is compiled
         _log.debug("cannot check whether the loss is a mean: %s", error)
         return
@@ -113,7 +112,8 @@ def _compare_parts(task: Task, losses: _Losses, rows: _Rows, whole: np.ndarray) 
             where=f"{type(task).__name__}.train_step",
             fix="If the rows are on another axis than the first, set Data(rows_axis=1).",
         ) from error
-    if losses.draws or any(map(_normalises_by_batch, models_of(task.model).values())):
+    layers = [each for model in models_of(task.model).values() for each in layers_within(model)]
+    if losses.draws or any(isinstance(a, keras.layers.BatchNormalization) for a in layers):
         return
     for cut, (first, second) in pieces.items():
         mean = (first * cut + second * (rows.count - cut)) / rows.count
@@ -142,11 +142,6 @@ def _warn(task: Task, what: str) -> None:
     )
 
 
-def _normalises_by_batch(model: keras.Layer) -> bool:
-    kind = keras.layers.BatchNormalization
-    return any(isinstance(each, kind) for each in layers_within(model))
-
-
 class _Rows:
     """A few rows of a batch: the first ones, or made-up ones if there is no batch."""
 
@@ -155,9 +150,7 @@ class _Rows:
         self.count = _ROWS
         try:
             self._leaves = [np.asarray(leaf) for leaf in tf.nest.flatten(sample())]
-            lengths = [
-                len(np.moveaxis(leaf, axis, 0)) for leaf, axis in self._pairs() if axis is not None
-            ]
+            lengths = [leaf.shape[axis] for leaf, axis in self._pairs() if axis is not None]
             self.count = min([_ROWS, *lengths])
             self._leaves = self.part(0, self.count)
         except Exception as error:  # an error of the data is reported when it is read

@@ -19,22 +19,13 @@ class LossScale:
 
     The loss is multiplied by the scale before it is differentiated, so that small gradients do
     not vanish in float16, and the gradients are divided by it again. When a gradient overflows,
-    the update is skipped and the scale halved; after `growth_steps` good updates it is doubled
-    (Micikevicius et al., Mixed Precision Training, 2018).
+    the update is skipped and the scale halved; after `growth_steps` good updates in a row it is
+    doubled (Micikevicius et al., Mixed Precision Training, 2018).
 
     Example:
         >>> scale = LossScale()
         >>> float(scale.value)
         32768.0
-
-    Args:
-        initial: The first scale.
-        growth_steps: Good updates in a row before the scale is doubled.
-
-    Attributes:
-        value: The scale, a float32 variable.
-        good_steps: Good updates since the scale last changed, an int64 variable.
-        skipped: Updates skipped so far, an int64 variable.
     """
 
     def __init__(self, initial: float = 2.0**15, growth_steps: int = 2000) -> None:

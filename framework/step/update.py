@@ -13,8 +13,7 @@ from framework.core.dtypes import as_dtype
 from framework.devices.replicas import Replicas
 from framework.step.averaging import Average
 from framework.step.keras_trainer_duties import by_trainer, check_whole, overwrites, scaled
-from framework.step.optimizer_weights import NamedOptimizer
-from framework.step.optimizers import Optimizers
+from framework.step.optimizers import NamedOptimizer, Optimizers
 from framework.step.precision import LossScale, unscaled
 
 
@@ -52,9 +51,6 @@ class Update:
             optimizers, if any.
         clip_norm: Maximum global norm of a loss's gradients.
         clip_value: Clip each element of a gradient to -clip_value..clip_value.
-
-    Attributes:
-        averages: Averages that follow the weights, by name.
     """
 
     def __init__(
@@ -96,7 +92,12 @@ class Update:
         # Without rows, the loss or its gradients may be NaN, and 0 * NaN is not 0. Finite values
         # may come from other devices, through `gather`.
         counts = share > 0
-        return [None if g is None else _without_nan(g, counts) for g in found]
+
+        def checked(gradient: tf.Tensor) -> tf.Tensor:
+            good = tf.logical_or(counts, tf.math.is_finite(gradient))
+            return tf.where(good, gradient, tf.zeros_like(gradient))
+
+        return [None if g is None else checked(g) for g in found]
 
     def apply(self, parts: Sequence[Part]) -> tuple[list[tf.Tensor], Any]:
         """Update the weights with this device's scaled gradients of each loss.
@@ -163,12 +164,6 @@ class Update:
             good()
         else:
             tf.cond(self.replicas.first(finite), good, self.loss_scale.note_overflow)
-
-
-def _without_nan(gradient: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
-    """Replace values that are not finite with 0 in the gradient of rows that do not count."""
-    good = tf.logical_or(counts, tf.math.is_finite(gradient))
-    return tf.where(good, gradient, tf.zeros_like(gradient))
 
 
 def _by_optimizer(parts: Sequence[Part]) -> list[tuple[keras.Optimizer, list[keras.Variable]]]:
