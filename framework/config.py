@@ -27,14 +27,14 @@ RESUME_DATA = ("exact", "restart")
 
 
 # Other names for each precision.
-_SAME = {
+_ALIASES = {
     **dict.fromkeys(("fp16", "16", "16-mixed", "float16", "half", "f16"), "mixed_float16"),
     **dict.fromkeys(("bf16", "bfloat16", "bf16-mixed"), "mixed_bfloat16"),
     **dict.fromkeys(("fp32", "32", "32-true", "single", "full"), "float32"),
     **dict.fromkeys(("fp64", "64", "64-true", "double"), "float64"),
 }
 # What other trainers call an option.
-_ELSEWHERE = {
+_OTHER_TRAINERS = {
     **dict.fromkeys(("gpus", "num_gpus", "num_devices"), "devices=<count>"),
     **dict.fromkeys(("epochs", "num_epochs"), "max_epochs=<count>"),
     **dict.fromkeys(("gradient_clip_val", "max_grad_norm"), "clip_norm=<norm>"),
@@ -110,7 +110,7 @@ class TrainerConfig:
         f"One of {', '.join(PRECISIONS)}.",
         identity=True,
         choices=PRECISIONS,
-        aliases=_SAME,
+        aliases=_ALIASES,
     )
     device: str = option("auto", "auto, cpu, gpu, or one by number: gpu:1.")
     engine: str = option(
@@ -255,7 +255,7 @@ class TrainerConfig:
         known = [f.name for f in fields(cls)]
         for name in options:
             if name not in known:
-                meant = _ELSEWHERE.get(name)
+                meant = _OTHER_TRAINERS.get(name)
                 raise UserError(
                     f"Trainer has no option {name!r}",
                     where="Trainer(...)",
@@ -331,5 +331,5 @@ def _typed(name: str, value: Any, kinds: tuple[type, ...]) -> Any:
         wanted.append("null")
     fix = f"Give {' or '.join(wanted)}."
     if name == "precision":
-        fix = choice(_SAME.get(str(value), str(value)), PRECISIONS)
+        fix = choice(_ALIASES.get(str(value), str(value)), PRECISIONS)
     raise UserError(f"{name} is {value!r}", where=f"trainer.{name}", fix=fix)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import tensorflow as tf
 
@@ -83,34 +83,29 @@ class Data:
             value = getattr(self, name)
             if value is None and name == "eval_batch_size":
                 continue
-            whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-            if not whole or value < 1:
-                raise UserError(
-                    f"{name} is {value!r}",
-                    where=f"data.{name}",
-                    fix="Give a whole number, 1 or more.",
-                )
+            if not _is_whole(value) or value < 1:
+                _refuse(name, value, "Give a whole number, 1 or more.")
             object.__setattr__(self, name, int(value))  # accepts NumPy's integers
         fraction: Any = self.val_fraction
         number = isinstance(fraction, numbers.Real) and not isinstance(fraction, bool)
         if not (number and 0 <= fraction < 1):
-            raise UserError(
-                f"val_fraction is {self.val_fraction!r}",
-                where="data.val_fraction",
-                fix="Give a fraction from 0 (none) to below 1.",
-            )
+            _refuse("val_fraction", fraction, "Give a fraction from 0 (none) to below 1.")
         object.__setattr__(self, "val_fraction", float(fraction))
         if self.resident not in (None, True, False):
-            raise UserError(
-                f"resident is {self.resident!r}", where="data.resident", fix="Give True or False."
-            )
+            _refuse("resident", self.resident, "Give True or False.")
         for name in ("map", "augment"):
             value = getattr(self, name)
             if value is not None and not callable(value):
-                raise UserError(
-                    f"{name} is {value!r}", where=f"data.{name}", fix="Give a function of a batch."
+                _refuse(name, value, "Give a function of a batch.")
+        for axis in tf.nest.flatten(self.rows_axis):
+            given = _is_whole(axis) and axis >= 0
+            if not (given or (axis is None and axis is not self.rows_axis)):
+                _refuse(
+                    "rows_axis",
+                    self.rows_axis,
+                    "Give the axis that holds the rows, from 0 on; or a nest like a batch, such as "
+                    "(1, 0), with None for a tensor without rows.",
                 )
-        _check_axes(self.rows_axis)
         if self.val_fraction and self.val is not None:
             raise UserError(
                 "both val and val_fraction are given",
@@ -142,23 +137,13 @@ class Steps:
 
     def __post_init__(self) -> None:
         count: Any = self.count
-        whole = isinstance(count, numbers.Integral) and not isinstance(count, bool)
-        if not (whole and count >= 1):
+        if not (_is_whole(count) and count >= 1):
             raise UserError(f"an epoch of {count!r} batches", where="Steps", fix="Give 1 or more.")
 
 
-def _check_axes(rows_axis: Any) -> None:
-    """Refuse a `rows_axis` that does not name an axis.
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
-    Raises:
-        UserError: It is neither an axis, from 0 on, nor a nest of axes and None.
-    """
-    for axis in tf.nest.flatten(rows_axis):
-        whole = isinstance(axis, numbers.Integral) and not isinstance(axis, bool)
-        if (axis is not None or axis is rows_axis) and not (whole and axis >= 0):
-            raise UserError(
-                f"rows_axis is {rows_axis!r}",
-                where="data.rows_axis",
-                fix="Give the axis that holds the rows, from 0 on; or a nest like a batch, such as "
-                "(1, 0), with None for a tensor without rows.",
-            )
+
+def _refuse(name: str, value: Any, fix: str) -> NoReturn:
+    raise UserError(f"{name} is {value!r}", where=f"data.{name}", fix=fix)

@@ -11,7 +11,15 @@ SEE_TRACEBACK = "Correct it there. -v shows the full traceback."
 """The fix for an error in the user's own code."""
 
 
-class UserError(Exception):
+class _Explained(Exception):
+    def __init__(self, what: str, *, fix: str, where: str | None = None) -> None:
+        self.what, self.where, self.fix = what, where, fix
+        lines = [what, f"  where: {where}"] if where else [what]
+        lines.append("  fix:   " + fix.replace("\n", "\n         "))
+        super().__init__(plain("\n".join(lines)))
+
+
+class UserError(_Explained):
     """A mistake in the configuration, the data, or the task's code.
 
     The command line prints it on one screen without a traceback and exits with code 2. Raise it
@@ -29,12 +37,8 @@ class UserError(Exception):
         fix: How to solve it.
     """
 
-    def __init__(self, what: str, *, fix: str, where: str | None = None) -> None:
-        self.what, self.where, self.fix = what, where, fix
-        super().__init__(_screen(what, where, fix))
 
-
-class TrainingFailed(Exception):
+class TrainingFailed(_Explained):
     """A run that failed in the middle, for example because a loss became NaN.
 
     The command line prints it on one screen without a traceback and exits with code 1.
@@ -45,36 +49,21 @@ class TrainingFailed(Exception):
         fix: What to try.
     """
 
-    def __init__(self, what: str, *, fix: str, where: str | None = None) -> None:
-        self.what, self.where, self.fix = what, where, fix
-        super().__init__(_screen(what, where, fix))
-
-
-def _screen(what: str, where: str | None, fix: str) -> str:
-    lines = [what]
-    if where:
-        lines.append(f"  where: {where}")
-    lines.append("  fix:   " + fix.replace("\n", "\n         "))
-    return plain("\n".join(lines))
-
 
 def choice(word: str, choices: Iterable[str]) -> str:
-    """Return a hint for an invalid choice: the nearest valid one, and all of them.
+    """Return a hint for an invalid choice: the nearest valid one, if one is, and all of them.
 
     Example:
         >>> choice("adm", ["adam", "sgd"])
         "Did you mean 'adam'? Choose one of: adam, sgd."
-
-    Args:
-        word: The word that was typed.
-        choices: The valid choices, in the order to show.
-
-    Returns:
-        One or two sentences.
+        >>> choice("float17", ["float32", "float64"])
+        'Choose one of: float32, float64.'
     """
     names = list(choices)
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    meant = f"Did you mean '{near[0]}'? " if near else ""
+    near = difflib.get_close_matches(word, names, n=2, cutoff=0.6)
+    shares = [difflib.SequenceMatcher(None, name, word).ratio() for name in near]
+    only = len(near) == 1 or (near and shares[0] > shares[1])
+    meant = f"Did you mean '{near[0]}'? " if only else ""
     return f"{meant}Choose one of: {', '.join(names)}."
 
 
@@ -86,13 +75,6 @@ def closest(word: str, choices: Iterable[str]) -> str:
         "Did you mean 'adam'?"
         >>> closest("zzz", ["adam", "sgd"])
         'Choose one of: adam, sgd.'
-
-    Args:
-        word: The word that was typed.
-        choices: The valid names.
-
-    Returns:
-        One sentence.
     """
     names = sorted(choices)
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)

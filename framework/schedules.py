@@ -152,16 +152,8 @@ def bind_schedules(
 ) -> None:
     """Set the run's length in the schedules of its optimizers, before anything is traced.
 
-    This applies to every schedule with a method `bind(total_steps, steps_per_epoch)`, including
+    This applies to every schedule with a method `bind`, as `WarmupCosine` has it, including
     user-defined ones.
-
-    Args:
-        optimizers: The built optimizers by name.
-        total_steps: Planned optimizer steps in total, or None if unknown.
-        steps_per_epoch: Steps in an epoch, or None if unknown.
-
-    Raises:
-        UserError: A schedule needs a length that is unknown.
     """
     for optimizer in optimizers.values():
         bind = getattr(learning_rate_of(optimizer), "bind", None)

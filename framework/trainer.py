@@ -111,8 +111,8 @@ class Trainer:
                         stage.call("on_train_batch_start")
                         span = fitting.next_span()
                         with run.profile("steps"):
-                            done = fitting.loop.run(*span)
-                        fitting.advance(span, *done)
+                            done = fitting.loop.run(span)
+                        fitting.advance(done)
                         stage.call("on_train_batch_end")
                         fitting.wakeup.handle()
                     if run.status != "interrupted":

@@ -49,13 +49,7 @@ class Remote:
 
 @dataclass(frozen=True)
 class Limits:
-    """Time limits of downloads, in seconds.
-
-    Args:
-        connect: For resolving the host name and connecting.
-        stall: For the next bytes.
-        total: For the whole download.
-    """
+    """Time limits of downloads in seconds: to connect, for the next bytes, and for everything."""
 
     connect: float = 3.0
     stall: float = 10.0
@@ -74,14 +68,6 @@ def obtain(
         >>> with ExitStack() as cleanup:
         ...     (file,) = obtain([remote], cleanup)
         ...     first = file.read(2)
-
-    Args:
-        remotes: The files to open.
-        cleanup: Closes the files.
-        limits: Time limits. Default: `Limits()`.
-
-    Returns:
-        One binary file per remote, at its start.
 
     Raises:
         Unavailable: If a file is not cached and cannot be downloaded within the limits.

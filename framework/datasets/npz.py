@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from framework.core.not_finite import refuse_nan
 from framework.errors import UserError
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 SPLITS = ("train", "test")
-
-_SCAN = 2**22  # numbers checked for NaN at once
 
 
 def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -60,11 +59,8 @@ def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
         if path.exists() and not path.is_file():
-            raise UserError(
-                f"{path.name} cannot be read: it is not a file",
-                where=str(path),
-                fix="Give a .npz file written by np.savez.",
-            )
+            what, fix = "it is not a file", "Give a .npz file written by np.savez."
+            raise UserError(f"{path.name} cannot be read: {what}", where=str(path), fix=fix)
         with zipfile.ZipFile(path) as archive:
             there = {n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")}
             missing = [key for key in KEYS if key not in there]
@@ -104,11 +100,8 @@ def _check_size(path: Path, archive: zipfile.ZipFile, key: str) -> None:
     except (RecursionError, MemoryError, SyntaxError, TypeError) as error:
         raise _unreadable(path, key, ValueError(f"{type(error).__name__} in its header")) from None
     if needed != entry.file_size and not dtype.hasobject:
-        raise _unreadable(
-            path,
-            key,
-            ValueError(f"its header states {needed:,} bytes, but it has {entry.file_size:,}"),
-        )
+        what = f"its header states {needed:,} bytes, but it has {entry.file_size:,}"
+        raise _unreadable(path, key, ValueError(what))
 
 
 _LARGE, _MOST_RATIO = 2**26, 200
@@ -145,10 +138,9 @@ def _unreadable(path: Path, key: str, error: Exception) -> UserError:
         size = path.stat().st_size
     except OSError:
         size = -1
+    what = f"{key + ' in ' if key else ''}{path.name} cannot be read: {str(error)[:200]}"
     if size == 0:
         what = f"{path.name} is empty"
-    else:
-        what = f"{key + ' in ' if key else ''}{path.name} cannot be read: {str(error)[:200]}"
     return UserError(
         what,
         where=f"{path}, {key}" if key else str(path),
@@ -157,41 +149,18 @@ def _unreadable(path: Path, key: str, error: Exception) -> UserError:
 
 
 def _check_images(path: Path, key: str, array: np.ndarray) -> None:
-    where = f"{path}, {key}"
+    where, what = f"{path}, {key}", ""
     if array.dtype.kind not in "buif":
-        raise UserError(
-            f"{key} holds {array.dtype}, not numbers", where=where, fix="Store pixels, as uint8."
-        )
-    if array.ndim not in (3, 4):
-        raise UserError(
-            f"{key} has shape {array.shape}",
-            where=where,
-            fix="Give images of shape (N, height, width) or (N, height, width, channels).",
-        )
-    if not array.size:
-        raise UserError(
-            f"{key} is empty: its shape is {array.shape}",
-            where=where,
-            fix="Put at least one image into each split.",
-        )
-    if array.dtype.kind == "f":
-        _refuse_nan(array, key, where)
-
-
-def _refuse_nan(array: np.ndarray, key: str, where: str) -> None:
-    chunk = max(1, _SCAN // array[0].size)
-    bad: list[int] = []
-    for start in range(0, len(array), chunk):
-        piece = array[start : start + chunk]
-        finite = np.isfinite(piece).all(axis=tuple(range(1, array.ndim)))
-        bad.extend((start + np.flatnonzero(~finite)).tolist())
-    if bad:
-        raise UserError(
-            f"{key} has NaN or infinity in {len(bad):,} of {len(array):,} rows, "
-            f"first in row {bad[0]:,}",
-            where=where,
-            fix="Drop those rows or fill the gaps before training.",
-        )
+        what, fix = f"holds {array.dtype}, not numbers", "Store pixels, as uint8."
+    elif array.ndim not in (3, 4):
+        what = f"has shape {array.shape}"
+        fix = "Give images of shape (N, height, width) or (N, height, width, channels)."
+    elif not array.size:
+        what = f"is empty: its shape is {array.shape}"
+        fix = "Put at least one image into each split."
+    if what:
+        raise UserError(f"{key} {what}", where=where, fix=fix)
+    refuse_nan(array, key, where)
 
 
 def _check_labels(path: Path, key: str, array: np.ndarray) -> np.ndarray:

@@ -40,20 +40,13 @@ class ImageSet:
 
 
 def load_original(images: ImageSet, limits: Limits | None = None) -> Arrays:
-    """Load a published set from Keras's cache, or download it into the cache.
+    """Load x_train, y_train, x_test, y_test, all uint8, from Keras's cache or into it.
 
     Keras's own loaders use the same files. They are not used here, since their downloads have no
     time limit and can leave an incomplete file in the cache.
 
     Example:
         >>> x_train, y_train, x_test, y_test = load_original(IMAGE_SETS["mnist"])
-
-    Args:
-        images: One of `IMAGE_SETS`.
-        limits: Time limits of downloads.
-
-    Returns:
-        x_train, y_train, x_test, y_test, all uint8: (rows, *shape) and (rows,).
 
     Raises:
         Unavailable: If it is not cached and cannot be downloaded.
@@ -95,7 +88,7 @@ def _read_cifar(train: tuple[str, ...], test: str, key: bytes) -> Callable[..., 
                 stream = archive.extractfile(member) if target else None
                 if target and stream:
                     content = _ArraysOnly(stream, encoding="bytes").load()
-                    _spread(content[b"data"], target[0])
+                    _copy_planes(content[b"data"], target[0])
                     target[1][...] = content[key]
         if targets:
             raise Unavailable(f"its archive has no {' and no '.join(targets)}")
@@ -104,7 +97,7 @@ def _read_cifar(train: tuple[str, ...], test: str, key: bytes) -> Callable[..., 
     return read
 
 
-def _spread(flat: np.ndarray, images: np.ndarray) -> None:
+def _copy_planes(flat: np.ndarray, images: np.ndarray) -> None:
     """Copy rows of red, green and blue planes into images, chunk by chunk."""
     for start in range(0, len(images), 1000):
         piece = flat[start : start + 1000].reshape(-1, 3, 32, 32)

@@ -19,12 +19,7 @@ _PATTERN_STREAM, _ROW_STREAM, _NOISE_STREAM, _ORDER_STREAM = range(4)
 
 
 def synthetic_images(
-    name: str,
-    *,
-    shape: tuple[int, ...],
-    rows: tuple[int, int],
-    classes: int,
-    seed: int = 0,
+    name: str, *, shape: tuple[int, ...], rows: tuple[int, int], classes: int, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Generate images that a small network learns steadily, but not perfectly.
 
@@ -77,11 +72,7 @@ def _bytes(raw: np.ndarray) -> np.ndarray:
 
 
 def _patterns(shape: tuple[int, ...], classes: int, key: tuple[int, int]) -> np.ndarray:
-    """Return smooth patterns, int16 in -128..127, of shape (classes, PATTERNS, H+, W+, C).
-
-    H+ and W+ are larger than an image by twice `SHIFT`. The patterns interpolate bilinearly
-    between the points of a coarse random grid, in integers.
-    """
+    """Return smooth patterns of every class, int16 in -128..127, larger than an image by shifts."""
     height, width = shape[0] + 2 * SHIFT, shape[1] + 2 * SHIFT
     channels = shape[2] if len(shape) > 2 else 1
     points = (height // CELL + 2) * (width // CELL + 2) * channels

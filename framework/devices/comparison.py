@@ -13,15 +13,10 @@ _MISSING = "(none)"
 
 
 def check_same(said: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
-    """Check that all workers have the same facts as the first one.
+    """Check that all workers have the same facts as the first one, by topic.
 
-    Args:
-        said: The facts of each worker, by topic. Topics that start with `code of` may be missing
-            in some workers, since modules are loaded on demand.
-        names: Name of each worker.
-
-    Raises:
-        UserError: If they differ; the message lists the workers and the differences.
+    Topics that start with `code of` may be missing in some workers, since modules are loaded on
+    demand.
     """
     rows = []
     for name, theirs in zip(names[1:], said[1:], strict=True):
@@ -30,7 +25,7 @@ def check_same(said: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
             if about.startswith("code of ") and _MISSING in (first, other):
                 continue
             if first != other:
-                rows.append((about, name, _short(other), _short(first)))
+                rows.append((about, name, _shortened(other), _shortened(first)))
     if rows:
         raise UserError(
             "the workers do not agree on what to compute\n"
@@ -45,6 +40,6 @@ def plain_json(value: Any) -> Any:
     return json.loads(json.dumps(value, default=lambda v: type(v).__name__))
 
 
-def _short(value: Any) -> str:
+def _shortened(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 40 else text[:37] + "..."

@@ -13,15 +13,6 @@ class HostSync:
 
     Every worker of a run has its own clock and signals. At every beat they agree on the latest
     time, the longest span, and any signal that one of them has received.
-
-    Example:
-        >>> pulse = HostSync(Signals(), replicas)
-        >>> pulse.beat(0.98)
-        0.98
-
-    Args:
-        signals: The signals of this process.
-        replicas: The devices of the run.
     """
 
     def __init__(self, signals: Signals, replicas: Replicas) -> None:
@@ -32,14 +23,7 @@ class HostSync:
             self.beat(0.0)
 
     def beat(self, seconds: float) -> float:
-        """Synchronize at the end of a span.
-
-        Args:
-            seconds: How long the span took in this process.
-
-        Returns:
-            How long it took in the slowest process.
-        """
+        """Synchronize at the end of a span; return how long it took in the slowest process."""
         if self._replicas.workers == 1:
             return seconds
         elapsed = time.monotonic() - self._began

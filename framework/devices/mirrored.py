@@ -46,7 +46,11 @@ class MirroredReplicas(Replicas):
     def __init__(self, strategy: tf.distribute.Strategy) -> None:
         self.strategy = strategy
         self.count: int = strategy.num_replicas_in_sync
-        super().__init__(", ".join(map(_short, strategy.extended.worker_devices)))
+        self._first_number = 0  # of the devices of this process
+        names = [
+            d.rpartition("device:")[2] or d.strip("/") for d in strategy.extended.worker_devices
+        ]
+        super().__init__(", ".join(names))
 
     @contextmanager
     def scope(self) -> Iterator[None]:
@@ -65,34 +69,29 @@ class MirroredReplicas(Replicas):
             logger.setLevel(level)
 
     def spread(self, step: Step, rows_axis: Any = 0) -> Step:
-        """Return a step of the loop that runs `step` on every device, each on its rows."""
-
-        def on_all(batch: Batch, global_step: Any) -> None:
-            seeds = keras_global(_GLOBAL_SEEDS)
+        def on_all(batch: Batch, global_step: Any) -> tf.Tensor:
+            seeds, values, rows = keras_global(_GLOBAL_SEEDS), batch.values, batch.rows
 
             def on_one(part: Any) -> None:
                 # Keras stores it per thread, and every device is traced in a separate thread.
                 own = None if seeds is None else _OwnSeeds(seeds, _own_number())
                 set_keras_global(_GLOBAL_SEEDS, own)
-                first, last = self._bounds(_own_number(), batch.rows)
-                step(Batch(part, last - first, batch.rows, batch.number), global_step)
+                first, last = self._bounds(_own_number(), rows)
+                step(Batch(part, last - first, rows, batch.number), global_step)
 
             def cut(context: Any) -> Any:
-                number = context.replica_id_in_sync_group
-                first, last = self._bounds(number, batch.rows)
+                first, last = self._bounds(context.replica_id_in_sync_group, rows)
                 return map_rows(
-                    lambda t, axis: take_rows(t, first, last, batch.rows, axis=axis),
-                    batch.values,
-                    rows_axis,
+                    lambda t, axis: take_rows(t, first, last, rows, axis=axis), values, rows_axis
                 )
 
             parts = self.strategy.experimental_distribute_values_from_function(cut)
             self.strategy.run(on_one, args=(parts,))
+            return tf.cast(rows, tf.int64)
 
         return on_all
 
     def sum(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        """Add tensors up over the devices; called on each of them, at the same place."""
         if not tensors:
             return []
         add = tf.distribute.ReduceOp.SUM
@@ -107,13 +106,11 @@ class MirroredReplicas(Replicas):
         return list(tf.distribute.get_replica_context().merge_call(reduce, args=dense))
 
     def gather(self, tensor: tf.Tensor) -> tf.Tensor:
-        """Concatenate a tensor of every device along its first axis; called as `sum` is."""
         context = tf.distribute.get_replica_context()
         return tensor if context is None else context.all_gather(tf.identity(tensor), axis=0)
 
     @contextmanager
     def agreeing(self, variables: Sequence[Any], share: Any) -> Iterator[None]:
-        """Average, weighted by rows, the changes that devices make to variables in the body."""
         before = [tf.identity(v) for v in variables]
         share = 1.0 if share is None else share
         yield
@@ -128,27 +125,20 @@ class MirroredReplicas(Replicas):
             self.together(assign, before, moved)
 
     def together(self, function: Callable[..., None], *args: Any) -> None:
-        """Call a function once for all devices, which wait for it; `args` are of each of them."""
         context = tf.distribute.get_replica_context()
         context.merge_call(lambda _, *parts: function(*parts), args=args)
 
     def each(self, function: Callable[..., None], *args: Any) -> None:
-        """Call a function on every device, with the part of `args` that is its own."""
         self.strategy.extended.call_for_each_replica(function, args=args)
 
     def first(self, value: Any) -> tf.Tensor:
-        """Return the first device's part of a value."""
         return self.strategy.experimental_local_results(value)[0]
 
     def change(self, variable: Any, function: Callable[..., Any], *args: Any) -> None:
-        """Make the same change to a variable on every device: `function(variable, *args)`."""
         self.strategy.extended.update(plain(variable), function, args=tuple(map(plain, args)))
 
     def own(self, optimizer: keras.Optimizer) -> keras.Optimizer:
-        """Return an optimizer with variables on every device that accepts reduced gradients.
-
-        An optimizer that was created outside the scope is created again.
-        """
+        """Create an optimizer again that was created outside the scope."""
         branches = optimizer.gradient_accumulation_steps or optimizer.ema_overwrite_frequency
         if branches:
             raise UserError(
@@ -175,7 +165,6 @@ class MirroredReplicas(Replicas):
         return optimizer
 
     def diversify(self, variables: Iterable[Any]) -> None:
-        """Give each device different seeds, as for dropout; the first device keeps its seed."""
         for variable in variables:
             if not getattr(variable, "path", "").endswith(_SEEDS):
                 continue
@@ -195,7 +184,6 @@ class MirroredReplicas(Replicas):
         return rows * number // self.count, rows * (number + 1) // self.count
 
     def check_metric(self, name: str, metric: keras.Metric) -> None:
-        """Reject a Keras metric that is not on all devices."""
         if any(not hasattr(v.value, "values") for v in metric.variables):
             raise UserError(
                 f"the metric {name!r} is on one device, not on all {self.count}",
@@ -203,17 +191,9 @@ class MirroredReplicas(Replicas):
                 fix="Create it in build_model, not before.",
             )
 
-    @property
-    def _first_number(self) -> int:
-        return 0
-
 
 class _OwnSeeds:
-    """Draw seeds from Keras's global seed generator, different on every device.
-
-    The generator's state is the same on all devices. Each device adds a different number to the
-    seeds; the first device does not change them.
-    """
+    """Draw seeds, different on each device, from the global generator, whose state is shared."""
 
     def __init__(self, generator: keras.random.SeedGenerator, number: int) -> None:
         self._generator, self._fold = generator, number * _FOLD % 2**31
@@ -233,7 +213,3 @@ def _weighed(value: tf.Tensor, share: Any) -> tf.Tensor:
     """Return a value times a share; a share of 0 gives 0, even if the value is not finite."""
     share = as_dtype(share, value.dtype)
     return tf.where(share > 0, value * share, tf.zeros_like(value))
-
-
-def _short(device: str) -> str:
-    return device.rpartition("device:")[2] or device.strip("/")

@@ -34,14 +34,10 @@ class WorkerReplicas(MirroredReplicas):
     a step or the reading of a metric, in the same order. So a host must not act on its own clock
     or its own signals alone: `agree` gives all workers the same values.
 
-    Args:
-        member: Index and addresses of this worker.
-        timeout: Seconds to wait for the others, before the first step. None: no limit.
-
     Raises:
         UserError: If TensorFlow has already started, so that it cannot join a cluster, or the port
             of this worker is in use.
-        TrainingFailed: If another worker does not connect in time.
+        TrainingFailed: If another worker does not connect before the timeout, in seconds.
     """
 
     def __init__(self, member: Member, timeout: float | None = None) -> None:
@@ -67,6 +63,7 @@ class WorkerReplicas(MirroredReplicas):
             logger.setLevel(level)
         self.member = member
         super().__init__(strategy)
+        self._first_number = member.index * len(strategy.extended.worker_devices)
         self.is_chief = member.is_chief
         if self.is_chief:
             # The others report a lost worker if their coordinator exits before they do.
@@ -76,7 +73,6 @@ class WorkerReplicas(MirroredReplicas):
         self._gather = tf.function(self._gather_values, autograph=False)
 
     def agree(self, values: Sequence[float]) -> list[float]:
-        """Return the elementwise maximum of the values of all workers."""
         table = self._gather(tf.constant([list(values)], tf.float64)).numpy()
         return [float(v) for v in np.max(table, axis=0)]
 
@@ -87,12 +83,10 @@ class WorkerReplicas(MirroredReplicas):
             yield
 
     def compare(self, about: str, facts: Callable[[], Mapping[str, Any]]) -> None:
-        """Check that all workers have the same facts."""
         said = self._peers.exchange(about, plain_json(dict(facts())))
         check_same(said, [self._peers.name(index) for index in range(len(said))])
 
     def explain(self, error: Exception) -> Exception:
-        """Return the error to raise instead of one that a lost worker has caused."""
         lost = (
             tf.errors.UnavailableError,
             tf.errors.AbortedError,
@@ -138,10 +132,6 @@ class WorkerReplicas(MirroredReplicas):
 
         found: Any = self.strategy.run(on_one, args=(row,))
         return self.strategy.experimental_local_results(found)[0]
-
-    @property
-    def _first_number(self) -> int:
-        return self.member.index * len(self.strategy.extended.worker_devices)
 
 
 @lru_cache  # a process joins its cluster once, for all its trainers

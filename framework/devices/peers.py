@@ -21,7 +21,7 @@ _log = logging.getLogger("framework")
 
 _SOON = 0.2  # seconds between two checks
 _PATIENCE = 2.0  # seconds of waiting before the first message
-_AGAIN = 60.0  # seconds between two messages about waiting
+_BETWEEN_MESSAGES = 60.0  # seconds between two messages about waiting
 _HELLO = "framework-worker-1"
 
 
@@ -47,7 +47,7 @@ class Peers:
 
     def __init__(self, index: int, addresses: Sequence[str]) -> None:
         self.index, self.addresses = index, tuple(addresses)
-        self._places = [_place(address) for address in addresses]
+        self._places = [_host_and_port(address) for address in addresses]
         self._links: dict[int, _Link] = {}
         self._timeout = math.inf
         self.joined = False
@@ -59,13 +59,7 @@ class Peers:
     def join(self, timeout: float | None) -> None:
         """Wait until all workers have connected; do nothing if they already have.
 
-        Args:
-            timeout: Seconds to wait for others, here and in each exchange. None: no limit.
-
-        Raises:
-            UserError: If the port of this worker is in use, or another worker has a different
-                cluster configuration.
-            TrainingFailed: If a worker does not connect in time.
+        `timeout` is in seconds, here and in each exchange; None: no limit.
         """
         self._timeout = math.inf if timeout is None else timeout
         if self.joined:
@@ -82,25 +76,16 @@ class Peers:
         self.joined = True
 
     def exchange(self, about: str, facts: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the facts of all workers, by index.
-
-        Args:
-            about: Topic of the exchange, the same on all workers.
-            facts: JSON values by name.
-
-        Raises:
-            TrainingFailed: If a worker has exited, is in another exchange, or does not respond in
-                time.
-        """
+        """Return the facts of all workers, by index; `about`, their topic, must be the same."""
         mine = {"about": about, "facts": facts}
         patience = _Waiting(self, self._timeout)
         if self.index:
             self._links[0].send(mine)
-            answer = self._heard(0, patience)
+            answer = self._receive_from(0, patience)
         else:
-            said = [mine, *(self._heard(i, patience) for i in sorted(self._links))]
+            said = [mine, *(self._receive_from(i, patience) for i in sorted(self._links))]
             answer = {"said": said}
-            self._tell(answer)
+            self.tell(answer)
         said = answer["said"]
         for index, each in enumerate(said):
             if each["about"] != about:
@@ -123,13 +108,13 @@ class Peers:
         with self._listener() as listener:
             listener.settimeout(_SOON)
             while missing := [i for i in range(1, len(self.addresses)) if i not in self._links]:
-                waiting.check(missing, tell=self._tell)
+                waiting.check(missing)
                 try:
                     connection, _ = listener.accept()
                 except TimeoutError:
                     continue
                 self._welcome(_Link(connection))
-        self._tell({"go": True})
+        self.tell({"go": True})
 
     def _welcome(self, link: _Link) -> None:
         hello = link.receive(_PATIENCE)
@@ -149,8 +134,8 @@ class Peers:
         error = {"error": wrong, "cluster": list(self.addresses)}
         link.send(error)
         link.close()
-        self._tell(error)
-        raise _otherwise(wrong, self.addresses)
+        self.tell(error)
+        raise _misconfigured(wrong, self.addresses)
 
     def _report(self) -> None:
         waiting, missing = _Waiting(self, self._timeout), [0]
@@ -161,14 +146,11 @@ class Peers:
             link.send(hello)
             while not link.lost:
                 waiting.check(missing)
-                said = link.receive(_SOON)
-                if said and "error" in said:
-                    raise _otherwise(said["error"], said["cluster"])
-                if said and "late" in said:
-                    raise _late([self.name(i) for i in said["late"]], said["seconds"])
-                if said and "missing" in said:
+                said = link.receive(_SOON) or {}
+                self._raise_told(said)
+                if "missing" in said:
                     missing = said["missing"]
-                if said and "go" in said:
+                if "go" in said:
                     return
             missing = [0]  # the chief is gone, but may restart
 
@@ -180,23 +162,28 @@ class Peers:
             except OSError:  # the chief does not listen yet, or its name cannot be resolved yet
                 time.sleep(_SOON)
 
-    def _heard(self, index: int, waiting: _Waiting) -> dict[str, Any]:
+    def _receive_from(self, index: int, waiting: _Waiting) -> dict[str, Any]:
         link = self._links[index]
         while not link.lost:
-            said = link.receive(_SOON)
-            if said and "late" in said:
-                raise _late([self.name(i) for i in said["late"]], said["seconds"])
-            if said and "gone" in said:
-                raise _gone(said["gone"])
+            said = link.receive(_SOON) or {}
+            self._raise_told(said)
             if said:
                 return dict(said)
-            waiting.check([index], tell=self._tell if self.index == 0 else None)
-        if self.index == 0:
-            self._tell({"gone": self.name(index)})
-        raise _gone(self.name(index))
+            waiting.check([index])
+        self.tell({"gone": self.name(index)})
+        raise _exited(self.name(index))
 
-    def _tell(self, what: dict[str, Any]) -> None:
-        for link in self._links.values():
+    def _raise_told(self, said: dict[str, Any]) -> None:
+        if "error" in said:
+            raise _misconfigured(said["error"], said["cluster"])
+        if "late" in said:
+            raise _late([self.name(i) for i in said["late"]], said["seconds"])
+        if "gone" in said:
+            raise _exited(said["gone"])
+
+    def tell(self, what: dict[str, Any]) -> None:
+        """Send something to every worker, from the chief."""
+        for link in self._links.values() if self.index == 0 else ():
             link.send(what)
 
     def _listener(self) -> socket.socket:
@@ -225,17 +212,15 @@ class _Waiting:
         self._began = time.monotonic()
         self._next = self._began + _PATIENCE
 
-    def check(self, missing: list[int], tell: Any = None) -> None:
+    def check(self, missing: list[int]) -> None:
         now, names = time.monotonic(), [self._peers.name(i) for i in missing]
         if now - self._began > self._timeout:
-            if tell:
-                tell({"late": missing, "seconds": self._timeout})
+            self._peers.tell({"late": missing, "seconds": self._timeout})
             raise _late(names, self._timeout)
         if now >= self._next:
-            self._next = now + _AGAIN
+            self._next = now + _BETWEEN_MESSAGES
             _log.warning("worker %d is waiting for %s", self._peers.index, ", ".join(names))
-            if tell:
-                tell({"missing": missing})
+            self._peers.tell({"missing": missing})
 
 
 class _Link:
@@ -285,7 +270,7 @@ class _Link:
         self._connection.close()
 
 
-def _place(address: str) -> tuple[str, int]:
+def _host_and_port(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
         raise UserError(
@@ -305,7 +290,7 @@ def _late(names: list[str], seconds: float) -> TrainingFailed:
     )
 
 
-def _gone(name: str) -> TrainingFailed:
+def _exited(name: str) -> TrainingFailed:
     return TrainingFailed(
         f"{name} has exited before the first step",
         where="trainer.strategy=multi_worker",
@@ -313,7 +298,7 @@ def _gone(name: str) -> TrainingFailed:
     )
 
 
-def _otherwise(what: str, addresses: Sequence[str]) -> UserError:
+def _misconfigured(what: str, addresses: Sequence[str]) -> UserError:
     return UserError(
         what,
         where="trainer.strategy=multi_worker",

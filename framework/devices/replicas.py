@@ -26,22 +26,17 @@ class Batch(NamedTuple):
     number: Any
 
 
-Step = Callable[[Batch, Any], None]
-"""What the loop calls for each batch: `(batch, global_step)`. It changes variables."""
+Step = Callable[[Batch, Any], tf.Tensor]
+"""What the loop calls for each batch: `(batch, global_step)`. It changes variables, and returns the
+number of examples as an int64 tensor."""
 
 
 def take_rows(
     leaf: Any, first: Any, last: Any, rows: Any, *, length: int | None = None, axis: int = 0
 ) -> tf.Tensor:
-    """Return rows [first, last) of a batch's leaf, or the whole leaf if it lacks `rows` rows.
+    """Return rows [first, last) of a leaf, at least one; or all of it if it lacks `rows` rows.
 
-    Args:
-        leaf: A tensor of the batch.
-        first: The first row.
-        last: The row after the last; at least one row is returned.
-        rows: Number of rows of the batch, a tensor if that is unknown.
-        length: last - first, if that is known although they are not.
-        axis: Axis of the rows, which the leaf must have.
+    `length` is last - first, if that is known although they are not.
     """
     leaf = tf.convert_to_tensor(leaf)
     if leaf.shape.rank == 0:
@@ -113,12 +108,7 @@ class Replicas:
 
     @contextmanager
     def agreeing(self, variables: Sequence[Any], share: Any) -> Iterator[None]:
-        """Average what devices assign differently in the body, such as batch statistics.
-
-        Args:
-            variables: Variables that the body may assign.
-            share: This device's share of the step's examples.
-        """
+        """Average what devices, each with its share of examples, assign in the body."""
         yield
 
     def together(self, function: Callable[..., None], *args: Any) -> None:
@@ -149,14 +139,9 @@ class Replicas:
         return list(values)
 
     def compare(self, about: str, facts: Callable[[], Mapping[str, Any]]) -> None:
-        """Check that all workers have the same facts; all workers must call it.
+        """Check that all workers have the same facts about a topic; all workers must call it.
 
-        Args:
-            about: Topic of the facts.
-            facts: Returns JSON values by name; not called if there is only one worker.
-
-        Raises:
-            UserError: If the facts differ.
+        `facts` returns JSON values by name, and is called only if there are several workers.
         """
 
     def explain(self, error: Exception) -> Exception:

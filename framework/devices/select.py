@@ -17,17 +17,11 @@ from framework.errors import UserError
 
 
 def device_name(device: str) -> str:
-    """Return TensorFlow's name of a device.
+    """Return TensorFlow's name of `auto` (the first GPU, else the CPU), `cpu`, `gpu`, or `gpu:1`.
 
     Example:
         >>> device_name("cpu")
         '/CPU:0'
-
-    Args:
-        device: `auto` (the first GPU, else the CPU), `cpu`, `gpu`, or a numbered one: `gpu:1`.
-
-    Raises:
-        UserError: If the name is unknown, or this machine has no such device.
     """
     match = re.fullmatch(r"(auto|cpu|gpu)(?::(\d+))?", device)
     if not match or (match[1] == "auto" and match[2]):
@@ -52,8 +46,7 @@ def device_name(device: str) -> str:
 def prepare_devices(config: TrainerConfig) -> WorkerReplicas | None:
     """Set up memory growth, threads, logical CPUs and the cluster, before the first tensor.
 
-    Returns:
-        The workers, if there are several.
+    Returns the workers, if there are several.
     """
     for gpu in tf.config.list_physical_devices("GPU"):
         try:
@@ -102,11 +95,7 @@ def _set_threads(count: int) -> None:
 
 
 def open_replicas(config: TrainerConfig) -> Replicas:
-    """Return the devices of a run.
-
-    Raises:
-        UserError: If this machine does not have them.
-    """
+    """Return the devices of a run, or raise a UserError if this machine lacks them."""
     if config.devices == 1:
         return Replicas(device_name(config.device))
     if ":" in config.device:
@@ -116,20 +105,15 @@ def open_replicas(config: TrainerConfig) -> Replicas:
             fix="Give device=gpu or cpu, or leave devices at 1.",
         )
     kind = _kind(config)
-    there = [f"{kind}:{i}" for i in range(len(tf.config.list_logical_devices(kind)))]
+    there = tf.config.list_logical_devices(kind)
     count = len(there) if config.devices == "all" else int(config.devices)
     if count > len(there):
+        what = f"devices={count}, but there are {len(there)} {kind} devices"
         fix = "Give a count of at most that, or all."
         if kind == "CPU":
-            fix = (
-                "Logical CPU devices must be created before TensorFlow starts: create the Trainer "
-                "before the first tensor and model."
-            )
-        raise UserError(
-            f"devices={count}, but there are {len(there)} {kind} devices",
-            where="trainer.devices",
-            fix=fix,
-        )
+            fix = "Logical CPU devices must be created before TensorFlow starts: create the "
+            fix += "Trainer before the first tensor and model."
+        raise UserError(what, where="trainer.devices", fix=fix)
     if count == 1:
         return Replicas(device_name(config.device))
     return MirroredReplicas(_strategy(kind, count))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -26,17 +26,41 @@ from framework.sources.source import Source, batch_rows
 _log = logging.getLogger("framework")
 
 
-class Loop:
-    """Run a step over a part of an epoch, in one call.
+class Span(NamedTuple):
+    """A part of an epoch: its batches [start, stop).
 
-    No Python runs within a call: a `tf.while_loop` reads batches and runs steps. A part is split
+    Attributes:
+        epoch: The epoch, counted from 0.
+        start: The first batch, counted from 0.
+        stop: The batch after the last.
+        global_step: Optimizer steps done before batch `start`.
+    """
+
+    epoch: int
+    start: int
+    stop: int
+    global_step: int = 0
+
+
+class Done(NamedTuple):
+    """What the loop did of a span: how many steps and examples, and whether the data ended."""
+
+    steps: int
+    examples: int
+    ended: bool
+
+
+class Loop:
+    """Run a step over a span, in one call.
+
+    No Python runs within a call: a `tf.while_loop` reads batches and runs steps. A span is split
     where the shape of a batch changes, so that each trace has static shapes; there are at most
-    two traces. The result is bit-identical however an epoch is split into parts.
+    two traces. The result is bit-identical however an epoch is split into spans.
 
     Example:
         >>> loop = Loop(source, engine.train_step)
-        >>> loop.run(epoch=0, start=0, stop=100)
-        (100, 3200)
+        >>> loop.run(Span(epoch=0, start=0, stop=100))
+        Done(steps=100, examples=3200, ended=False)
 
     Args:
         source: The source of batches.
@@ -73,37 +97,27 @@ class Loop:
         # Called if steps run in Python and a step writes something for the first time.
         self.on_write: Callable[[], None] = lambda: None
 
-    def run(self, epoch: int, start: int, stop: int, global_step: int = 0) -> tuple[int, int]:
-        """Run batches [start, stop) of an epoch.
-
-        Args:
-            epoch: The epoch, counted from 0.
-            start: The first batch, counted from 0.
-            stop: The batch after the last.
-            global_step: Optimizer steps done before batch `start`, or before all of them where
-                batches are no steps.
-
-        Returns:
-            The number of batches and of examples; fewer batches than requested if the data ended.
-        """
-        at, examples = start, 0
-        for first, last, size in self.source.parts(start, stop):
+    def run(self, span: Span) -> Done:
+        """Run the batches of a span, or fewer if the data ends."""
+        at, examples = span.start, 0
+        before = span.global_step - span.start * self._advances
+        for first, last, size in self.source.parts(span.start, span.stop):
             if size not in self._runs:
                 self.trace(last)
-            cursor = self.source.cursor(epoch, first)
+            cursor = self.source.cursor(span.epoch, first)
             # One vector in and one out, since each transfer to or from the device has a cost.
-            bounds = tf.constant([first, last, global_step - start * self._advances], tf.int64)
+            bounds = tf.constant([first, last, before], tf.int64)
             cut = self._replicas.count > 1 or self.source.micro_rows is not None
             with labels_checked(cut=cut), self.source.reading():
                 at, rows = self._runs[size](cursor, bounds).numpy().tolist()
-                if at == 0 and self.source.renew(epoch):
-                    cursor = self.source.cursor(epoch, first)
+                if at == 0 and self.source.renew(span.epoch):
+                    cursor = self.source.cursor(span.epoch, first)
                     at, rows = self._runs[size](cursor, bounds).numpy().tolist()
             examples += rows
             self.source.moved(at)
             if at < last:
                 break
-        return at - start, examples
+        return Done(at - span.start, examples, ended=at < span.stop)
 
     def trace(self, stop: int | None = None) -> None:
         """Compile for the shapes of an epoch's first `stop` batches, without running a step."""
@@ -139,11 +153,7 @@ class Loop:
         return {key: name for each in self._written.values() for key, name in each.items()}
 
     def check_repeatable(self) -> None:
-        """Reject compiled steps that change more than variables.
-
-        Raises:
-            CannotCompile: If they do, with the operation's name.
-        """
+        """Raise `CannotCompile` if compiled steps change more than variables."""
         for run in self._runs.values():
             check_operations(run.graph)  # type: ignore[attr-defined]
 
@@ -176,8 +186,7 @@ class Loop:
         """Return the step compiled with XLA, which receives a batch that is read outside it."""
 
         def step(values: Any, global_step: Any, number: Any) -> None:
-            rows = self._rows(values, size)
-            self.step(Batch(values, rows, rows, number), global_step)
+            self.step(self._batch(values, size, number), global_step)
 
         number = tf.TensorSpec([], tf.int64)
         compiled = tf.function(step, autograph=False, jit_compile=True)
@@ -185,8 +194,9 @@ class Loop:
         check_operations(compiled.graph)
         check_lowering(compiled)
 
-        def run(batch: Batch, global_step: Any) -> None:
+        def run(batch: Batch, global_step: Any) -> tf.Tensor:
             compiled(batch.values, global_step, batch.number)
+            return tf.cast(batch.rows, tf.int64)
 
         return run
 
@@ -195,23 +205,23 @@ class Loop:
 
         def body(index: Any, examples: Any, _: Any) -> Any:
             values = self.source.read(cursor, index, size)
-            rows = self._rows(values, size)
-            step(Batch(values, rows, rows, index), before + index if self._advances else before)
-            return index + 1, examples + tf.cast(rows, tf.int64), tf.constant(True)
+            batch = self._batch(values, size, index)
+            rows = step(batch, before + index if self._advances else before)
+            return index + 1, examples + rows, tf.constant(True)
 
         def body_if_any(index: Any, examples: Any, _: Any) -> Any:
             following = self.source.taken(cursor, optional=True)
+            more = following.has_value()
 
-            def take() -> Any:
+            def take() -> Batch:
                 values = self.source.finish(following.get_value(), index)
-                rows = self._rows(values, None)
-                step(Batch(values, rows, rows, index), before + index if self._advances else before)
-                return index + 1, examples + tf.cast(rows, tf.int64), tf.constant(True)
+                return self._batch(values, None, index)
 
-            def stay() -> Any:
-                return index, examples, tf.constant(False)
-
-            return tf.cond(following.has_value(), take, stay)
+            # The step takes it: a function around both would be one frame more in every traceback.
+            batch: Any = _OptionalBatch(take)
+            done = before + index if self._advances else before
+            rows = tf.cond(more, partial(step, batch, done), lambda: tf.zeros((), tf.int64))
+            return index + tf.cast(more, tf.int64), examples + rows, more
 
         if self.source.steps is None or self.source.may_end:
             body = body_if_any
@@ -230,5 +240,20 @@ class Loop:
             )
         return tf.stack(state[:2])
 
-    def _rows(self, values: Any, size: int | None) -> Any:
-        return batch_rows(values, self.source.rows_axis) if size is None else size
+    def _batch(self, values: Any, size: int | None, number: Any) -> Batch:
+        rows = batch_rows(values, self.source.rows_axis) if size is None else size
+        return Batch(values, rows, rows, number)
+
+
+class _OptionalBatch:
+    """A `Batch` that is taken when a step first reads it: on the branch where there is one."""
+
+    def __init__(self, take: Callable[[], Batch]) -> None:
+        self._take = take
+
+    @cached_property
+    def _taken(self) -> Batch:
+        return self._take()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._taken, name)

@@ -17,16 +17,12 @@ from framework.core.user_code import user_code
 from framework.devices.host_sync import HostSync
 from framework.devices.replicas import Replicas
 from framework.errors import UserError
-from framework.loop.compiled import Loop
+from framework.loop.compiled import Loop, Span
 from framework.loop.span_length import SpanLength
 from framework.sources.source import Source, batch_rows
 from framework.sources.user_exceptions import not_dense
 from framework.step.metric_sums import Accumulator, MetricStates
 from framework.step.runner import StepRunner
-
-
-def _left_alone(_: Mapping[int, str]) -> AbstractContextManager[None]:
-    return nullcontext()
 
 
 class Evaluator:
@@ -57,7 +53,9 @@ class Evaluator:
         *,
         variant: str = "graph",
         host_sync: HostSync | None = None,
-        undrawn: Callable[[Mapping[int, str]], AbstractContextManager[None]] = _left_alone,
+        undrawn: Callable[[Mapping[int, str]], AbstractContextManager[None]] = lambda _: (
+            nullcontext()
+        ),
     ) -> None:
         self._undrawn = undrawn
         self._engine, self._sources, self._stage = engine, sources, stage
@@ -122,14 +120,9 @@ class Evaluator:
         }
 
     def run(self, global_step: int = 0, most: int | None = None) -> dict[str, float]:
-        """Evaluate on every set.
+        """Evaluate on every set, or on its first `most` batches; a step may read `global_step`.
 
-        Args:
-            global_step: Optimizer steps done, which the step may read.
-            most: Maximum number of batches per set.
-
-        Returns:
-            Metrics by full name; of the evaluated part, if interrupted.
+        Returns metrics by full name; of the evaluated part, if interrupted.
         """
         with self._undrawn(self.written):
             return self._read(global_step, most)
@@ -160,10 +153,10 @@ class Evaluator:
             ends = [n for n in (end, at + span.steps) if n is not None]
             stop = self._host_sync.nearest(min(ends))
             started = time.monotonic()
-            steps, _ = loop.run(0, at, stop, global_step)
-            span.measured(steps, self._host_sync.beat(time.monotonic() - started))
-            at += steps
-            if at < stop:
+            done = loop.run(Span(0, at, stop, global_step))
+            span.measured(done.steps, self._host_sync.beat(time.monotonic() - started))
+            at += done.steps
+            if done.ended:
                 return
 
 
@@ -175,7 +168,7 @@ def predict(
     most: int | None = None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Any:
-    """Return the predictions of a step for every batch, concatenated along the first axis.
+    """Return the predictions for every batch, concatenated along the first axis.
 
     Args:
         step: The task's `predict_step`, called with a batch and its index.
@@ -183,12 +176,6 @@ def predict(
         eager: Run each step in Python.
         most: Maximum number of batches.
         interrupted: Called after every batch; True ends the prediction early.
-
-    Returns:
-        A nest of NumPy arrays with one row per example; of the predicted part, if interrupted.
-
-    Raises:
-        UserError: If the step returns something without rows.
     """
     parts: list[Any] = []
     end = source.steps if most is None else min(most, source.steps or most)

@@ -7,19 +7,13 @@ GROWTH = 8  # a span has at most this many times the steps of the previous one
 
 
 class SpanLength:
-    """Compute how many steps fit into about a second, from the measured speed.
+    """Compute how many steps fit into about a second, or a lower limit, from the measured speed.
 
     Example:
         >>> span = SpanLength()
         >>> span.measured(steps=1, seconds=0.001)
         >>> span.steps
         8
-
-    Args:
-        *seconds: Further upper limits for the duration of a span.
-
-    Attributes:
-        steps: Maximum number of steps of the next span.
     """
 
     def __init__(self, *seconds: float) -> None:
@@ -27,11 +21,6 @@ class SpanLength:
         self.steps = 1
 
     def measured(self, steps: int, seconds: float) -> None:
-        """Update the estimate after a span.
-
-        Args:
-            steps: Number of steps in the span.
-            seconds: Duration of the span.
-        """
+        """Update the estimate after a span."""
         fitting = int(steps * self._budget / max(seconds, 1e-6))
         self.steps = max(1, min(fitting, max(steps, self.steps) * GROWTH))

@@ -16,7 +16,7 @@ from framework.core.models_by_name import models_of
 from framework.core.user_code import describe
 from framework.core.versions import versions
 from framework.every import Every
-from framework.loop.compiled import Loop
+from framework.loop.compiled import Loop, Span
 from framework.loop.tuning_cache import TuningCache, cache_directory
 from framework.loop.variants import CannotCompile
 from framework.step.runner import StepRunner
@@ -55,9 +55,6 @@ class Tuner:
             first one.
         planned: Optimizer steps of the run. None: unknown.
         tuning_cache: Cache of measurements. Default: in the user's cache directory.
-
-    Attributes:
-        report: The measurement and its origin, for `result.json`.
     """
 
     def __init__(
@@ -79,8 +76,7 @@ class Tuner:
     def begin(self, kept: str | None = None) -> None:
         """Set the variant of every loop for the first trace.
 
-        Args:
-            kept: The variant of the resumed run, since others round differently. None: a new run.
+        A resumed run has `kept` a variant, since others round differently.
         """
         self._kept, variant = kept, self._config.engine
         if kept is not None and self._config.retune:
@@ -89,7 +85,9 @@ class Tuner:
             variant = "graph"  # XLA has no checks
         elif variant == "auto":
             # If the run was eager before, compile it now, unless engine=eager is given again.
-            variant = self._recall() if kept is None else "graph" if kept == "eager" else kept
+            variant = (
+                self._cached_variant() if kept is None else "graph" if kept == "eager" else kept
+            )
         for loop in self._loops.values():
             loop.variant = variant
         self._began = time.perf_counter()
@@ -108,7 +106,7 @@ class Tuner:
         except CannotCompile as reason:
             self.report = {"source": str(reason)}
             return
-        with _put_back(graph):
+        with _restored(graph):
             speed, budget = self._budget(graph)
             end = began + budget
             compiling = COMPILING * tracing + CONVOLUTION * graph.count("Conv")
@@ -117,7 +115,7 @@ class Tuner:
                 _log.info("engine=auto: graph (measuring others would take a tenth of the run)")
                 return
             loops = self._compiled(graph, speed, end, compiling)
-            rates = _race(loops, end)
+            rates = _rates(loops, end)
         seconds = time.perf_counter() - began
         winner = max(loops, key=lambda loop: rates[loop.variant])
         if rates[winner.variant] < WORTH * rates["graph"]:
@@ -126,7 +124,7 @@ class Tuner:
         self.report = {"source": "measured", **measured}
         entry = {"variant": winner.variant, "compiling": round(loops[winner], 2), **measured}
         self._tuning_cache.put(self._subject, entry)
-        _say(winner.variant, rates, f"measured in {seconds:.1f} s")
+        _log_choice(winner.variant, rates, f"measured in {seconds:.1f} s")
         if winner is not graph:
             self._install(winner)
 
@@ -144,7 +142,7 @@ class Tuner:
             return "a short run"
         return None
 
-    def _recall(self) -> str:
+    def _cached_variant(self) -> str:
         """Return the cached variant, or graph if there is none or it is not worthwhile."""
         if reason := self._nothing_to_choose():
             self.report = {"source": reason}
@@ -161,13 +159,13 @@ class Tuner:
             return "graph"  # the entry is invalid: `finish` measures again
         self.report = {"source": "remembered", "steps_per_second": rates, "seconds": 0.0}
         variant = variant if pays else "graph"
-        _say(variant, rates, "measured in an earlier run")
+        _log_choice(variant, rates, "measured in an earlier run")
         return variant
 
     def _budget(self, graph: Loop) -> tuple[float, float]:
         """Return the graph's steps per second, and the seconds that measuring may take."""
         _seconds(graph, 1)  # TensorFlow optimizes a graph at its first call
-        steps, took = _stretch(graph, 0.05)
+        steps, took = _steps_within(graph, 0.05)
         expected = [] if self._planned is None else [self._planned * took / steps]
         if self._config.max_time is not None:
             expected.append(Every(self._config.max_time).seconds or 0.0)
@@ -176,14 +174,7 @@ class Tuner:
     def _compiled(
         self, graph: Loop, speed: float, end: float, compiling: float
     ) -> dict[Loop, float]:
-        """Compile other variants in the time left; return the seconds that each loop took.
-
-        Args:
-            graph: The loop that is compiled already.
-            speed: Its steps per second.
-            end: Deadline for all measurements.
-            compiling: Expected seconds to compile another variant.
-        """
+        """Compile other variants in the time left; return the seconds that each loop took."""
         took = {graph: 0.0}
         for variant in ("loop_xla", "step_xla"):
             began = time.perf_counter()
@@ -191,12 +182,12 @@ class Tuner:
                 break
             loop = Loop(graph.source, graph.step, variant=variant, strict=True)
             try:
-                loop.trace(_whole(graph))
+                loop.trace(_first_part(graph))
             except CannotCompile:
                 continue
             _seconds(loop, 1)  # a jitted step is compiled here
             took[loop] = time.perf_counter() - began
-            steps, seconds = _stretch(loop, 0.05)
+            steps, seconds = _steps_within(loop, 0.05)
             if steps / seconds > speed:
                 break  # the whole loop is faster, so step_xla is not faster still
         return took
@@ -235,11 +226,11 @@ class Tuner:
         }
 
 
-def _race(loops: Iterable[Loop], end: float) -> dict[str, float]:
+def _rates(loops: Iterable[Loop], end: float) -> dict[str, float]:
     """Return the steps per second of each variant, measured in turn until `end`."""
     loops = list(loops)
     length = max(0.0, end - time.perf_counter()) / (2 * ROUNDS * len(loops))
-    steps = {loop: _stretch(loop, min(0.1, length / 2))[0] for loop in loops}
+    steps = {loop: _steps_within(loop, min(0.1, length / 2))[0] for loop in loops}
     rates: dict[Loop, list[float]] = {loop: [] for loop in loops}
     for _ in range(ROUNDS):
         for loop, count in steps.items():
@@ -249,7 +240,7 @@ def _race(loops: Iterable[Loop], end: float) -> dict[str, float]:
 
 
 @contextmanager
-def _put_back(loop: Loop) -> Iterator[None]:
+def _restored(loop: Loop) -> Iterator[None]:
     """Restore every variable that a loop reads or writes, however the body ends."""
     before = [(variable, variable.numpy()) for variable in loop.variables]
     try:
@@ -259,20 +250,20 @@ def _put_back(loop: Loop) -> Iterator[None]:
             variable.assign(value)
 
 
-def _whole(loop: Loop) -> int:
+def _first_part(loop: Loop) -> int:
     """Return the number of batches at the start of an epoch with the shape of the first."""
     return loop.source.parts(0, loop.source.steps or 1)[0][1]
 
 
 def _seconds(loop: Loop, steps: int) -> float:
     began = time.perf_counter()
-    loop.run(0, 0, steps)
+    loop.run(Span(epoch=0, start=0, stop=steps))
     return max(time.perf_counter() - began, 1e-9)
 
 
-def _stretch(loop: Loop, seconds: float) -> tuple[int, float]:
+def _steps_within(loop: Loop, seconds: float) -> tuple[int, float]:
     """Return how many steps take about this long, and how long they took."""
-    steps, most = 1, _whole(loop)
+    steps, most = 1, _first_part(loop)
     while True:
         took = _seconds(loop, steps)
         if took * 2 > seconds or steps == most:
@@ -280,6 +271,6 @@ def _stretch(loop: Loop, seconds: float) -> tuple[int, float]:
         steps = min(most, steps * 4)
 
 
-def _say(variant: str, rates: Mapping[str, float], how: str) -> None:
+def _log_choice(variant: str, rates: Mapping[str, float], how: str) -> None:
     shown = ", ".join(f"{name} {rate:,.0f}" for name, rate in rates.items())
     _log.info("engine=auto: %s (%s steps/s; %s)", variant, shown, how)

@@ -12,18 +12,13 @@ from typing import Any
 
 
 class TuningCache:
-    """Store measurements by subject in one JSON file.
-
-    The cache is optional: a file that cannot be read or written is ignored.
+    """Store measurements by subject in one JSON file; if it cannot be read or written, none.
 
     Example:
         >>> remembered = TuningCache(cache_directory() / "engines.json")
         >>> remembered.put({"model": "…"}, {"variant": "loop_xla"})
         >>> remembered.get({"model": "…"})
         {'variant': 'loop_xla'}
-
-    Args:
-        path: The file.
     """
 
     def __init__(self, path: Path) -> None:

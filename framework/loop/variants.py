@@ -43,11 +43,7 @@ class CannotCompile(Exception):
 
 
 def check_place(variant: str, source: Source, replicas: Replicas) -> None:
-    """Check that a variant supports the location of the data and the devices.
-
-    Raises:
-        CannotCompile: If it does not.
-    """
+    """Raise `CannotCompile` if a variant does not support the place of the data or the devices."""
     if variant not in ("step_xla", "loop_xla"):
         return
     if replicas.count > 1:
@@ -63,16 +59,10 @@ def check_place(variant: str, source: Source, replicas: Replicas) -> None:
 
 
 def check_operations(graph: tf.Graph) -> None:
-    """Reject a step that changes more than variables.
+    """Raise `CannotCompile`, with the operation's name, if a graph changes more than variables.
 
     XLA draws the numbers of `tf.random.normal` and similar operations from its own generator,
     which cannot be restored: a resumed run would differ from an uninterrupted one.
-
-    Args:
-        graph: The graph of the step, or of the loop around it.
-
-    Raises:
-        CannotCompile: If there is such an operation, with its name.
     """
     for operation in operations(graph):
         if operation.op_def.is_stateful and not _REPEATABLE.fullmatch(operation.type):
@@ -85,14 +75,7 @@ def check_operations(graph: tf.Graph) -> None:
 
 
 def check_lowering(step: Any) -> None:
-    """Reject a step that XLA has no kernel for, without compiling or running it.
-
-    Args:
-        step: A concrete function.
-
-    Raises:
-        CannotCompile: If there is an operation that XLA cannot compile, with its name.
-    """
+    """Raise `CannotCompile` if XLA lacks an operation of a concrete function; nothing is run."""
     specs = [
         tf.TensorSpec([n or _SOME_ROWS for n in spec.shape], spec.dtype)
         for spec in tf.nest.flatten(step.structured_input_signature)

@@ -23,14 +23,7 @@ _BEFORE = {"If": 1, "StatelessIf": 1, "Case": 1, "StatelessCase": 1}
 
 
 def written(function: Any) -> dict[int, str]:
-    """Return the captured variables and tables that a concrete function writes.
-
-    Args:
-        function: A concrete function.
-
-    Returns:
-        The name of each variable or table, by its handle's id; see `reachable.handles`.
-    """
+    """Return the captured variables and tables that a concrete function writes, by handle."""
     graph = function.graph
     changed = _written_inputs(graph, {})
     places = {_key(tensor): number for number, tensor in enumerate(graph.inputs)}
@@ -44,11 +37,7 @@ def written(function: Any) -> dict[int, str]:
 
 
 def named(handle: int, name: str) -> str | None:
-    """Return the name of a written object, which its handle does not have.
-
-    Returns:
-        The name, or None for an object that a step in Python has created and already deleted.
-    """
+    """Return the name of a written object; None if a step in Python has created and deleted it."""
     if name not in (_ANY, _NOT_KNOWN):
         return name
     for each in gc.get_objects():

@@ -17,7 +17,7 @@ from framework.run.resume import (
 )
 from framework.run.run import Run
 from framework.run.stage_context import Stage
-from framework.step.keras_trainer_duties import finalize, finalizes
+from framework.step.optimizers import finalize, finalizes
 
 _log = logging.getLogger("framework")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 from framework.callback import RunView
 from framework.core.codec import same
@@ -14,7 +14,7 @@ from framework.core.progress import Progress
 from framework.core.state import State
 from framework.core.user_code import user_code
 from framework.every import Every
-from framework.loop.compiled import Loop
+from framework.loop.compiled import Done, Loop, Span
 from framework.loop.evaluation import Evaluator
 from framework.loop.tuning import Tuner
 from framework.run.agreement import of_built, of_data
@@ -35,15 +35,6 @@ from framework.schedules import bind_schedules
 from framework.sources.source import Source
 
 
-class Span(NamedTuple):
-    """One span of the compiled loop: batches [start, stop) of an epoch."""
-
-    epoch: int
-    start: int
-    stop: int
-    global_step: int
-
-
 class Fitting:
     """The parts of a `fit`. Setting them up writes nothing.
 
@@ -53,7 +44,7 @@ class Fitting:
         >>> with fitting.compiling(None) as loops:
         ...     for loop in loops:
         ...         loop.trace()
-        >>> fitting.loop.run(*fitting.next_span())
+        >>> fitting.advance(fitting.loop.run(fitting.next_span()))
 
     Args:
         run: The run, as its callbacks see it.
@@ -218,22 +209,16 @@ class Fitting:
         self._began = time.perf_counter()
         return Span(progress.epoch, progress.batch, last, progress.step)
 
-    def advance(self, span: Span, steps: int, examples: int) -> None:
-        """Record the result of a span.
-
-        Args:
-            span: The span that was requested.
-            steps: Optimizer steps in it.
-            examples: Training examples in it.
-        """
+    def advance(self, done: Done) -> None:
+        """Record the result of a span."""
         run, host_sync = self._run, self._stage.host_sync
         seconds = host_sync.beat(time.perf_counter() - self._began)
-        self._plan.measured(steps, seconds)
+        self._plan.measured(done.steps, seconds)
         run.progress.seconds = host_sync.now() - self.started
-        self.examples += examples
+        self.examples += done.examples
         self.step_seconds += seconds
         run.profile.move(self.loop.source.waited(), "steps", "data")
-        self.epochs.advance(steps, examples, ended=span.start + steps < span.stop)
+        self.epochs.advance(done.steps, done.examples, ended=done.ended)
 
     def start_clock(self) -> None:
         """Start timing the run, added to the time that it took before."""

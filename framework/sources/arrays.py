@@ -10,12 +10,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from framework.core.not_finite import refuse_nan
 from framework.errors import UserError
-from framework.sources.source import Source, limited
+from framework.sources.source import RowSource
 from framework.sources.user_exceptions import not_dense
 
 
-class ArraySource(Source):
+class ArraySource(RowSource):
     """Gather batches from arrays on the device; a batch depends only on (seed, epoch, step).
 
     Args:
@@ -23,15 +24,10 @@ class ArraySource(Source):
         batch_size: Rows per batch; the last batch of an epoch may have fewer.
         large: Use larger batches than `batch_size` if that costs little memory; for evaluation.
         shuffle: Use a different order in every epoch.
-        seed: Seed of the order, of the split, and of augmentation.
         part: (first, count): use only `count` rows, from position `first` of a permutation that
             depends on the seed. Default: all rows, in their own order.
-        map: See `Data`.
-        augment: See `Data`.
-        limit: Batches per epoch: a count or a fraction. Default: all.
-        accumulate: Join this many batches into one; its gradient is computed batch by batch.
-        name: Name of the set in messages: `train`, `val`, …
         held: Existing tensors by the id of their array, so that no array is stored twice.
+        map, augment, seed, limit, accumulate, name: See `Source`.
     """
 
     resident = True
@@ -65,17 +61,13 @@ class ArraySource(Source):
         size = min(batch_size, self.count)
         if large:
             size = _large(size, self.count, tf.nest.flatten(self._tensors))
-        self._used = min(self.count, size * limited(math.ceil(self.count / size), limit))
-        self.batch_size = min(size * accumulate, self._used)
-        self.micro_rows = size if accumulate > 1 else None
-        self._split = part is not None
-        self._shuffle, self._seed = shuffle, seed
-        self._map, self._augment = map, augment
+        self._count_batches(size, limit, accumulate)
+        self._split, self._shuffle = part is not None, shuffle
+        self._map, self._augment, self._seed = map, augment, seed
         self._in_place = not (shuffle or self._split)
         self._order: tf.Tensor | None = None
         self._rows_in_order: np.ndarray | None = None
         self._order_of = 0
-        self.steps: int = math.ceil(self._used / self.batch_size)
 
     def cursor(self, epoch: int, start: int) -> Any:
         """Return the epoch and the order of its rows; with an index these determine a batch.
@@ -86,24 +78,6 @@ class ArraySource(Source):
         if self._order is None or (self._shuffle and epoch != self._order_of):
             self._order_of, self._order = epoch, self._order_in(epoch)
         return tf.constant(epoch, tf.int64), self._order
-
-    def parts(self, start: int, stop: int) -> list[tuple[int, int, int | None]]:
-        """Separate the ragged last batch, which has a different shape."""
-        whole = self._used // self.batch_size
-        runs = [(start, min(stop, whole), self.batch_size)]
-        runs.append((max(start, whole), stop, self._used - whole * self.batch_size))
-        return [run for run in runs if run[0] < run[1]]
-
-    def read(self, cursor: Any, index: tf.Tensor, size: int | None) -> Any:
-        """Gather one batch, in the graph."""
-        epoch, batch = self._gathered(cursor, index, size)
-        batch = self.mapped(batch)
-        if self._augment:
-            # Count batches across epochs, so that no two of them share random numbers.
-            step = epoch * math.ceil(self.count / self.batch_size) + index
-            seed = tf.stack([tf.constant(self._seed, tf.int64), step])
-            batch = self.augmented(batch, self._augment, seed)
-        return batch
 
     def first(self) -> Any:
         """Gather the rows of the first batch."""
@@ -117,7 +91,6 @@ class ArraySource(Source):
         return held[id(array)]
 
     def _gathered(self, cursor: Any, index: tf.Tensor, size: int | None) -> tuple[Any, Any]:
-        """Return the epoch and the rows of a batch, in the graph."""
         epoch, order = cursor
         start = index * self.batch_size
         if self._in_place:
@@ -125,27 +98,14 @@ class ArraySource(Source):
         place = _slice(order, start, size)
         return epoch, tf.nest.map_structure(lambda t: tf.gather(t, place), self._tensors)
 
-    def spec(self, size: int | None = None) -> Any:
-        """Trace `read` once, without running it."""
-        outputs = self._traced(size).structured_outputs
-        return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), outputs)
-
     @property
     def operations(self) -> set[str]:
         """The types of the TensorFlow operations that read a batch, if there is `augment`."""
         if self._augment is None:
             return set()
-        graph = self._traced(None).graph.as_graph_def()
+        graph = self._traced().graph.as_graph_def()
         inner = [node for function in graph.library.function for node in function.node_def]
         return {node.op for node in (*graph.node, *inner)}
-
-    def _traced(self, size: int | None) -> Any:
-        cursor = self.cursor(0, 0)
-        read = tf.function(
-            lambda: self.read(cursor, tf.constant(0, tf.int64), size or self.batch_size),
-            autograph=False,
-        )
-        return read.get_concrete_function()
 
     def _order_in(self, epoch: int) -> tf.Tensor:
         """Return the rows of an epoch in order; empty if the arrays are read in place."""
@@ -163,12 +123,7 @@ _SPLIT = 2**63  # no epoch has this number
 
 
 def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
-    """Return the order of `count` rows in an epoch, from the seed and the epoch alone.
-
-    Example:
-        >>> sorted(permutation(5, seed=0, epoch=1).tolist())
-        [0, 1, 2, 3, 4]
-    """
+    """Return the order of `count` rows in an epoch, from the seed and the epoch alone."""
     key = np.array([seed, epoch], np.uint64)
     return np.random.Generator(np.random.Philox(key=key)).permutation(count)
 
@@ -189,12 +144,7 @@ def _slice(tensor: tf.Tensor, start: tf.Tensor, size: int | None) -> tf.Tensor:
 
 
 def check_rows(arrays: Any, name: str) -> int:
-    """Check the arrays of a nest, and return their number of rows.
-
-    Raises:
-        UserError: If there are no arrays, an array has no rows axis, the numbers of rows differ,
-            or a float array has NaN.
-    """
+    """Return the number of rows of a nest of arrays, after checking that they can be a set."""
     where = f"data.{name}"
     flat = keras.tree.flatten_with_path(arrays) if arrays is not None else []
     leaves = [("/".join(map(str, path)), leaf) for path, leaf in flat]
@@ -219,55 +169,31 @@ def check_rows(arrays: Any, name: str) -> int:
             fix="Give every array one row for each example.",
         )
     for path, leaf in leaves:
-        refuse_nan(leaf, path, name)
+        refuse_nan(leaf, f"the {name} set", where + (f" ({path})" if path else ""))
     return next(iter(rows.values()))
 
 
 def _refuse_kind(leaf: Any, path: str, name: str) -> None:
     """Reject values that TensorFlow cannot store as rows, or that may change meanwhile."""
-    fault = not_dense(leaf)
+    fault, dtype = not_dense(leaf), getattr(leaf, "dtype", None)
     if fault:
         what, fix = fault
     elif isinstance(leaf, np.ma.MaskedArray):
-        what, fix = (
-            "a masked array, which would lose its mask",
-            "Give array.filled(0), and the mask as another array.",
-        )
-    elif getattr(leaf, "dtype", None) == np.longdouble or getattr(
-        getattr(leaf, "dtype", None), "fields", None
-    ):
+        what = "a masked array, which would lose its mask"
+        fix = "Give array.filled(0), and the mask as another array."
+    elif dtype == np.longdouble or getattr(dtype, "fields", None):
         what = f"an array of {leaf.dtype}"
         fix = "Give numbers of at most 64 bits, and a structured array as a dict of its fields."
     elif isinstance(leaf, (tf.Variable, keras.Variable)):
         what, fix = "a variable", "Give its value: variable.numpy()."
-    elif getattr(leaf, "dtype", None) == np.dtype(object):
+    elif dtype == np.dtype(object):
         what = "an array of Python objects"
         fix = "Give numbers of one shape for every row: np.stack(rows), or pad them."
-    elif getattr(getattr(leaf, "dtype", None), "kind", "") in ("m", "M"):
+    elif getattr(dtype, "kind", "") in ("m", "M"):
         what, fix = "an array of dates or times", "Give numbers: array.astype('int64')."
     else:
         return
     raise UserError(f"{path} of the {name} set is {what}", where=f"data.{name}", fix=fix)
-
-
-def refuse_nan(array: Any, path: str, name: str) -> None:
-    """Reject NaN and infinity in a float array, checked slice by slice."""
-    array = array if isinstance(array, np.ndarray) else np.asarray(array)
-    if not np.issubdtype(array.dtype, np.floating):
-        return
-    bad: list[int] = []
-    chunk = max(1, 2**22 // max(1, array[:1].size))
-    for start in range(0, len(array), chunk):
-        piece = array[start : start + chunk]
-        finite = np.isfinite(piece.reshape(len(piece), -1)).all(axis=1)
-        bad.extend((start + np.flatnonzero(~finite)).tolist())
-    if bad:
-        raise UserError(
-            f"the {name} set has NaN or infinity in {len(bad):,} of {len(array):,} rows, "
-            f"first in row {bad[0]:,}",
-            where=f"data.{name}" + (f" ({path})" if path else ""),
-            fix="Drop those rows or fill the gaps before training.",
-        )
 
 
 def as_tensor(array: Any) -> tf.Tensor:

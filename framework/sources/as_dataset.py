@@ -14,8 +14,7 @@ from framework.sources.source import Source
 def as_dataset(source: Source) -> tf.data.Dataset:
     """Return the first epoch of a source as a dataset; each iteration reads it again.
 
-    Args:
-        source: The source. The dataset's element spec leaves the number of rows open.
+    The dataset's element spec leaves the number of rows open.
     """
     spec = rows_open(source.spec(), source.rows_axis)
 

@@ -30,9 +30,6 @@ def passing(dataset: tf.data.Dataset) -> BeforeEpoch:
     Example:
         >>> before_epoch = passing(tf.data.Dataset.range(9).shuffle(9, seed=1).batch(3))
         >>> before_epoch(2, None, dataset, check)    # the next iteration has the third order
-
-    Args:
-        dataset: The training set.
     """
     read = 0
     whole: bool | None = None
@@ -63,12 +60,8 @@ def _read_all(iterator: Any, check: Callable[[], None]) -> None:
 class EpochHooks:
     """Call a `PyDataset`'s `on_epoch_begin` and `on_epoch_end` as `Model.fit` does.
 
-    A resumed run calls the hooks of the earlier epochs again.
-
-    Args:
-        dataset: The `PyDataset`.
-        blaming: Returns the context that reports exceptions of the hooks.
-        repeated: Every iteration is an evaluation, with epoch 0.
+    A resumed run calls the hooks of the earlier epochs again. `blaming` reports their exceptions.
+    If `repeated`, every iteration is an evaluation, with epoch 0.
     """
 
     def __init__(
@@ -153,7 +146,7 @@ def _obstacle_within(nodes: list[Any]) -> str | None:
         definition = operation_definition(node.op)
         stateful = definition is not None and definition.is_stateful
         if stateful and "Dataset" not in node.op and not node.op.startswith(_HARMLESS):
-            return f"it calls {_SPOKEN.get(node.op, node.op)}, which has state of its own"
+            return f"it calls {_READABLE.get(node.op, node.op)}, which has state of its own"
     return None
 
 
@@ -163,7 +156,7 @@ _HARMLESS = (
     "LookupTable", "HashTable", "MutableHashTable", "VarHandle", "ReadVariable", "Assert",
     "Print", "Placeholder", "PartitionedCall", "StatefulPartitionedCall", "ReduceDataset",
 )  # fmt: skip
-_SPOKEN = {
+_READABLE = {
     "PyFunc": "Python (numpy_function or from_generator)",
     "EagerPyFunc": "Python (py_function)",
     "RandomUniform": "tf.random.uniform",

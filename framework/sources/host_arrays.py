@@ -25,11 +25,6 @@ class HostArraySource(ArraySource):
         >>> images = np.load("images.npy", mmap_mode="r")       # 200 GB
         >>> HostArraySource((images, labels), 32, shuffle=True).steps
         1953125
-
-    Args:
-        arrays: See `ArraySource`.
-        batch_size: Rows per batch.
-        **options: Other arguments of `ArraySource`.
     """
 
     resident = False
@@ -53,7 +48,6 @@ class HostArraySource(ArraySource):
         return next(iter(self._batches(0, 0)))[1]
 
     def moved(self, stop: int) -> None:
-        """Record the position of the iterator after a span."""
         self._next = stop
 
     def _hold(self, array: Any, held: dict[int, Any]) -> Any:

@@ -58,33 +58,16 @@ def open_train(
             fix="Give Data(train=(x, y)) to Trainer.fit, or return it from Task.build_data; "
             "Data(train=Steps(1000)) if the steps make their own batches.",
         )
-    return _open(
-        data.train,
-        data,
-        "train",
-        batch_size=data.batch_size,
-        shuffle=data.shuffle and not overfit,
-        seed=seed,
-        limit=overfit or limit,
-        accumulate=accumulate,
-        train=True,
-        restart=restart,
-        overfit=bool(overfit),
-        held=held,
-    )
+    options: dict[str, Any] = {"batch_size": data.batch_size, "seed": seed, "held": held}
+    options |= {"shuffle": data.shuffle and not overfit, "limit": overfit or limit, "train": True}
+    options |= {"accumulate": accumulate, "restart": restart, "overfit": bool(overfit)}
+    return _open(data.train, data, "train", **options)
 
 
 def open_batches(
     data: Data, *, seed: int, limit: int | float, held: dict[int, Any] | None = None
 ) -> Source:
-    """Open the training set for inspection: in its own order, not augmented, in its batch size.
-
-    Args:
-        data: The data, which must have a training set.
-        seed: Seed of the split.
-        limit: Batches per epoch: a count or a fraction.
-        held: As in `open_train`.
-    """
+    """Open the training set for inspection: in its own order, not augmented, in its batch size."""
     size = data.batch_size
     return _open(data.train, data, "train", batch_size=size, seed=seed, limit=limit, held=held)
 
@@ -105,9 +88,6 @@ def open_eval(
         seed: Seed of the split.
         limit: Batches: a count or a fraction; 0 opens nothing.
         held: As in `open_train`.
-
-    Returns:
-        The sources by name; empty if the data has no such set.
     """
     if not limit:
         return {}
@@ -137,7 +117,8 @@ def _open(given: Any, data: Data, name: str, **options: Any) -> Source:
     if _is_arrays(given):
         held = options.get("held")
         given = rows_first(given, axis, name, {} if held is None else held)
-        data = replace(data, map=_after(partial(rows_back, rows_axis=axis), data.map))
+        back, then = partial(rows_back, rows_axis=axis), data.map
+        data = replace(data, map=back if then is None else lambda batch: then(back(batch)))
     elif options.get("accumulate", 1) > 1:
         raise UserError(
             f"batches of a {type(given).__name__} can only be joined along their first axis",
@@ -147,10 +128,6 @@ def _open(given: Any, data: Data, name: str, **options: Any) -> Source:
     source = _made(given, data, name, **options)
     source.rows_axis = axis
     return source
-
-
-def _after(first: Callable[[Any], Any], second: Callable[[Any], Any] | None) -> Any:
-    return first if second is None else lambda batch: second(first(batch))
 
 
 def _made(
@@ -169,14 +146,9 @@ def _made(
     overfit: bool = False,
     held: dict[int, Any] | None = None,
 ) -> Source:
-    common: dict[str, Any] = {
-        "map": data.map,
-        "augment": data.augment if train else None,
-        "seed": seed,
-        "limit": limit,
-        "accumulate": accumulate,
-        "name": name,
-    }
+    augment = data.augment if train else None
+    common: dict[str, Any] = {"map": data.map, "augment": augment, "seed": seed}
+    common |= {"limit": limit, "accumulate": accumulate}
     if data.val_fraction and name in ("train", "val") and not _is_arrays(given):
         raise UserError(
             f"val_fraction needs arrays, and the training set is a {type(given).__name__}",
@@ -186,14 +158,13 @@ def _made(
     if isinstance(given, Source):
         return given
     if isinstance(given, Steps):
-        del common["name"]
         return StepSource(given, batch_size, counts_on=shuffle, **common)
-    held = {} if held is None else held
-    option = "overfit_batches" if overfit else _LIMITS.get(name, "")
-    streamed: dict[str, Any] = {"restart": restart, "limit_name": option, **common}
-    counted = train and not overfit and isinstance(limit, int)
+    common["name"], held = name, {} if held is None else held
     if not _is_arrays(given):
-        return _stream(given, data, counted=counted, train=train, held=held, **streamed)
+        counted = train and not overfit and isinstance(limit, int)
+        option = f"limit_{name}_batches" if name in ("train", "val", "test") else ""
+        common |= {"restart": restart, "limit_name": "overfit_batches" if overfit else option}
+        return _stream(given, data, counted=counted, train=train, held=held, **common)
     part = None
     if data.val_fraction and name in ("train", "val"):
         part = _split(check_rows(given, "train"), data.val_fraction, name)
@@ -203,13 +174,7 @@ def _made(
 
 
 def _stream(
-    given: Any,
-    data: Data,
-    *,
-    counted: bool,
-    train: bool,
-    held: dict[int, Any],
-    **streamed: Any,
+    given: Any, data: Data, *, counted: bool, train: bool, held: dict[int, Any], **streamed: Any
 ) -> Source:
     """Open a source that reads batches sequentially."""
     name = streamed["name"]
@@ -245,9 +210,6 @@ def _stream(
         endless = counted and not generator.takes_epoch  # without the epoch it may be endless
         return StreamSource(dataset, guard=guard, endless=endless, **streamed)
     raise AssertionError(f"{type(given).__name__} is an array")
-
-
-_LIMITS = {name: f"limit_{name}_batches" for name in ("train", "val", "test")}
 
 
 def larger_batches(data: Data, config: TrainerConfig) -> str:
@@ -296,11 +258,8 @@ class _Generator:
         in_place = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         self._by_name = any(p.name == "epoch" and p.kind != p.POSITIONAL_ONLY for p in parameters)
         self.takes_epoch = self._by_name or any(p.default is p.empty for p in in_place)
-        self.obstacle = (
-            None
-            if self.takes_epoch
-            else "it is a generator function that does not accept the epoch"
-        )
+        blind = "it is a generator function that does not accept the epoch"
+        self.obstacle = None if self.takes_epoch else blind
 
     def __call__(self) -> Any:
         if self._by_name:

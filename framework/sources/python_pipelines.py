@@ -49,13 +49,7 @@ def from_pydataset(
 def from_generator(
     make: Callable[[], Iterable[Any]], guard: Guard, signature: Any = None
 ) -> tf.data.Dataset:
-    """Return a dataset that reads a generator function; every epoch calls it again.
-
-    Args:
-        make: The function, without arguments.
-        guard: Reports its exceptions.
-        signature: See `Data`.
-    """
+    """Return a dataset that reads a generator function; every epoch calls it again."""
     with guard.blaming():
         first = next(_iterator(make, guard), _END)
         if first is _END:

@@ -20,9 +20,6 @@ def axes_of(batch: Any, rows_axis: Any) -> list[int | None]:
     Example:
         >>> axes_of({"x": x, "y": y}, {"x": 1, "y": 0}), axes_of((x, y), 1)
         ([1, 0], [1, 1])
-
-    Raises:
-        UserError: If `rows_axis` has a different structure than the batch.
     """
     if isinstance(rows_axis, numbers.Integral):
         return [int(rows_axis)] * len(tf.nest.flatten(batch))
@@ -94,17 +91,7 @@ def _open_at(spec: tf.TensorSpec, axis: int) -> tf.TensorSpec:
 
 
 def rows_first(arrays: Any, rows_axis: Any, name: str, held: dict[Any, Any]) -> Any:
-    """Return views of arrays with their rows on the first axis, each created once.
-
-    Args:
-        arrays: A nest of arrays.
-        rows_axis: See `Data`.
-        name: Name of the set, for messages.
-        held: The views created so far.
-
-    Raises:
-        UserError: If an array does not have this axis.
-    """
+    """Return views of arrays with their rows on the first axis, each created once and `held`."""
 
     def view(array: Any, axis: int | None) -> Any:
         if axis is None or np.ndim(array) <= axis:

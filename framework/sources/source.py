@@ -19,6 +19,11 @@ from framework.sources.rows_axis import map_rows
 class Source(abc.ABC):
     """Provide batches for the compiled loop.
 
+    The constructors of its subclasses have some arguments in common: `map` and `augment`, as in
+    `Data`; `seed`, of augmentation and any order; `limit`, the batches per epoch as a count or a
+    fraction; `accumulate`, how many batches to join into one, whose gradient is then computed
+    batch by batch; and `name`, that of the set in messages: `train`, `val`, …
+
     Attributes:
         steps: Batches per epoch, or None while that is unknown.
         may_end: Whether an epoch may turn out to have fewer batches when it is read.
@@ -35,6 +40,8 @@ class Source(abc.ABC):
     resident = False
     obstacle: str | None = None
     _map: Callable[[Any], Any] | None = None
+    _augment: Callable[[Any, tf.Tensor], Any] | None = None
+    _seed = 0
     _waited: tf.Variable | None = None
 
     @property
@@ -58,8 +65,13 @@ class Source(abc.ABC):
         """Split batches [start, stop) into parts of equal shape: (start, stop, rows per batch)."""
 
     @abc.abstractmethod
+    def _traced(self, size: int | None = None) -> Any:
+        """Trace how a batch of `size` rows is read, without reading it."""
+
     def spec(self, size: int | None = None) -> Any:
         """Return the nest of TensorSpecs of a batch of `size` rows, as a step receives it."""
+        outputs = self._traced(size).structured_outputs
+        return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), outputs)
 
     @abc.abstractmethod
     def first(self) -> Any:
@@ -79,10 +91,15 @@ class Source(abc.ABC):
         with user_code("Data.map"):
             return _batch(self._map(batch), "Data.map")
 
-    def augmented(self, batch: Any, augment: Callable[[Any, tf.Tensor], Any], seed: Any) -> Any:
-        """Apply `Data.augment` to a batch."""
+    def _prepared(self, batch: Any, number: Callable[[], tf.Tensor]) -> Any:
+        """Map a batch, and augment it by its number, which no other batch of the run has."""
+        batch = self.mapped(batch)
+        if self._augment is None:
+            return batch
+        step = number()
+        seed = tf.stack([tf.constant(self._seed, tf.int64), step])
         with user_code("Data.augment"):
-            return _batch(augment(batch, seed), "Data.augment")
+            return _batch(self._augment(batch, seed), "Data.augment")
 
     def taken(self, iterator: Any, *, optional: bool = False) -> Any:
         """Return the next batch of an iterator in the graph, as an optional if it may end."""
@@ -128,6 +145,53 @@ class Source(abc.ABC):
         yield
 
 
+class RowSource(Source):
+    """A source that knows its rows, and finds any batch of an epoch at once.
+
+    Attributes:
+        count: Rows of an epoch, before a limit.
+        batch_size: Rows per step; the last one of an epoch may have fewer.
+    """
+
+    count: int
+    batch_size: int
+    steps: int
+
+    def _count_batches(self, size: int, limit: int | float, accumulate: int) -> None:
+        """Set how many rows an epoch and a step have, from those of one batch."""
+        self._used = min(self.count, size * limited(math.ceil(self.count / size), limit))
+        self.batch_size = min(size * accumulate, self._used)
+        self.micro_rows = size if accumulate > 1 else None
+        self.steps = math.ceil(self._used / self.batch_size)
+
+    def parts(self, start: int, stop: int) -> list[tuple[int, int, int | None]]:
+        """Separate the ragged last batch, which has a different shape."""
+        whole = self._used // self.batch_size
+        runs = [(start, min(stop, whole), self.batch_size)]
+        runs.append(
+            (max(start, whole), min(stop, self.steps), self._used - whole * self.batch_size)
+        )
+        return [run for run in runs if run[0] < run[1]]
+
+    def read(self, cursor: Any, index: tf.Tensor, size: int | None) -> Any:
+        """Return batch `index` of an epoch, in the graph."""
+        epoch, batch = self._gathered(cursor, index, size)
+        # Count batches across epochs, so that no two of them share random numbers.
+        per_epoch = math.ceil(self.count / self.batch_size)
+        return self._prepared(batch, lambda: epoch * per_epoch + index)
+
+    @abc.abstractmethod
+    def _gathered(self, cursor: Any, index: tf.Tensor, size: int | None) -> tuple[Any, Any]:
+        """Return the epoch and the rows of a batch, in the graph."""
+
+    def _traced(self, size: int | None = None) -> Any:
+        cursor, size = self.cursor(0, 0), size or self.batch_size
+        read = tf.function(
+            lambda: self.read(cursor, tf.constant(0, tf.int64), size), autograph=False
+        )
+        return read.get_concrete_function()
+
+
 def _batch(made: Any, by: str) -> Any:
     if made is None:
         raise UserError(f"{by} returned None", where=by, fix="Return the batch from it.")
@@ -149,10 +213,6 @@ def batch_rows(batch: Any, rows_axis: Any = 0) -> Any:
 
     If some tensors have a static length and others do not, as in a stream with a ragged last
     batch, it is the length of the first tensor without a static one.
-
-    Args:
-        batch: A nest of tensors.
-        rows_axis: Axis of the rows; see `Data`.
     """
     found: list[tuple[int | None, tf.Tensor, int]] = []
 

@@ -23,7 +23,7 @@ _SHORT = (
     "%s ended after %s of %s steps: this epoch is shorter, and the next one reads it from the start"
 )
 _log = logging.getLogger("framework")
-_HEED = 0.25  # seconds of reading between two checks for signals
+_CHECK_EVERY = 0.25  # seconds of reading between two checks for signals
 
 
 class StreamSource(Source):
@@ -37,13 +37,7 @@ class StreamSource(Source):
 
     Args:
         dataset: A dataset of batches.
-        map: See `Data`.
-        augment: See `Data`.
-        seed: Seed of augmentation.
-        limit: Batches per epoch: a count or a fraction. Default: all.
         limit_name: The trainer's option for the limit, for messages.
-        accumulate: Join this many batches into one; its gradient is computed batch by batch.
-        name: Name of the set in messages: `train`, `val`, …
         before_epoch: Called before an epoch is read; see `BeforeEpoch`.
         after_epoch: Called with the number of an epoch after it has ended.
         obstacle: Why a run cannot resume exactly with this dataset, if so.
@@ -52,6 +46,7 @@ class StreamSource(Source):
             continues where the previous one ended. If the data ends, the epoch ends too, and the
             next epoch reads the data from the start.
         guard: The guard of user code that the dataset calls.
+        map, augment, seed, limit, accumulate, name: See `Source`.
     """
 
     def __init__(
@@ -83,7 +78,7 @@ class StreamSource(Source):
         if accumulate > 1:
             with self.reading():
                 self.micro_rows = _rows_of_a_batch(dataset, name)
-            dataset = _together(
+            dataset = _joined(
                 _checked(dataset), self.micro_rows, accumulate, limit if endless else None
             )
         dataset = dataset.prefetch(tf.data.AUTOTUNE)  # the user may not have added it
@@ -117,7 +112,6 @@ class StreamSource(Source):
         return self._iterator
 
     def first(self) -> Any:
-        """Read the first batch with a separate iterator."""
         with self.reading():
             return next(iter(self._dataset.take(1)), ())
 
@@ -162,7 +156,7 @@ class StreamSource(Source):
                 with self.reading():
                     run(self._iterator, tf.constant(min(count, left), tf.int64))
                 left -= min(count, left)
-                if time.monotonic() - began < _HEED:
+                if time.monotonic() - began < _CHECK_EVERY:
                     count *= 2
                 self.check()
         except tf.errors.OutOfRangeError:
@@ -174,49 +168,38 @@ class StreamSource(Source):
             ) from None
 
     def moved(self, stop: int) -> None:
-        """Record the position of the iterator after a span."""
         self._next = self._place(self._epoch, stop)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Report exceptions that user code raises while the body reads batches."""
         try:
             with self._guard.retold():
                 yield
         except tf.errors.InvalidArgumentError as error:
             if _UNEVEN not in str(error):
                 raise
-            raise _cannot_put_together(self._name, _UNEVEN) from None
+            raise _cannot_join(self._name, _UNEVEN) from None
 
     def parts(self, start: int, stop: int) -> list[tuple[int, int, int | None]]:
-        """Return one part: the dataset determines the shapes."""
         return [(start, stop, None)]
 
     def read(self, cursor: Any, index: tf.Tensor, size: int | None) -> Any:
-        """Return the iterator's next batch."""
         return self.finish(self.taken(cursor), index)
 
     def finish(self, batch: Any, index: tf.Tensor) -> Any:
         """Map and augment a batch, in the graph."""
-        batch = self.mapped(batch)
-        if self._augment:
-            step = self._epoch_in_graph * 2**32 + index
-            seed = tf.stack([tf.constant(self._seed, tf.int64), step])
-            batch = self.augmented(batch, self._augment, seed)
-        return batch
+        return self._prepared(batch, lambda: self._epoch_in_graph * 2**32 + index)
 
-    def spec(self, size: int | None = None) -> Any:
-        """Trace `finish` once, without running it."""
+    def _traced(self, size: int | None = None) -> Any:
         finish = tf.function(
             lambda *batch: self.finish(batch[0], tf.constant(0, tf.int64)), autograph=False
         )
-        outputs = finish.get_concrete_function(self._dataset.element_spec).structured_outputs
-        return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), outputs)
+        return finish.get_concrete_function(self._dataset.element_spec)
 
     def _refuse_composites(self) -> None:
         spec = self._dataset.element_spec
-        found = next(filter(_is_no_tensor, tf.nest.flatten(spec)), None)
-        if found is None:
+        odd = [each for each in tf.nest.flatten(spec) if not isinstance(each, tf.TensorSpec)]
+        if not odd:
             return
         if self._map is not None:
             with user_code("Data.map"):
@@ -225,16 +208,12 @@ class StreamSource(Source):
             if not any(map(not_dense, leaves)):
                 return
         what, fix = "None", "Leave it out in dataset.map or Data(map=...): give x, or (x,)."
-        if not isinstance(found, tf.NoneTensorSpec):
-            what = f"a {type(found).__name__.removesuffix('Spec')}"
+        if not isinstance(odd[0], tf.NoneTensorSpec):
+            what = f"a {type(odd[0]).__name__.removesuffix('Spec')}"
             fix = "Make it dense in Data(map=...): x.to_tensor(), tf.sparse.to_dense(x)."
         raise UserError(
             f"{self._guard.what} returns {what} in a batch", where=self._guard.where, fix=fix
         )
-
-
-def _is_no_tensor(spec: Any) -> bool:
-    return not isinstance(spec, tf.TensorSpec)
 
 
 def never_ends(dataset: tf.data.Dataset) -> bool:
@@ -276,7 +255,7 @@ def _limit(dataset: tf.data.Dataset, limit: int | float, option: str, name: str)
     return dataset.take(limited(length, limit))
 
 
-def _together(
+def _joined(
     dataset: tf.data.Dataset, rows: int, batches: int, limit: int | float | None
 ) -> tf.data.Dataset:
     """Join batches of `rows` rows, but never batches of two epochs of an endless set."""
@@ -296,14 +275,14 @@ def _rows_of_a_batch(dataset: tf.data.Dataset, name: str) -> int:
     specs = tf.nest.flatten(dataset.element_spec)
     if not all(spec.shape[1:].is_fully_defined() for spec in specs if spec.shape.rank != 0):
         fix = "Pad them to one width; if they have it already, use tf.ensure_shape in dataset.map"
-        raise _cannot_put_together(name, "their widths vary", fix)
+        raise _cannot_join(name, "their widths vary", fix)
     for batch in dataset.take(1):
         leaves = [tf.convert_to_tensor(leaf) for leaf in tf.nest.flatten(batch)]
         lengths = {int(leaf.shape[0]) if leaf.shape.rank else 0 for leaf in leaves}
         if 0 not in lengths and len(lengths) == 1:
             return lengths.pop()
         shapes = ", ".join(str(tuple(leaf.shape)) for leaf in leaves)
-        raise _cannot_put_together(name, f"{_UNEVEN}: {shapes}")
+        raise _cannot_join(name, f"{_UNEVEN}: {shapes}")
     raise UserError(f"the {name} set has no batches", where=f"data.{name}", fix=NO_BATCHES)
 
 
@@ -314,7 +293,7 @@ _EVEN = (
 )
 
 
-def _cannot_put_together(name: str, why: str, fix: str = _EVEN) -> UserError:
+def _cannot_join(name: str, why: str, fix: str = _EVEN) -> UserError:
     return UserError(
         f"batches of the {name} set cannot be joined: {why}",
         where="trainer.accumulate",

@@ -82,16 +82,12 @@ class Guard:
             raise UserError(
                 f"{self.what} returns a batch of {describe(found)}, after one of {wanted}",
                 where=self.where,
-                fix=_way_out(first, specs, found),
+                fix=_suggested_signature(first, specs, found),
             )
         return leaves
 
     def spec_of(self, leaf: Any) -> tf.TensorSpec:
-        """Return the spec of a leaf of a batch.
-
-        Raises:
-            UserError: If the leaf is not a dense tensor.
-        """
+        """Return the spec of a leaf of a batch, which must be a dense tensor."""
         fault = not_dense(leaf)
         if fault:
             what, fix = fault
@@ -100,11 +96,7 @@ class Guard:
         return tf.TensorSpec(tensor.shape, tensor.dtype)
 
     def specs(self, first: Any, signature: Any) -> list[tf.TensorSpec]:
-        """Return the specs of a set's batches: the signature, else those of the first batch.
-
-        Raises:
-            UserError: If the first batch does not match the signature.
-        """
+        """Return the specs of a set's batches: the signature, else those of the first batch."""
         _refuse_lists(first, self.what, self.where)
         found = rows_open(tf.nest.map_structure(self.spec_of, first), self._rows_axis)
         if signature is None:
@@ -152,7 +144,7 @@ def not_dense(leaf: Any) -> tuple[str, str] | None:
     return None
 
 
-def _way_out(first: Any, specs: list[tf.TensorSpec], found: Any) -> str:
+def _suggested_signature(first: Any, specs: list[tf.TensorSpec], found: Any) -> str:
     """Return the fix for a batch that differs: a signature that fits both, if there is one."""
     try:
         tf.nest.assert_same_structure(first, found)

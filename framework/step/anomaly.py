@@ -29,12 +29,7 @@ def anomalies_detected() -> Iterator[None]:
 
 
 def explain_anomaly(error: Exception, when: str) -> Exception:
-    """Convert an error of these checks to `TrainingFailed`; return other errors unchanged.
-
-    Args:
-        error: The raised error.
-        when: The step, as in "at step 3".
-    """
+    """Convert an error of these checks to `TrainingFailed`; return other errors unchanged."""
     text = str(error)
     found = _FOUND.search(text)
     if not isinstance(error, tf.errors.InvalidArgumentError) or not found:

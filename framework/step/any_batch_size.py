@@ -16,7 +16,9 @@ def built_layers(models: Iterable[keras.Layer]) -> set[int]:
 
 
 def leave_rows_open(models: Iterable[keras.Layer], before: Set[int]) -> None:
-    """Make models accept any number of rows, also when Keras saves or exports them.
+    """Make built models accept any number of rows, also when Keras saves or exports them.
+
+    Layers that were built `before`, as `built_layers` said, keep their shapes.
 
     Example:
         >>> model = keras.Sequential([keras.layers.Dense(1)])
@@ -24,10 +26,6 @@ def leave_rows_open(models: Iterable[keras.Layer], before: Set[int]) -> None:
         >>> leave_rows_open([model], before=set())
         >>> model.input_shape
         (None, 3)
-
-    Args:
-        models: Models that were built from a batch.
-        before: The result of `built_layers` before that; the shapes of these layers stay.
     """
     for layer in reversed(_layers(models)):  # inner layers first
         if id(layer) in before or not open_built_shapes(layer, _open):

@@ -22,22 +22,12 @@ class Average:
     (Polyak and Juditsky, 1992), or the plain mean of the values at every call of `add` (Izmailov
     et al., 2018). It starts as a copy of its sources.
 
-    Example:
-        >>> average = Average(model.trainable_variables, decay=0.999)
-        >>> average.copies[0].shape == model.trainable_variables[0].shape
-        True
-
     Args:
         sources: What to average: floating-point variables.
         copies: Variables for the averages. Default: new variables.
         decay: Share of the average that an update keeps, from 0 to 1. None: a plain average.
         followed: Sources to copy instead of averaging, such as batch-norm statistics.
         evaluate: Evaluate the model with the averages instead of its weights.
-
-    Attributes:
-        sources: The sources as given.
-        copies: One copy per source.
-        count: Number of values in a plain average so far.
     """
 
     def __init__(

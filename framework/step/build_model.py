@@ -51,15 +51,9 @@ def build_by_tracing(
     """Build a model by tracing a step on a symbolic batch with the shapes of the data.
 
     Nothing runs: the trace is discarded, and only the weights that it created are kept.
-
-    Args:
-        step: Called with a symbolic batch.
-        spec: The nest of TensorSpecs of a batch.
-        task: The task that has the model.
-        name: Name of the step, for messages.
-        rows_axis: Axis of the rows in a batch's tensors.
     """
-    where, models = f"{type(task).__name__}.{name}", list(models_of(task.model).values())
+    where, named = f"{type(task).__name__}.{name}", models_of(task.model)
+    models = list(named.values())
     before = built_layers(models)
     try:
         _trace(step, rows_open(spec, rows_axis))
@@ -67,19 +61,17 @@ def build_by_tracing(
         with user_code(where, spec), _in_python(task, where):
             _trace(step, spec)
         leave_rows_open(models, before)
-    made = [each for model in models for each in layers_within(model) if id(each) not in before]
-    for layer in made:
-        if hasattr(layer, "finalize_state"):  # it was computed from symbolic variables
-            layer.finalize_state()
+    for layer in (each for model in models for each in layers_within(model)):
+        if id(layer) not in before and hasattr(layer, "finalize_state"):
+            layer.finalize_state()  # it was computed from symbolic variables
     for model, copy, _ in task.runtime.followers:  # a step may not call them
         if model.built and not copy.built:
             copy.build_from_config(model.get_build_config())
-    if not is_built(task.model):
-        missing = [n for n, m in models_of(task.model).items() if not m.built]
+    missing = [repr(n) for n, model in named.items() if not model.built]
+    if missing:
         raise UserError(
-            f"{name} never calls the model"
-            + (f" {', '.join(map(repr, missing))}" if len(models_of(task.model)) > 1 else ""),
-            where=f"{type(task).__name__}.{name}",
+            f"{name} never calls the model" + (f" {', '.join(missing)}" if len(named) > 1 else ""),
+            where=where,
             fix="Call self.model(x) in it, or return a built model: "
             "keras.Sequential([keras.Input(shape), ...]).",
         )

@@ -15,11 +15,7 @@ _NO_NUMBERS = {f"tensor of {kind}" for kind in ("string", "complex64", "complex1
 
 def check_name(name: Any, where: str) -> None:
     """Reject a name that a log cannot store, or that the trainer uses itself."""
-    if not isinstance(name, str) or not name.strip() or name != " ".join(name.split()):
-        raise UserError(
-            f"{name!r} is not a name for a metric", where=where, fix='Give a word, such as "loss".'
-        )
-    if name.endswith("_epoch"):
+    if checked_name(name, where, 'a word, such as "loss"').endswith("_epoch"):
         raise UserError(
             f"{name!r} ends in _epoch, which is reserved for means over an epoch",
             where=where,
@@ -27,27 +23,17 @@ def check_name(name: Any, where: str) -> None:
         )
 
 
-def checked_name(name: Any, where: str = "log_metrics") -> str:
-    """Check and return a metric's full name, such as `val/auc`.
-
-    Raises:
-        UserError: If it is not text, is empty, or has line ends or similar characters.
-    """
+def checked_name(
+    name: Any, where: str = "log_metrics", wanted: str = 'a full name, such as "val/auc"'
+) -> str:
+    """Return a name without line ends and the like, by default a full one, such as `val/auc`."""
     if isinstance(name, str) and name.strip() and name == " ".join(name.split()):
         return name
-    raise UserError(
-        f"{name!r} is not a name for a metric",
-        where=where,
-        fix='Give a full name, such as "val/auc".',
-    )
+    raise UserError(f"{name!r} is not a name for a metric", where=where, fix=f"Give {wanted}.")
 
 
 def number_of(name: str, value: Any, where: str = "log_metrics") -> float:
-    """Convert a Python number, NumPy number or tensor with one element to a float.
-
-    Raises:
-        UserError: If the value is something else.
-    """
+    """Convert a Python number, NumPy number or tensor with one element to a float."""
     try:
         array = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
         if array.size == 1 and (array.dtype.kind in "biuf" or "float" in array.dtype.name):

@@ -38,13 +38,7 @@ def forget_model_losses(model: Any) -> None:
 
 
 def scalar_loss(value: Any, task: Task, name: str | None = None) -> tf.Tensor:
-    """Return a step's loss as a scalar of at least float32, or raise a UserError.
-
-    Args:
-        value: The result of the step, or of the `loss_fn` of `minimize`.
-        task: The task that has the step.
-        name: The optimizer of the loss, if there are several.
-    """
+    """Return a loss, of optimizer `name` if there are several, as a scalar of at least float32."""
     where = f"{type(task).__name__}.train_step"
     what = "train_step" if task.automatic_optimization else "minimize's loss_fn"
     what += f" for {name!r}" if name else ""

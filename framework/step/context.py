@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +17,11 @@ from framework.devices.replicas import Replicas
 from framework.errors import UserError
 from framework.random import fold
 from framework.step.check_logged import check_name, mean_of, unless_empty, weight_of
-from framework.step.check_loss import (
-    check_scalar,
-    scalar_loss,
-)
+from framework.step.check_loss import check_scalar, scalar_loss
 from framework.step.current_step import Running
 from framework.step.global_mean import global_mean
 from framework.step.keras_trainer_duties import left_to_trainer
-from framework.step.metric_sums import Accumulator, metric_result
+from framework.step.metric_sums import metric_result
 from framework.step.precision import unscaled_gradient
 from framework.step.task_variables import changing_variables, unowned
 from framework.step.update import Part, Update
@@ -42,11 +39,9 @@ TRAINING, EVALUATION, PREDICTION, HOST = range(4)
 class TaskContext:
     """Implement a task's `log`, `minimize` and similar methods; a `StepContext`.
 
-    All optimization uses one pipeline, `Update`.
-
     Args:
         task: The task; its model is built.
-        update: The pipeline. None: weights cannot be changed.
+        update: The pipeline of all optimization. None: weights cannot be changed.
         replicas: The devices.
         log_norms: Log the norms of gradients.
         eager: The steps run in Python instead of being compiled.
@@ -74,7 +69,6 @@ class TaskContext:
 
     @not_converted
     def log(self, name: str, value: Any, weight: Any = None) -> None:
-        """Log a value; see `Task.log`."""
         running, where = self._running, f"{type(self.task).__name__}.log({name!r})"
         check_name(name, where)
         if running is None:
@@ -97,7 +91,6 @@ class TaskContext:
 
     @not_converted
     def minimize(self, loss_fn: Callable[[], Any], name: Any = None) -> Any:
-        """Compute a loss under a tape and apply its gradients; see `Task.minimize`."""
         self._changing("minimize")
         with tf.GradientTape(persistent=True) as tape:
             loss = loss_fn() if self._eager else autograph(loss_fn, self._autograph)()
@@ -110,7 +103,6 @@ class TaskContext:
 
     @not_converted
     def apply_gradients(self, tape: tf.GradientTape, loss: Any, name: Any = None) -> None:
-        """Differentiate losses and apply the gradients; see `Task.apply_gradients`."""
         running = self._changing("apply_gradients")
         running.applied = True
         if self._building:
@@ -124,11 +116,10 @@ class TaskContext:
         for each, _ in pairs:
             where = f"{type(self.task).__name__}.train_step"
             check_scalar(tf.convert_to_tensor(each), "apply_gradients was given", where)
-        self._apply([self._part(tape, each, of) for each, of in pairs])
+        self._apply(running, [self._part(running, tape, each, of) for each, of in pairs])
 
     @not_converted
     def gradient(self, tape: tf.GradientTape, target: Any, sources: Any) -> Any:
-        """Return an inner gradient; see `Task.gradient`."""
         scale = None if self.update is None else self.update.scale
         if scale is None:
             return tape.gradient(target, sources)
@@ -136,7 +127,6 @@ class TaskContext:
 
     @not_converted
     def gather(self, tensor: tf.Tensor) -> tf.Tensor:
-        """Concatenate a tensor of every device; see `Task.gather`."""
         running = self._running
         if running is None or self._building or self.replicas.count == 1:
             return tensor
@@ -147,7 +137,6 @@ class TaskContext:
 
     @not_converted
     def global_mean(self, values: Any, weights: Any) -> tf.Tensor:
-        """Return a mean over the whole batch; see `Task.global_mean`."""
         running = self._running
         if running is not None and running.is_piece:
             raise UserError(
@@ -161,7 +150,6 @@ class TaskContext:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Undo all changes of the body at its end; see `Task.snapshot`."""
         running = self._running
         if running is None:
             raise UserError(
@@ -187,7 +175,6 @@ class TaskContext:
 
     @not_converted
     def step_seed(self, draw: Any) -> tf.Tensor:
-        """Return a unique seed for a draw; see `Task.step_seed`."""
         running = self._running
         place = getattr(self._local, "place", None) if running is None else running.place
         if place is None:
@@ -201,7 +188,6 @@ class TaskContext:
 
     @property
     def global_step(self) -> Any:
-        """Optimizer steps done before the current step; on the host, the number so far."""
         running = self._running
         if running is not None:
             return running.global_step
@@ -235,27 +221,21 @@ class TaskContext:
         return self.update
 
     @contextmanager
-    def _step(
-        self,
-        means: Accumulator,
-        rows: Any,
-        global_step: Any,
-        share: Any,
-        *,
-        training: bool,
-        place: tuple[int, Any],
-    ) -> Iterator[Running]:
-        running = Running(means, rows, share, global_step, training, place)
+    def _step(self, running: Running) -> Iterator[None]:
+        means, rows = running.means, running.rows
         self._local.running = running
-        # A device without rows computes one row with weight 0, which Keras metrics would count.
-        may_be_none = self.replicas.count > 1 and (not isinstance(rows, int) or rows == 0)
-        metrics = [*means.keras_metrics.values(), *_metrics_of(self.task)] if may_be_none else []
+        held: list[Any] = []
+        if self.replicas.count > 1 and (not isinstance(rows, int) or rows == 0):
+            # A device without rows computes one row with weight 0, which Keras metrics would count,
+            # also those among the task's attributes that no step has logged so far.
+            held = keras.tree.flatten([*means.keras_metrics.values(), *vars(self.task).values()])
+        metrics = [each for each in held if isinstance(each, keras.Metric)]
         spared = list({id(v): v for metric in metrics for v in metric.variables}.values())
         before = [tf.identity(v) for v in spared]
-        known = self.update.optimizers if training and self.update is not None else ()
+        own = self.update.optimizers if running.training and self.update is not None else ()
         try:
-            with left_to_trainer([each.optimizer for each in known], self.task):
-                yield running
+            with left_to_trainer([each.optimizer for each in own], self.task):
+                yield
             if not self._building:
                 means.add(running.logged)
             for variable, value in zip(spared, before, strict=True):
@@ -263,14 +243,18 @@ class TaskContext:
         finally:
             self._local.running = None
 
-    def _part(self, tape: tf.GradientTape, loss: tf.Tensor, optimizers: Sequence[Any]) -> Part:
+    def _part(
+        self, running: Running, tape: tf.GradientTape, loss: tf.Tensor, optimizers: Iterable[Any]
+    ) -> Part:
         """Differentiate a loss with respect to the weights of some optimizers."""
-        update, running = self._update, self._running
+        update = self._update
         chosen = [(each, update.optimizers.trainable(each)) for each in optimizers]
         variables = [v for _, own in chosen for v in own]
-        others = self._unowned_weights(tape)
-        share = None if running is None else running.share
-        found = update.gradients(tape, loss, [*variables, *others.values()], share)
+        others: dict[str, Any] = {}
+        if not (self._eager and self._looked):  # once per trace
+            owned = [v for each in update.optimizers for v in each.owned]
+            self._looked, others = True, unowned(self.task, tape, owned)
+        found = update.gradients(tape, loss, [*variables, *others.values()], running.share)
         part = Part(chosen, found[: len(variables)])
         slopes = zip(others, found[len(variables) :], strict=True)
         self._warn_of_unowned([name for name, slope in slopes if slope is not None])
@@ -284,13 +268,6 @@ class TaskContext:
             )
         return part
 
-    def _unowned_weights(self, tape: tf.GradientTape) -> dict[str, Any]:
-        """Return the weights that a step uses but no optimizer updates, once per trace."""
-        if self._eager and self._looked:
-            return {}
-        self._looked = True
-        return unowned(self.task, tape, [v for each in self._update.optimizers for v in each.owned])
-
     def _warn_of_unowned(self, names: list[str]) -> None:
         if names and names != self._warned_of:
             self._warned_of = names
@@ -302,19 +279,15 @@ class TaskContext:
                 ", ".join(names),
             )
 
-    def _apply(self, parts: Sequence[Part]) -> None:
-        running = self._running
-        if running is not None:
-            running.applied = True
+    def _apply(self, running: Running, parts: Sequence[Part]) -> None:
         norms, finite = self._update.apply(parts)
-        if self._log_norms and running is not None and running.training:
+        if self._log_norms and running.training:
+            everything = len(list(self._update.optimizers))
             for part, norm in zip(parts, norms, strict=True):
-                name = "grad_norm" if self._is_only(part) else f"grad_norm/{part.name}"
+                only = len(part.optimizers) == everything
+                name = "grad_norm" if only else f"grad_norm/{part.name}"
                 known = tf.cast(finite, tf.float64)
                 self.log(name, tf.where(finite, norm, tf.zeros_like(norm)), weight=known)
-
-    def _is_only(self, part: Part) -> bool:
-        return len(part.optimizers) == len(list(self._update.optimizers))
 
     def _log_loss(self, loss: tf.Tensor) -> None:
         running = self._running
@@ -332,9 +305,3 @@ class TaskContext:
                 "weights.",
             )
         return running
-
-
-def _metrics_of(task: Task) -> list[keras.Metric]:
-    """Return the Keras metrics among a task's attributes, before a step has logged them."""
-    held = keras.tree.flatten(list(vars(task).values()))
-    return [each for each in held if isinstance(each, keras.Metric)]

@@ -22,16 +22,12 @@ _LIBRARIES = ("framework", "keras", "tensorflow", "numpy", "builtins", "weakref"
 def reachable(root: Mapping[str, Any]) -> Iterator[tuple[str, Any, bool]]:
     """Find the variables in values, in their attributes, and in lists and dicts of them.
 
+    Yields the path of a variable, the variable, and whether it is a trainable weight of a layer,
+    which only an optimizer changes unless a step assigns it.
+
     Example:
         >>> [name for name, _, _ in reachable({"head": [tf.Variable(0.0)]})]
         ['head/0/0']
-
-    Args:
-        root: What to search, by name: a task's attributes, or its models.
-
-    Yields:
-        The path of a variable, the variable, and whether it is a trainable weight of a layer,
-        which only an optimizer changes unless a step assigns it.
     """
     met: set[int] = set()
     for name, value in _walk(root):
@@ -43,19 +39,13 @@ def reachable(root: Mapping[str, Any]) -> Iterator[tuple[str, Any, bool]]:
 
 
 def saved_by_keras(root: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the layers, optimizers and metrics in values, including inner layers, each once.
+    """Return the layers, optimizers and metrics in values by path, including inner layers.
 
     Their names do not identify them: Keras numbers names by the objects created in a process.
 
     Example:
         >>> list(saved_by_keras({"parts": [keras.Sequential([keras.layers.Dense(1)])]}))
         ['parts/0/0', 'parts/0/1']
-
-    Args:
-        root: What to search, by name.
-
-    Returns:
-        The objects by path.
     """
     found: dict[int, tuple[str, Any]] = {}
     for name, value in _walk(root):

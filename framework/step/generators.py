@@ -20,10 +20,7 @@ _FAR = 2**30  # more draws than training makes; Keras takes them modulo 2**31 - 
 def generators(variables: Iterable[Any], written: Set[int] | None) -> list[Any]:
     """Return the variables that are the state of a generator and that a step may draw from.
 
-    Args:
-        variables: Variables, including those of `keras.random.SeedGenerator` and
-            `tf.random.Generator`.
-        written: Handles of the variables that the steps write. None: unknown.
+    `written` has the handles of what the steps write; None: unknown.
     """
     return [
         v
@@ -37,10 +34,7 @@ def generators(variables: Iterable[Any], written: Set[int] | None) -> list[Any]:
 def set_aside(states: Iterable[Any], seed: int, *, host: bool) -> Iterator[None]:
     """Make generators draw the same numbers in every body, and restore them afterwards.
 
-    Args:
-        states: The variables of generators, as `generators` returns them.
-        seed: Seed of Python's and NumPy's generators within the body.
-        host: Also save those, if no other thread draws from them.
+    `host` seeds those of Python and NumPy, too, if no other thread draws from them.
     """
     parts = [
         (part, str(v.name).startswith(_TENSORFLOW))

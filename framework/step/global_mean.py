@@ -13,15 +13,8 @@ from framework.devices.replicas import Replicas
 def global_mean(values: Any, weights: Any, share: Any, replicas: Replicas) -> tf.Tensor:
     """Return a device's part of sum(values * weights) / sum(weights) over all devices.
 
-    Args:
-        values: A tensor of floats.
-        weights: Weights of the values, of a shape that broadcasts to theirs.
-        share: The device's share of the step's examples. None: all.
-        replicas: The devices.
-
-    Returns:
-        A scalar. Its mean over the devices, weighted by `share`, is the ratio; losses and logged
-        values are reduced in this way.
+    The mean of the parts, weighted by `share` of the step's examples (None: all), is the ratio;
+    losses and logged values are reduced in this way.
     """
     values = tf.convert_to_tensor(values)
     if values.dtype.size < 4:

@@ -15,41 +15,27 @@ from framework.errors import UserError
 from framework.step.precision import LossScale
 
 if TYPE_CHECKING:
-    from framework.step.optimizer_weights import NamedOptimizer
     from framework.task import Task
 
 _log = logging.getLogger("framework")
 
-_MUCH = 0.5  # warn if a larger share of the average is initial weights
 _HOOKS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
 """Methods of a model that `Model.fit`, `evaluate` or `predict` call, but the trainer does not."""
 
 
 def check_protocol(optimizer: keras.Optimizer) -> None:
-    """Reject an optimizer that needs calls of `Model.fit` which the trainer does not make.
-
-    Args:
-        optimizer: The optimizer of a task.
-
-    Raises:
-        UserError: If it scales the loss or distributes the weights itself.
-    """
-    what = fix = ""
+    """Reject an optimizer that needs calls of `Model.fit` which the trainer does not make."""
     if isinstance(optimizer, keras.optimizers.MultiOptimizer):
-        what = "it distributes the weights among its own optimizers"
-        fix = (
-            "Return a dict from configure_optimizers: {name: (optimizer, weights)} gives each "
-            "part of the weights its optimizer."
-        )
-    elif _overrides(optimizer, "scale_loss"):
-        what = "its scale_loss would have to be called with the loss"
+        why = "it distributes the weights among its own optimizers"
+        fix = "Return a dict from configure_optimizers: {name: (optimizer, weights)} gives each "
+        fix += "part of the weights its optimizer."
+    elif overrides(optimizer, "scale_loss"):
+        why = "its scale_loss would have to be called with the loss"
         fix = "Leave it out: with precision=mixed_float16 the trainer scales the loss."
-    if what:
-        raise UserError(
-            f"{type(optimizer).__name__} cannot be used here: {what}",
-            where="configure_optimizers",
-            fix=fix,
-        )
+    else:
+        return
+    what = f"{type(optimizer).__name__} cannot be used here: {why}"
+    raise UserError(what, where="configure_optimizers", fix=fix)
 
 
 def unwrapped(optimizer: keras.Optimizer) -> tuple[keras.Optimizer, LossScale | None]:
@@ -64,11 +50,7 @@ def unwrapped(optimizer: keras.Optimizer) -> tuple[keras.Optimizer, LossScale | 
 
 
 def one_scale(first: LossScale | None, second: LossScale | None) -> LossScale | None:
-    """Return the loss scale of several optimizers.
-
-    Raises:
-        UserError: If they have different ones.
-    """
+    """Return the loss scale of several optimizers, or raise a UserError if theirs differ."""
     if first is None or second is None:
         return first or second
     same = float(first.value.numpy()) == float(second.value.numpy())
@@ -83,17 +65,7 @@ def one_scale(first: LossScale | None, second: LossScale | None) -> LossScale | 
 
 
 def check_built(optimizer: keras.Optimizer, owned: Sequence[keras.Variable], where: str) -> None:
-    """Reject a built optimizer that does not fit its weights.
-
-    Args:
-        optimizer: The optimizer.
-        owned: The weights that it updates.
-        where: The method that configured it, for messages.
-
-    Raises:
-        UserError: If it has slots for other weights, or `use_ema` for a weight that a gradient
-            overwrites.
-    """
+    """Reject an optimizer with slots for other weights, or that cannot average its weights."""
     try:
         check_known_variables(optimizer, owned)
     except ValueError:
@@ -118,29 +90,13 @@ def scaled(optimizer: keras.Optimizer, gradients: list[Any]) -> list[Any]:
     return gradients if factor is None else [g * factor for g in gradients]
 
 
-def finalizes(optimizers: Iterable[NamedOptimizer]) -> bool:
-    """Return whether an optimizer sets final values of the weights, as with `use_ema`."""
-    return any(map(_finalizes, optimizers))
-
-
-def finalize(optimizers: Iterable[NamedOptimizer]) -> None:
-    """Let each optimizer set the final values of its weights, as `Model.fit` does at its end."""
-    for each in filter(_finalizes, optimizers):
-        each.optimizer.finalize_variable_values(list(each.owned))
-        _warn_of_young(each)
-
-
 def overwrites(variable: keras.Variable) -> bool:
     """Return whether a variable's gradient is its new value, as for a float8 scale."""
     return bool(getattr(variable, "overwrite_with_gradient", False))
 
 
 def check_whole(variables: Iterable[keras.Variable]) -> None:
-    """Reject variables with gradients that cannot be summed over devices or micro-batches.
-
-    Raises:
-        UserError: If a variable's gradient is its new value.
-    """
+    """Reject variables with gradients that cannot be summed over devices or micro-batches."""
     for variable in variables:
         if overwrites(variable):
             raise UserError(
@@ -153,16 +109,9 @@ def check_whole(variables: Iterable[keras.Variable]) -> None:
 
 @contextmanager
 def left_to_trainer(optimizers: Iterable[keras.Optimizer], task: Task) -> Iterator[None]:
-    """Raise an error if the body applies one of the trainer's optimizers itself.
+    """Raise a UserError if the body applies one of the trainer's optimizers itself.
 
     The trainer would not scale, clip or sum that update over devices, or would apply it twice.
-
-    Args:
-        optimizers: The trainer's optimizers.
-        task: The task that has the step.
-
-    Raises:
-        UserError: If the body applies an optimizer.
     """
     own = list(optimizers)
     automatic = task.automatic_optimization
@@ -201,12 +150,7 @@ def by_trainer(optimizer: keras.Optimizer) -> Iterator[None]:
 
 
 def warn_of_unused(task: Task, models: Mapping[str, keras.Layer]) -> None:
-    """Warn about parts of a model that only `Model.fit` would use.
-
-    Args:
-        task: The task with the steps that run instead.
-        models: Its models by name.
-    """
+    """Warn about parts of the models that only `Model.fit` would use."""
     from framework.task import Task  # which imports this
 
     own = [vars(kind) for kind in type(task).__mro__ if kind not in Task.__mro__]
@@ -235,30 +179,6 @@ def warn_of_unused(task: Task, models: Mapping[str, keras.Layer]) -> None:
             )
 
 
-def _finalizes(each: NamedOptimizer) -> bool:
-    optimizer = each.optimizer
-    if not (optimizer.use_ema or _overrides(optimizer, "finalize_variable_values")):
-        return False
-    # Before the first update there is no average yet, only zeros.
-    return bool(optimizer.iterations.numpy())
-
-
-def _warn_of_young(each: NamedOptimizer) -> None:
-    optimizer, updates = each.optimizer, int(each.optimizer.iterations.numpy())
-    if not optimizer.use_ema or optimizer.ema_overwrite_frequency:
-        return
-    left = optimizer.ema_momentum ** (updates - 1)
-    if left > _MUCH:
-        _log.warning(
-            "use_ema: after %d updates the average, which now replaces the weights, is still "
-            "%.0f %% those after the first update. Give the %s a smaller ema_momentum (now %g).",
-            updates,
-            100 * left,
-            type(optimizer).__name__,
-            optimizer.ema_momentum,
-        )
-
-
 def _names_in(code: CodeType) -> Iterator[str]:
     yield from code.co_names
     for inner in code.co_consts:
@@ -271,5 +191,6 @@ def _has_own(model: keras.Model, hook: str) -> bool:
     return method is not getattr(keras.Model, hook) and not method.__module__.startswith("keras.")
 
 
-def _overrides(optimizer: keras.Optimizer, method: str) -> bool:
+def overrides(optimizer: keras.Optimizer, method: str) -> bool:
+    """Return whether an optimizer has a method of its own."""
     return getattr(type(optimizer), method) is not getattr(keras.Optimizer, method)

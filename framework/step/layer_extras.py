@@ -29,12 +29,6 @@ def layer_state(layers: Saved) -> State:
     Example:
         >>> layer_state({"head": keras.layers.Dense(1)})   # it has only variables
         {}
-
-    Args:
-        layers: All layers of a task; see `saved_by_keras`.
-
-    Raises:
-        UserError: If a layer cannot save its state, or a checkpoint cannot store it.
     """
     state: State = {}
     for key, layer in _with_state(layers).items():
@@ -56,9 +50,6 @@ def load_layer_state(layers: Saved, state: Mapping[str, Any]) -> None:
 
     Functions must be traced again afterwards, since traces have tables and statistics as
     constants.
-
-    Raises:
-        UserError: If the state of a layer is missing, or the layer cannot load it.
     """
     for key, layer in _with_state(layers).items():
         if key not in state:
@@ -95,10 +86,7 @@ def load_fitting_layers(layers: Saved, state: Mapping[str, Any]) -> None:
 
 
 def constants(layers: Saved) -> State:
-    """Return the values of layers that traced functions have as constants.
-
-    These are the layers' state outside variables, and values computed from their variables.
-    """
+    """Return what traced functions have as constants: layers' state, and values from it."""
     return {
         key: {
             "state": _state_if_any(layer),
@@ -113,25 +101,27 @@ def _with_state(layers: Saved) -> dict[str, Any]:
     return {
         key: layer
         for key, layer in layers.items()
-        if isinstance(layer, keras.layers.Discretization) or any(_own(layer, n) for n in kept)
+        if isinstance(layer, keras.layers.Discretization) or _own(layer, *kept)
     }
 
 
-def _own(layer: Any, method: str) -> bool:
+def _own(layer: Any, *methods: str) -> bool:
     """Return whether a layer saves more than variables; Keras's common layers only rename them."""
-    module = getattr(getattr(type(layer), method, None), "__module__", "keras.")
-    return module.startswith("keras.src.layers.preprocessing") or not module.startswith("keras.")
+    found = [getattr(type(layer), method, None) for method in methods]
+    modules = [getattr(each, "__module__", "keras.") for each in found]
+    special = "keras.src.layers.preprocessing"
+    return any(m.startswith(special) or not m.startswith("keras.") for m in modules)
 
 
 def _state(layer: Any) -> State:
     state: State = {"name": layer.name}
-    if any(_own(layer, name) for name in _BUILD):
+    if _own(layer, *_BUILD):
         state["build"] = _build_config(layer)
-    if any(_own(layer, name) for name in _VARIABLES):
+    if _own(layer, *_VARIABLES):
         store: dict[str, Any] = {}
         layer.save_own_variables(store)
         state["own"] = {key: np.array(_array(value)) for key, value in store.items()}
-    if any(_own(layer, name) for name in _ASSETS):
+    if _own(layer, *_ASSETS):
         with tempfile.TemporaryDirectory() as name:
             layer.save_assets(name)
             files = sorted(path for path in Path(name).rglob("*") if path.is_file())
@@ -159,7 +149,8 @@ def _build_config(layer: Any) -> Any:
 
 
 def _load(layer: Any, state: Mapping[str, Any]) -> None:
-    if not same(state.get("build"), _state_of_build(layer)):
+    build = _build_config(layer) if _own(layer, *_BUILD) else None
+    if not same(state.get("build"), build):
         before = [id(variable) for variable in layer.variables]
         layer.build_from_config({**(layer.get_build_config() or {}), **release(state["build"])})
         if [id(variable) for variable in layer.variables] != before:
@@ -172,10 +163,6 @@ def _load(layer: Any, state: Mapping[str, Any]) -> None:
         layer.bin_boundaries, layer.summary = state["bins"], state["summary"]
     if _own(layer, "finalize_state"):
         layer.finalize_state()
-
-
-def _state_of_build(layer: Any) -> Any:
-    return _build_config(layer) if any(_own(layer, name) for name in _BUILD) else None
 
 
 def _load_assets(layer: Any, assets: Mapping[str, Any]) -> None:

@@ -51,25 +51,15 @@ def check_mean(task: Task, spec: Any, rows_axis: Any, sample: Callable[[], Any])
     computes the losses of parts of the rows: their mean must be the loss of all rows. It runs only
     the operations that the loss needs and restores the task's attributes: no variable is assigned,
     and no generator draws. A loss that needs other operations, such as Python calls, is not
-    checked.
-
-    Args:
-        task: The task; its model is built.
-        spec: The nest of TensorSpecs of a batch.
-        rows_axis: Axis of the rows in a batch's tensors.
-        sample: Returns a batch as the step receives it; if it fails, rows are made up.
-
-    Raises:
-        UserError: If the loss is a sum, or cannot be computed for a part of the rows.
+    checked. If `sample` cannot return a batch, rows are made up.
     """
     rows = _Rows(spec, rows_axis, sample)
     try:
         with _kept(task):
             losses = _Losses(task, spec, rows_axis, rows.specs)
             alone = _Losses(task, spec, rows_axis, rows.specs, twice=True) if losses.joins else None
-        grown = np.array(
-            [losses(rows.repeated(n)) for n in ((1, 4, 16) if losses.draws else (1, 2, 4))]
-        )
+        times = (1, 4, 16) if losses.draws else (1, 2, 4)
+        grown = np.array([losses(rows.repeated(n)) for n in times])
     except Exception as error:  # an error of the step is reported when it is compiled
         _log.debug("cannot check whether the loss is a mean: %s", error)
         return
@@ -122,7 +112,8 @@ def _compare_parts(task: Task, losses: _Losses, rows: _Rows, whole: np.ndarray) 
             where=f"{type(task).__name__}.train_step",
             fix="If the rows are on another axis than the first, set Data(rows_axis=1).",
         ) from error
-    if losses.draws or any(map(_normalises_by_batch, models_of(task.model).values())):
+    layers = [each for model in models_of(task.model).values() for each in layers_within(model)]
+    if losses.draws or any(isinstance(a, keras.layers.BatchNormalization) for a in layers):
         return
     for cut, (first, second) in pieces.items():
         mean = (first * cut + second * (rows.count - cut)) / rows.count
@@ -151,27 +142,15 @@ def _warn(task: Task, what: str) -> None:
     )
 
 
-def _normalises_by_batch(model: keras.Layer) -> bool:
-    kind = keras.layers.BatchNormalization
-    return any(isinstance(each, kind) for each in layers_within(model))
-
-
 class _Rows:
-    """A few rows of a batch: the first ones, or made-up ones if there is no batch.
-
-    Attributes:
-        specs: Specs of a batch's tensors, with an unknown number of rows.
-        count: Number of rows.
-    """
+    """A few rows of a batch: the first ones, or made-up ones if there is no batch."""
 
     def __init__(self, spec: Any, rows_axis: Any, sample: Callable[[], Any]) -> None:
         self.specs, self._axes, _ = rows_of_specs(spec, rows_axis)
         self.count = _ROWS
         try:
             self._leaves = [np.asarray(leaf) for leaf in tf.nest.flatten(sample())]
-            lengths = [
-                len(np.moveaxis(leaf, axis, 0)) for leaf, axis in self._pairs() if axis is not None
-            ]
+            lengths = [leaf.shape[axis] for leaf, axis in self._pairs() if axis is not None]
             self.count = min([_ROWS, *lengths])
             self._leaves = self.part(0, self.count)
         except Exception as error:  # an error of the data is reported when it is read
@@ -208,12 +187,7 @@ class _Rows:
 
 
 class _Recording(StepRunner):
-    """A runner that updates nothing and records the losses.
-
-    Args:
-        task: The task.
-        twice: Make `gather` return the rows twice, as if another device had the same ones.
-    """
+    """A runner that only records losses; if `twice`, as if another device had the same rows."""
 
     def __init__(self, task: Task, *, twice: bool) -> None:
         super().__init__(task, train=Accumulator(), building=True)
@@ -237,12 +211,7 @@ class _Recording(StepRunner):
 
 
 class _Losses:
-    """Compute the losses of a batch with any number of rows, compiled once.
-
-    Attributes:
-        joins: Whether the step uses `gather`.
-        draws: Whether it needs random numbers.
-    """
+    """Compute the losses of a batch with any number of rows, compiled once."""
 
     def __init__(
         self,
@@ -274,10 +243,7 @@ class _Losses:
 
 @contextmanager
 def _kept(task: Task) -> Iterator[None]:
-    """Restore a task's attributes and the random state of Python and NumPy after the body.
-
-    Dropout is disabled within the body, so that the same rows have the same loss.
-    """
+    """Restore a task and Python's and NumPy's generators after a body without dropout."""
     attributes = dict(vars(task))
     context = task.runtime.context
     held = {k: copy(v) for k, v in attributes.items() if isinstance(v, (list, dict, set))}

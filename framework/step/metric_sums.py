@@ -41,9 +41,8 @@ class Accumulator:
         self.room = room
         # Created in advance: a step that creates a variable while it is traced is traced again.
         self._chunks: list[tuple[list[str], tf.Variable]] = [([], self._zeros())]
-        self._nothing = tf.zeros(
-            (room, _COLUMNS), tf.float64
-        )  # created once, since `reset` runs at every row
+        # Created once, since `reset` runs at every row.
+        self._nothing = tf.zeros((room, _COLUMNS), tf.float64)
 
     @property
     def names(self) -> list[str]:
@@ -58,12 +57,7 @@ class Accumulator:
 
     def add_metric(self, name: str, metric: keras.Metric) -> None:
         """Remember a Keras metric that a step has updated."""
-        if any(name in names for names, _ in self._chunks):
-            raise UserError(
-                f"{name!r} is logged as a value and as a keras.Metric",
-                where=f"self.log({name!r}, ...)",
-                fix="Give one of the two another name.",
-            )
+        self._refuse_both([name], [name for names, _ in self._chunks for name in names])
         self.keras_metrics[name] = metric
 
     def has(self, name: str, values: Mapping[str, Any]) -> bool:
@@ -71,11 +65,7 @@ class Accumulator:
         return name in values or name in self.keras_metrics
 
     def add(self, values: Mapping[str, tuple[tf.Tensor, tf.Tensor]]) -> None:
-        """Add a step's values to the sums: its last operation.
-
-        Args:
-            values: By name, a value and its weight: float64 scalars.
-        """
+        """Add a step's values, each with its weight, to the sums: its last operation."""
         self._make_room(values)
         zero = tf.constant(0.0, tf.float64)
         for names, sums in self._chunks:
@@ -125,13 +115,7 @@ class Accumulator:
             variable.assign(values)
 
     def _make_room(self, names: Iterable[str]) -> None:
-        for name in names:
-            if name in self.keras_metrics:
-                raise UserError(
-                    f"{name!r} is logged as a value and as a keras.Metric",
-                    where=f"self.log({name!r}, ...)",
-                    fix="Give one of the two another name.",
-                )
+        self._refuse_both(names, self.keras_metrics)
         known = {name for chunk, _ in self._chunks for name in chunk}
         for name in names:
             if name not in known:
@@ -139,6 +123,15 @@ class Accumulator:
                     _refuse_on_several_devices(self.room)
                     self._chunks.append(([], self._zeros()))
                 self._chunks[-1][0].append(name)
+
+    def _refuse_both(self, names: Iterable[str], others: Iterable[str]) -> None:
+        for name in names:
+            if name in others:
+                raise UserError(
+                    f"{name!r} is logged as a value and as a keras.Metric",
+                    where=f"self.log({name!r}, ...)",
+                    fix="Give one of the two another name.",
+                )
 
     def _zeros(self) -> tf.Variable:
         with tf.init_scope():  # it outlives the trace of a compiled step
@@ -193,13 +186,7 @@ def add_sums(left: Sums, right: Sums) -> Sums:
 
 
 class MetricStates:
-    """Save and reset the state of Keras metrics, so that an evaluation can use them.
-
-    Example:
-        >>> aside = MetricStates([metric])   # remembers and resets
-        >>> metric.update_state(y_val, p_val)
-        >>> aside.restore()
-    """
+    """Save and reset the state of Keras metrics, so that an evaluation can use them."""
 
     def __init__(self, metrics: list[keras.Metric]) -> None:
         unique = {id(metric): metric for metric in metrics}.values()
@@ -209,10 +196,7 @@ class MetricStates:
             metric.reset_state()
 
     def restore(self, used: Iterable[keras.Metric] = ()) -> None:
-        """Restore the saved state, and reset metrics in `used` without saved state.
-
-        If steps run in Python, a metric may be unknown until a step uses it.
-        """
+        """Restore the saved state; reset `used` metrics that only a step in Python made known."""
         for metric in used:
             if id(metric) not in self._known:
                 metric.reset_state()

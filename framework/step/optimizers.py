@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import json
+import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 
 from framework.core.state import State, check_variables, load_variables, variables_state
 from framework.errors import UserError, choice
-from framework.step.keras_trainer_duties import check_built, check_protocol, one_scale, unwrapped
-from framework.step.optimizer_weights import NamedOptimizer
+from framework.step.keras_trainer_duties import (
+    check_built,
+    check_protocol,
+    one_scale,
+    overrides,
+    unwrapped,
+)
 from framework.step.precision import LossScale
+
+_log = logging.getLogger("framework")
+_MUCH = 0.5  # warn if a larger share of the average is initial weights
 
 ONLY = "optimizer"
 """The name of an optimizer that was given without one."""
+
+
+@dataclass(frozen=True)
+class NamedOptimizer:
+    """A Keras optimizer, its name in `minimize`, and the weights it owns, frozen or not."""
+
+    name: str
+    optimizer: keras.Optimizer
+    owned: tuple[keras.Variable, ...]
 
 
 class Optimizers:
@@ -69,10 +87,9 @@ class Optimizers:
         for name, given in configured.items():
             self._add(str(name), given)
         if not self._all:
-            raise UserError(
+            raise self._error(
                 "configure_optimizers returned no optimizer",
-                where=where,
-                fix="Return one, or a dict of them by name.",
+                "Return one, or a dict of them by name.",
             )
         if exclusive:
             self._refuse_shared()
@@ -87,28 +104,19 @@ class Optimizers:
         return max((f for f in factors if f is not None), default=None)
 
     def named(self, name: str | None) -> NamedOptimizer:
-        """Return an optimizer by name, or the only one without a name.
-
-        Raises:
-            UserError: If there is no optimizer of that name, or no name and several optimizers.
-        """
+        """Return an optimizer by name, or without a name the only one."""
         if name is None and len(self._all) == 1:
             return next(iter(self._all.values()))
         if name not in self._all:
             names = ", ".join(self._all)
-            raise UserError(
+            raise self._error(
                 f"there is no optimizer {name!r}" if name else "which optimizer is meant?",
-                where=self._where,
-                fix=choice(name, self._all) if name else f"Give its name, one of: {names}.",
+                choice(name, self._all) if name else f"Give its name, one of: {names}.",
             )
         return self._all[name]
 
     def suit(self, given: Any) -> bool:
-        """Return whether another run may reuse them: they know all trainable weights.
-
-        Args:
-            given: The task's `optimizer` now.
-        """
+        """Return whether another run, with the task's optimizer `given`, may reuse them."""
         return given is self._given and self._learning.issuperset(self._learning_now())
 
     def prepare(self, function: Callable[[keras.Optimizer], keras.Optimizer]) -> None:
@@ -116,6 +124,9 @@ class Optimizers:
         self._all = {
             k: replace(each, optimizer=function(each.optimizer)) for k, each in self._all.items()
         }
+
+    def _error(self, what: str, fix: str) -> UserError:
+        return UserError(what, where=self._where, fix=fix)
 
     def _learning_now(self) -> dict[int, keras.Variable]:
         return {id(v): v for m in self._models.values() for v in m.trainable_variables}
@@ -127,11 +138,7 @@ class Optimizers:
         return [v for v in each.owned if id(v) in learning or id(v) not in known]
 
     def build(self) -> None:
-        """Create the slots of every optimizer, before anything is traced.
-
-        Raises:
-            UserError: If an optimizer does not fit its weights; see `check_built`.
-        """
+        """Create the slots of every optimizer, before anything is traced."""
         for each in self:
             each.optimizer.build(list(each.owned))
             check_built(each.optimizer, each.owned, self._where)
@@ -170,45 +177,40 @@ class Optimizers:
             )
 
     def _add(self, name: str, given: Any) -> None:
-        if isinstance(given, (tuple, list)) and len(given) != 2:
-            raise UserError(
+        paired = isinstance(given, (tuple, list))
+        if paired and len(given) != 2:
+            raise self._error(
                 f"the optimizer {name!r} is given as {len(given)} things",
-                where=self._where,
-                fix="Give only the optimizer, or a pair: (optimizer, weights).",
+                "Give only the optimizer, or a pair: (optimizer, weights).",
             )
-        optimizer, weights = given if isinstance(given, (tuple, list)) else (given, None)
+        optimizer, weights = given if paired else (given, None)
         label = f" for {name!r}" if name != ONLY else ""
         if not isinstance(optimizer, keras.Optimizer):
-            raise UserError(
+            raise self._error(
                 f"configure_optimizers returned a {type(optimizer).__name__}{label}",
-                where=self._where,
-                fix="Return a Keras optimizer, keras.optimizers.Adam(1e-3), or a dict of them by "
-                "name.",
+                "Return a Keras optimizer, keras.optimizers.Adam(1e-3), or a dict of them by name.",
             )
         optimizer, scale = unwrapped(optimizer)
         self.loss_scale = one_scale(self.loss_scale, scale)
         check_protocol(optimizer)
         if id(optimizer) in self._seen:
-            raise UserError(
+            raise self._error(
                 f"one optimizer is given twice, the second time{label}",
-                where=self._where,
-                fix="Create one for each name: its slots belong to its weights.",
+                "Create one for each name: its slots belong to its weights.",
             )
         if weights is None:
             if name not in self._models:
-                raise UserError(
+                raise self._error(
                     f"which weights does the optimizer {name!r} update?",
-                    where=self._where,
-                    fix="Name it after a model, or give both: {name: (optimizer, weights)}.",
+                    "Name it after a model, or give both: {name: (optimizer, weights)}.",
                 )
             weights = self._models[name]
         owned = tuple({id(v): v for v in self._weights(weights, name)}.values())
         if not owned:
-            raise UserError(
+            raise self._error(
                 f"the optimizer {name!r} has no weights to update" if label else
                 "the model has no weights to update",
-                where=self._where,
-                fix="Give it a model that has trainable weights.",
+                "Give it a model that has trainable weights.",
             )  # fmt: skip
         self._seen.add(id(optimizer))
         self._all[name] = NamedOptimizer(name, self._prepare(optimizer), owned)
@@ -224,10 +226,9 @@ class Optimizers:
         elif isinstance(given, keras.Variable):
             yield given
         else:
-            raise UserError(
+            raise self._error(
                 f"the optimizer {name!r} is given a {type(given).__name__} to update",
-                where=self._where,
-                fix="Give a model, a layer, keras variables, or a list of these.",
+                "Give a model, a layer, keras variables, or a list of these.",
             )
 
     def _refuse_shared(self) -> None:
@@ -236,10 +237,9 @@ class Optimizers:
             for variable in each.owned:
                 other = owners.setdefault(id(variable), each.name)
                 if other != each.name:
-                    raise UserError(
+                    raise self._error(
                         f"{variable.path} is updated by {other!r} and by {each.name!r}",
-                        where=self._where,
-                        fix="Give every weight one optimizer, or set automatic_optimization = "
+                        "Give every weight one optimizer, or set automatic_optimization = "
                         "False and choose the optimizer in train_step.",
                     )
 
@@ -256,3 +256,39 @@ def _config(optimizer: keras.Optimizer) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """Convert a value that JSON does not support to one that is the same in every process."""
     return float(value) if hasattr(value, "__float__") else type(value).__name__
+
+
+def finalizes(optimizers: Iterable[NamedOptimizer]) -> bool:
+    """Return whether an optimizer sets final values of the weights, as with `use_ema`."""
+    return any(map(_finalizes, optimizers))
+
+
+def finalize(optimizers: Iterable[NamedOptimizer]) -> None:
+    """Let each optimizer set the final values of its weights, as `Model.fit` does at its end."""
+    for each in filter(_finalizes, optimizers):
+        each.optimizer.finalize_variable_values(list(each.owned))
+        _warn_of_young(each)
+
+
+def _finalizes(each: NamedOptimizer) -> bool:
+    optimizer = each.optimizer
+    if not (optimizer.use_ema or overrides(optimizer, "finalize_variable_values")):
+        return False
+    # Before the first update there is no average yet, only zeros.
+    return bool(optimizer.iterations.numpy())
+
+
+def _warn_of_young(each: NamedOptimizer) -> None:
+    optimizer, updates = each.optimizer, int(each.optimizer.iterations.numpy())
+    if not optimizer.use_ema or optimizer.ema_overwrite_frequency:
+        return
+    left = optimizer.ema_momentum ** (updates - 1)
+    if left > _MUCH:
+        _log.warning(
+            "use_ema: after %d updates the average, which now replaces the weights, is still "
+            "%.0f %% those after the first update. Give the %s a smaller ema_momentum (now %g).",
+            updates,
+            100 * left,
+            type(optimizer).__name__,
+            optimizer.ema_momentum,
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -10,11 +9,7 @@ import tensorflow as tf
 
 
 def set_precision(precision: str) -> None:
-    """Make Keras build layers at `precision`; `float64` also changes Keras's default float.
-
-    Args:
-        precision: `float32`, `mixed_bfloat16`, `mixed_float16` or `float64`.
-    """
+    """Make Keras build layers at `precision`; `float64` also changes its default float."""
     keras.config.set_floatx("float64" if precision == "float64" else "float32")
     keras.config.set_dtype_policy(precision)
 
@@ -24,22 +19,13 @@ class LossScale:
 
     The loss is multiplied by the scale before it is differentiated, so that small gradients do
     not vanish in float16, and the gradients are divided by it again. When a gradient overflows,
-    the update is skipped and the scale halved; after `growth_steps` good updates it is doubled
-    (Micikevicius et al., Mixed Precision Training, 2018).
+    the update is skipped and the scale halved; after `growth_steps` good updates in a row it is
+    doubled (Micikevicius et al., Mixed Precision Training, 2018).
 
     Example:
         >>> scale = LossScale()
         >>> float(scale.value)
         32768.0
-
-    Args:
-        initial: The first scale.
-        growth_steps: Good updates in a row before the scale is doubled.
-
-    Attributes:
-        value: The scale, a float32 variable.
-        good_steps: Good updates since the scale last changed, an int64 variable.
-        skipped: Updates skipped so far, an int64 variable.
     """
 
     def __init__(self, initial: float = 2.0**15, growth_steps: int = 2000) -> None:
@@ -50,8 +36,7 @@ class LossScale:
 
     def finite(self, gradients: list[Any]) -> tf.Tensor:
         """Return whether every element of every gradient is finite."""
-        values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients]
-        return tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for v in values])
+        return tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
 
     def note_good(self) -> None:
         """Count a good update, and double the scale after enough of them."""
@@ -84,20 +69,9 @@ class LossScale:
 
 
 def unscaled(gradients: list[Any], scale: Any) -> list[Any]:
-    """Divide gradients by the scale of their loss; None stays None."""
+    """Divide gradients by the scale of their loss."""
     inverse = 1.0 / scale
-    return [map_values(g, lambda v: v * tf.cast(inverse, v.dtype)) for g in gradients]
-
-
-def map_values(gradient: Any, function: Callable[[tf.Tensor], tf.Tensor]) -> Any:
-    """Apply a function to a gradient's values, sparse or dense; None stays None."""
-    if gradient is None:
-        return None
-    if isinstance(gradient, tf.IndexedSlices):
-        return tf.IndexedSlices(
-            function(gradient.values), gradient.indices, dense_shape=gradient.dense_shape
-        )
-    return function(gradient)
+    return [g * tf.cast(inverse, g.dtype) for g in gradients]
 
 
 _MOST_IN_FLOAT16 = 2.0**15  # the next power of two is infinite
@@ -106,14 +80,7 @@ _MOST_IN_FLOAT16 = 2.0**15  # the next power of two is infinite
 def unscaled_gradient(tape: tf.GradientTape, target: Any, sources: Any, scale: tf.Tensor) -> Any:
     """Return a gradient that is computed scaled, so that it does not vanish in float16.
 
-    Args:
-        tape: The tape that recorded `target`.
-        target: What to differentiate.
-        sources: By what.
-        scale: The loss scale.
-
-    Returns:
-        A gradient for each source, of at least float32; None where there is none.
+    It has at least float32; None where a source has no gradient.
     """
     factor = tf.minimum(scale, _MOST_IN_FLOAT16)
     seed = tf.nest.map_structure(lambda t: tf.ones_like(t) * tf.cast(factor, t.dtype), target)

@@ -36,15 +36,11 @@ class StepRunner(TaskContext):
 
     Example:
         >>> runner = StepRunner(task, train=Accumulator(), update=update)
-        >>> Loop(source, runner.train_step).run(epoch=0, start=0, stop=100)
+        >>> Loop(source, runner.train_step).run(Span(epoch=0, start=0, stop=100))
 
     Args:
-        task: See `TaskContext`.
         train: Accumulator of the training values.
         **options: See `TaskContext`.
-
-    Attributes:
-        train: Accumulator of the training values.
     """
 
     def __init__(self, task: Task, *, train: Accumulator, **options: Any) -> None:
@@ -64,14 +60,11 @@ class StepRunner(TaskContext):
         vars(other).update(_micro_rows=micro_rows, _rows_axis=rows_axis)
         return other
 
-    def train_step(self, batch: Batch, global_step: Any) -> None:
-        """Train on one batch: the step of the training loop."""
-        rows, share = batch.rows, _share(batch)
-        place = (TRAINING, 0)
-        with (
-            self._step(self.train, rows, global_step, share, training=True, place=place) as running,
-            self.replicas.agreeing(self._assignable(training=True), share),
-        ):
+    def train_step(self, batch: Batch, global_step: Any) -> tf.Tensor:
+        """Train on one batch, and return its number of examples: the step of the training loop."""
+        rows, share, place = batch.rows, _share(batch), (TRAINING, 0)
+        running = Running(self.train, rows, share, global_step, training=True, place=place)
+        with self._step(running), self.replicas.agreeing(self._assignable(training=True), share):
             if not self.task.automatic_optimization:
                 refuse_output(self._train_step(batch.values), self.task)
                 self._check_applied(running)
@@ -82,25 +75,19 @@ class StepRunner(TaskContext):
                     loss = add_model_losses(loss, self.task.model)
                 self._log_loss(loss)
                 if not self._building:
-                    self._apply([self._part(tape, loss, list(self._update.optimizers))])
+                    self._apply(running, [self._part(running, tape, loss, self._update.optimizers)])
             else:
-                self._accumulate(batch)
+                self._accumulate(running, batch)
+        return tf.cast(rows, tf.int64)
 
-    def eval_step(self, number: int, means: Accumulator, batch: Batch, global_step: Any) -> None:
-        """Evaluate the model on one batch of a set: the step of an evaluation's loop.
-
-        Args:
-            number: The set's number among those that are evaluated.
-            means: Where values add up.
-            batch: The batch.
-            global_step: Optimizer steps done.
-        """
+    def eval_step(
+        self, number: int, means: Accumulator, batch: Batch, global_step: Any
+    ) -> tf.Tensor:
+        """Evaluate the model on one batch of set `number`, whose values add up in `means`."""
         rows, share = batch.rows, _share(batch)
         place = (EVALUATION, batch.number + number * _SETS_APART)
-        with (
-            self._step(means, rows, global_step, share, training=False, place=place),
-            self.replicas.agreeing(self._assignable(training=False), share),
-        ):
+        running = Running(means, rows, share, global_step, training=False, place=place)
+        with self._step(running), self.replicas.agreeing(self._assignable(training=False), share):
             logs = self._eval_step(batch.values)
             if isinstance(logs, Mapping):
                 for name, value in logs.items():
@@ -111,6 +98,7 @@ class StepRunner(TaskContext):
                     where=f"{type(self.task).__name__}.eval_step",
                     fix='Report values with self.log("loss", loss), or return a dict of them.',
                 )
+        return tf.cast(rows, tf.int64)
 
     def predict_step(self, number: int, batch: Any, index: Any) -> Any:
         """Return the predictions for batch `index` of a set."""
@@ -120,58 +108,48 @@ class StepRunner(TaskContext):
         finally:
             self._local.place = None
 
-    def _accumulate(self, batch: Batch) -> None:
+    def _accumulate(self, outer: Running, batch: Batch) -> None:
         """Sum the gradients of a batch's pieces, weighted by examples, and update once."""
         rows = batch.rows
         update, size = self._update, self._micro_rows or 1
         chosen = [(each, update.optimizers.trainable(each)) for each in update.optimizers]
         variables = [v for _, own in chosen for v in own]
-        outer = self._running
-        assert outer is not None
         connected: list[bool] = []
         # A device without rows takes part with the gradient of one row, with weight 0.
         nonzero = not isinstance(rows, int) or rows > 0
 
-        def piece(start: Any, length: Any) -> list[Any]:
+        def add(sums: list[Any], start: Any, length: Any) -> list[Any]:
             found = self._gradients_of(outer, batch, start, length, nonzero)
             connected[:] = [g is not None for g in found]
-            return [
-                tf.zeros_like(v) if g is None else tf.convert_to_tensor(g)
-                for g, v in zip(found, variables, strict=True)
+            dense = [
+                tf.zeros_like(v) if g is None else g for g, v in zip(found, variables, strict=True)
             ]
+            return [a + g for a, g in zip(sums, dense, strict=True)]
 
         sums: list[Any] = [tf.zeros_like(v) for v in variables]
         whole = rows // size if nonzero else 0
         if not isinstance(rows, int) or whole:
             _, sums = tf.while_loop(
                 lambda i, _: i < whole,
-                lambda i, s: (
-                    i + 1,
-                    [a + g for a, g in zip(s, piece(i * size, size), strict=True)],
-                ),
+                lambda i, s: (i + 1, add(s, i * size, size)),
                 (tf.constant(0, tf.as_dtype(getattr(rows, "dtype", tf.int64))), sums),
             )
         rest = rows - whole * size if nonzero else 1
         if isinstance(rest, int):
             if rest:
-                sums = [a + g for a, g in zip(sums, piece(whole * size, rest), strict=True)]
+                sums = add(sums, whole * size, rest)
         else:
             sums = tf.cond(
                 rest > 0,
-                lambda: [a + g for a, g in zip(sums, piece(whole * size, rest), strict=True)],
+                lambda: add(sums, whole * size, rest),
                 lambda: [tf.identity(a) for a in sums],
             )
         self._local.running = outer
         gradients = [g if known else None for g, known in zip(sums, connected, strict=True)]
-        self._apply([Part(chosen, gradients)])
+        self._apply(outer, [Part(chosen, gradients)])
 
     def _gradients_of(
-        self,
-        outer: Running,
-        batch: Batch,
-        start: Any,
-        length: Any,
-        counts: bool,
+        self, outer: Running, batch: Batch, start: Any, length: Any, counts: bool
     ) -> Sequence[Any]:
         """Return the gradients of a piece of a batch, weighted by its share of all examples."""
         known = length if isinstance(length, int) else None
@@ -182,18 +160,16 @@ class StepRunner(TaskContext):
             batch.values,
             self._rows_axis,
         )
-        counted = length if counts else 0
-        place = (TRAINING, start)
-        step = outer.global_step
-        with self._step(
-            outer.means, counted, step, counted / batch.total, training=True, place=place
-        ):
+        counted, place = length if counts else 0, (TRAINING, start)
+        share, step = counted / batch.total, outer.global_step
+        running = Running(outer.means, counted, share, step, training=True, place=place)
+        with self._step(running):
             forget_model_losses(self.task.model)
             with tf.GradientTape() as tape:
                 loss = scalar_loss(self._train_step(part), self.task)
                 loss = add_model_losses(loss, self.task.model)
             self._log_loss(loss)
-            return self._part(tape, loss, list(self._update.optimizers)).gradients
+            return self._part(running, tape, loss, self._update.optimizers).gradients
 
     def _assignable(self, *, training: bool) -> list[Any]:
         """Return the variables that devices may assign differently; empty for one device."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def held_variables(
     task: Task, known: Iterable[Any], updated: Iterable[Any], written: Set[int] | None
 ) -> dict[str, Any]:
-    """Return the variables outside models and optimizers that may change.
+    """Return the variables outside models and optimizers that may change, by path from the task.
 
     These are seeds, statistics, metrics, and variables that a step assigns. A layer's weight that
     no optimizer updates and no step assigns, such as a teacher's, does not change and is left out.
@@ -33,10 +33,7 @@ def held_variables(
         task: The task; its attributes and those of its models' layers are searched.
         known: Variables that are handled elsewhere.
         updated: Weights that optimizers update.
-        written: Handles of what the compiled steps write; see `reachable.handles`. None: unknown.
-
-    Returns:
-        The variables by their path from the task.
+        written: Handles of what the compiled steps write. None: unknown.
     """
     seen, changing = {id(v) for v in known}, {id(v) for v in updated}
     found: dict[str, Any] = {}
@@ -59,13 +56,7 @@ _NOT_SEARCHED = ("trainer", "model", "data", "_runtime")
 
 
 def unowned(task: Task, tape: tf.GradientTape, owned: Iterable[Any]) -> dict[str, Any]:
-    """Return the weights that a tape has recorded, but no model has and no optimizer updates.
-
-    Args:
-        task: The task; its attributes are searched for the names of the weights.
-        tape: The tape of a training step.
-        owned: Weights that optimizers update.
-    """
+    """Return the weights that a tape has recorded, but no model has and no optimizer updates."""
     models = [v for model in models_of(task.model).values() for v in model.variables]
     known = {h for v in (*models, *owned) for h in handles(v)}
     used = {h: v for v in tape.watched_variables() for h in handles(v) if h not in known}
@@ -108,9 +99,7 @@ def task_followers(task: Task) -> dict[str, Average]:
 def global_seed(*, make: bool = False, everywhere: bool = False) -> Any:
     """Return the variable of the seed generator for Keras's random operations without a seed.
 
-    Args:
-        make: Create it if it does not exist. Otherwise None is returned.
-        everywhere: Create it again if it is not on all devices of a strategy.
+    `make` creates it if it does not exist; `everywhere` also if it is not on all devices.
     """
     found = keras_global("global_seed_generator")
     if everywhere and found is not None and not hasattr(found.state.value, "values"):

@@ -13,9 +13,8 @@ from framework.core.dtypes import as_dtype
 from framework.devices.replicas import Replicas
 from framework.step.averaging import Average
 from framework.step.keras_trainer_duties import by_trainer, check_whole, overwrites, scaled
-from framework.step.optimizer_weights import NamedOptimizer
-from framework.step.optimizers import Optimizers
-from framework.step.precision import LossScale, map_values, unscaled
+from framework.step.optimizers import NamedOptimizer, Optimizers
+from framework.step.precision import LossScale, unscaled
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,6 @@ class Part:
 
     optimizers: Sequence[tuple[NamedOptimizer, Sequence[keras.Variable]]]
     gradients: Sequence[Any]
-
-    def pairs(self) -> list[tuple[keras.Variable, Any]]:
-        """Return each weight with its gradient."""
-        variables = [v for _, own in self.optimizers for v in own]
-        return list(zip(variables, self.gradients, strict=True))
 
     @property
     def name(self) -> str:
@@ -57,9 +51,6 @@ class Update:
             optimizers, if any.
         clip_norm: Maximum global norm of a loss's gradients.
         clip_value: Clip each element of a gradient to -clip_value..clip_value.
-
-    Attributes:
-        averages: Averages that follow the weights, by name.
     """
 
     def __init__(
@@ -83,16 +74,10 @@ class Update:
     def gradients(
         self, tape: tf.GradientTape, loss: tf.Tensor, variables: Sequence[Any], share: Any = None
     ) -> list[Any]:
-        """Differentiate a loss, multiplied by the loss scale.
+        """Differentiate a loss, multiplied by the loss scale and its share of the step's examples.
 
-        Args:
-            tape: The tape that recorded the loss.
-            loss: A scalar.
-            variables: The variables to differentiate with respect to.
-            share: The share of the step's examples that the loss is a mean of. None: all.
-
-        Returns:
-            A gradient for each variable, times the loss scale and the share.
+        The result is dense: a sparse gradient may have a row twice, and norms, clipping and some of
+        Keras's optimizers do not sum these.
         """
         # With `output_gradients`, since a closed tape does not record a multiplication.
         seed = None if self.scale is None else as_dtype(self.scale, loss.dtype)
@@ -101,33 +86,32 @@ class Update:
             share = as_dtype(share, loss.dtype)
             seed = share if seed is None else seed * share
         found = tape.gradient(loss, list(variables), output_gradients=seed)
-        # Dense: a sparse gradient may have a row twice, and norms, clipping and some of Keras's
-        # optimizers do not sum these.
         found = [None if g is None else tf.convert_to_tensor(g) for g in found]
         if share is None:
             return found
         # Without rows, the loss or its gradients may be NaN, and 0 * NaN is not 0. Finite values
         # may come from other devices, through `gather`.
         counts = share > 0
-        return [None if g is None else _without_nan(g, counts) for g in found]
+
+        def checked(gradient: tf.Tensor) -> tf.Tensor:
+            good = tf.logical_or(counts, tf.math.is_finite(gradient))
+            return tf.where(good, gradient, tf.zeros_like(gradient))
+
+        return [None if g is None else checked(g) for g in found]
 
     def apply(self, parts: Sequence[Part]) -> tuple[list[tf.Tensor], Any]:
-        """Update the weights with scaled gradients.
+        """Update the weights with this device's scaled gradients of each loss.
 
-        Args:
-            parts: This device's gradients of each loss.
-
-        Returns:
-            The global norm of each part before clipping, and whether all gradients are finite
-            (True without a loss scale).
+        Returns the global norm of each part before clipping, and whether all gradients are finite
+        (True without a loss scale).
         """
         # If all weights are frozen, there are no gradients.
         if all(g is None for part in parts for g in part.gradients):
             return [tf.constant(0.0) for _ in parts], True
         counts = [sum(g is not None for g in part.gradients) for part in parts]
-        pairs = [pair for part in parts for pair in part.pairs() if pair[1] is not None]
-        values = [overwrites(variable) for variable, _ in pairs]
-        flat = self.replicas.sum([g for _, g in pairs])
+        variables = [v for _, own in _by_optimizer(parts) for v in own]
+        values = [overwrites(variable) for variable in variables]
+        flat = self.replicas.sum([g for part in parts for g in part.gradients if g is not None])
         finite: Any = True
         if self.scale is not None:
             true = unscaled(flat, self.scale)
@@ -148,9 +132,7 @@ class Update:
     def _clipped(self, gradients: list[Any], norm: tf.Tensor) -> list[Any]:
         if self._clip_value is not None:
             limit = self._clip_value
-            gradients = [
-                map_values(g, lambda v: tf.clip_by_value(v, -limit, limit)) for g in gradients
-            ]
+            gradients = [tf.clip_by_value(g, -limit, limit) for g in gradients]
             norm = tf.linalg.global_norm(gradients)
         if self._clip_norm is not None:
             gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm, use_norm=norm)
@@ -182,12 +164,6 @@ class Update:
             good()
         else:
             tf.cond(self.replicas.first(finite), good, self.loss_scale.note_overflow)
-
-
-def _without_nan(gradient: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
-    """Replace values that are not finite with 0 in the gradient of rows that do not count."""
-    good = tf.logical_or(counts, tf.math.is_finite(gradient))
-    return tf.where(good, gradient, tf.zeros_like(gradient))
 
 
 def _by_optimizer(parts: Sequence[Part]) -> list[tuple[keras.Optimizer, list[keras.Variable]]]:

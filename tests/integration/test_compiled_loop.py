@@ -17,7 +17,7 @@ import framework
 from framework import Callback, Data, Every, Trainer
 from framework.loggers.csv import CSVLogger
 from framework.loop import span_length
-from framework.loop.compiled import Loop
+from framework.loop.compiled import Loop, Span
 
 
 class PerBatch(Callback):
@@ -35,9 +35,9 @@ class Runs:
         self.stretches: list[tuple[int, int]] = []
         run = Loop.run
 
-        def counted(loop: Loop, epoch: int, start: int, stop: int, global_step: int = 0) -> Any:
-            self.stretches.append((start, stop))
-            return run(loop, epoch, start, stop, global_step)
+        def counted(loop: Loop, span: Span) -> Any:
+            self.stretches.append((span.start, span.stop))
+            return run(loop, span)
 
         monkeypatch.setattr(Loop, "run", counted)
 
@@ -176,12 +176,15 @@ class Stacked(Net):
 
 
 @pytest.mark.parametrize("engine", ["graph", "eager"])
-@pytest.mark.parametrize("kind", ["arrays", "ragged", "stream"])
+@pytest.mark.parametrize("kind", ["arrays", "ragged", "stream", "unknown length"])
 def test_from_fit_to_the_step_are_five_frames_in_three_files(engine: str, kind: str) -> None:
     task = Stacked(dense)
     train: Any = blobs(43 if kind == "ragged" else 40)
-    if kind == "stream":
+    if kind in ("stream", "unknown length"):
         train = tf.data.Dataset.from_tensor_slices(train).batch(8)
+    if kind == "unknown length":
+        train = train.filter(lambda *_: True)
+        assert train.cardinality() == tf.data.UNKNOWN_CARDINALITY
     fitted(task, Data(train=train, batch_size=8), max_epochs=1, engine=engine)
     library = str(Path(framework.__file__).parent)
     calls: Sequence[traceback.FrameSummary] = [

@@ -196,7 +196,7 @@ def test_what_a_run_began_with_it_goes_on_with(
 
     whole = run("whole", "loop_xla", 2)
     run("cut", "loop_xla", 1)
-    monkeypatch.setattr(Tuner, "_recall", None)  # nothing is chosen
+    monkeypatch.setattr(Tuner, "_cached_variant", None)  # nothing is chosen
     continued = run("cut", "auto", 2)
     assert continued.engine == "loop_xla"
     assert differing(whole, continued) == []

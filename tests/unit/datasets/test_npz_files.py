@@ -148,7 +148,7 @@ def test_a_pickle_inside_is_never_run(tmp_path: Path) -> None:
 
 
 def test_gaps_are_found_across_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("framework.datasets.npz._SCAN", 50)  # two images of 5 x 5 at once
+    monkeypatch.setattr("framework.core.not_finite._SCAN", 50)  # two images of 5 x 5 at once
     x = np.zeros((9, 5, 5), "float32")
     x[[3, 4, 8], 0, 0] = [np.nan, -np.inf, np.nan]
     np.savez(tmp_path / "a.npz", **arrays() | {"x_train": x, "y_train": np.zeros(9, int)})
