@@ -14,7 +14,7 @@ _KEPT_AS = "_attributes_of_runs"
 
 
 class Attributes:
-    """Save the attributes of an object that have changed since it was constructed.
+    """Save the attributes of an object, except some, that have changed since it was constructed.
 
     An unchanged attribute is not saved: the constructor sets it again, so a new value of an option
     takes effect when a run resumes. A changed attribute that cannot be saved logs a warning.
@@ -24,10 +24,6 @@ class Attributes:
         >>> stopping.wait += 1
         >>> attributes.state()
         {'wait': 1}
-
-    Args:
-        owner: The object.
-        apart: Names of attributes to leave out.
 
     Attributes:
         made: The encoded values after construction, or as set from outside between runs.

@@ -48,10 +48,7 @@ class Freeze(Callback):
     """
 
     def __init__(
-        self,
-        layers: Sequence[str] | str = "",
-        until: int | None = None,
-        model: str | None = None,
+        self, layers: Sequence[str] | str = "", until: int | None = None, model: str | None = None
     ) -> None:
         names = [layers] if isinstance(layers, str) else list(layers)
         if not names or not all(isinstance(name, str) and name for name in names):

@@ -34,14 +34,11 @@ class Made:
 
 
 def made_with(callback: Callback) -> Made:
-    """Return the callback's state and options at the first call of this function.
+    """Return the callback's state and options at the first call, which must precede any run.
 
     Example:
         >>> made_with(EarlyStopping(patience=2)).state
         {'best': None, 'waited': 0}
-
-    Args:
-        callback: The callback, which must not have been in a run before the first call.
     """
     found: Made | None = vars(callback).get(KEPT_AS)
     if found is None:

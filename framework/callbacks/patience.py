@@ -22,19 +22,9 @@ class Patience(Callback):
     A `val/…` metric is judged after every validation, a `train/…` metric at the end of every
     epoch. A value without weight is not judged.
 
-    Args:
-        monitor: Full name of the metric: `val/loss`, `val/<set>/accuracy`, `train/loss`.
-        mode: `min`, `max`, or `auto`; see `Monitor`.
-        patience: Evaluations in a row without an improvement to wait for; 1 or more.
-        min_delta: Smallest change that counts as an improvement.
-        where: The callback's config key, for messages.
-
     Attributes:
         best: The best value so far. None before the first judgement.
         waited: Evaluations since.
-
-    Raises:
-        UserError: If an argument is out of range.
     """
 
     def __init__(

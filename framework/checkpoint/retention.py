@@ -27,11 +27,7 @@ class Retention:
     mode: str = "min"
 
     def kept(self, manifests: Sequence[Mapping[str, Any]]) -> set[int]:
-        """Return the steps to keep.
-
-        Args:
-            manifests: Manifest of each checkpoint, with `step`, `judged` and `permanent`.
-        """
+        """Return the steps to keep, given the manifest of each checkpoint."""
         steps = sorted(m["step"] for m in manifests)
         judged = [m for m in manifests if m["judged"]]
         if judged:

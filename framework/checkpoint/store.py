@@ -123,9 +123,6 @@ class CheckpointStore:
     def load_newest(self, fits: Fits | None = None) -> tuple[Path, State] | None:
         """Read the newest checkpoint that is not damaged; warn about damaged newer ones.
 
-        Args:
-            fits: As in `load`.
-
         Returns:
             Its directory and its state, or None if there are no checkpoints.
 
@@ -222,12 +219,7 @@ class CheckpointStore:
         return {"step": found["step"], "metric": metric, "value": value}
 
     def tidy(self, retention: Retention, step: int) -> None:
-        """Delete checkpoints that are no longer kept.
-
-        Args:
-            retention: Which checkpoints to keep.
-            step: Current step of the run; later checkpoints, of before a rewind, are deleted too.
-        """
+        """Delete checkpoints that are not kept, and those after `step`, of before a rewind."""
         manifests = {m["step"]: m for m in self._manifests()}
         kept = retention.kept([m for m in manifests.values() if m["step"] <= step])
         for other in manifests.keys() - kept:  # never damaged ones, or those of a later version

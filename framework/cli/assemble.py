@@ -31,18 +31,8 @@ from framework.task import Task
 def build_task(config: Mapping[str, Any], chosen: Collection[str]) -> Task:
     """Build the task and pass it the parts that its constructor accepts.
 
-    Args:
-        config: The whole configuration, resolved. `config["task"]` holds the class, as `_target_`,
-            and its constructor's arguments.
-        chosen: The parts that the command line chooses. A part that the task cannot accept is
-            refused, because it would have no effect.
-
-    Returns:
-        The task.
-
-    Raises:
-        UserError: The class cannot be imported, is not a `Task`, lacks a method, or does not accept
-            these arguments.
+    A part that the command line chooses but the task cannot accept is refused, because it would
+    have no effect.
     """
     given = dict(config.get("task") or {})
     if "_target_" not in given:
@@ -123,11 +113,7 @@ def find_task(path: str) -> type[Task]:
 
 
 def build_part(name: str, node: Any) -> Any:
-    """Build one part of a task.
-
-    Args:
-        name: One of `PARTS`.
-        node: Its configuration.
+    """Build one of the `PARTS` of a task.
 
     Returns:
         For `data`, a function without arguments that loads the data; for `metrics`, a dict by
@@ -146,15 +132,9 @@ def build_part(name: str, node: Any) -> Any:
 
 
 def scheduled(optimizer: Mapping[str, Any], schedule: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the optimizer's node with the schedule as its learning rate.
+    """Return the optimizer's node with the schedule, if any, as its learning rate.
 
-    Args:
-        optimizer: The optimizer's node. Its `learning_rate` is a number.
-        schedule: The schedule's node; empty for no schedule. If its rate is null, it takes the
-            optimizer's.
-
-    Raises:
-        UserError: The optimizer already has a schedule.
+    If the schedule's own rate is null, it takes the optimizer's.
     """
     if not schedule:
         return dict(optimizer)
@@ -210,11 +190,7 @@ def build(node: Any, where: str) -> Any:
 
 
 class ConfigText(Callback):
-    """Log the resolved configuration as text.
-
-    Args:
-        text: The configuration as YAML.
-    """
+    """Log the resolved configuration, as YAML."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -238,7 +214,7 @@ def blaming(what: str) -> Iterator[None]:
 
 
 def own_line(error: BaseException) -> str | None:
-    """Return `file:line` of the last line of the user's own code in an exception's traceback.
+    """Return `file:line` of the user's last own line in an exception's traceback.
 
     The user's own code is any file outside this framework and outside the Python installation.
     """

@@ -47,12 +47,8 @@ _log = logging.getLogger("framework")
 def run(job: Job) -> Outcome:
     """Run a job and report on the terminal. Only an interruption during startup raises.
 
-    Args:
-        job: The job to run.
-
-    Returns:
-        The outcome. A run directory that this call created is removed again if the run was
-        refused or ended before its first step.
+    A run directory that this call created is removed again if the run was refused or ended before
+    its first step.
     """
     with hiding(job.references.hidden(job.config)):
         return _run(job)

@@ -34,17 +34,7 @@ _TRAINER = {f.name for f in fields(TrainerConfig)}
 def diagnose(
     error: Exception, overrides: Sequence[str], config_dir: Path | None, multirun: bool
 ) -> UserError:
-    """Return the error message for a configuration that could not be composed.
-
-    Args:
-        error: The exception that Hydra raised.
-        overrides: The command line's overrides, as typed.
-        config_dir: The project's `conf`, or None.
-        multirun: Whether the command line asks for a sweep.
-
-    Returns:
-        The error to show.
-    """
+    """Return the error to show for a configuration that could not be composed."""
     try:
         parsed = [_parse(text, config_dir) for text in overrides]
         if multirun and not any(text.startswith("hydra/sweeper=") for text in overrides):
@@ -200,13 +190,7 @@ def no_such_task(name: str, config_dir: Path | None) -> UserError:
 def check_added(
     overrides: Sequence[str], config: Mapping[str, Any], config_dir: Path | None
 ) -> None:
-    """Refuse a key that was added with a plus sign but that nothing reads.
-
-    Args:
-        overrides: The overrides of one job.
-        config: The composed configuration, as plain values.
-        config_dir: The project's `conf`, or None.
-    """
+    """Refuse a key that was added with a plus sign but that nothing reads."""
     groups = {*GROUPS, *list_choices(config_dir), "task"}
     known = {f.name for f in fields(RunConfig)} - {"defaults", "hydra"}
     added = {o.lstrip("+").partition("=")[0]: o for o in overrides if o.startswith("+")}

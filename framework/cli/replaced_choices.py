@@ -30,17 +30,8 @@ def fitted(config: Any, overrides: Sequence[str], config_dir: Path | None) -> An
     """Return a composed configuration without the task file's options for other choices.
 
     If the task's file sets `callbacks.early_stopping.patience` for its own default, that option
-    does not apply to `callbacks=[]`; nor does `optimizer.beta_1` apply to `optimizer=sgd`.
-
-    Args:
-        config: The configuration that Hydra composed, with the groups of `chosen_groups` open to
-            any key.
-        overrides: The job's overrides.
-        config_dir: The project's `conf`, or None.
-
-    Raises:
-        UserError: The command line itself sets an option that the choice does not have, or gives
-            it a value of the wrong type.
+    does not apply to `callbacks=[]`; nor does `optimizer.beta_1` apply to `optimizer=sgd`. One that
+    the command line itself sets, but the choice does not have, is refused.
     """
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf

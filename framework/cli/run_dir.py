@@ -45,7 +45,7 @@ def make_dirs(path: Path) -> list[Path]:
 
 
 def make_unique(parent: Path, prefix: str = "") -> list[Path]:
-    """Create a directory with a unique name: `<parent>/<prefix><time>-<random>`.
+    """Create `<parent>/<prefix><time>-<random>`, a new directory.
 
     Returns:
         The directories that were created, outermost first; the last one is the new directory.
@@ -173,11 +173,7 @@ class RunDir:
         return self.path in self._made
 
     def close(self, keep: bool) -> None:
-        """Stop writing.
-
-        Args:
-            keep: If False, undo all writes; remove the directory if this object created it.
-        """
+        """Stop writing. Unless `keep`, undo all writes, down to the directory if it is new."""
         if self._handler:
             _log.removeHandler(self._handler)
             with suppress(OSError):  # a full disk
@@ -243,11 +239,7 @@ class RunDir:
 
 
 def check_run(path: Path, config: Mapping[str, Any], evaluating: bool) -> Mapping[str, Any] | None:
-    """Return the configuration of the run in a directory, or None if there is no run.
-
-    Raises:
-        UserError: It holds something else, or a run that started with another configuration.
-    """
+    """Return the configuration of the run in a directory, or None if there is no run."""
     if path.exists() and not path.is_dir():
         raise UserError(
             "The run directory is a file", where=str(path), fix="Give another run_dir=."
@@ -294,15 +286,10 @@ def check_run(path: Path, config: Mapping[str, Any], evaluating: bool) -> Mappin
 def differences(
     old: Mapping[str, Any], new: Mapping[str, Any], only: Sequence[str] | None = None
 ) -> list[tuple[str, Any, Any]]:
-    """Return the options in which two configurations differ but must agree.
+    """Return the options in which two configurations differ but must agree, with both values.
 
-    Args:
-        old: The configuration that the run was started with.
-        new: The configuration to resume it with.
-        only: Compare only these sections. Default: all except the options that may change.
-
-    Returns:
-        Option, old value, new value. If one of them lacks an option, its value is `…`.
+    All sections count, except for options that may change, unless `only` some do. An option that
+    one of them lacks has the value `…` there.
     """
     before, after = flat(old), flat(new)
     # A trainer option that is newer than the run had its default value.

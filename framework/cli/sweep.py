@@ -36,10 +36,6 @@ def job_name(number: int, varied: Sequence[str]) -> str:
     Example:
         >>> job_name(3, ["task=mnist_subclass", "seed=2"])
         '3_task=mnist_subclass_seed=2'
-
-    Args:
-        number: The job's position in the sweep, from 0.
-        varied: The overrides that the sweep varies.
     """
     text = "_".join(varied)
     name = re.sub(r"[^\w.=+-]+", "_", text).strip("_")

@@ -22,9 +22,6 @@ class RunLock:
         >>> with RunLock(Path("runs/a")):
         ...     train()
 
-    Args:
-        run_dir: The directory, which exists.
-
     Raises:
         UserError: Another process holds the lock, or the directory cannot be written to.
     """

@@ -42,18 +42,7 @@ _FITTING = ("variable", "outcome")
 
 
 class Components(TaskState):
-    """The models, optimizers, loss scale and data of a run.
-
-    Args:
-        task: The task that they belong to. A model that it already has is kept.
-        config: The trainer's options.
-        replicas: The devices of the run.
-        data_info: The description of the data in `result.json`; this class adds to it.
-
-    Attributes:
-        update: The pipeline that changes weights, or None where nothing may change them.
-        averages: The averages of `Task.ema_of` and of callbacks, by name.
-    """
+    """The models, optimizers, loss scale and data of a run."""
 
     def __init__(
         self, task: Task, config: TrainerConfig, replicas: Replicas, data_info: dict[str, Any]
@@ -99,11 +88,7 @@ class Components(TaskState):
         return train, evaluated
 
     def open_eval(self, data: Any, stage: str, limit: int | float) -> dict[str, Source]:
-        """Open the data sets of a stage: `val`, `test` or `predict`.
-
-        Raises:
-            UserError: The stage has no data.
-        """
+        """Open the data sets of a stage, which must have some: `val`, `test` or `predict`."""
         sources = open_eval(self._data(data), stage, seed=self.config.seed, limit=limit)
         if not sources:
             raise UserError(
@@ -117,13 +102,7 @@ class Components(TaskState):
     def engine_for(
         self, sources: Mapping[str, Source], step: str, train: Accumulator
     ) -> StepRunner:
-        """Build the models, and the optimizers if needed, for batches from these sources.
-
-        Args:
-            sources: The data sets; the first one gives the shape of a batch.
-            step: `train_step`, `eval_step` or `predict_step`.
-            train: The accumulator of training values.
-        """
+        """Build the models, and the optimizers if `step` needs them, from the first source."""
         task, config = self.task, self.config
         if task.model is None:
             keras.utils.set_random_seed(config.seed)
@@ -183,8 +162,7 @@ class Components(TaskState):
     def undrawn(self, written: Mapping[int, str] | None) -> AbstractContextManager[None]:
         """Return a context in which an evaluation draws its own random numbers.
 
-        Args:
-            written: What the compiled steps of the evaluation write. None: unknown.
+        `written` is what its compiled steps write; None if that is unknown.
         """
         models = [v for model in models_of(self.task.model).values() for v in model.variables]
         found = [*models, *self._held().values()]

@@ -21,18 +21,11 @@ INITIAL: Mapping[str, Any] = {"weights": "initial", "step": 0}
 
 
 def of_checkpoint(path: Path) -> dict[str, Any]:
-    """Return a description of the weights in a checkpoint.
+    """Return a description of the weights in a checkpoint: `best`, `last` or of a `step`.
 
     Example:
         >>> of_checkpoint(Path("runs/a/checkpoints/step-00001563"))
         {'weights': 'best', 'step': 1563, 'metric': 'val/loss', 'value': 2.61, 'run': '/…/runs/a'}
-
-    Args:
-        path: The directory of the checkpoint that was read.
-
-    Returns:
-        `weights`: `best`, `last` or `step`; the `step`; for the best, its metric and value; the
-        directory of the `run`.
     """
     store = CheckpointStore(path.parent)
     step, best, steps = int(path.name.rpartition("-")[2]), store.best(), store.steps()

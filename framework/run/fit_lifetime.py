@@ -25,15 +25,7 @@ _log = logging.getLogger("framework")
 def resume_point(
     run: Run, stage: Stage, fitting: Fitting, which: str | None, *, weights_only: bool
 ) -> ResumePoint | None:
-    """Read the checkpoint that a `fit` starts from, if there is one.
-
-    Args:
-        run: The run that `fit` belongs to.
-        stage: The current stage.
-        fitting: The parts of the `fit`.
-        which: See `Trainer.fit`.
-        weights_only: See `Trainer.fit`.
-    """
+    """Read the checkpoint that a `fit` starts from, if there is one; see `Trainer.fit`."""
     stage.lock(started=False)
     fitting.begun_from = which and str(which)
     if run.run_dir is not None and not run.keeps:
@@ -52,13 +44,7 @@ def resume_point(
 
 
 def resume_from(start: ResumePoint | None, run: Run, fitting: Fitting) -> None:
-    """Bring a `fit` to the point at which a checkpoint was saved.
-
-    Args:
-        start: The checkpoint. None: this is a new run.
-        run: The run that `fit` belongs to.
-        fitting: The parts of the `fit`; it is compiled.
-    """
+    """Bring a compiled `fit` to the point at which a checkpoint was saved, if there is one."""
     resume(fitting, start)
     from_other_run = start is not None and not (start.mine or start.weights_only)
     if from_other_run and run.checkpoints is not None:

@@ -47,22 +47,6 @@ class Span(NamedTuple):
 class Fitting:
     """The parts of a `fit`. Setting them up writes nothing.
 
-    Example:
-        >>> fitting = Fitting(run, stage, metric_log, stop_condition, data, keeps=True)
-        >>> fitting.set_up()
-        >>> with fitting.compiling(None) as loops:
-        ...     for loop in loops:
-        ...         loop.trace()
-        >>> fitting.loop.run(*fitting.next_span())
-
-    Args:
-        run: The run, as its callbacks see it.
-        stage: The current stage.
-        metric_log: Receives the metrics.
-        stop_condition: Decides whether the run has ended.
-        data: The data to train on; see `Trainer.fit`.
-        keeps: Whether the run has checkpoints.
-
     Attributes:
         has_validation: Whether there is any data to validate on.
         epochs: The position within the epochs.
@@ -170,12 +154,6 @@ class Fitting:
         """Trace the training steps in the body, and find the fastest variant afterwards.
 
         First, load what the steps treat as constant; the evaluation step is traced as well.
-
-        Args:
-            earlier: The checkpoint that the run starts from, if any.
-
-        Yields:
-            The loops, one after another, each to be traced.
         """
         self.tuner.begin(kept=None if start is None else start.engine)
         prepare(self._stage.components, start)
@@ -219,13 +197,7 @@ class Fitting:
         return Span(progress.epoch, progress.batch, last, progress.step)
 
     def advance(self, span: Span, steps: int, examples: int) -> None:
-        """Record the result of a span.
-
-        Args:
-            span: The span that was requested.
-            steps: Optimizer steps in it.
-            examples: Training examples in it.
-        """
+        """Record a span and the steps and examples that were done of it."""
         run, host_sync = self._run, self._stage.host_sync
         seconds = host_sync.beat(time.perf_counter() - self._began)
         self._plan.measured(steps, seconds)

@@ -23,10 +23,6 @@ class Hooks:
     Example:
         >>> hooks = Hooks(run, [ModelSummary(), ProgressBar()])
         >>> hooks("on_log", {"train/loss": 2.31})
-
-    Args:
-        run: Passed to each callback; the task's own hooks are called without it.
-        callbacks: In the order in which they are called.
     """
 
     def __init__(self, run: RunView, callbacks: Sequence[Callback]) -> None:
@@ -35,12 +31,7 @@ class Hooks:
             made_with(callback)  # before a hook changes it
 
     def __call__(self, hook: str, *args: Any) -> None:
-        """Call one hook of the task and of every callback.
-
-        Args:
-            hook: The hook's name, such as `on_epoch_end`.
-            *args: The arguments of the hook after the run.
-        """
+        """Call one hook, such as `on_epoch_end`, of the task and of every callback."""
         with self._run.profile("callbacks"):
             own = getattr(self._run.task, hook, None)
             if own is not None:

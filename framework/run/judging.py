@@ -19,18 +19,7 @@ _log = logging.getLogger("framework")
 def evaluated(
     run: Run, stage: Stage, name: str, data: Any, checkpoint: str | None
 ) -> dict[str, float]:
-    """Evaluate a task on its validation or test data.
-
-    Args:
-        run: The run that the stage belongs to.
-        stage: The current stage.
-        name: The prefix of metric names: `val` or `test`.
-        data: See `Trainer.validate`.
-        checkpoint: See `Trainer.validate`.
-
-    Returns:
-        Metrics by full name.
-    """
+    """Evaluate a task on its data called `val` or `test`; see `Trainer.validate`."""
     limits = {"val": run.config.limit_val_batches, "test": run.config.limit_test_batches}
     sources = stage.components.open_eval(data, name, limits[name])
     engine = stage.components.engine_for(sources, "eval_step", stage.train)
@@ -90,15 +79,7 @@ def predicted(run: Run, stage: Stage, data: Any, checkpoint: str | None) -> Any:
 
 
 def _load_weights(run: Run, stage: Stage, checkpoint: str | None, name: str) -> None:
-    """Load the weights to evaluate into the task's model, and log which ones they are.
-
-    Args:
-        run: The run that the stage belongs to.
-        stage: The current stage.
-        checkpoint: The requested checkpoint. None: the weights that this process has given to the
-            task, else the run's best, else its last.
-        name: The name of the stage in metric names.
-    """
+    """Load the weights to evaluate into the task's model, and log which ones they are."""
     runtime = run.task.runtime
     if checkpoint is None and runtime.weights is None and run.keeps and run.store.steps():
         checkpoint = str(run.store.favourite())

@@ -81,10 +81,6 @@ def find_resume_point(
         own: Whether the run resumes what is in `store` at all.
         fits: Refuses a state with other shapes than the run's; see `CheckpointStore.load`.
         weights_only: Start a new run with those weights of `which` that fit.
-
-    Raises:
-        UserError: The checkpoint does not exist or has another configuration, or the
-            configuration's `resume` forbids the request.
     """
     which = None if which is None else str(local_path(str(which), "checkpoint"))
     there = own and bool(list(store.directory.glob("step-*")))
@@ -118,11 +114,7 @@ def find_resume_point(
 
 @contextmanager
 def understood(path: Path) -> Iterator[None]:
-    """Turn errors caused by missing or unexpected parts of a state into a `UserError`.
-
-    Args:
-        path: The checkpoint from which the body loads its state.
-    """
+    """Turn errors about missing or unexpected parts of the checkpoint `path` into a `UserError`."""
     try:
         yield
     except UserError:
@@ -138,30 +130,14 @@ def understood(path: Path) -> Iterator[None]:
 
 
 def prepare(components: Components, start: ResumePoint | None) -> None:
-    """Load what compiled steps treat as constant into the models, before compilation.
-
-    Args:
-        components: The components; their models are built.
-        start: The checkpoint that the run starts from, if any.
-
-    Raises:
-        UserError: The checkpoint belongs to other models.
-    """
+    """Load what compiled steps treat as constant into the built models, before compilation."""
     if start is not None and not start.weights_only and components.constants():
         with understood(start.path):
             components.load_models(start.state)
 
 
 def resume(run: Resumable, start: ResumePoint | None) -> None:
-    """Load a checkpoint into a run that is about to fit.
-
-    Args:
-        run: The run; its models and optimizers are built, its steps are traced.
-        start: The checkpoint to load, if any.
-
-    Raises:
-        UserError: The checkpoint belongs to other data.
-    """
+    """Load a checkpoint, if any, into a run that is about to fit; its steps are traced."""
     if start is None:
         return
     state = start.state
@@ -191,15 +167,7 @@ def warn_about_unsaved_draws(loops: Iterable[Loop]) -> None:
 
 
 def check_data(source: Source, config: TrainerConfig) -> None:
-    """Refuse data on which a run could not resume, before it starts.
-
-    Args:
-        source: The training set of a run that keeps checkpoints.
-        config: Says whether to accept such data.
-
-    Raises:
-        UserError: The run could not resume exactly.
-    """
+    """Refuse data on which a run with checkpoints could not resume exactly, before it starts."""
     if source.obstacle and config.resume_data == "exact":
         raise UserError(
             f"a run on this training set cannot be resumed exactly: {source.obstacle}",
@@ -216,17 +184,7 @@ def identity(config: TrainerConfig) -> dict[str, Any]:
 
 
 def check_together(replicas: Replicas, step: int, store: CheckpointStore, *, keeps: bool) -> None:
-    """Refuse to resume if the workers are not at the same step.
-
-    Args:
-        replicas: The devices of the run.
-        step: The step of this worker.
-        store: The checkpoints that this worker reads.
-        keeps: Whether this worker has a run directory.
-
-    Raises:
-        UserError: The workers do not see the same files.
-    """
+    """Refuse to resume if the workers are not at the same step, or do not see the same files."""
     highest, lowest, some, none = replicas.agree([step, -step, float(keeps), -float(keeps)])
     if some != -none:
         raise UserError(
@@ -250,11 +208,7 @@ def _is_of(which: str, store: CheckpointStore) -> bool:
 
 
 def check_no_overwrite(config: TrainerConfig, run_dir: Path) -> None:
-    """Refuse to start a run without checkpoints where a run with checkpoints exists.
-
-    Raises:
-        UserError: There is such a run.
-    """
+    """Refuse to start a run without checkpoints where a run with checkpoints exists."""
     if list((run_dir / "checkpoints").glob("step-*")):
         raise UserError(
             f"{run_dir} already contains a run, which would be overwritten",

@@ -34,19 +34,7 @@ from framework.task import Task
 
 
 class Run:
-    """One trainer's run; implements `RunView`.
-
-    Example:
-        >>> run = Run((), (), "runs/a", {}, {"max_epochs": 3})
-        >>> with run.working("fit", task):
-        ...     run.assemble(data)
-
-    Args:
-        callbacks: See `Trainer`.
-        loggers: See `Trainer`.
-        run_dir: See `Trainer`.
-        info: See `Trainer`.
-        options: The fields of `TrainerConfig`.
+    """What a trainer keeps from stage to stage; implements `RunView`.
 
     Attributes:
         keeps: Whether the run has checkpoints, written by this process or by another one.
@@ -298,12 +286,7 @@ class Run:
             logger.log_images(name, images, self.progress.step)
 
     def save_checkpoint(
-        self,
-        *,
-        wait: bool = True,
-        judged: dict[str, Any] | None = None,
-        permanent: bool = False,
-        retention: Retention | None = None,
+        self, *, wait: bool = True, retention: Retention | None = None, **about: Any
     ) -> Path | None:
         if not self.keeps or self.stop_condition.broken:
             return None
@@ -313,7 +296,6 @@ class Run:
             state = fitting.wakeup.final or fitting.state()
             if self.checkpoints is None:
                 return None
-            about = {"judged": judged, "permanent": permanent}
             return self.saver.save(self.progress.step, state, retention, wait=wait, **about)
 
     def note_best(self, best: dict[str, Any] | None) -> None:

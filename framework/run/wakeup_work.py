@@ -24,20 +24,6 @@ class Wakeup:
     because the run ends here must not affect a run that is later extended, so checkpoints store the
     state from before it, in `final`.
 
-    Example:
-        >>> wakes = Wakeup(run, session, ending, logbook, epochs, timers, evaluator, state)
-        >>> wakes.answer()
-
-    Args:
-        run: The run, as its callbacks see it.
-        stage: The hooks, models and clock.
-        stop_condition: Decides whether the run has ended.
-        metric_log: Receives the metrics.
-        epochs: The position within the epochs.
-        triggers: When `log`, `val` and each callback are due.
-        evaluator: Evaluates the validation data.
-        state: Returns the state of the run.
-
     Attributes:
         final: The state for checkpoints from now on. None: the current state.
         closing: The metrics that were measured only because the run ended.
@@ -69,11 +55,7 @@ class Wakeup:
             self.handle(logged=pending == "validation")
 
     def handle(self, *, logged: bool = False) -> None:
-        """Do what is due at the current step.
-
-        Args:
-            logged: Whether the log was already written for this step.
-        """
+        """Do what is due at the current step, except for the log if that was written already."""
         at_end, over = self.at_end(), self._epochs.over
         if self._host_sync.interrupted():
             self._leave_open("log")

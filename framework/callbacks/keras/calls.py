@@ -24,9 +24,6 @@ class KerasCalls:
         >>> calls(run, "on_epoch_end", 0, {"val_loss": 2.3})    # returns whether to stop
         False
 
-    Args:
-        callback: The Keras callback.
-
     Attributes:
         model: The callback's model; set it before the first call.
     """
@@ -36,16 +33,7 @@ class KerasCalls:
         self.model: Any = None
 
     def __call__(self, run: RunView, hook: str, *args: Any) -> bool:
-        """Call one hook.
-
-        Args:
-            run: The run.
-            hook: Name of the hook in Keras.
-            *args: Arguments of the hook.
-
-        Returns:
-            Whether the hook has set `model.stop_training`.
-        """
+        """Call one hook; return whether it has set `model.stop_training`."""
         if not run.is_chief and isinstance(self._callback, WRITERS):
             return False
         stopped = run.status == "stopped"
