@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from framework.callback import Callback
+from framework.callback import Callback, RunView
 from framework.callbacks.direction import by_name, of_metric
 from framework.callbacks.monitor import Monitor
 from framework.checkpoint.retention import Retention
 from framework.errors import UserError
 from framework.every import Every
-
-if TYPE_CHECKING:
-    from framework.callback import RunView
 
 _WHERE = "callbacks.checkpoint"
 

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 import keras
 
-from framework.callback import Callback
+from framework.callback import Callback, RunView
 from framework.compat import layers_within, made_untrainable
 from framework.core.models_by_name import models_of
 from framework.errors import UserError
 from framework.step.averaging import Average
-
-if TYPE_CHECKING:
-    from framework.callback import RunView
-    from framework.task import Task
-
+from framework.task import Task
 
 _MUCH = 0.5  # warn if a larger share of the average is initial weights
 _log = logging.getLogger("framework")

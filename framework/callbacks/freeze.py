@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
-from framework.callback import Callback
+from framework.callback import Callback, RunView
 from framework.callbacks.shapes import layers_of
 from framework.compat import layers_below, layers_within, made_trainable
 from framework.core.models_by_name import models_of
 from framework.errors import UserError, choice, closest
-
-if TYPE_CHECKING:
-    from framework.callback import RunView
 
 _WHERE = "callbacks.freeze"
 

@@ -6,14 +6,12 @@ import copy
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from framework.callback import Callback
 from framework.core.codec import same
-
-if TYPE_CHECKING:
-    from framework.callback import Callback
 
 KEPT_AS = "_made_with"
 """Attribute of a callback with its `Made`, so that copies of the callback have it too."""

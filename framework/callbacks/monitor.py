@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import numbers
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from framework.callback import RunView
 from framework.callbacks.direction import by_name, of_metric
 from framework.errors import UserError, choice, closest
-
-if TYPE_CHECKING:
-    from framework.callback import RunView
 
 
 class Monitor:

@@ -6,14 +6,11 @@ import numbers
 import re
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from framework.callback import Callback
+from framework.callback import Callback, RunView
 from framework.callbacks.monitor import Monitor
 from framework.errors import UserError
-
-if TYPE_CHECKING:
-    from framework.callback import RunView
 
 
 class Patience(Callback):

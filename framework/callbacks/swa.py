@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
+from framework.callback import RunView
 from framework.callbacks.ema import WeightAverage
 from framework.core.fractions import exact
 from framework.errors import UserError
 from framework.step.averaging import Average
-
-if TYPE_CHECKING:
-    from framework.callback import RunView
 
 _WHERE = "callbacks.swa.start"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -31,10 +31,7 @@ from framework.step.precision import LossScale
 from framework.step.runner import StepRunner
 from framework.step.task_variables import global_seed, task_followers
 from framework.step.update import Update
-
-if TYPE_CHECKING:
-    from framework.task import Task
-
+from framework.task import Task
 
 _log = logging.getLogger("framework")
 

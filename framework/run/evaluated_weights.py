@@ -7,15 +7,13 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from framework.checkpoint.store import CheckpointStore
 from framework.core.models_by_name import models_of
-
-if TYPE_CHECKING:
-    from framework.task import Task
+from framework.task import Task
 
 INITIAL: Mapping[str, Any] = {"weights": "initial", "step": 0}
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from framework.callback import Callback
+from framework.callback import Callback, RunView
 from framework.callbacks.made_with import KEPT_AS, made_with, restore
-
-if TYPE_CHECKING:
-    from framework.callback import RunView
 
 _log = logging.getLogger("framework")
 

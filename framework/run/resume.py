@@ -7,21 +7,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from framework.checkpoint.store import CheckpointStore, Fits
 from framework.config import TrainerConfig, options_with
 from framework.core.paths import local_path
 from framework.core.same_option import same
 from framework.core.state import LOADED, State, check_same_data
+from framework.devices.replicas import Replicas
 from framework.errors import UserError
+from framework.loop.compiled import Loop
+from framework.run.assembly import Components
+from framework.sources.source import Source
 from framework.text.tables import table
-
-if TYPE_CHECKING:
-    from framework.devices.replicas import Replicas
-    from framework.loop.compiled import Loop
-    from framework.run.assembly import Components
-    from framework.sources.source import Source
 
 _log = logging.getLogger("framework")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from framework.callback import RunView
 from framework.core.lock import RunLock
 from framework.core.signals import Signals
 from framework.devices.host_sync import HostSync
@@ -18,9 +19,6 @@ from framework.run.process_settings import isolated
 from framework.run.stop_condition import StopCondition
 from framework.step.anomaly import anomalies_detected, explain_anomaly
 from framework.step.metric_sums import Accumulator
-
-if TYPE_CHECKING:
-    from framework.callback import RunView
 
 
 class Stage:

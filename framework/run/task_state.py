@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -34,11 +34,8 @@ from framework.step.layer_extras import (
 from framework.step.precision import LossScale
 from framework.step.task_variables import global_seed, held_variables, searched
 from framework.step.update import Update
+from framework.task import Task
 from framework.text.tables import table
-
-if TYPE_CHECKING:
-    from framework.task import Task
-
 
 _log = logging.getLogger("framework")
 
@@ -223,8 +220,6 @@ class TaskState:
         return saved_by_keras({**searched(self.task), "ema_of": copies, "optimizers": made})
 
     def _host_state(self) -> Any:
-        from framework.task import Task  # circular import
-
         default, where = Task.state_dict, f"{type(self.task).__name__}.state_dict"
         with user_code(where):
             state = self.task.state_dict()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from framework.callback import RunView
 from framework.core.state import State
 from framework.loop.evaluation import Evaluator
 from framework.run.epoch_position import Epochs
@@ -12,9 +12,6 @@ from framework.run.metric_log import MetricLog
 from framework.run.stage_context import Stage
 from framework.run.stop_condition import StopCondition
 from framework.run.wakeup_plan import Triggers
-
-if TYPE_CHECKING:
-    from framework.callback import RunView
 
 
 class Wakeup:

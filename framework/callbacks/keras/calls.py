@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
+from framework.callback import RunView
 from framework.callbacks.keras.known import WRITERS, keras_logs
 from framework.errors import UserError
 from framework.step.check_logged import number_of
-
-if TYPE_CHECKING:
-    from framework.callback import RunView
 
 
 class KerasCalls:

@@ -7,19 +7,17 @@ import io
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
+from framework.callback import RunView
 from framework.callbacks.direction import by_name
 from framework.callbacks.monitor import Monitor, why_none
 from framework.compat import set_monitor_op
 from framework.errors import UserError, closest
 from framework.schedules import is_scheduled
 from framework.text.escape import without_colours
-
-if TYPE_CHECKING:
-    from framework.callback import RunView
 
 _IN = "framework.callbacks"
 _REFUSED = {
