@@ -13,6 +13,7 @@ from framework.callbacks.shapes import layers_of
 from framework.compat import layers_below, layers_within, made_trainable
 from framework.core.models_by_name import models_of
 from framework.errors import UserError, choice, closest
+from framework.options.option import refuse
 
 _WHERE = "callbacks.freeze"
 
@@ -49,9 +50,11 @@ class Freeze(Callback):
     ) -> None:
         names = [layers] if isinstance(layers, str) else list(layers)
         if not names or not all(isinstance(name, str) and name for name in names):
-            _refuse("layers", layers, 'the names of layers: "conv1", or ["conv1", "block2_*"]')
+            wanted = 'the names of layers: "conv1", or ["conv1", "block2_*"]'
+            refuse("layers", layers, wanted, _WHERE)
         if until is not None and (type(until) is not int or until < 1):
-            _refuse("until", until, "an epoch number of at least 1, or null for the whole run")
+            wanted = "an epoch number of at least 1, or null for the whole run"
+            refuse("until", until, wanted, _WHERE)
         self.layers, self.until, self.model = names, until, model
         self._chosen: list[Any] = []
         self._former: list[tuple[Any, bool]] = []
@@ -146,7 +149,3 @@ def _named(model: keras.Layer, prefix: str) -> Iterator[tuple[str, Any]]:
         for inner in layers_below(layer):
             yield f"{name}/{inner.name}", inner
             yield (f"{prefix}/{inner.name}" if prefix else inner.name), inner
-
-
-def _refuse(name: str, value: object, wanted: str) -> None:
-    raise UserError(f"{name} is {value!r}", where=f"{_WHERE}.{name}", fix=f"Give {wanted}.")

@@ -6,11 +6,11 @@ import numbers
 import re
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from framework.callback import Callback, RunView
 from framework.callbacks.monitor import Monitor
-from framework.errors import UserError
+from framework.options.option import refuse
 
 
 class Patience(Callback):
@@ -86,7 +86,5 @@ class Patience(Callback):
             self._refuse(name, value, f"a whole number of at least {least}")
         return int(value)
 
-    def _refuse(self, name: str, value: object, wanted: str) -> None:
-        raise UserError(
-            f"{name} is {value!r}", where=f"{self._where}.{name}", fix=f"Give {wanted}."
-        )
+    def _refuse(self, name: str, value: object, wanted: str) -> NoReturn:
+        refuse(name, value, wanted, self._where)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from framework.checkpoint.manifest import FORMAT, MANIFEST, reason, signed, well_formed
-from framework.checkpoint.retention import Retention
+from framework.checkpoint.retention import Retention, alike, best_first
 from framework.checkpoint.tree import ARRAYS, TREE, read_tree, sha256_of, sync, write_tree
 from framework.core.paths import local_path
 from framework.core.safe_files import NotAFile, check_directory, ours, read_bytes
@@ -208,15 +208,12 @@ class CheckpointStore:
 
         If checkpoints have different metrics, only those with the newest's metric are compared.
         """
-        manifests = [m for m in self._manifests() if m.get("judged")]
+        manifests = [m for m in self._manifests() if m["judged"]]
         if not manifests:
             return None
-        newest = manifests[-1]["judged"]
-        alike = [m for m in manifests if m["judged"]["metric"] == newest["metric"]]
-        sign = 1 if newest["mode"] == "max" else -1
-        found = max(alike, key=lambda m: (sign * m["judged"]["value"], -m["step"]))
-        metric, value = found["judged"]["metric"], found["judged"]["value"]
-        return {"step": found["step"], "metric": metric, "value": value}
+        newest, values = manifests[-1]["judged"], alike(manifests)
+        step = best_first(values, newest["mode"])[0]
+        return {"step": step, "metric": newest["metric"], "value": values[step]}
 
     def tidy(self, retention: Retention, step: int) -> None:
         """Delete checkpoints that are not kept, and those after `step`, of before a rewind."""
