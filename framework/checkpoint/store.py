@@ -159,8 +159,7 @@ class CheckpointStore:
 
     def steps(self) -> list[int]:
         """Return the steps of all complete checkpoints, ascending."""
-        found = self._numbered("step-*")
-        return sorted(step for step in found if (self.path(step) / MANIFEST).exists())
+        return sorted(s for s in self._numbered("step-*") if (self.path(s) / MANIFEST).exists())
 
     def path(self, step: int) -> Path:
         """Return the directory of a step's checkpoint."""
@@ -302,9 +301,7 @@ class CheckpointStore:
         """Read a manifest and verify its checksum."""
         text = read_bytes(path / MANIFEST, _MOST).decode()
         manifest = json.loads(text)
-        if not isinstance(manifest, dict) or "format" not in manifest:
-            raise ValueError(f"{MANIFEST} is damaged")
-        if type(manifest["format"]) is not int:
+        if not isinstance(manifest, dict) or type(manifest.get("format")) is not int:
             raise ValueError(f"{MANIFEST} is damaged")
         if manifest["format"] != FORMAT:
             raise UserError(
@@ -316,6 +313,23 @@ class CheckpointStore:
         if text != signed(manifest):
             raise ValueError(f"{MANIFEST} does not match its checksum")
         return well_formed(manifest)
+
+
+class KeepsNothing(CheckpointStore):
+    """The store of a process that only reads checkpoints, if there are any: it writes none."""
+
+    def save(self, step: int, state: State, **about: Any) -> Path:
+        """Do nothing."""
+        return self.path(step)
+
+    def tidy(self, retention: Retention, step: int) -> None:
+        """Do nothing."""
+
+    def take_back(self, step: int) -> None:
+        """Do nothing."""
+
+    def recover(self) -> None:
+        """Do nothing."""
 
 
 def _delete(path: Path) -> None:

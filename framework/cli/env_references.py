@@ -54,13 +54,13 @@ class References:
 
         Numbers and existing paths stay visible: hiding them would make messages hard to read.
         """
-        told = [str(config.get(name)) for name in _PATHS]
+        paths = [str(config.get(name)) for name in _PATHS]
         return {
             value: f"${{oc.env:{name}}}"
             for name, value in self.variables.items()
             if len(value) >= _SHORTEST_HIDDEN
             and not (_decides(value) or os.path.exists(value))
-            and not any(value in text for text in told)
+            and not any(value in text for text in paths)
         }
 
 

@@ -58,9 +58,9 @@ def fitted(config: Any, overrides: Sequence[str], config_dir: Path | None) -> An
         for name in [n for n in found[group] or () if is_null(node_of(found[group], n))]:
             del found[group][name]  # switched off: callbacks.early_stopping=null
     _refuse_explicit(left, overrides, found, config_dir)
-    told = [key for key in left if found[key.partition(".")[0]]]  # silent if nothing is chosen
-    if told:
-        _log.info("ignoring options of another choice: %s", ", ".join(told))
+    ignored = [key for key in left if found[key.partition(".")[0]]]  # silent if nothing is chosen
+    if ignored:
+        _log.info("ignoring options of another choice: %s", ", ".join(ignored))
     OmegaConf.set_struct(found, True)
     return found
 

@@ -39,10 +39,8 @@ def noting_replaced(task: Task) -> Iterator[None]:
 
     Keras's `EarlyStopping(restore_best_weights=True)` does so, for example.
     """
-    failed = (
-        task.trainer.status == "failed"
-    )  # weights may be NaN, which detect_anomaly would reject
-    before = None if failed else _digest(task)
+    # Of a failed run the weights may be NaN, which detect_anomaly would reject.
+    before = None if task.trainer.status == "failed" else _digest(task)
     yield
     if before is not None and _digest(task) != before:
         task.runtime.weights = {**(task.runtime.weights or INITIAL), "weights": "replaced"}
@@ -53,7 +51,7 @@ def _digest(task: Task) -> list[int]:
     return [zlib.crc32(np.asarray(v.numpy()).tobytes()) for v in weights]
 
 
-def told(
+def described(
     about: Mapping[str, Any] | None, run: str | None, averages: Iterable[str]
 ) -> dict[str, Any]:
     """Return which weights are evaluated, in the form of `result.json`.

@@ -270,7 +270,7 @@ class Fitting:
             "engine": self.engine,
             "config": self.identity(),
             "begun_from": self.begun_from,
-            "closing": {},  # metrics measured only because the run ended
+            "closing": {},  # see `Wakeup`
             "data": self.data_state(self._run.progress.epoch),
             **{name: part.state() for name, part in self._parts.items()},
             **self._stage.components.state(),

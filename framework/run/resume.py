@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from framework.checkpoint.store import CheckpointStore, Fits
 from framework.config import TrainerConfig, options_with
 from framework.core.paths import local_path
 from framework.core.same_option import same
-from framework.core.state import LOADED, State, check_same_data
+from framework.core.state import State
 from framework.devices.replicas import Replicas
 from framework.errors import UserError
 from framework.loop.compiled import Loop
@@ -44,19 +44,6 @@ class ResumePoint:
     def engine(self) -> str | None:
         """The engine variant to keep using, since others round differently. None: any."""
         return None if self.weights_only else str(self.state.get("engine", "graph"))
-
-
-class Resumable(Protocol):
-    """An object that a checkpoint can be loaded into."""
-
-    def data_state(self, epoch: int) -> State:
-        """Return the facts that show whether a run resumes on the same data."""
-
-    def load_state(self, state: State) -> None:
-        """Load a complete state."""
-
-    def load_fitting(self, state: State) -> list[tuple[str, str]]:
-        """Load the weights that fit; report the outcome for each."""
 
 
 def find_resume_point(
@@ -132,24 +119,6 @@ def prepare(components: Components, start: ResumePoint | None) -> None:
     if start is not None and not start.weights_only and components.constants():
         with understood(start.path):
             components.load_models(start.state)
-
-
-def resume(run: Resumable, start: ResumePoint | None) -> None:
-    """Load a checkpoint, if any, into a run that is about to fit; its steps are traced."""
-    if start is None:
-        return
-    state = start.state
-    if start.weights_only:
-        with understood(start.path):
-            _load_weights(run, start)
-        return
-    with understood(start.path):
-        epoch, batch = int(state["progress"]["epoch"]), int(state["progress"]["batch"])
-        then = state.get("data", {})
-        check_same_data(then, run.data_state(epoch), batch=batch, own=start.mine)
-        run.load_state(state)
-    step = int(state["progress"]["step"])
-    _log.info("resuming from %s at step %s", start.path, f"{step:,}")
 
 
 def warn_about_unsaved_draws(loops: Iterable[Loop]) -> None:
@@ -252,13 +221,3 @@ def _check_same_run(
             where=str(store.directory.parent),
             fix="Give the same values to resume it, or another run_dir= to start a new run.",
         )
-
-
-def _load_weights(run: Resumable, start: ResumePoint) -> None:
-    report = run.load_fitting(start.state)
-    loaded = [name for name, outcome in report if outcome == LOADED]
-    others = [row for row in report if row[1] != LOADED]
-    total = len(report) - sum(outcome == "only in the checkpoint" for _, outcome in report)
-    _log.info("loaded %d of %d variables from %s", len(loaded), total, start.path)
-    if others:
-        _log.warning("not loaded:\n%s", table(("variable", "why"), others, most=30))

@@ -14,7 +14,7 @@ import keras
 from framework.callback import Callback
 from framework.checkpoint.retention import Retention
 from framework.checkpoint.saver import Saver
-from framework.checkpoint.store import CheckpointStore
+from framework.checkpoint.store import CheckpointStore, KeepsNothing
 from framework.config import TrainerConfig
 from framework.core.profile import Profile
 from framework.core.progress import Progress
@@ -38,7 +38,6 @@ class Run:
 
     Attributes:
         keeps: Whether the run has checkpoints, written by this process or by another one.
-        store: The checkpoints, or the place for them.
         saver: Writes the checkpoints.
         metric_log: Receives the metrics.
         stop_condition: How and why the run ends.
@@ -60,13 +59,13 @@ class Run:
         writes = run_dir is not None and not self.config.fast_dev_run
         self._workers = prepare_devices(self.config)  # before any tensor exists
         self.is_chief = self._workers is None or self._workers.is_chief
-        self.store = CheckpointStore((run_dir or Path()) / "checkpoints")
         writes = writes and self.is_chief
         self.run_dir = run_dir if writes else None
         wanted = self.config.enable_checkpointing and not self.config.fast_dev_run
         self.keeps = run_dir is not None and wanted
-        self.checkpoints = self.store if self.keeps and self.is_chief else None
-        self.saver = Saver(self.store)
+        store = CheckpointStore if self.keeps and self.is_chief else KeepsNothing
+        self.checkpoints: CheckpointStore = store((run_dir or Path()) / "checkpoints")
+        self.saver = Saver(self.checkpoints)
         self.place = None if run_dir is None else os.path.realpath(run_dir)
         self.callbacks: list[Callback] = []
         self.progress, self.stage, self.profile = Progress(), "", Profile()
@@ -294,7 +293,7 @@ class Run:
         with self.profile("saving"):
             # All workers must take part in reading metrics; only one writes.
             state = fitting.wakeup.final or fitting.state()
-            if self.checkpoints is None:
+            if not self.is_chief:
                 return None
             return self.saver.save(self.progress.step, state, retention, wait=wait, **about)
 

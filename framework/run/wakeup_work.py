@@ -17,12 +17,17 @@ from framework.run.wakeup_plan import Triggers
 class Wakeup:
     """Do the work that is due at a step: first the log, then validation, then callbacks.
 
-    If a signal arrives meanwhile, the rest is left to the run that resumes. Work that is done only
-    because the run ends here must not affect a run that is later extended, so checkpoints store the
-    state from before it, in `final`.
+    If a signal arrives meanwhile, the rest is left to the run that resumes (`Progress.pending`).
+
+    Work that is done only because the run ends here must not affect a run that is later extended.
+    From then on checkpoints store the state from before it, `final`, in which that work is pending
+    (`end`). Once it is done, its metrics are added as `closing`, for a run that is found complete,
+    and weights that optimizers set at the end as `finalized`, for evaluations. A callback that
+    changes weights at the end has the state held in the same way (`RunView.hold_state`), and
+    `Checkpoint` saves once more if it is held.
 
     Attributes:
-        final: The state for checkpoints from now on. None: the current state.
+        final: The state that checkpoints store. None: the current state.
         closing: The metrics that were measured only because the run ended.
         validating: Whether a validation is running.
     """
