@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, TypeGuard
 
 from framework.callback import Callback, RunView
 from framework.cli.groups.optimizer_choices import in_range
@@ -57,8 +57,8 @@ def build_task(config: Mapping[str, Any], chosen: Collection[str]) -> Task:
         takes = name in accepted or (anything and (name != "model" or bool(node)))
         if node and takes and name not in own:
             _check_node(name, node)
-            node = in_range(node) if name == "optimizer" else node
-            node = scheduled(node, schedule) if name == "optimizer" else node
+            if name == "optimizer":
+                node = scheduled(in_range(node), schedule)
             parts[name] = build_part(name, node)
     arguments = {**parts, **own}
     missing = [n for n, p in accepted.items() if p.default is p.empty and n not in arguments]
@@ -83,25 +83,17 @@ def find_task(path: str) -> type[Task]:
             where="task._target_",
             fix="Give the module and the class: tasks.mine.Mine.",
         )
-    module = _import(module_name)
-    tasks = [
-        n
-        for n, v in vars(module).items()
-        if isinstance(v, type) and issubclass(v, Task) and v != Task
-    ]
+    with blaming(f"{module_name} cannot be imported"):
+        module = _import(module_name)
+    where = f"task._target_, {module.__file__}"
+    tasks = [n for n, v in vars(module).items() if _is_task(v) and v != Task]
     cls = getattr(module, name, None)
     if cls is None:
-        raise UserError(
-            f"There is no {name!r} in {module_name}",
-            where=f"task._target_, {module.__file__}",
-            fix=closest(name, tasks) if tasks else f"Write `class {name}(Task):` in it.",
-        )
-    if not (isinstance(cls, type) and issubclass(cls, Task)):
-        raise UserError(
-            f"{path} is not a Task",
-            where=f"task._target_, {module.__file__}",
-            fix=f"Write it as `class {name}(framework.Task):`.",
-        )
+        fix = closest(name, tasks) if tasks else f"Write `class {name}(Task):` in it."
+        raise UserError(f"There is no {name!r} in {module_name}", where=where, fix=fix)
+    if not _is_task(cls):
+        fix = f"Write it as `class {name}(framework.Task):`."
+        raise UserError(f"{path} is not a Task", where=where, fix=fix)
     lacking = sorted(cls.__abstractmethods__)
     if lacking:
         raise UserError(
@@ -110,6 +102,10 @@ def find_task(path: str) -> type[Task]:
             fix="Every task defines build_model, train_step and eval_step.",
         )
     return cls
+
+
+def _is_task(value: Any) -> TypeGuard[type[Task]]:
+    return isinstance(value, type) and issubclass(value, Task)
 
 
 def build_part(name: str, node: Any) -> Any:
@@ -284,11 +280,4 @@ def _import(name: str) -> ModuleType:
             f"{name} has a syntax error: {error.msg}",
             where=short(f"{error.filename}:{error.lineno}"),
             fix="Correct that line.",
-        ) from error
-    except UserError:
-        raise
-    except Exception as error:
-        text = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(
-            f"{name} cannot be imported: {text}", where=own_line(error), fix=SEE_TRACEBACK
         ) from error

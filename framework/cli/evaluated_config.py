@@ -9,7 +9,7 @@ from typing import Any
 
 from framework.cli.env_references import References, taken_over
 from framework.cli.groups.root import GROUPS, MODES
-from framework.cli.quoting import value_of
+from framework.cli.quoting import key_of, value_of
 from framework.cli.run_dir import CONFIG, OVERRIDES, flat
 from framework.cli.trust import check_config, check_override, named_by, vouched
 from framework.cli.untrusted_yaml import read_yaml
@@ -22,11 +22,6 @@ _OF_A_COMMAND = ("mode", "checkpoint", "run_dir", "sweep_dir", "debug", "trust")
 _NOT_THE_SPLIT = ("dir", "batch_size", "eval_batch_size", "shuffle", "augment")
 
 _log = logging.getLogger("framework")
-
-
-def key_of(override: str) -> str:
-    """Return the key of an override, without a leading sign."""
-    return override.lstrip("+~").partition("=")[0]
 
 
 def with_earlier(overrides: Sequence[str]) -> list[str]:

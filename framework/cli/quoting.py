@@ -63,6 +63,11 @@ def again(command: Sequence[str], **places: Path) -> str:
     return f"{program} {shlex.join(words)}"
 
 
+def key_of(override: str) -> str:
+    """Return the key of an override, without a leading sign."""
+    return override.lstrip("+~").partition("=")[0]
+
+
 def value_of(override: str) -> str:
     """Return the value of an override as plain text, without its quotes.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from framework.cli.groups.root import GROUPS, LISTS
+from framework.cli.quoting import key_of
 from framework.compat import is_interpolation, is_null, node_of
 from framework.errors import UserError
 
@@ -22,8 +23,7 @@ def chosen_groups(overrides: Sequence[str]) -> set[str]:
         >>> chosen_groups(["task=mine", "optimizer=sgd", "data.batch_size=8"])
         {'optimizer'}
     """
-    keys = {o.partition("=")[0].lstrip("+~") for o in overrides}
-    return keys & (GROUPS.keys() - {"trainer"})
+    return set(map(key_of, overrides)) & (GROUPS.keys() - {"trainer"})
 
 
 def fitted(config: Any, overrides: Sequence[str], config_dir: Path | None) -> Any:

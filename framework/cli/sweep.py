@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
 
-from framework.cli.evaluated_config import key_of
 from framework.cli.job import Outcome
+from framework.cli.quoting import key_of
 from framework.text.escape import one_line
 from framework.text.tables import cell
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
@@ -32,10 +31,6 @@ from framework.step.runner import StepRunner
 from framework.step.task_variables import global_seed, task_followers
 from framework.step.update import Update
 from framework.task import Task
-
-_log = logging.getLogger("framework")
-
-_FITTING = ("variable", "outcome")
 
 
 class Components(TaskState):
@@ -76,8 +71,9 @@ class Components(TaskState):
             )
             for batches in sorted(set(config.accumulate_by_epoch.values()))
         }
-        self._count_rows("train", next(iter(train.values())))
-        self._streams = not isinstance(next(iter(train.values())), ArraySource)
+        first = next(iter(train.values()))
+        self._count_rows("train", first)
+        self._streams = not isinstance(first, ArraySource)
         stage = "overfit" if config.overfit_batches else "val"
         limit = config.overfit_batches or config.limit_val_batches
         evaluated = open_eval(data, stage, seed=config.seed, limit=limit, held=held)
@@ -114,9 +110,9 @@ class Components(TaskState):
             )
         # On several devices, it cannot be created while a step is being traced.
         global_seed(everywhere=self.replicas.count > 1)
+        source = next(iter(sources.values()))
         if not is_built(task.model):
             with user_code("Data.map or Data.augment"):
-                source = next(iter(sources.values()))
                 spec = source.spec()
             self._build(spec, source.rows_axis, step)
         self._check_placed(models_of(task.model))
@@ -128,7 +124,6 @@ class Components(TaskState):
         self._diversify()
         pieces = self.replicas.count > 1 or config.accumulates
         if step == "train_step" and pieces and task.loss_is_mean and not task.needs_eager:
-            source = next(iter(sources.values()))
             check_mean(task, source.spec(), source.rows_axis, source.sample)
         engine = task.runtime.context = StepRunner(
             task,
@@ -151,9 +146,8 @@ class Components(TaskState):
     def averaged(self) -> Iterator[None]:
         """Replace the weights with the averages to evaluate while the body runs."""
         with ExitStack() as stack:
-            for average in self.averages.values():
-                if average.evaluate and average.ready:
-                    stack.enter_context(average.in_place())
+            for name in self.averages_in_place:
+                stack.enter_context(self.averages[name].in_place())
             yield
 
     def undrawn(self, written: Mapping[int, str] | None) -> AbstractContextManager[None]:
@@ -176,11 +170,10 @@ class Components(TaskState):
 
     def precision_values(self) -> dict[str, float]:
         """Return the row's values for the loss scale, if there is one."""
-        scale = self.loss_scale
-        if scale is None:
+        if (scale := self.loss_scale) is None:
             return {}
-        skipped = float(scale.skipped.numpy())
-        return {"train/loss_scale": float(scale.value.numpy()), "train/skipped_updates": skipped}
+        values = {"train/loss_scale": scale.value, "train/skipped_updates": scale.skipped}
+        return {name: float(value.numpy()) for name, value in values.items()}
 
     def _on_all_devices(self, metrics: Any) -> Any:
         """Recreate the configured Keras metrics if each device needs its own variables."""
