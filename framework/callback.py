@@ -92,8 +92,8 @@ class RunView(Protocol):
         """Where this process writes, or None where it writes nothing."""
 
     @property
-    def checkpoints(self) -> CheckpointStore | None:
-        """The run's checkpoints, or None where this process keeps none."""
+    def checkpoints(self) -> CheckpointStore:
+        """The run's checkpoints; the store only reads where this process keeps none."""
 
     @property
     def data_info(self) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from keras import ops
 
 from framework.compat import learning_rate_of
 from framework.errors import UserError, choice
+from framework.options.option import refuse
 
 _WHERE = "schedule"
 _BY = ("step", "epoch")
@@ -62,15 +63,17 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):  # type: ig
         total: int | None = None,
     ) -> None:
         if not _is_number(peak) or not 0 < peak < math.inf:
-            _refuse("peak", peak, "a number above 0")
+            refuse("peak", peak, "a number above 0", _WHERE)
         if not _is_number(warmup) or warmup < 0 or (isinstance(warmup, float) and warmup >= 1):
-            _refuse("warmup", warmup, "a number of steps (100), or a fraction below 1 (0.05)")
+            wanted = "a number of steps (100), or a fraction below 1 (0.05)"
+            refuse("warmup", warmup, wanted, _WHERE)
         if not _is_number(end) or not 0 <= end <= peak:
-            _refuse("end", end, f"a number from 0 to the peak, {peak}")
+            refuse("end", end, f"a number from 0 to the peak, {peak}", _WHERE)
         if by not in _BY:
             raise UserError(f"by is {by!r}", where=f"{_WHERE}.by", fix=choice(str(by), _BY))
         if total is not None and (not _is_number(total) or total != int(total) or total < 1):
-            _refuse("total", total, "a number of steps, or null for the length of the run")
+            wanted = "a number of steps, or null for the length of the run"
+            refuse("total", total, wanted, _WHERE)
         self.peak, self.warmup, self.end, self.by, self.total = peak, warmup, end, by, total
         self._steps: int | None = total
         self._steps_per_epoch: int | None = None
@@ -179,7 +182,3 @@ def current_rate(optimizer: keras.Optimizer) -> float:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _refuse(name: str, value: object, wanted: str) -> None:
-    raise UserError(f"{name} is {value!r}", where=f"{_WHERE}.{name}", fix=f"Give {wanted}.")

@@ -14,7 +14,7 @@ _KEPT_AS = "_attributes_of_runs"
 
 
 class Attributes:
-    """Save the attributes of an object that have changed since it was constructed.
+    """Save the attributes of an object, except some, that have changed since it was constructed.
 
     An unchanged attribute is not saved: the constructor sets it again, so a new value of an option
     takes effect when a run resumes. A changed attribute that cannot be saved logs a warning.
@@ -25,10 +25,6 @@ class Attributes:
         >>> attributes.state()
         {'wait': 1}
 
-    Args:
-        owner: The object.
-        apart: Names of attributes to leave out.
-
     Attributes:
         made: The encoded values after construction, or as set from outside between runs.
     """
@@ -38,7 +34,7 @@ class Attributes:
         self._objects = {name: (value, _contents(value)) for name, value in vars(owner).items()}
         self._changed: set[str] = set()
         self._warned: set[str] = set()
-        self.made = self._begun = self._held()
+        self.made = self._at_start = self._held()
         self._left = dict(self.made)
 
     @classmethod
@@ -61,7 +57,7 @@ class Attributes:
 
     def begin(self) -> None:
         """Record the values at the start of a run; a resumed run starts with the same ones."""
-        self._begun = self._held()
+        self._at_start = self._held()
 
     def state(self) -> dict[str, Any]:
         """Return the attributes that differ now, or differed in any earlier call."""
@@ -69,7 +65,7 @@ class Attributes:
         for name, value in now.items():
             # A resumed run repeats both the construction and the start of the run.
             if not all(
-                name in past and same(past[name], value) for past in (self.made, self._begun)
+                name in past and same(past[name], value) for past in (self.made, self._at_start)
             ):
                 self._changed.add(name)
         return {name: now[name] for name in sorted(self._changed) if name in now}

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from framework.callback import Callback
+from framework.callback import Callback, RunView
 from framework.callbacks.direction import by_name, of_metric
 from framework.callbacks.monitor import Monitor
-from framework.checkpoint.retention import Retention
+from framework.checkpoint.retention import Retention, best_first
 from framework.errors import UserError
 from framework.every import Every
-
-if TYPE_CHECKING:
-    from framework.callback import RunView
+from framework.options.option import refuse
 
 _WHERE = "callbacks.checkpoint"
 
@@ -61,8 +59,7 @@ class Checkpoint(Callback):
             Monitor(monitor, mode, where=_WHERE)  # only to validate both
         for name, count, least in (("keep_last", keep_last, 1), ("keep_best", keep_best, 0)):
             if type(count) is not int or count < least:
-                fix = f"Give a whole number of at least {least}."
-                raise UserError(f"{name} is {count!r}", where=f"{_WHERE}.{name}", fix=fix)
+                refuse(name, count, f"a whole number of at least {least}", _WHERE)
         self.monitor, self._mode = monitor, mode
         self.keep_last, self.keep_best = keep_last, keep_best
         self.every = _moment("save_every", save_every)
@@ -134,7 +131,8 @@ class Checkpoint(Callback):
         if value is not None:
             judged = {"metric": self._monitor.name, "value": value, "mode": self._monitor.mode}
             self._judged[step] = value
-            self._judged = dict(self._in_order()[: max(self.keep_best, 1)])
+            best = best_first(self._judged, self._monitor.mode)[: max(self.keep_best, 1)]
+            self._judged = {step: self._judged[step] for step in best}
             run.note_best(self._best())
         moments = _moments(self._keep_every, run)
         permanent, self._kept = moments > self._kept, max(moments, self._kept)
@@ -159,13 +157,8 @@ class Checkpoint(Callback):
     def _best(self) -> dict[str, Any] | None:
         if not self._judged:
             return None
-        step, value = self._in_order()[0]
-        return {"step": step, "metric": self._monitor.name, "value": value}
-
-    def _in_order(self) -> list[tuple[int, float]]:
-        """Return pairs of step and value, best first."""
-        sign = -1 if self._monitor.mode == "max" else 1
-        return sorted(self._judged.items(), key=lambda pair: (sign * pair[1], pair[0]))
+        step = best_first(self._judged, self._monitor.mode)[0]
+        return {"step": step, "metric": self._monitor.name, "value": self._judged[step]}
 
 
 def _moment(name: str, text: str | None) -> Every | None:
@@ -190,10 +183,8 @@ def _moments(every: Every | None, run: RunView) -> int:
 def _first_choice(run: RunView) -> str:
     if not run.has_validation:
         return "train/loss"
-    default = "val/loss"
-    names = sorted(run.metric_names)
-    evaluated = [name for name in names if name.startswith("val/")]
-    if default in names or not evaluated:
-        return default
-    told = [n for n in evaluated if of_metric(run.keras_metric(n)) or by_name(n)]
-    return told[0] if told else "train/loss"
+    names = sorted(name for name in run.metric_names if name.startswith("val/"))
+    if "val/loss" in names or not names:
+        return "val/loss"
+    clear = (name for name in names if of_metric(run.keras_metric(name)) or by_name(name))
+    return next(clear, "train/loss")

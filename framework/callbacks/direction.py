@@ -51,7 +51,7 @@ _TURNED = {
     "neg", "negative", "negated", "non", "no", "not", "false", "minus", "inverse", "inverted",
     "inv", "reverse", "anti", "to",
 }  # fmt: skip
-_TOP = re.compile(r"top_?\d+|top_?k")
+_TOP_K = re.compile(r"top_?\d+|top_?k")
 
 
 def by_name(name: str) -> str | None:
@@ -66,8 +66,8 @@ def by_name(name: str) -> str | None:
     """
     last = name.rsplit("/", 1)[-1]
     last = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", last).lower().replace("io_u", "iou")
-    top = bool(_TOP.search(last))
-    words = [w for w in re.split(r"[^a-z0-9]+", _TOP.sub("", last)) if w and not w.isdigit()]
+    top = bool(_TOP_K.search(last))
+    words = [w for w in re.split(r"[^a-z0-9]+", _TOP_K.sub("", last)) if w and not w.isdigit()]
     if "at" in words[1:]:  # precision_at_recall, recall_at_5
         words = words[: words.index("at")]
     while len(words) > 1 and words[-1] in _SUFFIXES:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from framework.callback import RunView
 from framework.callbacks.patience import Patience
-
-if TYPE_CHECKING:
-    from framework.callback import RunView
 
 _WHERE = "callbacks.early_stopping"
 

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 import keras
 
-from framework.callback import Callback
+from framework.callback import Callback, RunView
 from framework.compat import layers_within, made_untrainable
 from framework.core.models_by_name import models_of
-from framework.errors import UserError
+from framework.options.option import refuse
 from framework.step.averaging import Average
+from framework.task import Task
 
-if TYPE_CHECKING:
-    from framework.callback import RunView
-    from framework.task import Task
-
-
-_MUCH = 0.5  # warn if a larger share of the average is initial weights
+_MOSTLY_INITIAL = 0.5  # the share of initial weights in the average above which to warn
 _log = logging.getLogger("framework")
 
 
@@ -85,11 +80,7 @@ class EMA(WeightAverage):
     ) -> None:
         super().__init__(batch_stats)
         if isinstance(decay, bool) or not isinstance(decay, (int, float)) or not 0 <= decay < 1:
-            raise UserError(
-                f"decay is {decay!r}",
-                where="callbacks.ema.decay",
-                fix="Give a number from 0 to below 1, such as 0.999.",
-            )
+            refuse("decay", decay, "a number from 0 to below 1, such as 0.999", "callbacks.ema")
         self.decay, self.evaluate = float(decay), evaluate
         self._warned = False
 
@@ -101,7 +92,7 @@ class EMA(WeightAverage):
     def on_validation_start(self, run: RunView) -> None:
         """Warn if the average still consists mostly of the initial weights."""
         left = self.decay**run.progress.step
-        if self.evaluate and left > _MUCH and not self._warned:
+        if self.evaluate and left > _MOSTLY_INITIAL and not self._warned:
             self._warned = True
             _log.warning(
                 "EMA: after %d steps the average is still %.0f %% initial weights, and %s uses "
@@ -134,10 +125,10 @@ def _weights_and_statistics(task: Task) -> tuple[list[keras.Variable], list[kera
     models = models_of(task.model).values()
     # Sorted by how the layer created them, not by `trainable`: freezing a layer must not change
     # what is averaged, or the order of the averages in a checkpoint.
-    made_so = {
+    untrained = {
         id(v) for model in models for layer in layers_within(model) for v in made_untrainable(layer)
     }
     found = {id(v): v for model in models for v in model.variables if "float" in str(v.dtype)}
     own = [v for v in task.runtime.variables.values() if v.trainable]
-    weights = [v for key, v in found.items() if key not in made_so]
-    return [*weights, *own], [v for key, v in found.items() if key in made_so]
+    weights = [v for key, v in found.items() if key not in untrained]
+    return [*weights, *own], [v for key, v in found.items() if key in untrained]

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
-from framework.callback import Callback
+from framework.callback import Callback, RunView
 from framework.callbacks.shapes import layers_of
 from framework.compat import layers_below, layers_within, made_trainable
 from framework.core.models_by_name import models_of
 from framework.errors import UserError, choice, closest
-
-if TYPE_CHECKING:
-    from framework.callback import RunView
+from framework.options.option import refuse
 
 _WHERE = "callbacks.freeze"
 
@@ -48,16 +46,15 @@ class Freeze(Callback):
     """
 
     def __init__(
-        self,
-        layers: Sequence[str] | str = "",
-        until: int | None = None,
-        model: str | None = None,
+        self, layers: Sequence[str] | str = "", until: int | None = None, model: str | None = None
     ) -> None:
         names = [layers] if isinstance(layers, str) else list(layers)
         if not names or not all(isinstance(name, str) and name for name in names):
-            _refuse("layers", layers, 'the names of layers: "conv1", or ["conv1", "block2_*"]')
+            wanted = 'the names of layers: "conv1", or ["conv1", "block2_*"]'
+            refuse("layers", layers, wanted, _WHERE)
         if until is not None and (type(until) is not int or until < 1):
-            _refuse("until", until, "an epoch number of at least 1, or null for the whole run")
+            wanted = "an epoch number of at least 1, or null for the whole run"
+            refuse("until", until, wanted, _WHERE)
         self.layers, self.until, self.model = names, until, model
         self._chosen: list[Any] = []
         self._former: list[tuple[Any, bool]] = []
@@ -152,7 +149,3 @@ def _named(model: keras.Layer, prefix: str) -> Iterator[tuple[str, Any]]:
         for inner in layers_below(layer):
             yield f"{name}/{inner.name}", inner
             yield (f"{prefix}/{inner.name}" if prefix else inner.name), inner
-
-
-def _refuse(name: str, value: object, wanted: str) -> None:
-    raise UserError(f"{name} is {value!r}", where=f"{_WHERE}.{name}", fix=f"Give {wanted}.")

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-from framework.callback import Callback
+from framework.callback import Callback, RunView
 from framework.schedules import current_rate
-
-if TYPE_CHECKING:
-    from framework.callback import RunView
 
 
 class LearningRateMonitor(Callback):

@@ -44,13 +44,7 @@ class Line:
         return "  ".join(word for word in (self.left, self.count, *self.metrics) if word)
 
     def fit(self, width: int, full: str = "━", rest: str = "━") -> Text:
-        """Return the content in at most `width` columns; the bar fills what the words leave.
-
-        Args:
-            width: Maximum number of columns.
-            full: Character for the completed part of the bar.
-            rest: Character for the remaining part.
-        """
+        """Return the content in at most `width` columns; the bar fills what the words leave."""
         has_bar = self.part is not None and width >= _WIDTH_FOR_BAR
         room = width - _SHORTEST_BAR - 2 if has_bar else width
         words = [word for word in (self.left, self.count) if word]
@@ -73,12 +67,6 @@ class Display:
 
     It draws only when called, in the caller's thread. When its terminal or pipe is closed, it
     stops printing: a run must survive the window that it was started in.
-
-    Args:
-        console: Where to draw.
-        live: Redraw in place (True), print plain lines only (False), or decide from the output
-            (None).
-        clock: Returns monotonic seconds.
     """
 
     def __init__(self, console: Console, live: bool | None, clock: Callable[[], float]) -> None:
@@ -179,10 +167,6 @@ def in_order(metrics: Mapping[str, float], known: Iterable[str]) -> dict[str, fl
     Example:
         >>> in_order({"train/accuracy": 0.5, "train/loss": 2.0}, [])
         {'train/loss': 2.0, 'train/accuracy': 0.5}
-
-    Args:
-        metrics: Metrics of one stage, by full name.
-        known: All full names, training metrics first.
     """
     names = dict.fromkeys(map(_bare, known))
     places = {name: place for place, name in enumerate(dict.fromkeys(["loss", *names]))}

@@ -6,14 +6,12 @@ import copy
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from framework.callback import Callback
 from framework.core.codec import same
-
-if TYPE_CHECKING:
-    from framework.callback import Callback
 
 KEPT_AS = "_made_with"
 """Attribute of a callback with its `Made`, so that copies of the callback have it too."""
@@ -34,14 +32,11 @@ class Made:
 
 
 def made_with(callback: Callback) -> Made:
-    """Return the callback's state and options at the first call of this function.
+    """Return the callback's state and options at the first call, which must precede any run.
 
     Example:
         >>> made_with(EarlyStopping(patience=2)).state
         {'best': None, 'waited': 0}
-
-    Args:
-        callback: The callback, which must not have been in a run before the first call.
     """
     found: Made | None = vars(callback).get(KEPT_AS)
     if found is None:

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -14,13 +14,10 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from framework.callback import Callback
+from framework.callback import Callback, RunView
 from framework.callbacks.live_line import Screen
 from framework.callbacks.shapes import layers_of, output_shapes
 from framework.text.tables import cell
-
-if TYPE_CHECKING:
-    from framework.callback import RunView
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 

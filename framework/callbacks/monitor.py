@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import numbers
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
+from framework.callback import RunView
 from framework.callbacks.direction import by_name, of_metric
 from framework.errors import UserError, choice, closest
-
-if TYPE_CHECKING:
-    from framework.callback import RunView
+from framework.options.option import refuse
 
 
 class Monitor:
@@ -36,23 +36,14 @@ class Monitor:
         self, name: str, mode: str = "auto", *, min_delta: float = 0.0, where: str = "callbacks"
     ) -> None:
         if not isinstance(name, str) or not name:
-            raise UserError(
-                f"monitor is {name!r}",
-                where=f"{where}.monitor",
-                fix="Give a metric's full name: val/loss or train/loss.",
-            )
+            refuse("monitor", name, "a metric's full name: val/loss or train/loss", where)
         if mode not in ("auto", "min", "max"):
-            raise UserError(
-                f"mode is {mode!r}",
-                where=f"{where}.mode",
-                fix=choice(str(mode), ("auto", "min", "max")),
-            )
+            fix = choice(str(mode), ("auto", "min", "max"))
+            raise UserError(f"mode is {mode!r}", where=f"{where}.mode", fix=fix)
         delta: Any = min_delta
         number = isinstance(delta, numbers.Real) and not isinstance(delta, bool)
         if not (number and 0 <= delta < math.inf):
-            raise UserError(
-                f"min_delta is {delta!r}", where=f"{where}.min_delta", fix="Give 0 or more."
-            )
+            refuse("min_delta", delta, "0 or more", where)
         self.name, self.min_delta, self._where = name, min_delta, where
         self._given = None if mode == "auto" else mode
         self._known = self._given or by_name(name)
@@ -87,9 +78,8 @@ class Monitor:
             return False
         if best is None:
             return True
-        return (
-            value > best + self.min_delta if self.mode == "max" else value < best - self.min_delta
-        )
+        better = value > best + self.min_delta
+        return better if self.mode == "max" else value < best - self.min_delta
 
     def check(self, run: RunView) -> None:
         """Check that the run will log the metric.
@@ -107,11 +97,7 @@ class Monitor:
             )
         names = run.metric_names
         if names and self.name not in names:
-            raise UserError(
-                f"nothing logs the monitored metric {self.name!r}",
-                where=f"{self._where}.monitor",
-                fix=closest(self.name, names),
-            )
+            raise self._unlogged(names)
         self.settle(run)
 
     def value(self, run: RunView) -> float | None:
@@ -124,12 +110,15 @@ class Monitor:
         if logged and run.measured_at(self.name) != run.progress.step:
             return None
         if self.name not in run.metrics:
-            raise UserError(
-                f"nothing logs the monitored metric {self.name!r}",
-                where=f"{self._where}.monitor",
-                fix=closest(self.name, run.metrics),
-            )
+            raise self._unlogged(run.metrics)
         return float(run.metrics[self.name])
+
+    def _unlogged(self, names: Iterable[str]) -> UserError:
+        return UserError(
+            f"nothing logs the monitored metric {self.name!r}",
+            where=f"{self._where}.monitor",
+            fix=closest(self.name, names),
+        )
 
 
 def why_none(run: RunView) -> tuple[str, str]:

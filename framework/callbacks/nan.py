@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from framework.callback import Callback
+from framework.callback import Callback, RunView
 from framework.core.models_by_name import models_of
 from framework.errors import TrainingFailed
-
-if TYPE_CHECKING:
-    from framework.callback import RunView
 
 
 class StopOnNaN(Callback):

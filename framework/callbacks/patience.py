@@ -6,14 +6,11 @@ import numbers
 import re
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, NoReturn
 
-from framework.callback import Callback
+from framework.callback import Callback, RunView
 from framework.callbacks.monitor import Monitor
-from framework.errors import UserError
-
-if TYPE_CHECKING:
-    from framework.callback import RunView
+from framework.options.option import refuse
 
 
 class Patience(Callback):
@@ -22,19 +19,9 @@ class Patience(Callback):
     A `val/…` metric is judged after every validation, a `train/…` metric at the end of every
     epoch. A value without weight is not judged.
 
-    Args:
-        monitor: Full name of the metric: `val/loss`, `val/<set>/accuracy`, `train/loss`.
-        mode: `min`, `max`, or `auto`; see `Monitor`.
-        patience: Evaluations in a row without an improvement to wait for; 1 or more.
-        min_delta: Smallest change that counts as an improvement.
-        where: The callback's config key, for messages.
-
     Attributes:
         best: The best value so far. None before the first judgement.
         waited: Evaluations since.
-
-    Raises:
-        UserError: If an argument is out of range.
     """
 
     def __init__(
@@ -99,7 +86,5 @@ class Patience(Callback):
             self._refuse(name, value, f"a whole number of at least {least}")
         return int(value)
 
-    def _refuse(self, name: str, value: object, wanted: str) -> None:
-        raise UserError(
-            f"{name} is {value!r}", where=f"{self._where}.{name}", fix=f"Give {wanted}."
-        )
+    def _refuse(self, name: str, value: object, wanted: str) -> NoReturn:
+        refuse(name, value, wanted, self._where)

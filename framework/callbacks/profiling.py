@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import tensorflow as tf
 
-from framework.callback import Callback
+from framework.callback import Callback, RunView
 from framework.every import Every
-
-if TYPE_CHECKING:
-    from framework.callback import RunView
 
 
 class Throughput(Callback):

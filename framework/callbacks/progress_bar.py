@@ -6,17 +6,13 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from framework.callback import Callback
+from framework.callback import Callback, RunView
 from framework.callbacks.live_line import Display, Line, Screen, in_order
 from framework.every import Every
 from framework.text.escape import one_line
-
-if TYPE_CHECKING:
-    from framework.callback import RunView
 
 _SECONDS_BETWEEN_LINES = 10.0
 _RATE_WINDOW = 10.0

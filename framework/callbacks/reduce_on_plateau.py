@@ -5,16 +5,14 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
+from framework.callback import RunView
 from framework.callbacks.patience import Patience
 from framework.errors import UserError, choice
 from framework.schedules import current_rate, is_scheduled
-
-if TYPE_CHECKING:
-    from framework.callback import RunView
 
 _WHERE = "callbacks.reduce_on_plateau"
 

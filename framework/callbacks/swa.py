@@ -5,19 +5,16 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
+from framework.callback import RunView
 from framework.callbacks.ema import WeightAverage
 from framework.core.fractions import exact
 from framework.errors import UserError
+from framework.options.option import refuse
 from framework.step.averaging import Average
-
-if TYPE_CHECKING:
-    from framework.callback import RunView
-
-_WHERE = "callbacks.swa.start"
 
 _log = logging.getLogger("framework")
 
@@ -52,11 +49,8 @@ class SWA(WeightAverage):
         super().__init__(batch_stats)
         whole = isinstance(start, int) and not isinstance(start, bool)
         if not (whole or isinstance(start, float)) or not (start >= 0 and (whole or start < 1)):
-            raise UserError(
-                f"start is {start!r}",
-                where=_WHERE,
-                fix="Give an epoch's number (10), or a fraction of max_epochs below 1 (0.75).",
-            )
+            wanted = "an epoch's number (10), or a fraction of max_epochs below 1 (0.75)"
+            refuse("start", start, wanted, "callbacks.swa")
         self.start = start
         self._first = 0
         self._last_step = 0
@@ -85,9 +79,9 @@ class SWA(WeightAverage):
     def on_fit_end(self, run: RunView) -> None:
         """Warn if the run ended before the average started."""
         epochs = run.config.max_epochs
-        told = epochs is not None and self._first >= epochs
+        warned = epochs is not None and self._first >= epochs
         ended = run.status in ("completed", "stopped") and not run.config.fast_dev_run
-        if ended and not told and self.average is not None and not self.average.ready:
+        if ended and not warned and self.average is not None and not self.average.ready:
             _log.warning(
                 "SWA has averaged no weights: it starts at epoch %d, and the run ended in epoch "
                 "%d. Evaluation uses the last weights as they are.",
@@ -113,7 +107,7 @@ class SWA(WeightAverage):
         if max_epochs is None:
             raise UserError(
                 f"start is {self.start}, a fraction of max_epochs, which is not given",
-                where=_WHERE,
+                where="callbacks.swa.start",
                 fix="Give trainer.max_epochs, or the number of an epoch as start.",
             )
         return min(math.ceil(exact(self.start) * max_epochs), max_epochs - 1)  # the last counts

@@ -27,17 +27,21 @@ class Retention:
     mode: str = "min"
 
     def kept(self, manifests: Sequence[Mapping[str, Any]]) -> set[int]:
-        """Return the steps to keep.
-
-        Args:
-            manifests: Manifest of each checkpoint, with `step`, `judged` and `permanent`.
-        """
+        """Return the steps to keep, given the manifest of each checkpoint."""
         steps = sorted(m["step"] for m in manifests)
-        judged = [m for m in manifests if m["judged"]]
-        if judged:
-            metric = max(judged, key=lambda m: m["step"])["judged"]["metric"]
-            judged = [m for m in judged if m["judged"]["metric"] == metric]
-        sign = -1 if self.mode == "max" else 1
-        judged.sort(key=lambda m: (sign * m["judged"]["value"], m["step"]))
-        permanent = {m["step"] for m in manifests if m["permanent"]}
-        return {*steps[-max(self.last, 1) :], *(m["step"] for m in judged[: self.best]), *permanent}
+        best = best_first(alike(manifests), self.mode)[: self.best]
+        permanent = [m["step"] for m in manifests if m["permanent"]]
+        return {*steps[-max(self.last, 1) :], *best, *permanent}
+
+
+def best_first(values: Mapping[int, float], mode: str) -> list[int]:
+    """Return steps by the value measured there, best first; of equal ones, the earlier first."""
+    sign = -1 if mode == "max" else 1
+    return sorted(values, key=lambda step: (sign * values[step], step))
+
+
+def alike(manifests: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+    """Return the values, by step, of the metric that the newest judged checkpoint has."""
+    judged = {m["step"]: m["judged"] for m in manifests if m["judged"]}
+    metric = judged[max(judged)]["metric"] if judged else None
+    return {step: each["value"] for step, each in judged.items() if each["metric"] == metric}

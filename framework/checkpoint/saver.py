@@ -28,9 +28,6 @@ class Saver:
         >>> saver.save(100, state, Retention(), wait=False)
         >>> saver.wait()
 
-    Args:
-        store: Where to save.
-
     Attributes:
         durable: The step of the last checkpoint that it wrote; None if there is none yet.
     """
@@ -44,21 +41,9 @@ class Saver:
     def save(
         self, step: int, state: State, retention: Retention | None, *, wait: bool, **about: Any
     ) -> Path:
-        """Save a state, then delete checkpoints that are no longer kept.
+        """Save a state that nothing may change afterwards, then delete checkpoints no longer kept.
 
-        Args:
-            step: Optimizer steps done.
-            state: What to save; nothing may change it afterwards.
-            retention: Which checkpoints to keep. None: all.
-            wait: Return only when the checkpoint is on the disk.
-            **about: See `CheckpointStore.save`.
-
-        Returns:
-            Directory of the checkpoint. Without `wait`, it may not exist yet.
-
-        Raises:
-            OSError: If the checkpoint cannot be written and `wait` is set.
-            UserError: If the run directory is missing.
+        See `RunView.save_checkpoint`; without `wait`, the path that is returned may not exist yet.
         """
         self.wait()
         self.store.check_directory()
@@ -80,11 +65,7 @@ class Saver:
             self._thread = None
 
     def finish(self) -> None:
-        """Wait until the latest state is on the disk; retry once if saving it has failed.
-
-        Raises:
-            OSError: If the checkpoint cannot be written.
-        """
+        """Wait until the latest state is on the disk; retry once if saving it has failed."""
         self.wait()
         if self._failed is not None:
             self._failed()

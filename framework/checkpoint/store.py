@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from framework.checkpoint.manifest import FORMAT, MANIFEST, reason, signed, well_formed
-from framework.checkpoint.retention import Retention
+from framework.checkpoint.retention import Retention, alike, best_first
 from framework.checkpoint.tree import ARRAYS, TREE, read_tree, sha256_of, sync, write_tree
 from framework.core.paths import local_path
 from framework.core.safe_files import NotAFile, check_directory, ours, read_bytes
@@ -123,9 +123,6 @@ class CheckpointStore:
     def load_newest(self, fits: Fits | None = None) -> tuple[Path, State] | None:
         """Read the newest checkpoint that is not damaged; warn about damaged newer ones.
 
-        Args:
-            fits: As in `load`.
-
         Returns:
             Its directory and its state, or None if there are no checkpoints.
 
@@ -162,8 +159,7 @@ class CheckpointStore:
 
     def steps(self) -> list[int]:
         """Return the steps of all complete checkpoints, ascending."""
-        found = self._numbered("step-*")
-        return sorted(step for step in found if (self.path(step) / MANIFEST).exists())
+        return sorted(s for s in self._numbered("step-*") if (self.path(s) / MANIFEST).exists())
 
     def path(self, step: int) -> Path:
         """Return the directory of a step's checkpoint."""
@@ -211,23 +207,15 @@ class CheckpointStore:
 
         If checkpoints have different metrics, only those with the newest's metric are compared.
         """
-        manifests = [m for m in self._manifests() if m.get("judged")]
+        manifests = [m for m in self._manifests() if m["judged"]]
         if not manifests:
             return None
-        newest = manifests[-1]["judged"]
-        alike = [m for m in manifests if m["judged"]["metric"] == newest["metric"]]
-        sign = 1 if newest["mode"] == "max" else -1
-        found = max(alike, key=lambda m: (sign * m["judged"]["value"], -m["step"]))
-        metric, value = found["judged"]["metric"], found["judged"]["value"]
-        return {"step": found["step"], "metric": metric, "value": value}
+        newest, values = manifests[-1]["judged"], alike(manifests)
+        step = best_first(values, newest["mode"])[0]
+        return {"step": step, "metric": newest["metric"], "value": values[step]}
 
     def tidy(self, retention: Retention, step: int) -> None:
-        """Delete checkpoints that are no longer kept.
-
-        Args:
-            retention: Which checkpoints to keep.
-            step: Current step of the run; later checkpoints, of before a rewind, are deleted too.
-        """
+        """Delete checkpoints that are not kept, and those after `step`, of before a rewind."""
         manifests = {m["step"]: m for m in self._manifests()}
         kept = retention.kept([m for m in manifests.values() if m["step"] <= step])
         for other in manifests.keys() - kept:  # never damaged ones, or those of a later version
@@ -313,9 +301,7 @@ class CheckpointStore:
         """Read a manifest and verify its checksum."""
         text = read_bytes(path / MANIFEST, _MOST).decode()
         manifest = json.loads(text)
-        if not isinstance(manifest, dict) or "format" not in manifest:
-            raise ValueError(f"{MANIFEST} is damaged")
-        if type(manifest["format"]) is not int:
+        if not isinstance(manifest, dict) or type(manifest.get("format")) is not int:
             raise ValueError(f"{MANIFEST} is damaged")
         if manifest["format"] != FORMAT:
             raise UserError(
@@ -327,6 +313,23 @@ class CheckpointStore:
         if text != signed(manifest):
             raise ValueError(f"{MANIFEST} does not match its checksum")
         return well_formed(manifest)
+
+
+class KeepsNothing(CheckpointStore):
+    """The store of a process that only reads checkpoints, if there are any: it writes none."""
+
+    def save(self, step: int, state: State, **about: Any) -> Path:
+        """Do nothing."""
+        return self.path(step)
+
+    def tidy(self, retention: Retention, step: int) -> None:
+        """Do nothing."""
+
+    def take_back(self, step: int) -> None:
+        """Do nothing."""
+
+    def recover(self) -> None:
+        """Do nothing."""
 
 
 def _delete(path: Path) -> None:

@@ -23,22 +23,10 @@ _MOST = 2**26  # bytes of state.json
 
 
 def write_tree(directory: Path, state: State) -> dict[str, str]:
-    """Write a state into a directory, and sync it to the disk.
-
-    Example:
-        >>> sums = write_tree(Path("aside"), {"weights": np.zeros(3), "epoch": 1})
-        >>> sorted(sums)
-        ['arrays.npz', 'state.json']
-
-    Args:
-        directory: An existing directory.
-        state: A tree of dicts, lists, JSON values and arrays.
+    """Write a state into an existing directory, and sync it to the disk.
 
     Returns:
         The SHA-256 of each file by name, computed from the written bytes, not from the disk.
-
-    Raises:
-        UserError: If the state has a value of another type.
     """
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     tree = _split(state, arrays)
@@ -54,12 +42,7 @@ def write_tree(directory: Path, state: State) -> dict[str, str]:
 
 
 def read_tree(directory: Path, *, shapes_only: bool = False) -> State:
-    """Read a state that `write_tree` has written; the caller has verified the files.
-
-    Args:
-        directory: Directory of the files.
-        shapes_only: Read only the shapes of arrays; see `Arrays`.
-    """
+    """Read a state, or only its shapes, from files that the caller has verified."""
     tree = json.loads(read_bytes(directory / TREE, _MOST))
     if not isinstance(tree, dict):
         raise ValueError(f"{TREE} does not hold a state")

@@ -48,11 +48,7 @@ class Arguments:
 
     @classmethod
     def parse(cls, argv: Sequence[str]) -> Arguments:
-        """Parse a command line; flags and overrides may come in any order.
-
-        Raises:
-            UserError: A flag is unknown or lacks its value.
-        """
+        """Parse a command line; flags and overrides may come in any order."""
         found, words = cls(words=tuple(argv)), list(argv)
         while words:
             word = words.pop(0)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, TypeGuard
 
 from framework.callback import Callback, RunView
 from framework.cli.groups.optimizer_choices import in_range
@@ -31,18 +31,8 @@ from framework.task import Task
 def build_task(config: Mapping[str, Any], chosen: Collection[str]) -> Task:
     """Build the task and pass it the parts that its constructor accepts.
 
-    Args:
-        config: The whole configuration, resolved. `config["task"]` holds the class, as `_target_`,
-            and its constructor's arguments.
-        chosen: The parts that the command line chooses. A part that the task cannot accept is
-            refused, because it would have no effect.
-
-    Returns:
-        The task.
-
-    Raises:
-        UserError: The class cannot be imported, is not a `Task`, lacks a method, or does not accept
-            these arguments.
+    A part that the command line chooses but the task cannot accept is refused, because it would
+    have no effect.
     """
     given = dict(config.get("task") or {})
     if "_target_" not in given:
@@ -67,8 +57,8 @@ def build_task(config: Mapping[str, Any], chosen: Collection[str]) -> Task:
         takes = name in accepted or (anything and (name != "model" or bool(node)))
         if node and takes and name not in own:
             _check_node(name, node)
-            node = in_range(node) if name == "optimizer" else node
-            node = scheduled(node, schedule) if name == "optimizer" else node
+            if name == "optimizer":
+                node = scheduled(in_range(node), schedule)
             parts[name] = build_part(name, node)
     arguments = {**parts, **own}
     missing = [n for n, p in accepted.items() if p.default is p.empty and n not in arguments]
@@ -93,25 +83,17 @@ def find_task(path: str) -> type[Task]:
             where="task._target_",
             fix="Give the module and the class: tasks.mine.Mine.",
         )
-    module = _import(module_name)
-    tasks = [
-        n
-        for n, v in vars(module).items()
-        if isinstance(v, type) and issubclass(v, Task) and v != Task
-    ]
+    with blaming(f"{module_name} cannot be imported"):
+        module = _import(module_name)
+    where = f"task._target_, {module.__file__}"
+    tasks = [n for n, v in vars(module).items() if _is_task(v) and v != Task]
     cls = getattr(module, name, None)
     if cls is None:
-        raise UserError(
-            f"There is no {name!r} in {module_name}",
-            where=f"task._target_, {module.__file__}",
-            fix=closest(name, tasks) if tasks else f"Write `class {name}(Task):` in it.",
-        )
-    if not (isinstance(cls, type) and issubclass(cls, Task)):
-        raise UserError(
-            f"{path} is not a Task",
-            where=f"task._target_, {module.__file__}",
-            fix=f"Write it as `class {name}(framework.Task):`.",
-        )
+        fix = closest(name, tasks) if tasks else f"Write `class {name}(Task):` in it."
+        raise UserError(f"There is no {name!r} in {module_name}", where=where, fix=fix)
+    if not _is_task(cls):
+        fix = f"Write it as `class {name}(framework.Task):`."
+        raise UserError(f"{path} is not a Task", where=where, fix=fix)
     lacking = sorted(cls.__abstractmethods__)
     if lacking:
         raise UserError(
@@ -122,12 +104,12 @@ def find_task(path: str) -> type[Task]:
     return cls
 
 
-def build_part(name: str, node: Any) -> Any:
-    """Build one part of a task.
+def _is_task(value: Any) -> TypeGuard[type[Task]]:
+    return isinstance(value, type) and issubclass(value, Task)
 
-    Args:
-        name: One of `PARTS`.
-        node: Its configuration.
+
+def build_part(name: str, node: Any) -> Any:
+    """Build one of the `PARTS` of a task.
 
     Returns:
         For `data`, a function without arguments that loads the data; for `metrics`, a dict by
@@ -146,15 +128,9 @@ def build_part(name: str, node: Any) -> Any:
 
 
 def scheduled(optimizer: Mapping[str, Any], schedule: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the optimizer's node with the schedule as its learning rate.
+    """Return the optimizer's node with the schedule, if any, as its learning rate.
 
-    Args:
-        optimizer: The optimizer's node. Its `learning_rate` is a number.
-        schedule: The schedule's node; empty for no schedule. If its rate is null, it takes the
-            optimizer's.
-
-    Raises:
-        UserError: The optimizer already has a schedule.
+    If the schedule's own rate is null, it takes the optimizer's.
     """
     if not schedule:
         return dict(optimizer)
@@ -210,11 +186,7 @@ def build(node: Any, where: str) -> Any:
 
 
 class ConfigText(Callback):
-    """Log the resolved configuration as text.
-
-    Args:
-        text: The configuration as YAML.
-    """
+    """Log the resolved configuration, as YAML."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -238,7 +210,7 @@ def blaming(what: str) -> Iterator[None]:
 
 
 def own_line(error: BaseException) -> str | None:
-    """Return `file:line` of the last line of the user's own code in an exception's traceback.
+    """Return `file:line` of the user's last own line in an exception's traceback.
 
     The user's own code is any file outside this framework and outside the Python installation.
     """
@@ -308,11 +280,4 @@ def _import(name: str) -> ModuleType:
             f"{name} has a syntax error: {error.msg}",
             where=short(f"{error.filename}:{error.lineno}"),
             fix="Correct that line.",
-        ) from error
-    except UserError:
-        raise
-    except Exception as error:
-        text = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(
-            f"{name} cannot be imported: {text}", where=own_line(error), fix=SEE_TRACEBACK
         ) from error

@@ -21,7 +21,7 @@ from framework.cli.arguments import Arguments
 from framework.cli.closed_stdio import lasting_streams
 from framework.cli.console import show_error, show_log
 from framework.cli.help import help_text, usage
-from framework.cli.quoting import again, quoted, value_of
+from framework.cli.quoting import again, key_of, quoted, value_of
 from framework.core.paths import local_path, working_directory
 from framework.core.signals import ending_signals
 from framework.errors import UserError
@@ -112,15 +112,11 @@ def _main(arguments: Arguments) -> int:
 
 def _show(arguments: Arguments) -> None:
     """Print what the flags ask for; print a run's configuration exactly as the run would use it."""
-    flags = arguments.flags
-    if (
-        not {"--cfg", "-c"} & set(flags)
-        or "job" not in flags
-        or len(flags) > 2 + ("--resolve" in flags)
-    ):
+    flags, resolve = arguments.flags, "--resolve" in arguments.flags
+    shows_job = {"--cfg", "-c"} & set(flags) and "job" in flags
+    if not shows_job or len(flags) > 2 + resolve:
         _with_hydra(arguments, lambda config: None)
         return
-    resolve = "--resolve" in flags
     arguments.flags = []
 
     def show(config: Any) -> None:
@@ -137,7 +133,6 @@ def _show(arguments: Arguments) -> None:
 def _sweep(arguments: Arguments) -> int:
     from hydra.core.hydra_config import HydraConfig
 
-    from framework.cli.evaluated_config import key_of
     from framework.cli.job import Outcome
     from framework.cli.one_run import run
     from framework.cli.run_dir import make_dirs, make_unique, remove_empty, writing
@@ -173,7 +168,8 @@ def _sweep(arguments: Arguments) -> int:
     except KeyboardInterrupt:
         if not jobs:
             raise
-        planned = enumerate(planned_jobs(_swept(arguments.overrides)))
+        swept = [o for o in arguments.overrides if not o.startswith(("hydra.", "hydra/"))]
+        planned = enumerate(planned_jobs(swept))
         left = [(number, varied) for number, varied in planned if number > jobs[-1].number]
         jobs += [SweepJob(number, varied, Outcome(0, "not run")) for number, varied in left]
     finally:
@@ -185,10 +181,6 @@ def _sweep(arguments: Arguments) -> int:
     if any(job.outcome.status == "interrupted" for job in jobs):
         print(plain(f"To continue: {again(arguments.words, sweep_dir=sweep_dir)}"))
     return next((j.outcome.code for j in jobs if j.outcome.code), 0)
-
-
-def _swept(overrides: Sequence[str]) -> list[str]:
-    return [o for o in overrides if not o.startswith(("hydra.", "hydra/"))]
 
 
 def _check_hydra_dirs(overrides: Sequence[str]) -> None:

@@ -32,12 +32,7 @@ class ConsoleHandler(logging.Handler):
 
 
 def _wrapped(text: str, only: re.Pattern[str] | None = None) -> str:
-    """Break long lines between words, where the terminal would break within them.
-
-    Args:
-        text: The text to show.
-        only: Wrap only the lines that match this pattern, and indent by the match's length.
-    """
+    """Break long lines, or `only` those that match, between words; indent by the match."""
     width = shutil.get_terminal_size().columns
     lines = []
     for line in text.splitlines():

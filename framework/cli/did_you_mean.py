@@ -92,10 +92,7 @@ def meant(key: str) -> str:
 def guess(key: str, value: str = "<value>", *, anywhere: bool = True) -> str:
     """Return the fix for a commonly guessed key; empty if it is not a known guess.
 
-    Args:
-        key: As typed.
-        value: The value given for it.
-        anywhere: Also accept an option with this exact name in another group.
+    With `anywhere`, it may also be an option with this exact name in another group.
     """
     name = _last(key)
     if name in _UNNEEDED:
@@ -126,14 +123,7 @@ def _elsewhere(name: str) -> str:
 
 
 def key_fix(steps: Sequence[str], config: Any, config_dir: Path | None, value: str) -> str:
-    """Return the fix for an option that does not exist.
-
-    Args:
-        steps: The parts of the key.
-        config: The configuration that lacks the key.
-        config_dir: The project's `conf`, or None.
-        value: The value given for it.
-    """
+    """Return the fix for an option, given by the parts of its key, that the configuration lacks."""
     from omegaconf import OmegaConf
 
     if _last(steps[-1]) in _UNNEEDED:

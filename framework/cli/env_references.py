@@ -54,13 +54,13 @@ class References:
 
         Numbers and existing paths stay visible: hiding them would make messages hard to read.
         """
-        told = [str(config.get(name)) for name in _PATHS]
+        paths = [str(config.get(name)) for name in _PATHS]
         return {
             value: f"${{oc.env:{name}}}"
             for name, value in self.variables.items()
             if len(value) >= _SHORTEST_HIDDEN
             and not (_decides(value) or os.path.exists(value))
-            and not any(value in text for text in told)
+            and not any(value in text for text in paths)
         }
 
 
@@ -84,11 +84,7 @@ def recorded(into: dict[str, str]) -> Iterator[None]:
 
 
 def find_references(config: Any) -> References:
-    """Find the values of a composed configuration that refer to the environment.
-
-    Args:
-        config: An OmegaConf node in which every interpolation can be resolved.
-    """
+    """Find the values of a composed configuration that refer to the environment."""
     written: dict[tuple[Any, ...], str] = {}
     variables: dict[str, str] = {}
     _walk(config, (), written, variables)
@@ -103,11 +99,7 @@ def taken_over(
 ) -> dict[str, Any]:
     """Return a run's configuration with the current values of its references.
 
-    Args:
-        began: The configuration that the run wrote.
-        config: The configuration that the command line composes, with values.
-        references: The references in `config`.
-        explicit: The keys that the command line sets; they replace the run's values.
+    Except for `explicit` keys, which the command line sets: they replace the run's values.
 
     Raises:
         UserError: The run refers to something that the project's files no longer refer to. A
@@ -132,11 +124,6 @@ def check_references(
     run_dir: Path, references: References, config: Mapping[str, Any]
 ) -> str | None:
     """Compare the current values of references with those at the start of a run.
-
-    Args:
-        run_dir: The run's directory.
-        references: The references in `config`.
-        config: The configuration, with values.
 
     Returns:
         The content for the run's file `references.json`: a slow, salted hash of each value. None

@@ -9,7 +9,7 @@ from typing import Any
 
 from framework.cli.env_references import References, taken_over
 from framework.cli.groups.root import GROUPS, MODES
-from framework.cli.quoting import value_of
+from framework.cli.quoting import key_of, value_of
 from framework.cli.run_dir import CONFIG, OVERRIDES, flat
 from framework.cli.trust import check_config, check_override, named_by, vouched
 from framework.cli.untrusted_yaml import read_yaml
@@ -24,20 +24,12 @@ _NOT_THE_SPLIT = ("dir", "batch_size", "eval_batch_size", "shuffle", "augment")
 _log = logging.getLogger("framework")
 
 
-def key_of(override: str) -> str:
-    """Return the key of an override, without a leading sign."""
-    return override.lstrip("+~").partition("=")[0]
-
-
 def with_earlier(overrides: Sequence[str]) -> list[str]:
-    """Return a command line's overrides, preceded by those of the run that it evaluates.
+    """Return a command line's overrides, preceded by those of the run that it evaluates, if any.
 
     Example:
         >>> with_earlier(["mode=test", "run_dir=runs/a"])
         ['task=mine', 'seed=3', 'mode=test', 'run_dir=runs/a']
-
-    Args:
-        overrides: As typed. A command that trains gets them back unchanged.
     """
     values = {key_of(o): value_of(o) for o in overrides}
     if values.get("mode") not in MODES or values["mode"] == "fit" or not values.get("run_dir"):
@@ -69,11 +61,7 @@ def laid_over_run(
 ) -> Mapping[str, Any]:
     """Return the configuration for evaluating a run: its own, except for explicit overrides.
 
-    Args:
-        config: The configuration that the command line composes.
-        overrides: The command line's overrides.
-        run_dir: Where the run may be. If it holds no configuration, `config` is used.
-        references: The parts of `config` that refer to the environment.
+    If there is no run in `run_dir`, it is the configuration that the command line composes.
     """
     check_config(nodes_of(run_dir, overrides), run_dir, vouched(config))
     began, known = read_config(run_dir), set(_overrides(run_dir))
@@ -93,12 +81,7 @@ def laid_over_run(
 
 
 def nodes_of(run_dir: Path, overrides: Sequence[str]) -> list[Any]:
-    """Return the parts of the evaluation's configuration that come from the run directory.
-
-    Args:
-        run_dir: The run's directory.
-        overrides: The overrides that the configuration was composed with.
-    """
+    """Return the parts of an evaluation's configuration that come from the run directory."""
     began, known = read_config(run_dir), set(_overrides(run_dir))
     for override in overrides:
         if override not in known:

@@ -30,14 +30,9 @@ _TRAINER = (
 
 
 def list_tasks(config_dir: Path | None) -> dict[str, str]:
-    """Return the tasks of a project, each with a one-line description.
+    """Return the tasks of a project, sorted, each with its file's first comment as description.
 
-    Args:
-        config_dir: The project's `conf`. Each file `task/<name>.yaml` is a task, unless its name
-            starts with an underscore. The first comment line is the description.
-
-    Returns:
-        Descriptions by task name, sorted.
+    Each file `task/<name>.yaml` is a task, unless its name starts with an underscore.
     """
     found = {}
     for path in sorted((config_dir or Path("conf")).glob("task/*.yaml")):

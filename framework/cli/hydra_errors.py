@@ -44,19 +44,18 @@ def explain(error: Exception, override: Override, config_dir: Path | None) -> Us
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
     line, key = str(override.input_line), override.key_or_group
+    chooses = key in ("task", *list_choices(config_dir))
+    file = config_dir and config_dir / key / f"{override.value()}.yaml"
     if "already at" in str(error) or "Multiple values for" in str(error):
         return UserError(f"{key} already exists", where=line, fix=f"Write {line.lstrip('+')}.")
     for link in chain:
         if isinstance(link, ValidationError):
-            where = re.search(r"full_key: (\S+)", str(link))
-            if key in ("task", *list_choices(config_dir)) and where:
-                file = config_dir and config_dir / key / f"{override.value()}.yaml"
-                what, fix = wanted(link)
-                return UserError(f"{where[1]}: {what}", where=f"{file}", fix=fix)
             what, fix = wanted(link)
+            where = re.search(r"full_key: (\S+)", str(link))
+            if chooses and where:
+                return UserError(f"{where[1]}: {what}", where=f"{file}", fix=fix)
             return UserError(f"{key}: {what}", where=line, fix=fix)
-    if key in ("task", *list_choices(config_dir)):
-        file = config_dir and config_dir / key / f"{override.value()}.yaml"
+    if chooses:
         what = bare(chain[-1])
         unknown = re.match(r"Key '(\w+)' not in", what)
         fix = f"Remove {unknown[1]} from it, or correct its name." if unknown else CORRECT

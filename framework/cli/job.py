@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from framework.cli.env_references import References
+from framework.cli.quoting import key_of
 from framework.core.paths import local_path
 
 
@@ -39,8 +40,7 @@ class Job:
 
     def chosen(self) -> Collection[str]:
         """Return the sections that the overrides set."""
-        keys = {o.lstrip("+~").partition("=")[0] for o in self.overrides}
-        return {key.partition("@")[0].partition(".")[0] for key in keys}
+        return {key_of(o).partition("@")[0].partition(".")[0] for o in self.overrides}
 
     def place(self) -> Path | None:
         """Return the requested run directory, if any."""

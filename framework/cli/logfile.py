@@ -5,13 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from io import StringIO
-from typing import TYPE_CHECKING
 
-from framework.callback import Callback
+from framework.callback import Callback, RunView
 from framework.callbacks.live_line import in_order
-
-if TYPE_CHECKING:
-    from framework.callback import RunView
 
 _log = logging.getLogger("framework")
 

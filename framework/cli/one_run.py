@@ -48,12 +48,8 @@ _log = logging.getLogger("framework")
 def run(job: Job) -> Outcome:
     """Run a job and report on the terminal. Only an interruption during startup raises.
 
-    Args:
-        job: The job to run.
-
-    Returns:
-        The outcome. A run directory that this call created is removed again if the run was
-        refused or ended before its first step.
+    A run directory that this call created is removed again if the run was refused or ended before
+    its first step.
     """
     with hiding(job.references.hidden(job.config)):
         return _run(job)
@@ -156,9 +152,8 @@ def _open_directory(job: Job, mode: str, options: TrainerConfig) -> RunDir | Non
         check_run(path, job.written, evaluating)
         _log.warning("cannot write to %s: the results are shown only here", path)
         return None
-    directory = RunDir(
-        path, job.written, job.overrides, evaluating=evaluating, unique=given is None
-    )
+    unique = given is None
+    directory = RunDir(path, job.written, job.overrides, evaluating=evaluating, unique=unique)
     try:
         text = check_references(directory.path, job.references, job.config)
         if text and not (evaluating and directory.continued):
@@ -181,9 +176,8 @@ def _checkpoint(job: Job, mode: str, directory: RunDir | None) -> str | None:
     if store and store.steps():
         return str(store.favourite())
     if path and (directory.continued if directory else path.exists()):
-        raise UserError(
-            "The run has no checkpoint yet", where=str(path), fix="Train it first: mode=fit."
-        )
+        fix = "Train it first: mode=fit."
+        raise UserError("The run has no checkpoint yet", where=str(path), fix=fix)
     return None
 
 
@@ -241,11 +235,8 @@ def _full_disk(failure: BaseException, directory: RunDir | None) -> UserError | 
     fix = "Make room, or choose another place: run_dir=<path>, or with -m sweep_dir=<path>."
     if steps:
         fix = f"Make room and run the same command again: it resumes at step {steps[-1]:,}."
-    return UserError(
-        f"Cannot write any more: {failure.strerror}",
-        where=str(failure.filename or directory.path),
-        fix=fix,
-    )
+    where = str(failure.filename or directory.path)
+    return UserError(f"Cannot write any more: {failure.strerror}", where=where, fix=fix)
 
 
 def _assemble(job: Job, directory: RunDir | None) -> tuple[Trainer, Task]:
@@ -261,10 +252,12 @@ def _assemble(job: Job, directory: RunDir | None) -> tuple[Trainer, Task]:
         check_defined(nodes_of(place, job.overrides), place, vouched(config))
     callbacks = assemble.build_named("callbacks", config.get("callbacks") or {})
     loggers = assemble.build_named("loggers", config.get("loggers") or {})
+    # A worker that does not write reads the run directory of the one that does.
+    read_only = job.place() if config["trainer"]["strategy"] == "multi_worker" else None
     trainer = Trainer(
         callbacks=[*callbacks.values(), assemble.ConfigText(to_yaml(job.written)), RunLog()],
         loggers=list(loggers.values()),
-        run_dir=directory.path if directory else _elsewhere(job),
+        run_dir=directory.path if directory else read_only,
         info={"task": job.task, "overrides": list(job.overrides)},
         hparams=hparams_of(job),
         full_config=job.written,
@@ -272,13 +265,6 @@ def _assemble(job: Job, directory: RunDir | None) -> tuple[Trainer, Task]:
     )
     # Build after the trainer, which must configure its devices before any tensor exists.
     return trainer, assemble.build_task(config, job.chosen())
-
-
-def _elsewhere(job: Job) -> Path | None:
-    """Return the run directory that another worker writes and this worker reads."""
-    if job.config["trainer"]["strategy"] != "multi_worker":
-        return None
-    return job.place()
 
 
 def _run_mode(

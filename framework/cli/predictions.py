@@ -16,11 +16,8 @@ _log = logging.getLogger("framework")
 def save_predictions(path: Path, predictions: Any) -> None:
     """Write a nest of arrays as one `.npz` file, atomically.
 
-    Args:
-        path: The file to write.
-        predictions: A single array is saved as `predictions`; the arrays of a nest are named by
-            their place: `mean`, `0`, `boxes/1`. Types that NumPy's format does not support, such as
-            bfloat16, become float32.
+    A single array is saved as `predictions`; the arrays of a nest are named by their place: `mean`,
+    `0`, `boxes/1`. Types that NumPy's format does not support, such as bfloat16, become float32.
     """
     import numpy as np
 

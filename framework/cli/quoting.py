@@ -20,18 +20,14 @@ _WORDS = re.compile(
 
 
 def with_quoted_tildes(override: str) -> str:
-    r"""Return an override with quotes around every value that holds a `~`.
+    """Return an override with quotes around every value that holds a `~`.
 
-    A shell leaves `data.dir=~/data` unchanged, but Hydra's grammar allows `~` only inside quotes.
+    A shell leaves `data.dir=~/data` unchanged, but Hydra's grammar allows `~` only inside quotes. A
+    tilde before the key, which removes it, is left alone.
 
     Example:
-        >>> with_quoted_tildes("data.dir=~/data")
-        "data.dir='~/data'"
         >>> with_quoted_tildes("task.dirs=[~/a,b]")
         "task.dirs=['~/a',b]"
-
-    Args:
-        override: The override as typed. A tilde before the key, which removes it, is left alone.
     """
     key, equals, value = override.partition("=")
     return key + equals + _WORDS.sub(_quoted, value)
@@ -56,10 +52,6 @@ def again(command: Sequence[str], **places: Path) -> str:
     Example:
         >>> again(["task=mine", "seed=1"], run_dir=Path("runs/a b"))
         "python -m framework task=mine seed=1 'run_dir='\"'\"'runs/a b'\"'\"''"
-
-    Args:
-        command: The words of the command, from the first flag or override on.
-        **places: Options with a path; they replace those of the command.
     """
     words = [word for word in command if word.partition("=")[0] not in places]
     for key, path in places.items():
@@ -69,6 +61,11 @@ def again(command: Sequence[str], **places: Path) -> str:
         words.append(f"{key}={text}" if simple else f"{key}='{inner}'")
     program = "keras-task" if Path(sys.argv[0]).name == "keras-task" else "python -m framework"
     return f"{program} {shlex.join(words)}"
+
+
+def key_of(override: str) -> str:
+    """Return the key of an override, without a leading sign."""
+    return override.lstrip("+~").partition("=")[0]
 
 
 def value_of(override: str) -> str:

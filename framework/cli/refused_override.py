@@ -34,17 +34,7 @@ _TRAINER = {f.name for f in fields(TrainerConfig)}
 def diagnose(
     error: Exception, overrides: Sequence[str], config_dir: Path | None, multirun: bool
 ) -> UserError:
-    """Return the error message for a configuration that could not be composed.
-
-    Args:
-        error: The exception that Hydra raised.
-        overrides: The command line's overrides, as typed.
-        config_dir: The project's `conf`, or None.
-        multirun: Whether the command line asks for a sweep.
-
-    Returns:
-        The error to show.
-    """
+    """Return the error to show for a configuration that could not be composed."""
     try:
         parsed = [_parse(text, config_dir) for text in overrides]
         if multirun and not any(text.startswith("hydra/sweeper=") for text in overrides):
@@ -94,14 +84,14 @@ def _parse(text: str, config_dir: Path | None) -> Override:
 def _check_task(parsed: Sequence[Override], config_dir: Path | None) -> None:
     """Raise an error if no task is chosen."""
     for override in parsed:
-        key, value = str(override.key_or_group), str(override.input_line).partition("=")[2]
+        key, value = str(override.key_or_group), _value(override)
         if key == "mode" and not override.is_sweep_override() and value not in MODES:
             raise UserError(
                 f"There is no mode {value!r}", where=override.input_line, fix=mode_fix(value)
             )
     if not any(o.key_or_group == "task" for o in parsed):
         for override in parsed:
-            key, value = str(override.key_or_group), str(override.input_line).partition("=")[2]
+            key, value = str(override.key_or_group), _value(override)
             if meant(key) == "task":
                 raise UserError(
                     f"There is no option {key!r}",
@@ -110,11 +100,8 @@ def _check_task(parsed: Sequence[Override], config_dir: Path | None) -> None:
                 )
         given = {str(o.key_or_group): str(o.value()) for o in parsed if o.key_or_group}
         run_dir = given.get("run_dir")
-        if (
-            given.get("mode", "fit") != "fit"
-            and run_dir
-            and not local_path(run_dir, "run_dir").exists()
-        ):
+        evaluates = given.get("mode", "fit") != "fit"
+        if evaluates and run_dir and not local_path(run_dir, "run_dir").exists():
             raise UserError(
                 f"There is no run in {run_dir}",
                 where=f"run_dir={run_dir}",
@@ -139,13 +126,11 @@ def _check_intervals(parsed: Sequence[Override]) -> None:
 def _check_sweeps(parsed: Sequence[Override]) -> None:
     for override in parsed:
         if override.is_sweep_override():
-            key, value = override.key_or_group, str(override.input_line).partition("=")[2]
-            fix = "Add -m to run each of them."
+            key, value = override.key_or_group, _value(override)
+            what, fix = f"{key} has several values: {value}", "Add -m to run each of them."
             if _is_list(key, [o for o in parsed if not o.is_sweep_override()]):
                 fix += f" To pass them as one list: {key}=[{value}]"
-            raise UserError(
-                f"{key} has several values: {value}", where=override.input_line, fix=fix
-            )
+            raise UserError(what, where=override.input_line, fix=fix)
 
 
 def _is_list(key: str, others: Sequence[Override]) -> bool:
@@ -178,13 +163,9 @@ def _check_choices(parsed: Sequence[Override], config_dir: Path | None) -> None:
                 continue
             if group == "task":
                 raise no_such_task(str(name), config_dir)
-            raise UserError(
-                f"There is no {group.removesuffix('s') if group in LISTS else group} {str(name)!r}",
-                where=override.input_line,
-                fix=choice(str(name), groups[group])
-                if groups[group]
-                else f"Write conf/{group}/{name}.yaml.",
-            )
+            one, known = group.removesuffix("s") if group in LISTS else group, groups[group]
+            fix = choice(str(name), known) if known else f"Write conf/{group}/{name}.yaml."
+            raise UserError(f"There is no {one} {str(name)!r}", where=override.input_line, fix=fix)
 
 
 def no_such_task(name: str, config_dir: Path | None) -> UserError:
@@ -200,13 +181,7 @@ def no_such_task(name: str, config_dir: Path | None) -> UserError:
 def check_added(
     overrides: Sequence[str], config: Mapping[str, Any], config_dir: Path | None
 ) -> None:
-    """Refuse a key that was added with a plus sign but that nothing reads.
-
-    Args:
-        overrides: The overrides of one job.
-        config: The composed configuration, as plain values.
-        config_dir: The project's `conf`, or None.
-    """
+    """Refuse a key that was added with a plus sign but that nothing reads."""
     groups = {*GROUPS, *list_choices(config_dir), "task"}
     known = {f.name for f in fields(RunConfig)} - {"defaults", "hydra"}
     added = {o.lstrip("+").partition("=")[0]: o for o in overrides if o.startswith("+")}
@@ -229,12 +204,13 @@ def check_added(
         raise UserError(f"Nothing reads the added option {key!r}", where=line, fix=fix)
 
 
+def _value(override: Override) -> str:
+    return str(override.input_line).partition("=")[2]
+
+
 def _choices(override: Override) -> list[Any]:
     values = [o.value() for o in _alternatives(override)]
-    flat: list[Any] = []
-    for value in values:
-        flat.extend(value if isinstance(value, list) else [value])
-    return flat
+    return [each for v in values for each in (v if isinstance(v, list) else [v])]
 
 
 def _alternatives(override: Override) -> Iterator[Override]:
@@ -285,11 +261,10 @@ def _check_key(override: Override, config: DictConfig, config_dir: Path | None) 
         if OmegaConf.is_dict(node) and step in node:
             node = node_of(node, step)
             continue
-        value = str(override.input_line).partition("=")[2]
         raise UserError(
             f"There is no option {override.key_or_group!r}",
             where=str(override.input_line),
-            fix=key_fix(steps, config, config_dir, value),
+            fix=key_fix(steps, config, config_dir, _value(override)),
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from framework.cli.groups.root import GROUPS, LISTS
+from framework.cli.quoting import key_of
 from framework.compat import is_interpolation, is_null, node_of
 from framework.errors import UserError
 
@@ -22,25 +23,15 @@ def chosen_groups(overrides: Sequence[str]) -> set[str]:
         >>> chosen_groups(["task=mine", "optimizer=sgd", "data.batch_size=8"])
         {'optimizer'}
     """
-    keys = {o.partition("=")[0].lstrip("+~") for o in overrides}
-    return keys & (GROUPS.keys() - {"trainer"})
+    return set(map(key_of, overrides)) & (GROUPS.keys() - {"trainer"})
 
 
 def fitted(config: Any, overrides: Sequence[str], config_dir: Path | None) -> Any:
     """Return a composed configuration without the task file's options for other choices.
 
     If the task's file sets `callbacks.early_stopping.patience` for its own default, that option
-    does not apply to `callbacks=[]`; nor does `optimizer.beta_1` apply to `optimizer=sgd`.
-
-    Args:
-        config: The configuration that Hydra composed, with the groups of `chosen_groups` open to
-            any key.
-        overrides: The job's overrides.
-        config_dir: The project's `conf`, or None.
-
-    Raises:
-        UserError: The command line itself sets an option that the choice does not have, or gives
-            it a value of the wrong type.
+    does not apply to `callbacks=[]`; nor does `optimizer.beta_1` apply to `optimizer=sgd`. One that
+    the command line itself sets, but the choice does not have, is refused.
     """
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
@@ -67,9 +58,9 @@ def fitted(config: Any, overrides: Sequence[str], config_dir: Path | None) -> An
         for name in [n for n in found[group] or () if is_null(node_of(found[group], n))]:
             del found[group][name]  # switched off: callbacks.early_stopping=null
     _refuse_explicit(left, overrides, found, config_dir)
-    told = [key for key in left if found[key.partition(".")[0]]]  # silent if nothing is chosen
-    if told:
-        _log.info("ignoring options of another choice: %s", ", ".join(told))
+    ignored = [key for key in left if found[key.partition(".")[0]]]  # silent if nothing is chosen
+    if ignored:
+        _log.info("ignoring options of another choice: %s", ", ".join(ignored))
     OmegaConf.set_struct(found, True)
     return found
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 import logging
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from framework.cli.job import Job, Outcome
 from framework.cli.quoting import again
-
-if TYPE_CHECKING:
-    from framework.cli.job import Job, Outcome
 
 _log = logging.getLogger("framework")
 

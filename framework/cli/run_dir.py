@@ -6,14 +6,15 @@ import logging
 import secrets
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, cast
 
 from framework.cli.untrusted_yaml import read_yaml
 from framework.config import TrainerConfig, options_with
+from framework.core.lock import locked
 from framework.core.safe_files import NotAFile, check_directory, ours, read_bytes, replacing
 from framework.core.same_option import same
 from framework.errors import UserError
@@ -30,6 +31,8 @@ _MAY_DIFFER = {
     "trust", "loggers", "callbacks.checkpoint", "data.dir", "data.eval_batch_size", "data.resident",
     *(f"trainer.{name}" for name in options_with(identity=False) if name != "engine"),
 }  # fmt: skip
+# Options in which a whole number is a count, and a fraction a share.
+_SHARES = {*options_with(share=True), "callbacks.swa.start"}
 # Options that must match for weights to fit.
 _MUST_AGREE = ("task", "model")
 
@@ -45,7 +48,7 @@ def make_dirs(path: Path) -> list[Path]:
 
 
 def make_unique(parent: Path, prefix: str = "") -> list[Path]:
-    """Create a directory with a unique name: `<parent>/<prefix><time>-<random>`.
+    """Create `<parent>/<prefix><time>-<random>`, a new directory.
 
     Returns:
         The directories that were created, outermost first; the last one is the new directory.
@@ -73,24 +76,19 @@ def remove_empty(made: Sequence[Path]) -> None:
             continue
 
 
-class writing:
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
     """Turn a failure to write into a `UserError` that names the directory."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, NotAFile):
-            raise error.refused() from error
-        if isinstance(error, OSError):
-            raise UserError(
-                f"Cannot write there: {error.strerror or error}",
-                where=str(error.filename or self.path),
-                fix="Make room, or choose another place: run_dir=<path>, or sweep_dir with -m.",
-            ) from error
+    try:
+        yield
+    except NotAFile as error:
+        raise error.refused() from error
+    except OSError as error:
+        raise UserError(
+            f"Cannot write there: {error.strerror or error}",
+            where=str(error.filename or path),
+            fix="Make room, or choose another place: run_dir=<path>, or sweep_dir with -m.",
+        ) from error
 
 
 class _LogFile(logging.FileHandler):
@@ -103,9 +101,6 @@ class _LogFile(logging.FileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Ignore the error: whatever writes the essential files reports it."""
-
-
-_SHARES = {*options_with(share=True), "callbacks.swa.start"}
 
 
 class RunDir:
@@ -173,11 +168,7 @@ class RunDir:
         return self.path in self._made
 
     def close(self, keep: bool) -> None:
-        """Stop writing.
-
-        Args:
-            keep: If False, undo all writes; remove the directory if this object created it.
-        """
+        """Stop writing. Unless `keep`, undo all writes, down to the directory if it is new."""
         if self._handler:
             _log.removeHandler(self._handler)
             with suppress(OSError):  # a full disk
@@ -202,29 +193,16 @@ class RunDir:
         handler = _LogFile(self.path / LOG, encoding="utf-8")
         handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
         self._handler = handler
-        try:
-            import fcntl
-        except ImportError:
-            pass
-        else:
-            try:
-                fcntl.flock(self._log_file(handler), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self._before.clear()
-                self._made.clear()
-                raise UserError(
-                    "Another run is writing to this directory",
-                    where=str(self.path),
-                    fix="Wait for it to end, or give another run_dir=.",
-                ) from None
-            except OSError:
-                pass  # A file system without locks.
-        _log.addHandler(handler)
-
-    @staticmethod
-    def _log_file(handler: logging.FileHandler) -> TextIOWrapper:
         assert handler.stream is not None
-        return handler.stream
+        if not locked(handler.stream.fileno()):
+            self._before.clear()
+            self._made.clear()
+            raise UserError(
+                "Another run is writing to this directory",
+                where=str(self.path),
+                fix="Wait for it to end, or give another run_dir=.",
+            )
+        _log.addHandler(handler)
 
     def _read(self, name: str) -> bytes | None:
         try:
@@ -243,11 +221,7 @@ class RunDir:
 
 
 def check_run(path: Path, config: Mapping[str, Any], evaluating: bool) -> Mapping[str, Any] | None:
-    """Return the configuration of the run in a directory, or None if there is no run.
-
-    Raises:
-        UserError: It holds something else, or a run that started with another configuration.
-    """
+    """Return the configuration of the run in a directory, or None if there is no run."""
     if path.exists() and not path.is_dir():
         raise UserError(
             "The run directory is a file", where=str(path), fix="Give another run_dir=."
@@ -294,15 +268,10 @@ def check_run(path: Path, config: Mapping[str, Any], evaluating: bool) -> Mappin
 def differences(
     old: Mapping[str, Any], new: Mapping[str, Any], only: Sequence[str] | None = None
 ) -> list[tuple[str, Any, Any]]:
-    """Return the options in which two configurations differ but must agree.
+    """Return the options in which two configurations differ but must agree, with both values.
 
-    Args:
-        old: The configuration that the run was started with.
-        new: The configuration to resume it with.
-        only: Compare only these sections. Default: all except the options that may change.
-
-    Returns:
-        Option, old value, new value. If one of them lacks an option, its value is `…`.
+    All sections count, except for options that may change, unless `only` some do. An option that
+    one of them lacks has the value `…` there.
     """
     before, after = flat(old), flat(new)
     # A trainer option that is newer than the run had its default value.
@@ -314,11 +283,7 @@ def differences(
         names = {section, name, name.rpartition(".")[0]}
         skipped = section not in only if only else not names.isdisjoint(_MAY_DIFFER)
         a, b = before.get(name, "…"), after.get(name, "…")
-        typed = (
-            name.removeprefix("trainer.") in options_with(share=True)
-            or name == "callbacks.swa.start"
-        )
-        if not skipped and not same(a, b, typed=typed):
+        if not skipped and not same(a, b, typed=name.removeprefix("trainer.") in _SHARES):
             found.append((name, a, b))
     # trainer.seed follows seed, so a second row would add nothing.
     rows = {row[0]: row[1:] for row in found}

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
 
-from framework.cli.evaluated_config import key_of
 from framework.cli.job import Outcome
+from framework.cli.quoting import key_of
 from framework.cli.report import has_curves
 from framework.text.escape import one_line
 from framework.text.tables import cell
@@ -37,10 +37,6 @@ def job_name(number: int, varied: Sequence[str]) -> str:
     Example:
         >>> job_name(3, ["task=mnist_subclass", "seed=2"])
         '3_task=mnist_subclass_seed=2'
-
-    Args:
-        number: The job's position in the sweep, from 0.
-        varied: The overrides that the sweep varies.
     """
     text = "_".join(varied)
     name = re.sub(r"[^\w.=+-]+", "_", text).strip("_")

@@ -44,10 +44,7 @@ def vouched(config: Mapping[str, Any]) -> list[str]:
 def check_override(text: str, where: Path, trusted: Collection[str] = ()) -> None:
     """Refuse an override in a run that is not a run option or that refers to the environment.
 
-    Args:
-        text: A line of the run's `overrides.yaml` that the command line does not repeat.
-        where: The path of that file.
-        trusted: Names that the command line allows, including resolvers such as `oc.env`.
+    `trusted` are names that the command line allows, including resolvers such as `oc.env`.
     """
     if text[:1] == "-" or "hydra" in re.split(r"[.@/:]", text.lstrip("+~").partition("=")[0]):
         raise UserError(
@@ -87,13 +84,7 @@ def named_by(overrides: Sequence[str]) -> list[dict[str, Any]]:
 def check_config(nodes: Sequence[Any], run_dir: Path, trusted: Collection[str]) -> None:
     """Refuse a configuration from a run that names something a run may not name.
 
-    Args:
-        nodes: The parts that come from the run, as plain values.
-        run_dir: The run's directory.
-        trusted: Names of classes, functions or modules that the user allows.
-
-    Raises:
-        UserError: It names something else; the message says what, and which option allows it.
+    `trusted` are names of classes, functions or modules that the user allows.
     """
     importlib.invalidate_caches()
     for place, name in _named(nodes):
@@ -108,9 +99,6 @@ def check_defined(nodes: Sequence[Any], run_dir: Path, trusted: Collection[str])
 
     For example, `tasks.mine.os.system` is reachable through a module of the project but does not
     belong to it. Call `check_config` first.
-
-    Raises:
-        UserError: A name does not belong to the module that it is reached through.
     """
     for place, name in _named(nodes):
         if name.startswith("keras.") or _is_trusted(name, trusted):

@@ -14,9 +14,6 @@ _DEEPEST = 64
 def read_yaml(path: Path) -> Any:
     """Return the content of a run's YAML file as plain values; references stay text.
 
-    Args:
-        path: The file.
-
     Raises:
         OSError: The file cannot be read, is a link, or is too large.
         ValueError: The file is not YAML, is nested too deeply, or holds aliases, which could

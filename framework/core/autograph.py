@@ -19,10 +19,8 @@ def not_converted(function: F) -> F:
 
 
 def autograph(function: Callable[..., Any], context: Any) -> Callable[..., Any]:
-    """Convert `if`, `for` and `while` on tensors in a function to graph operations.
+    """Convert `if`, `for` and `while` on tensors in a user's function to graph operations.
 
-    Args:
-        function: A function of the user.
-        context: AutoGraph's state outside functions that are `not_converted`.
+    `context` is AutoGraph's state outside functions that are `not_converted`.
     """
     return autographed(function, context)

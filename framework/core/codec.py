@@ -75,14 +75,10 @@ def hold(value: Any) -> Any:
 
 
 def into(value: Any, held: Any) -> bool:
-    """Restore an object that changes in place from what `hold` returned.
-
-    Args:
-        value: The object, or another one created in the same way.
-        held: The return value of `hold`.
+    """Restore an object that changes in place, or another made like it, from what `hold` returned.
 
     Returns:
-        Whether both the value and `held` are of this kind.
+        Whether both the object and `held` are of this kind.
     """
     if not isinstance(held, dict) or held["kind"] != "inside" or _inside(value) is None:
         return False

@@ -12,11 +12,7 @@ from framework.errors import UserError
 
 
 def state_variable(task: str, name: str, initial: Any, *, trainable: bool) -> keras.Variable:
-    """Create a variable of a task; see `Task.variable`.
-
-    Raises:
-        UserError: It has no initial value, or several devices are running a step.
-    """
+    """Create a variable of a task, outside its steps; see `Task.variable`."""
     where = f'{task}.variable("{name}")'
     if initial is None:
         raise UserError(
@@ -36,20 +32,12 @@ def state_variable(task: str, name: str, initial: Any, *, trainable: bool) -> ke
         if type(initial) is float:  # not NumPy's, which has a dtype
             value = value.astype(keras.config.floatx())
         return keras.Variable(
-            value,
-            dtype=value.dtype.name,
-            trainable=trainable,
-            autocast=False,
-            name=name,
+            value, dtype=value.dtype.name, trainable=trainable, autocast=False, name=name
         )
 
 
 def clone(model: Any, decay: float, copy: Any, where: str) -> keras.Layer:
-    """Return an untrainable model of the same architecture; see `Task.ema_of`.
-
-    Raises:
-        UserError: The decay is out of range, or Keras cannot clone the model.
-    """
+    """Return an untrainable model of the same architecture; see `Task.ema_of`."""
     if not 0.0 <= decay <= 1.0:
         raise UserError(
             f"decay is {decay!r}", where=f"{where}, ema_of", fix="Give a number from 0 to 1."

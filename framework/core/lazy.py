@@ -16,10 +16,6 @@ def lazily(
 
     Example:
         >>> __getattr__, __dir__ = lazily(__name__, {"EMA": "framework.callbacks.ema"})
-
-    Args:
-        package: The name of the package, for messages.
-        where: The module that defines each name.
     """
 
     def get(name: str) -> Any:
@@ -31,12 +27,7 @@ def lazily(
 
 
 def also_known_as(name: str, where: Mapping[str, str]) -> None:
-    """Let names also be imported from a module that does not exist, such as an earlier one.
-
-    Args:
-        name: The module's full name.
-        where: The module that each name is defined in.
-    """
+    """Let names also be imported from a module that does not exist, such as an earlier one."""
     module = ModuleType(name, "An earlier place of names that are elsewhere now.")
     vars(module)["__getattr__"], vars(module)["__dir__"] = lazily(name, where)
     sys.modules[name] = module

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import TracebackType
 
 from framework.core.safe_files import ours
 from framework.errors import UserError
 
 LOCK = ".lock"
+
+
+def locked(handle: int) -> bool:
+    """Lock an open file for this process until it closes it, unless another process has locked it.
+
+    Where there are no locks, as on Windows and some file systems, nothing stops anybody.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:  # any other comes from a file system without locks
+        return not isinstance(error, BlockingIOError)
+    return True
 
 
 class RunLock:
@@ -22,9 +37,6 @@ class RunLock:
         >>> with RunLock(Path("runs/a")):
         ...     train()
 
-    Args:
-        run_dir: The directory, which exists.
-
     Raises:
         UserError: Another process holds the lock, or the directory cannot be written to.
     """
@@ -35,10 +47,6 @@ class RunLock:
 
     def __enter__(self) -> None:
         try:
-            import fcntl
-        except ImportError:  # Windows
-            return
-        try:
             handle = ours(self._path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise UserError(
@@ -46,30 +54,20 @@ class RunLock:
                 where=str(error.filename or self._path),
                 fix="Move the existing file away, make it writable, or give another run_dir=.",
             ) from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not locked(handle):
             owner = os.read(handle, 32).decode(errors="replace").strip()
             os.close(handle)
             raise UserError(
                 f"another process{f' ({owner})' if owner else ''} is writing to this run",
                 where=str(self._path.parent),
                 fix="Wait for it to end, or give another run_dir=.",
-            ) from None
-        except OSError:  # a file system without locks
-            os.close(handle)
-            return
+            )
         os.ftruncate(handle, 0)
         os.write(handle, f"process {os.getpid()}\n".encode())
         self._handle = handle
         os.register_at_fork(after_in_child=self._forget)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._forget()
 
     def _forget(self) -> None:

@@ -27,9 +27,6 @@ class Profile:
         ...     with profile("saving"):
         ...         save()
         >>> print(profile.table())
-
-    Args:
-        clock: Returns seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:

@@ -35,13 +35,6 @@ def ours(path: str | os.PathLike[str], flags: int) -> int:
         >>> with open("runs/a/log.txt", "a", opener=ours) as file:
         ...     file.write("started")
 
-    Args:
-        path: The file.
-        flags: As `open` passes them.
-
-    Returns:
-        The file descriptor.
-
     Raises:
         NotAFile: It is not a regular file, or it is to be written and has a second hard link.
         OSError: It cannot be opened.
@@ -72,12 +65,6 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     Example:
         >>> with replacing(Path("runs/a/result.json")) as file:
         ...     file.write(b"{}")
-
-    Args:
-        path: The file.
-
-    Yields:
-        A file beside it, for the new content.
     """
     aside = path.with_name(f".{path.name}-{os.getpid()}")
     try:
@@ -89,11 +76,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def read_bytes(path: Path, most: int) -> bytes:
-    """Return the content of a run's file.
-
-    Args:
-        path: The file.
-        most: The maximum size in bytes.
+    """Return the content of a run's file, which may have at most so many bytes.
 
     Raises:
         OSError: It is larger, is not a file, or cannot be read.
@@ -105,11 +88,7 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 
 def check_directory(path: Path) -> None:
-    """Refuse a run's directory that is a link or not a directory; it may be missing.
-
-    Raises:
-        NotAFile: The path is a link or not a directory.
-    """
+    """Refuse a run's directory that is a link or not a directory; it may be missing."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:

@@ -7,21 +7,16 @@ from typing import Any
 
 
 def same(one: Any, other: Any, *, typed: bool = False) -> bool:
-    """Whether two values of an option mean the same, including nested values.
+    """Whether two plain values of an option mean the same, including nested values.
 
-    NaN equals itself, and a list equals a tuple with the same items.
+    NaN equals itself, and a list equals a tuple with the same items. If `typed`, a whole number
+    differs from a fraction, for options where 1 is one batch and 1.0 all.
 
     Example:
         >>> same([float("nan"), 1], (float("nan"), 1.0))
         True
         >>> same(1, 1.0, typed=True)
         False
-
-    Args:
-        one: A plain value: a number, a text, None, or a list or dict of these.
-        other: The value to compare with.
-        typed: Distinguish a whole number from a fraction, for options where 1 is one batch and 1.0
-            all.
     """
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return one.keys() == other.keys() and all(

@@ -23,35 +23,19 @@ class Stateful(Protocol):
 
 
 def variables_state(variables: Sequence[Any]) -> State:
-    """Return the values of Keras variables, keyed by position and path.
-
-    Example:
-        >>> list(variables_state(keras.layers.Dense(1, name="d").build((None, 2)) or []))
-        []
-
-    Args:
-        variables: Keras variables; their position is part of the key, since paths can repeat.
-    """
+    """Return the values of Keras variables, keyed by position and path, since paths can repeat."""
     return {_key(i, v): np.asarray(v.numpy()) for i, v in enumerate(variables)}
 
 
 def load_variables(variables: Sequence[Any], state: Mapping[str, Any], what: str) -> None:
-    """Assign what `variables_state` returned, after checking that it fits.
-
-    Raises:
-        UserError: The state belongs to other variables.
-    """
+    """Assign what `variables_state` returned, after checking that it fits."""
     check_variables(variables, state, what)
     for variable, value in zip(variables, state.values(), strict=True):
         variable.assign(value)
 
 
 def check_variables(variables: Sequence[Any], state: Mapping[str, Any], what: str) -> None:
-    """Refuse a state that does not fit these variables in number and shape.
-
-    Raises:
-        UserError: The state belongs to other variables.
-    """
+    """Refuse a state that does not fit these variables in number and shape."""
     if len(variables) != len(state):
         raise UserError(
             f"the checkpoint has {len(state)} variables for the {what}, which has {len(variables)}",
@@ -74,12 +58,7 @@ LOADED = "loaded"
 def load_fitting(
     variables: Sequence[Any], state: Mapping[str, Any], of: str
 ) -> list[tuple[str, str]]:
-    """Assign the values of a state to the variables with the same path and shape.
-
-    Args:
-        variables: The variables of a model.
-        state: The return value of `variables_state` for the same or another model.
-        of: The name of the model, for the report.
+    """Assign the values of a state to the variables of the model `of` with the same path and shape.
 
     Returns:
         (variable, `loaded` or the reason why not), for each variable and then for the rest of the
@@ -110,9 +89,6 @@ def check_same_data(
         now: The same values for the current data.
         batch: The batches of the epoch that were done at the checkpoint.
         own: Whether it is the run's own checkpoint, not one that a new run starts from.
-
-    Raises:
-        UserError: They differ, or the epoch has fewer batches than that.
     """
     for name, unit, looked_at in (("rows", "rows", own), ("steps", "batches in an epoch", own)):
         before, after = then.get(name), now.get(name)

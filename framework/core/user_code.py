@@ -42,10 +42,8 @@ _MOST_LINES = 14
 def user_code(where: str, spec: Any = None) -> Iterator[None]:
     """Turn an exception in the task's code into a `UserError` that points at the line.
 
-    Args:
-        where: The function in which it happened, if the traceback does not show it.
-        spec: The TensorSpecs of the batch, to show in the message, or a function that returns
-            them.
+    `where` is the function, if the traceback does not show it; `spec` the TensorSpecs of the batch
+    to show, or a function that returns them.
     """
     try:
         yield
@@ -103,8 +101,7 @@ def user_code(where: str, spec: Any = None) -> Iterator[None]:
 def labels_checked(*, cut: bool = False) -> Iterator[None]:
     """Explain in the user's terms that a step met a label outside the network's classes.
 
-    Args:
-        cut: Batches are cut into parts: also explain shapes that do not fit.
+    If batches are `cut` into parts, also explain shapes that do not fit.
     """
     try:
         yield

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 from framework.errors import UserError, choice
 
@@ -60,10 +60,6 @@ def check(name: str, value: Any, known: Mapping[str, Any]) -> None:
         refuse(name, value, known["wanted"])
 
 
-def refuse(name: str, value: object, wanted: str) -> None:
-    """Refuse a value of a trainer option.
-
-    Raises:
-        UserError: Always; the message says which values are valid.
-    """
-    raise UserError(f"{name} is {value!r}", where=f"trainer.{name}", fix=f"Give {wanted}.")
+def refuse(name: str, value: object, wanted: str, where: str = "trainer") -> NoReturn:
+    """Refuse a value of an option; the message says where it is set and which values are valid."""
+    raise UserError(f"{name} is {value!r}", where=f"{where}.{name}", fix=f"Give {wanted}.")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -31,29 +30,11 @@ from framework.step.precision import LossScale
 from framework.step.runner import StepRunner
 from framework.step.task_variables import global_seed, task_followers
 from framework.step.update import Update
-
-if TYPE_CHECKING:
-    from framework.task import Task
-
-
-_log = logging.getLogger("framework")
-
-_FITTING = ("variable", "outcome")
+from framework.task import Task
 
 
 class Components(TaskState):
-    """The models, optimizers, loss scale and data of a run.
-
-    Args:
-        task: The task that they belong to. A model that it already has is kept.
-        config: The trainer's options.
-        replicas: The devices of the run.
-        data_info: The description of the data in `result.json`; this class adds to it.
-
-    Attributes:
-        update: The pipeline that changes weights, or None where nothing may change them.
-        averages: The averages of `Task.ema_of` and of callbacks, by name.
-    """
+    """The models, optimizers, loss scale and data of a run."""
 
     def __init__(
         self, task: Task, config: TrainerConfig, replicas: Replicas, data_info: dict[str, Any]
@@ -90,8 +71,9 @@ class Components(TaskState):
             )
             for batches in sorted(set(config.accumulate_by_epoch.values()))
         }
-        self._count_rows("train", next(iter(train.values())))
-        self._streams = not isinstance(next(iter(train.values())), ArraySource)
+        first = next(iter(train.values()))
+        self._count_rows("train", first)
+        self._streams = not isinstance(first, ArraySource)
         stage = "overfit" if config.overfit_batches else "val"
         limit = config.overfit_batches or config.limit_val_batches
         evaluated = open_eval(data, stage, seed=config.seed, limit=limit, held=held)
@@ -99,11 +81,7 @@ class Components(TaskState):
         return train, evaluated
 
     def open_eval(self, data: Any, stage: str, limit: int | float) -> dict[str, Source]:
-        """Open the data sets of a stage: `val`, `test` or `predict`.
-
-        Raises:
-            UserError: The stage has no data.
-        """
+        """Open the data sets of a stage, which must have some: `val`, `test` or `predict`."""
         sources = open_eval(self._data(data), stage, seed=self.config.seed, limit=limit)
         if not sources:
             raise UserError(
@@ -117,13 +95,7 @@ class Components(TaskState):
     def engine_for(
         self, sources: Mapping[str, Source], step: str, train: Accumulator
     ) -> StepRunner:
-        """Build the models, and the optimizers if needed, for batches from these sources.
-
-        Args:
-            sources: The data sets; the first one gives the shape of a batch.
-            step: `train_step`, `eval_step` or `predict_step`.
-            train: The accumulator of training values.
-        """
+        """Build the models, and the optimizers if `step` needs them, from the first source."""
         task, config = self.task, self.config
         if task.model is None:
             keras.utils.set_random_seed(config.seed)
@@ -138,9 +110,9 @@ class Components(TaskState):
             )
         # On several devices, it cannot be created while a step is being traced.
         global_seed(everywhere=self.replicas.count > 1)
+        source = next(iter(sources.values()))
         if not is_built(task.model):
             with user_code("Data.map or Data.augment"):
-                source = next(iter(sources.values()))
                 spec = source.spec()
             self._build(spec, source.rows_axis, step)
         self._check_placed(models_of(task.model))
@@ -152,7 +124,6 @@ class Components(TaskState):
         self._diversify()
         pieces = self.replicas.count > 1 or config.accumulates
         if step == "train_step" and pieces and task.loss_is_mean and not task.needs_eager:
-            source = next(iter(sources.values()))
             check_mean(task, source.spec(), source.rows_axis, source.sample)
         engine = task.runtime.context = StepRunner(
             task,
@@ -175,16 +146,14 @@ class Components(TaskState):
     def averaged(self) -> Iterator[None]:
         """Replace the weights with the averages to evaluate while the body runs."""
         with ExitStack() as stack:
-            for average in self.averages.values():
-                if average.evaluate and average.ready:
-                    stack.enter_context(average.in_place())
+            for name in self.averages_in_place:
+                stack.enter_context(self.averages[name].in_place())
             yield
 
     def undrawn(self, written: Mapping[int, str] | None) -> AbstractContextManager[None]:
         """Return a context in which an evaluation draws its own random numbers.
 
-        Args:
-            written: What the compiled steps of the evaluation write. None: unknown.
+        `written` is what its compiled steps write; None if that is unknown.
         """
         models = [v for model in models_of(self.task.model).values() for v in model.variables]
         found = [*models, *self._held().values()]
@@ -201,11 +170,10 @@ class Components(TaskState):
 
     def precision_values(self) -> dict[str, float]:
         """Return the row's values for the loss scale, if there is one."""
-        scale = self.loss_scale
-        if scale is None:
+        if (scale := self.loss_scale) is None:
             return {}
-        skipped = float(scale.skipped.numpy())
-        return {"train/loss_scale": float(scale.value.numpy()), "train/skipped_updates": skipped}
+        values = {"train/loss_scale": scale.value, "train/skipped_updates": scale.skipped}
+        return {name: float(value.numpy()) for name, value in values.items()}
 
     def _on_all_devices(self, metrics: Any) -> Any:
         """Recreate the configured Keras metrics if each device needs its own variables."""

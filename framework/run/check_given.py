@@ -21,16 +21,7 @@ _KEPT = ("data", "optimizer", "loss", "metrics", "model", "trainer", "built_for"
 
 
 def check_listeners(callbacks: Any, loggers: Any, run_dir: Any) -> Path | None:
-    """Refuse callbacks, loggers or a run directory of the wrong type; return the directory's path.
-
-    Args:
-        callbacks: Must be a sequence of `Callback` objects, or of Keras callbacks.
-        loggers: Must be a sequence of `Logger` objects.
-        run_dir: Must be a path or None.
-
-    Raises:
-        UserError: One of them has the wrong type.
-    """
+    """Refuse callbacks, loggers or a run directory of the wrong type; return the run's path."""
     _check_all("callbacks", callbacks, Callback, keras.callbacks.Callback)
     _check_all("loggers", loggers, Logger)
     if run_dir is None:
@@ -44,11 +35,7 @@ def check_listeners(callbacks: Any, loggers: Any, run_dir: Any) -> Path | None:
 
 
 def check_attributes(task: Task) -> None:
-    """Refuse a task with methods named like attributes that hold values.
-
-    Raises:
-        UserError: The task has such a method.
-    """
+    """Refuse a task with methods named like attributes that hold values."""
     for name in _KEPT:
         own = next((vars(kind)[name] for kind in type(task).__mro__ if name in vars(kind)), None)
         if inspect.isfunction(own):

@@ -22,11 +22,6 @@ def with_defaults(
     The order is: the stop on NaN and the summary, the given callbacks, the description, the
     progress bar, and last the checkpoint, so that it saves the final state of the others. A given
     callback replaces the built-in one of its class.
-
-    Args:
-        given: The callbacks of the task and of the trainer.
-        config: Turns the built-in callbacks on and off.
-        is_chief: Whether this worker is the chief; only the chief displays anything.
     """
     first: list[Callback] = []
     last: list[Callback] = []

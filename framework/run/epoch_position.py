@@ -16,17 +16,6 @@ from framework.run.wakeup_plan import Trigger, WakeupPlan
 class Epochs:
     """The epochs of a run, which may differ in length, and the current position in them.
 
-    Example:
-        >>> epochs = Epochs(config, progress, {1: loop})
-        >>> epochs.begin()
-        >>> epochs.end()
-        1563
-
-    Args:
-        config: Sets the number of epochs, and the batches per optimizer step in each.
-        progress: The record that `advance` updates.
-        loops: The training loop for each number of batches to accumulate.
-
     Attributes:
         loop: The loop of the current epoch.
         length: Steps of the current epoch. None while unknown, that is, until the epoch ends, if
@@ -92,16 +81,7 @@ class Epochs:
         return min(known) if known else None
 
     def advance(self, steps: int, examples: int, *, ended: bool) -> None:
-        """Record a finished span of the loop.
-
-        Args:
-            steps: Optimizer steps in the span.
-            examples: Training examples in the span.
-            ended: Whether the data ended within the span, earlier than requested.
-
-        Raises:
-            UserError: The data ended before the first batch.
-        """
+        """Record a finished span of the loop; the data `ended` if it is shorter than requested."""
         progress = self._progress
         progress.step += steps
         progress.batch += steps
@@ -127,11 +107,7 @@ class Epochs:
         return progress.epoch + (progress.batch > 0 and progress.batch == self.length)
 
     def leave_open(self, pending: str) -> None:
-        """Reopen the epoch: another run will do what is due at this step.
-
-        Args:
-            pending: See `Progress.pending`.
-        """
+        """Reopen the epoch: another run will do what is due here; see `Progress.pending`."""
         self._progress.pending, self.handled = pending, -1
         if self.over:
             self._progress.epoch -= 1

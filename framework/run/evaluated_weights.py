@@ -7,32 +7,23 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from framework.checkpoint.store import CheckpointStore
 from framework.core.models_by_name import models_of
-
-if TYPE_CHECKING:
-    from framework.task import Task
+from framework.task import Task
 
 INITIAL: Mapping[str, Any] = {"weights": "initial", "step": 0}
 
 
 def of_checkpoint(path: Path) -> dict[str, Any]:
-    """Return a description of the weights in a checkpoint.
+    """Return a description of the weights in a checkpoint: `best`, `last` or of a `step`.
 
     Example:
         >>> of_checkpoint(Path("runs/a/checkpoints/step-00001563"))
         {'weights': 'best', 'step': 1563, 'metric': 'val/loss', 'value': 2.61, 'run': '/…/runs/a'}
-
-    Args:
-        path: The directory of the checkpoint that was read.
-
-    Returns:
-        `weights`: `best`, `last` or `step`; the `step`; for the best, its metric and value; the
-        directory of the `run`.
     """
     store = CheckpointStore(path.parent)
     step, best, steps = int(path.name.rpartition("-")[2]), store.best(), store.steps()
@@ -48,10 +39,8 @@ def noting_replaced(task: Task) -> Iterator[None]:
 
     Keras's `EarlyStopping(restore_best_weights=True)` does so, for example.
     """
-    failed = (
-        task.trainer.status == "failed"
-    )  # weights may be NaN, which detect_anomaly would reject
-    before = None if failed else _digest(task)
+    # Of a failed run the weights may be NaN, which detect_anomaly would reject.
+    before = None if task.trainer.status == "failed" else _digest(task)
     yield
     if before is not None and _digest(task) != before:
         task.runtime.weights = {**(task.runtime.weights or INITIAL), "weights": "replaced"}
@@ -62,7 +51,7 @@ def _digest(task: Task) -> list[int]:
     return [zlib.crc32(np.asarray(v.numpy()).tobytes()) for v in weights]
 
 
-def told(
+def described(
     about: Mapping[str, Any] | None, run: str | None, averages: Iterable[str]
 ) -> dict[str, Any]:
     """Return which weights are evaluated, in the form of `result.json`.

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from framework.core.state import LOADED, check_same_data
 from framework.run.evaluated_weights import averaged, noting_replaced
 from framework.run.fitting import Fitting
 from framework.run.resume import (
@@ -13,11 +14,12 @@ from framework.run.resume import (
     check_no_overwrite,
     check_together,
     find_resume_point,
-    resume,
+    understood,
 )
 from framework.run.run import Run
 from framework.run.stage_context import Stage
 from framework.step.optimizers import finalize, finalizes
+from framework.text.tables import table
 
 _log = logging.getLogger("framework")
 
@@ -25,24 +27,15 @@ _log = logging.getLogger("framework")
 def resume_point(
     run: Run, stage: Stage, fitting: Fitting, which: str | None, *, weights_only: bool
 ) -> ResumePoint | None:
-    """Read the checkpoint that a `fit` starts from, if there is one.
-
-    Args:
-        run: The run that `fit` belongs to.
-        stage: The current stage.
-        fitting: The parts of the `fit`.
-        which: See `Trainer.fit`.
-        weights_only: See `Trainer.fit`.
-    """
+    """Read the checkpoint that a `fit` starts from, if there is one; see `Trainer.fit`."""
     stage.lock(started=False)
     fitting.begun_from = which and str(which)
     if run.run_dir is not None and not run.keeps:
         check_no_overwrite(run.config, run.run_dir)
-    if run.checkpoints is not None:
-        run.checkpoints.recover()
+    run.checkpoints.recover()
     return find_resume_point(
         run.config,
-        run.store,
+        run.checkpoints,
         which,
         identity=fitting.identity(),
         own=run.keeps,
@@ -52,16 +45,19 @@ def resume_point(
 
 
 def resume_from(start: ResumePoint | None, run: Run, fitting: Fitting) -> None:
-    """Bring a `fit` to the point at which a checkpoint was saved.
-
-    Args:
-        start: The checkpoint. None: this is a new run.
-        run: The run that `fit` belongs to.
-        fitting: The parts of the `fit`; it is compiled.
-    """
-    resume(fitting, start)
-    from_other_run = start is not None and not (start.mine or start.weights_only)
-    if from_other_run and run.checkpoints is not None:
+    """Bring a compiled `fit` to the point at which a checkpoint was saved, if there is one."""
+    if start is None:
+        return
+    with understood(start.path):
+        if start.weights_only:
+            _load_weights(fitting, start)
+            return
+        progress, then = start.state["progress"], start.state.get("data", {})
+        now = fitting.data_state(int(progress["epoch"]))
+        check_same_data(then, now, batch=int(progress["batch"]), own=start.mine)
+        fitting.load_state(start.state)
+    _log.info("resuming from %s at step %s", start.path, f"{int(progress['step']):,}")
+    if not start.mine:
         run.checkpoints.take_back(run.progress.step)
 
 
@@ -69,7 +65,7 @@ def resume_from(start: ResumePoint | None, run: Run, fitting: Fitting) -> None:
 def started(run: Run, stage: Stage, fitting: Fitting) -> Iterator[None]:
     """Train in the body, and call the hooks at the start and end of `fit`, however it ends."""
     step = run.progress.step
-    check_together(stage.replicas, step, run.store, keeps=run.keeps)
+    check_together(stage.replicas, step, run.checkpoints, keeps=run.keeps)
     fitting.start_clock()
     run.already_complete = step > 0 and fitting.wakeup.is_over()
     stage.lock()
@@ -91,6 +87,16 @@ def started(run: Run, stage: Stage, fitting: Fitting) -> Iterator[None]:
             raise
         finally:
             _end(run, stage, fitting)
+
+
+def _load_weights(fitting: Fitting, start: ResumePoint) -> None:
+    report = fitting.load_fitting(start.state)
+    loaded = [name for name, outcome in report if outcome == LOADED]
+    others = [row for row in report if row[1] != LOADED]
+    total = len(report) - sum(outcome == "only in the checkpoint" for _, outcome in report)
+    _log.info("loaded %d of %d variables from %s", len(loaded), total, start.path)
+    if others:
+        _log.warning("not loaded:\n%s", table(("variable", "why"), others, most=30))
 
 
 def _end(run: Run, stage: Stage, fitting: Fitting) -> None:

@@ -38,22 +38,6 @@ from framework.sources.source import Source
 class Fitting:
     """The parts of a `fit`. Setting them up writes nothing.
 
-    Example:
-        >>> fitting = Fitting(run, stage, metric_log, stop_condition, data, keeps=True)
-        >>> fitting.set_up()
-        >>> with fitting.compiling(None) as loops:
-        ...     for loop in loops:
-        ...         loop.trace()
-        >>> fitting.advance(fitting.loop.run(fitting.next_span()))
-
-    Args:
-        run: The run, as its callbacks see it.
-        stage: The current stage.
-        metric_log: Receives the metrics.
-        stop_condition: Decides whether the run has ended.
-        data: The data to train on; see `Trainer.fit`.
-        keeps: Whether the run has checkpoints.
-
     Attributes:
         has_validation: Whether there is any data to validate on.
         epochs: The position within the epochs.
@@ -161,12 +145,6 @@ class Fitting:
         """Trace the training steps in the body, and find the fastest variant afterwards.
 
         First, load what the steps treat as constant; the evaluation step is traced as well.
-
-        Args:
-            earlier: The checkpoint that the run starts from, if any.
-
-        Yields:
-            The loops, one after another, each to be traced.
         """
         self.tuner.begin(kept=None if start is None else start.engine)
         prepare(self._stage.components, start)
@@ -283,7 +261,7 @@ class Fitting:
             "engine": self.engine,
             "config": self.identity(),
             "begun_from": self.begun_from,
-            "closing": {},  # metrics measured only because the run ended
+            "closing": {},  # see `Wakeup`
             "data": self.data_state(self._run.progress.epoch),
             **{name: part.state() for name, part in self._parts.items()},
             **self._stage.components.state(),

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from framework.callback import Callback
+from framework.callback import Callback, RunView
 from framework.callbacks.made_with import KEPT_AS, made_with, restore
-
-if TYPE_CHECKING:
-    from framework.callback import RunView
 
 _log = logging.getLogger("framework")
 
@@ -23,10 +20,6 @@ class Hooks:
     Example:
         >>> hooks = Hooks(run, [ModelSummary(), ProgressBar()])
         >>> hooks("on_log", {"train/loss": 2.31})
-
-    Args:
-        run: Passed to each callback; the task's own hooks are called without it.
-        callbacks: In the order in which they are called.
     """
 
     def __init__(self, run: RunView, callbacks: Sequence[Callback]) -> None:
@@ -35,12 +28,7 @@ class Hooks:
             made_with(callback)  # before a hook changes it
 
     def __call__(self, hook: str, *args: Any) -> None:
-        """Call one hook of the task and of every callback.
-
-        Args:
-            hook: The hook's name, such as `on_epoch_end`.
-            *args: The arguments of the hook after the run.
-        """
+        """Call one hook, such as `on_epoch_end`, of the task and of every callback."""
         with self._run.profile("callbacks"):
             own = getattr(self._run.task, hook, None)
             if own is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from framework.core.user_code import user_code
 from framework.loop.evaluation import Evaluator, predict
-from framework.run.evaluated_weights import averaged, in_words, of_checkpoint, told
+from framework.run.evaluated_weights import averaged, described, in_words, of_checkpoint
 from framework.run.resume import understood
 from framework.run.run import Run
 from framework.run.stage_context import Stage
@@ -19,18 +19,7 @@ _log = logging.getLogger("framework")
 def evaluated(
     run: Run, stage: Stage, name: str, data: Any, checkpoint: str | None
 ) -> dict[str, float]:
-    """Evaluate a task on its validation or test data.
-
-    Args:
-        run: The run that the stage belongs to.
-        stage: The current stage.
-        name: The prefix of metric names: `val` or `test`.
-        data: See `Trainer.validate`.
-        checkpoint: See `Trainer.validate`.
-
-    Returns:
-        Metrics by full name.
-    """
+    """Evaluate a task on its data called `val` or `test`; see `Trainer.validate`."""
     limits = {"val": run.config.limit_val_batches, "test": run.config.limit_test_batches}
     sources = stage.components.open_eval(data, name, limits[name])
     engine = stage.components.engine_for(sources, "eval_step", stage.train)
@@ -90,27 +79,19 @@ def predicted(run: Run, stage: Stage, data: Any, checkpoint: str | None) -> Any:
 
 
 def _load_weights(run: Run, stage: Stage, checkpoint: str | None, name: str) -> None:
-    """Load the weights to evaluate into the task's model, and log which ones they are.
-
-    Args:
-        run: The run that the stage belongs to.
-        stage: The current stage.
-        checkpoint: The requested checkpoint. None: the weights that this process has given to the
-            task, else the run's best, else its last.
-        name: The name of the stage in metric names.
-    """
-    runtime = run.task.runtime
-    if checkpoint is None and runtime.weights is None and run.keeps and run.store.steps():
-        checkpoint = str(run.store.favourite())
+    """Load the weights to evaluate into the task's model, and log which ones they are."""
+    runtime, store = run.task.runtime, run.checkpoints
+    if checkpoint is None and runtime.weights is None and run.keeps and store.steps():
+        checkpoint = str(store.favourite())
     if checkpoint is not None:
-        path = run.store.find(checkpoint)
-        state = run.store.load(path, stage.components.check_fits)
+        path = store.find(checkpoint)
+        state = store.load(path, stage.components.check_fits)
         with understood(path):
             finalized = dict(state.get("finalized", {}))
             stage.components.load_weights({**state, **finalized})
             run.progress.load_state(state["progress"])
         by = ["the optimizer"] if finalized else []
         runtime.weights = averaged(of_checkpoint(path), by)
-    run.weights[name] = told(runtime.weights, run.place, stage.components.averages_in_place)
+    run.weights[name] = described(runtime.weights, run.place, stage.components.averages_in_place)
     level = logging.INFO if runtime.weights else logging.WARNING
     _log.log(level, "%s: %s", run.stage, in_words(run.weights[name]))

@@ -27,11 +27,6 @@ class MetricLog:
         >>> book.latest["train/loss"]       # an epoch's mean, once there is one
         2.62
 
-    Args:
-        loggers: The loggers that receive rows.
-        progress: The training progress: the step and epoch of a row.
-        saved: Returns the step of the last checkpoint on the disk.
-
     Attributes:
         logger: All loggers as one.
         latest: The latest value of every metric by full name.
@@ -69,11 +64,7 @@ class MetricLog:
             self.logger.close()
 
     def log(self, metrics: Mapping[str, float]) -> None:
-        """Log values, by full name, at the current step.
-
-        Raises:
-            UserError: A name is invalid, or a value is not a number.
-        """
+        """Log values, by full name, at the current step."""
         values = {checked_name(name): number_of(name, value) for name, value in metrics.items()}
         self.latest.update(values)
         self.measured.update(dict.fromkeys(values, self.progress.step))
@@ -92,11 +83,9 @@ class MetricLog:
     def log_train(
         self, *, epoch_over: bool, extra: Mapping[str, float] | None = None
     ) -> dict[str, float]:
-        """Read and reset the training sums; log them as a row, and return it.
+        """Read and reset the training sums; log them as a row with `extra` values, and return it.
 
-        Args:
-            epoch_over: Whether the row is the last of its epoch, and includes the epoch's means.
-            extra: More values for the row, by full name.
+        The last row of an epoch includes the epoch's means.
         """
         rows = self.train.rows()
         sums: Sums = {name: (total, weight) for name, (total, weight, _) in rows.items()}

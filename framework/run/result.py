@@ -30,12 +30,7 @@ def describe(config: TrainerConfig, progress: Progress) -> dict[str, Any]:
 
 
 def write_result(path: Path, result: dict[str, Any]) -> None:
-    """Write a result as strict JSON, atomically; NaN and infinity become null.
-
-    Args:
-        path: The file; an existing one is replaced.
-        result: The result to write.
-    """
+    """Write a result as strict JSON, atomically; NaN and infinity become null."""
     text = json.dumps(_strict(result), indent=2, allow_nan=False) + "\n"
     with replacing(path) as file:
         file.write(text.encode())
@@ -51,13 +46,10 @@ def read_metrics(path: Path) -> dict[str, float]:
 
 
 def laid_over(path: Path, result: dict[str, Any], *, whole: bool) -> dict[str, Any]:
-    """Return a result merged into the one that an earlier run left in its file.
+    """Return a result merged into the one that an earlier run left in its file, if any.
 
-    Args:
-        path: The file, which may be missing.
-        result: The new result.
-        whole: Whether the run trained. Otherwise, as after a test alone, the training entries of
-            the file stay, and only metrics and the rows they are based on are added.
+    Unless the run trained (`whole`), the training entries of the file stay, and only metrics and
+    the rows they are based on are added.
     """
     try:
         earlier = json.loads(read_bytes(path, _MAX_BYTES))

@@ -7,21 +7,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from framework.checkpoint.store import CheckpointStore, Fits
 from framework.config import TrainerConfig, options_with
 from framework.core.paths import local_path
 from framework.core.same_option import same
-from framework.core.state import LOADED, State, check_same_data
+from framework.core.state import State
+from framework.devices.replicas import Replicas
 from framework.errors import UserError
+from framework.loop.compiled import Loop
+from framework.run.assembly import Components
+from framework.sources.source import Source
 from framework.text.tables import table
-
-if TYPE_CHECKING:
-    from framework.devices.replicas import Replicas
-    from framework.loop.compiled import Loop
-    from framework.run.assembly import Components
-    from framework.sources.source import Source
 
 _log = logging.getLogger("framework")
 
@@ -48,19 +46,6 @@ class ResumePoint:
         return None if self.weights_only else str(self.state.get("engine", "graph"))
 
 
-class Resumable(Protocol):
-    """An object that a checkpoint can be loaded into."""
-
-    def data_state(self, epoch: int) -> State:
-        """Return the facts that show whether a run resumes on the same data."""
-
-    def load_state(self, state: State) -> None:
-        """Load a complete state."""
-
-    def load_fitting(self, state: State) -> list[tuple[str, str]]:
-        """Load the weights that fit; report the outcome for each."""
-
-
 def find_resume_point(
     config: TrainerConfig,
     store: CheckpointStore,
@@ -81,10 +66,6 @@ def find_resume_point(
         own: Whether the run resumes what is in `store` at all.
         fits: Refuses a state with other shapes than the run's; see `CheckpointStore.load`.
         weights_only: Start a new run with those weights of `which` that fit.
-
-    Raises:
-        UserError: The checkpoint does not exist or has another configuration, or the
-            configuration's `resume` forbids the request.
     """
     which = None if which is None else str(local_path(str(which), "checkpoint"))
     there = own and bool(list(store.directory.glob("step-*")))
@@ -118,11 +99,7 @@ def find_resume_point(
 
 @contextmanager
 def understood(path: Path) -> Iterator[None]:
-    """Turn errors caused by missing or unexpected parts of a state into a `UserError`.
-
-    Args:
-        path: The checkpoint from which the body loads its state.
-    """
+    """Turn errors about missing or unexpected parts of the checkpoint `path` into a `UserError`."""
     try:
         yield
     except UserError:
@@ -138,44 +115,10 @@ def understood(path: Path) -> Iterator[None]:
 
 
 def prepare(components: Components, start: ResumePoint | None) -> None:
-    """Load what compiled steps treat as constant into the models, before compilation.
-
-    Args:
-        components: The components; their models are built.
-        start: The checkpoint that the run starts from, if any.
-
-    Raises:
-        UserError: The checkpoint belongs to other models.
-    """
+    """Load what compiled steps treat as constant into the built models, before compilation."""
     if start is not None and not start.weights_only and components.constants():
         with understood(start.path):
             components.load_models(start.state)
-
-
-def resume(run: Resumable, start: ResumePoint | None) -> None:
-    """Load a checkpoint into a run that is about to fit.
-
-    Args:
-        run: The run; its models and optimizers are built, its steps are traced.
-        start: The checkpoint to load, if any.
-
-    Raises:
-        UserError: The checkpoint belongs to other data.
-    """
-    if start is None:
-        return
-    state = start.state
-    if start.weights_only:
-        with understood(start.path):
-            _load_weights(run, start)
-        return
-    with understood(start.path):
-        epoch, batch = int(state["progress"]["epoch"]), int(state["progress"]["batch"])
-        then = state.get("data", {})
-        check_same_data(then, run.data_state(epoch), batch=batch, own=start.mine)
-        run.load_state(state)
-    step = int(state["progress"]["step"])
-    _log.info("resuming from %s at step %s", start.path, f"{step:,}")
 
 
 def warn_about_unsaved_draws(loops: Iterable[Loop]) -> None:
@@ -191,15 +134,7 @@ def warn_about_unsaved_draws(loops: Iterable[Loop]) -> None:
 
 
 def check_data(source: Source, config: TrainerConfig) -> None:
-    """Refuse data on which a run could not resume, before it starts.
-
-    Args:
-        source: The training set of a run that keeps checkpoints.
-        config: Says whether to accept such data.
-
-    Raises:
-        UserError: The run could not resume exactly.
-    """
+    """Refuse data on which a run with checkpoints could not resume exactly, before it starts."""
     if source.obstacle and config.resume_data == "exact":
         raise UserError(
             f"a run on this training set cannot be resumed exactly: {source.obstacle}",
@@ -216,17 +151,7 @@ def identity(config: TrainerConfig) -> dict[str, Any]:
 
 
 def check_together(replicas: Replicas, step: int, store: CheckpointStore, *, keeps: bool) -> None:
-    """Refuse to resume if the workers are not at the same step.
-
-    Args:
-        replicas: The devices of the run.
-        step: The step of this worker.
-        store: The checkpoints that this worker reads.
-        keeps: Whether this worker has a run directory.
-
-    Raises:
-        UserError: The workers do not see the same files.
-    """
+    """Refuse to resume if the workers are not at the same step, or do not see the same files."""
     highest, lowest, some, none = replicas.agree([step, -step, float(keeps), -float(keeps)])
     if some != -none:
         raise UserError(
@@ -250,11 +175,7 @@ def _is_of(which: str, store: CheckpointStore) -> bool:
 
 
 def check_no_overwrite(config: TrainerConfig, run_dir: Path) -> None:
-    """Refuse to start a run without checkpoints where a run with checkpoints exists.
-
-    Raises:
-        UserError: There is such a run.
-    """
+    """Refuse to start a run without checkpoints where a run with checkpoints exists."""
     if list((run_dir / "checkpoints").glob("step-*")):
         raise UserError(
             f"{run_dir} already contains a run, which would be overwritten",
@@ -300,13 +221,3 @@ def _check_same_run(
             where=str(store.directory.parent),
             fix="Give the same values to resume it, or another run_dir= to start a new run.",
         )
-
-
-def _load_weights(run: Resumable, start: ResumePoint) -> None:
-    report = run.load_fitting(start.state)
-    loaded = [name for name, outcome in report if outcome == LOADED]
-    others = [row for row in report if row[1] != LOADED]
-    total = len(report) - sum(outcome == "only in the checkpoint" for _, outcome in report)
-    _log.info("loaded %d of %d variables from %s", len(loaded), total, start.path)
-    if others:
-        _log.warning("not loaded:\n%s", table(("variable", "why"), others, most=30))

@@ -14,7 +14,7 @@ import keras
 from framework.callback import Callback
 from framework.checkpoint.retention import Retention
 from framework.checkpoint.saver import Saver
-from framework.checkpoint.store import CheckpointStore
+from framework.checkpoint.store import CheckpointStore, KeepsNothing
 from framework.config import TrainerConfig
 from framework.core.profile import Profile
 from framework.core.progress import Progress
@@ -34,24 +34,10 @@ from framework.task import Task
 
 
 class Run:
-    """One trainer's run; implements `RunView`.
-
-    Example:
-        >>> run = Run((), (), "runs/a", {}, {"max_epochs": 3})
-        >>> with run.working("fit", task):
-        ...     run.assemble(data)
-
-    Args:
-        callbacks: See `Trainer`.
-        loggers: See `Trainer`.
-        run_dir: See `Trainer`.
-        info: See `Trainer`.
-        options: The fields of `TrainerConfig`.
-        recorded: The whole configuration, and the hyperparameters; see `Logger.log_config`.
+    """What a trainer keeps from stage to stage; implements `RunView`.
 
     Attributes:
         keeps: Whether the run has checkpoints, written by this process or by another one.
-        store: The checkpoints, or the place for them.
         saver: Writes the checkpoints.
         metric_log: Receives the metrics.
         stop_condition: How and why the run ends.
@@ -75,13 +61,13 @@ class Run:
         writes = run_dir is not None and not self.config.fast_dev_run
         self._workers = prepare_devices(self.config)  # before any tensor exists
         self.is_chief = self._workers is None or self._workers.is_chief
-        self.store = CheckpointStore((run_dir or Path()) / "checkpoints")
         writes = writes and self.is_chief
         self.run_dir = run_dir if writes else None
         wanted = self.config.enable_checkpointing and not self.config.fast_dev_run
         self.keeps = run_dir is not None and wanted
-        self.checkpoints = self.store if self.keeps and self.is_chief else None
-        self.saver = Saver(self.store)
+        store = CheckpointStore if self.keeps and self.is_chief else KeepsNothing
+        self.checkpoints: CheckpointStore = store((run_dir or Path()) / "checkpoints")
+        self.saver = Saver(self.checkpoints)
         self.place = None if run_dir is None else os.path.realpath(run_dir)
         self.callbacks: list[Callback] = []
         self.progress, self.stage, self.profile = Progress(), "", Profile()
@@ -313,12 +299,7 @@ class Run:
         self.metric_log.logger.log_artifact(path)
 
     def save_checkpoint(
-        self,
-        *,
-        wait: bool = True,
-        judged: dict[str, Any] | None = None,
-        permanent: bool = False,
-        retention: Retention | None = None,
+        self, *, wait: bool = True, retention: Retention | None = None, **about: Any
     ) -> Path | None:
         if not self.keeps or self.stop_condition.broken:
             return None
@@ -326,9 +307,8 @@ class Run:
         with self.profile("saving"):
             # All workers must take part in reading metrics; only one writes.
             state = fitting.wakeup.final or fitting.state()
-            if self.checkpoints is None:
+            if not self.is_chief:
                 return None
-            about = {"judged": judged, "permanent": permanent}
             return self.saver.save(self.progress.step, state, retention, wait=wait, **about)
 
     def note_best(self, best: dict[str, Any] | None) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from framework.callback import RunView
 from framework.core.lock import RunLock
 from framework.core.signals import Signals
 from framework.devices.host_sync import HostSync
@@ -19,23 +20,9 @@ from framework.run.stop_condition import StopCondition
 from framework.step.anomaly import anomalies_detected, explain_anomaly
 from framework.step.metric_sums import Accumulator
 
-if TYPE_CHECKING:
-    from framework.callback import RunView
-
 
 class Stage:
     """One running stage of a trainer, and the objects that exist only during it.
-
-    Example:
-        >>> session = Stage(run, signals, workers=None, data_info={})
-        >>> with session.opened(ending):
-        ...     session.call("on_setup")
-
-    Args:
-        run: The run; its `stage`, `task` and `callbacks` are set.
-        signals: The signals that the process receives.
-        workers: The devices of several processes. None: the devices of this process.
-        data_info: The description of the data in `result.json`; the stage adds to it.
 
     Attributes:
         signals: The signals, as given.
@@ -51,11 +38,7 @@ class Stage:
     train: Accumulator
 
     def __init__(
-        self,
-        run: RunView,
-        signals: Signals,
-        workers: Replicas | None,
-        data_info: dict[str, Any],
+        self, run: RunView, signals: Signals, workers: Replicas | None, data_info: dict[str, Any]
     ) -> None:
         self._run, self.signals = run, signals
         self.replicas = workers or open_replicas(run.config)
@@ -66,11 +49,7 @@ class Stage:
 
     @contextmanager
     def opened(self, stop_condition: StopCondition) -> Iterator[None]:
-        """Run the stage for the body; an exception in the body is recorded as the stage's ending.
-
-        Args:
-            ending: Records how the stage ends.
-        """
+        """Run the stage for the body; an exception in it is recorded as the stage's ending."""
         config, stage = self._run.config, self._run.stage
         try:
             with (
@@ -104,11 +83,7 @@ class Stage:
             raise
 
     def lock(self, *, started: bool = True) -> None:
-        """Lock the run directory until the stage ends; create it if the run has started.
-
-        Raises:
-            UserError: Another process holds the lock.
-        """
+        """Lock the run directory until the stage ends; create it if the run has started."""
         run_dir = self._run.run_dir
         if run_dir is None or self._locked or not (started or run_dir.is_dir()):
             return

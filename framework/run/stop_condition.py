@@ -28,9 +28,6 @@ class StopCondition:
         >>> ending.status, ending.reason
         ('completed', 'max_steps=100 reached')
 
-    Args:
-        config: Sets the limits.
-
     Attributes:
         status: `running`, `completed`, `stopped`, `interrupted` or `failed`.
         reason: The reason, as a sentence; empty while running.
@@ -46,12 +43,9 @@ class StopCondition:
     def reached(
         self, progress: Progress, received: int | None = None, *, epochs: int | None = None
     ) -> bool:
-        """Whether the run has reached an end; records which one.
+        """Whether the run has reached an end, or received a signal; records which one.
 
-        Args:
-            progress: The progress of the run.
-            received: The number of a signal that asked the run to end.
-            epochs: Finished epochs. Default: those of `progress`.
+        `epochs` are those finished. Default: those of `progress`.
         """
         done = progress.epoch if epochs is None else epochs
         config = self._config

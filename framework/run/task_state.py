@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -34,11 +34,8 @@ from framework.step.layer_extras import (
 from framework.step.precision import LossScale
 from framework.step.task_variables import global_seed, held_variables, searched
 from framework.step.update import Update
+from framework.task import Task
 from framework.text.tables import table
-
-if TYPE_CHECKING:
-    from framework.task import Task
-
 
 _log = logging.getLogger("framework")
 
@@ -47,11 +44,6 @@ _FITTING = ("variable", "outcome")
 
 class TaskState:
     """The models, optimizers and averages of a task, as a state that checkpoints can store.
-
-    Args:
-        task: The task that they belong to.
-        config: The trainer's options.
-        replicas: The devices of the run.
 
     Attributes:
         update: The pipeline that changes weights, or None where nothing may change them.
@@ -71,11 +63,7 @@ class TaskState:
         return None if self.update is None else self.update.loss_scale
 
     def check_fits(self, state: State) -> None:
-        """Refuse a state with variables of other shapes; this does not look at their values.
-
-        Raises:
-            UserError: The state belongs to another model or optimizer.
-        """
+        """Refuse a state with variables of other shapes; this does not look at their values."""
         for name, model in models_of(self.task.model).items():
             saved = state.get("models", {}).get(name, {})
             check_variables(model.variables, saved, f"model {name!r}")
@@ -159,14 +147,11 @@ class TaskState:
             )
 
     def load_fitting(self, state: State) -> list[tuple[str, str]]:
-        """Load the weights of models that match in name and shape, and nothing else.
+        """Load the weights of models that match in name and shape, of which there must be some.
 
         Returns:
             The outcome for each: (variable, `loaded` or the reason why not). Variables of the
             checkpoint that match nothing come last.
-
-        Raises:
-            UserError: No weight matches.
         """
         report: list[tuple[str, str]] = []
         weights = {**state, **state.get("finalized", {})}["models"]
@@ -190,11 +175,7 @@ class TaskState:
     def check_written(self, internal: Iterable[Any]) -> None:
         """Refuse steps that assign to something that no checkpoint stores.
 
-        Args:
-            internal: The trainer's own variables, which it saves in other ways or resets.
-
-        Raises:
-            UserError: There is such a variable; the message names it.
+        `internal` are the trainer's own variables, which it saves in other ways or resets.
         """
         layer_state(self._layers())  # also refuses a layer that cannot be saved
         saved = [*self._known(), *self._held().values(), *internal]
@@ -239,8 +220,6 @@ class TaskState:
         return saved_by_keras({**searched(self.task), "ema_of": copies, "optimizers": made})
 
     def _host_state(self) -> Any:
-        from framework.task import Task  # circular import
-
         default, where = Task.state_dict, f"{type(self.task).__name__}.state_dict"
         with user_code(where):
             state = self.task.state_dict()

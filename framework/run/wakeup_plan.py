@@ -12,14 +12,14 @@ from framework.loop.span_length import SpanLength
 class Trigger:
     """Tells when one listener is due.
 
+    Its methods share their arguments: `step`, the optimizer steps done; `steps_per_epoch`, None
+    while that is unknown; `epoch`, as in `Every.next_step`; and `expected`, the estimated length of
+    an epoch of unknown length, for fractions of an epoch, whose end is known only when data end.
+
     Example:
         >>> timer = Trigger(Every("500st"))
         >>> timer.next_step(0, steps_per_epoch=1563), timer.due(500, 1563, epoch_ends=False)
         (500, True)
-
-    Args:
-        every: When the listener is due, or None for never.
-        clock: Returns seconds.
     """
 
     def __init__(self, every: Every | None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -42,15 +42,7 @@ class Trigger:
         epoch: tuple[int, int] | None = None,
         expected: int | None = None,
     ) -> int | None:
-        """Return the next step at which the host is needed, or None if it cannot be predicted.
-
-        Args:
-            step: Optimizer steps done.
-            steps_per_epoch: Steps in the current epoch, or None while that is unknown.
-            epoch: As in `Every.next_step`.
-            expected: The estimated length of an epoch of unknown length, for fractions of an epoch.
-                Its actual end is known only when the data end.
-        """
+        """Return the next step at which the host is needed, or None if it cannot be predicted."""
         if self.every is None:
             return None
         if not self._guesses(steps_per_epoch, expected):
@@ -74,13 +66,8 @@ class Trigger:
     ) -> bool:
         """Whether the listener is due at `step`; a time interval then starts again.
 
-        Args:
-            step: Optimizer steps done.
-            steps_per_epoch: Steps in an epoch, or None while that is unknown.
-            epoch_ends: Whether `step` is the last of an epoch.
-            epochs: Epochs finished, this one included if it ends.
-            epoch: As in `Every.next_step`, of the epoch that `step` belongs to.
-            expected: As in `next_step`.
+        Whole epochs of unknown length count by `epoch_ends` (`step` is the last of one) and
+        `epochs`, the number finished.
         """
         if self.every is None:
             return False
@@ -103,10 +90,6 @@ class Triggers:
         >>> timers = Triggers({"log": Every("50st"), "val": Every("10min")}, time.monotonic)
         >>> list(timers.state())
         ['val']
-
-    Args:
-        every: When each listener needs the host.
-        clock: Returns seconds.
     """
 
     def __init__(
@@ -150,10 +133,6 @@ class WakeupPlan:
         >>> schedule.measured(steps=10, seconds=0.01)
         >>> schedule.next_stop(step=20, end=1563, steps_per_epoch=1563)
         50
-
-    Args:
-        triggers: The triggers of the listeners.
-        every_batch: Whether a per-batch hook is overridden, so that the host wakes for every batch.
     """
 
     def __init__(self, triggers: Sequence[Trigger], *, every_batch: bool = False) -> None:
@@ -169,15 +148,7 @@ class WakeupPlan:
         epoch: tuple[int, int] | None = None,
         expected: int | None = None,
     ) -> int:
-        """Return the step to run to: above `step`, but at most `end`.
-
-        Args:
-            step: Optimizer steps done.
-            end: The last step of this epoch or of the run, or None while that is unknown.
-            steps_per_epoch: Steps in an epoch, or None while that is unknown.
-            epoch: As in `Every.next_step`.
-            expected: As in `Trigger.next_step`.
-        """
+        """Return the step to run to: above `step`, and at most the `end` of the epoch or run."""
         longest = 1 if self._every_batch else self._span.steps
         stops = [
             timer.next_step(step, steps_per_epoch, epoch, expected) for timer in self._triggers

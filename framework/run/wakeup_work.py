@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from framework.callback import RunView
 from framework.core.state import State
 from framework.loop.evaluation import Evaluator
 from framework.run.epoch_position import Epochs
@@ -13,33 +13,21 @@ from framework.run.stage_context import Stage
 from framework.run.stop_condition import StopCondition
 from framework.run.wakeup_plan import Triggers
 
-if TYPE_CHECKING:
-    from framework.callback import RunView
-
 
 class Wakeup:
     """Do the work that is due at a step: first the log, then validation, then callbacks.
 
-    If a signal arrives meanwhile, the rest is left to the run that resumes. Work that is done only
-    because the run ends here must not affect a run that is later extended, so checkpoints store the
-    state from before it, in `final`.
+    If a signal arrives meanwhile, the rest is left to the run that resumes (`Progress.pending`).
 
-    Example:
-        >>> wakes = Wakeup(run, session, ending, logbook, epochs, timers, evaluator, state)
-        >>> wakes.answer()
-
-    Args:
-        run: The run, as its callbacks see it.
-        stage: The hooks, models and clock.
-        stop_condition: Decides whether the run has ended.
-        metric_log: Receives the metrics.
-        epochs: The position within the epochs.
-        triggers: When `log`, `val` and each callback are due.
-        evaluator: Evaluates the validation data.
-        state: Returns the state of the run.
+    Work that is done only because the run ends here must not affect a run that is later extended.
+    From then on checkpoints store the state from before it, `final`, in which that work is pending
+    (`end`). Once it is done, its metrics are added as `closing`, for a run that is found complete,
+    and weights that optimizers set at the end as `finalized`, for evaluations. A callback that
+    changes weights at the end has the state held in the same way (`RunView.hold_state`), and
+    `Checkpoint` saves once more if it is held.
 
     Attributes:
-        final: The state for checkpoints from now on. None: the current state.
+        final: The state that checkpoints store. None: the current state.
         closing: The metrics that were measured only because the run ended.
         validating: Whether a validation is running.
     """
@@ -69,11 +57,7 @@ class Wakeup:
             self.handle(logged=pending == "validation")
 
     def handle(self, *, logged: bool = False) -> None:
-        """Do what is due at the current step.
-
-        Args:
-            logged: Whether the log was already written for this step.
-        """
+        """Do what is due at the current step, except for the log if that was written already."""
         at_end, over = self.at_end(), self._epochs.over
         if self._host_sync.interrupted():
             self._leave_open("log")

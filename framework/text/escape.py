@@ -40,9 +40,6 @@ def plain(text: object) -> str:
     Example:
         >>> plain("a\\x1b[2Jb")
         'a\\\\x1b[2Jb'
-
-    Args:
-        text: Any object; its `str` is used.
     """
     shown = hidden(str(text))
     if shown.isascii() and shown.isprintable():
@@ -52,11 +49,7 @@ def plain(text: object) -> str:
 
 @contextmanager
 def hiding(secrets: Mapping[str, str]) -> Iterator[None]:
-    """Replace these values in everything that is shown or written while the body runs.
-
-    Args:
-        secrets: The replacement for each value.
-    """
+    """Replace these values in everything that is shown or written while the body runs."""
     former = dict(_secrets)
     _secrets.update(secrets)
     try:

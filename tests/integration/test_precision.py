@@ -119,7 +119,7 @@ def test_the_scale_doubles_after_enough_good_steps(monkeypatch: pytest.MonkeyPat
 def test_float32_has_no_loss_scale() -> None:
     trainer = fitted(Net(), DATA)
     assert trainer.state()["loss_scale"] == {}
-    assert not trainer.view.recovers_from_overflow
+    assert not trainer.recovers_from_overflow
 
 
 def test_a_mixed_run_leaves_float32_to_the_next() -> None:

@@ -85,7 +85,7 @@ def test_limits_take_a_count_or_a_fraction_rounded_up() -> None:
     assert (len(task.seen["train"]), len(task.seen["eval"])) == (16, 16)
     task, trainer = probe(limit_val_batches=0)
     assert task.seen["eval"] == []
-    assert not trainer.view.has_validation
+    assert not trainer.has_validation
     task = Probe()
     make_trainer(engine="eager", limit_test_batches=3).test(task, DATA)
     assert len(task.seen["eval"]) == 24
@@ -195,7 +195,7 @@ def test_moments_may_be_given_as_objects() -> None:
 def test_what_is_never_validated_cannot_be_monitored(options: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=f"val/loss is monitored, but {next(iter(options))} is"):
         fitted(Net(), DATA, callbacks=[EarlyStopping("val/loss")], **options)
-    assert not fitted(Net(), DATA, **options).view.has_validation
+    assert not fitted(Net(), DATA, **options).has_validation
 
 
 class Poison(Net):

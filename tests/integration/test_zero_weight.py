@@ -71,4 +71,4 @@ def test_where_a_metric_has_no_weight_nobody_judges_it(stage: str) -> None:
     assert (run.status, run.progress.epoch) == ("stopped", 8)
     assert stopping.best == 0.5
     assert float(run.optimizers["optimizer"].learning_rate) == pytest.approx(0.05)
-    assert run.view.measured_at(monitor) == 40
+    assert run.measured_at(monitor) == 40

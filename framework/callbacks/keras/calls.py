@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
+from framework.callback import RunView
 from framework.callbacks.keras.known import WRITERS, keras_logs
 from framework.errors import UserError
 from framework.step.check_logged import number_of
-
-if TYPE_CHECKING:
-    from framework.callback import RunView
 
 
 class KerasCalls:
@@ -24,9 +22,6 @@ class KerasCalls:
         >>> calls(run, "on_epoch_end", 0, {"val_loss": 2.3})    # returns whether to stop
         False
 
-    Args:
-        callback: The Keras callback.
-
     Attributes:
         model: The callback's model; set it before the first call.
     """
@@ -36,16 +31,7 @@ class KerasCalls:
         self.model: Any = None
 
     def __call__(self, run: RunView, hook: str, *args: Any) -> bool:
-        """Call one hook.
-
-        Args:
-            run: The run.
-            hook: Name of the hook in Keras.
-            *args: Arguments of the hook.
-
-        Returns:
-            Whether the hook has set `model.stop_training`.
-        """
+        """Call one hook; return whether it has set `model.stop_training`."""
         if not run.is_chief and isinstance(self._callback, WRITERS):
             return False
         stopped = run.status == "stopped"

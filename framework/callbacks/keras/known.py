@@ -7,19 +7,17 @@ import io
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
+from framework.callback import RunView
 from framework.callbacks.direction import by_name
 from framework.callbacks.monitor import Monitor, why_none
 from framework.compat import set_monitor_op
 from framework.errors import UserError, closest
 from framework.schedules import is_scheduled
 from framework.text.escape import without_colours
-
-if TYPE_CHECKING:
-    from framework.callback import RunView
 
 _IN = "framework.callbacks"
 _REFUSED = {
@@ -56,11 +54,7 @@ _SET_RATES = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnP
 
 
 def refuse_unfit(callback: Any) -> None:
-    """Reject a callback that cannot work here, or that duplicates the framework.
-
-    Raises:
-        UserError: If it is such a callback, a class, or not a Keras callback.
-    """
+    """Reject a callback that is none, cannot work here, or duplicates the framework."""
     if isinstance(callback, type) and issubclass(callback, keras.callbacks.Callback):
         fix = f"Give an instance: {callback.__name__}(...)."
         raise UserError(f"{callback.__name__} is a class", where=_where(callback), fix=fix)
@@ -76,11 +70,7 @@ def refuse_unfit(callback: Any) -> None:
 
 
 def refuse_layer(callback: Any, model: keras.Layer) -> None:
-    """Reject a layer in place of a model, since Keras's callbacks need a model.
-
-    Raises:
-        UserError: If it is not a model.
-    """
+    """Reject a layer in place of a model, since Keras's callbacks need a model."""
     if not isinstance(model, keras.Model):
         raise UserError(
             f"a Keras callback needs a keras.Model, and the task has a {type(model).__name__}",
@@ -90,11 +80,7 @@ def refuse_layer(callback: Any, model: keras.Layer) -> None:
 
 
 def refuse_unsaved(callback: Any, model: keras.Model) -> None:
-    """Reject a model that Keras cannot save, before an empty file is written.
-
-    Raises:
-        UserError: If the model has no `get_config`, or if it fails.
-    """
+    """Reject a model that Keras cannot save, before an empty file is written."""
     saves = isinstance(callback, keras.callbacks.ModelCheckpoint)
     if not saves or callback.save_weights_only:
         return
@@ -111,11 +97,7 @@ def refuse_unsaved(callback: Any, model: keras.Model) -> None:
 
 
 def refuse_fixed_rates(callback: Any, run: RunView) -> None:
-    """Reject a callback that sets the learning rate, unless there is one constant rate.
-
-    Raises:
-        UserError: If there are several optimizers, or the rate follows a schedule.
-    """
+    """Reject a callback that sets the learning rate, unless there is one constant rate."""
     if not isinstance(callback, _SET_RATES):
         return
     name, optimizers = type(callback).__name__, list(run.optimizers.values())
@@ -163,11 +145,7 @@ def _full_name(monitor: str, names: Iterable[str]) -> str:
 
 
 def refuse_unlogged(callback: Any, run: RunView) -> None:
-    """Reject a monitored metric that nothing logs; Keras would only warn at every epoch.
-
-    Raises:
-        UserError: If no compiled step logs it, or it needs a validation and there is none.
-    """
+    """Reject a monitored metric that nothing logs; Keras would only warn at every epoch."""
     watches = hasattr(callback, "_set_monitor_op") and getattr(callback, "save_best_only", True)
     names = run.metric_names
     if not watches or not names:
@@ -189,15 +167,11 @@ def refuse_unlogged(callback: Any, run: RunView) -> None:
 
 
 def keras_logs(metrics: Mapping[str, float], *, bare: bool = False) -> dict[str, Any]:
-    """Return metrics by Keras's names.
+    """Return metrics by Keras's names; `bare` omits `val_`, as in the logs of a validation itself.
 
     Example:
         >>> keras_logs({"train/loss": 1.0, "val/loss": 2.0, "val/hard/loss": 3.0})
         {'loss': 1.0, 'val_loss': 2.0, 'val_hard_loss': 3.0}
-
-    Args:
-        metrics: Metrics by full name.
-        bare: Also omit `val_`, as in the logs of a validation itself.
     """
     logs: dict[str, Any] = {}
     for name, value in metrics.items():
@@ -209,12 +183,7 @@ def keras_logs(metrics: Mapping[str, float], *, bare: bool = False) -> dict[str,
 
 @contextmanager
 def appending(callback: Any, epoch: int | None) -> Iterator[None]:
-    """Make a CSVLogger append to its file within the body, instead of overwriting it.
-
-    Args:
-        callback: A CSVLogger; any other callback is left alone.
-        epoch: Epoch that the run resumes from. None: a new run.
-    """
+    """Make a CSVLogger append within the body if the run resumes, from `epoch`, not overwrite."""
     logger = keras.callbacks.CSVLogger
     if epoch is None or not isinstance(callback, logger) or callback.append:
         yield

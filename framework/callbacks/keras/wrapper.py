@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from framework.callback import Callback
+from framework.callback import Callback, RunView
 from framework.callbacks.attribute_state import Attributes
 from framework.callbacks.keras import known as keras_known
 from framework.callbacks.keras.calls import (
@@ -20,9 +20,6 @@ from framework.callbacks.keras.calls import (
 from framework.core.codec import same
 from framework.core.models_by_name import models_of
 from framework.errors import UserError
-
-if TYPE_CHECKING:
-    from framework.callback import RunView
 
 _log = logging.getLogger("framework")
 

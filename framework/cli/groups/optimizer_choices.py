@@ -146,13 +146,9 @@ _RANGES: dict[str, tuple[float, float, bool, bool]] = {
 
 
 def in_range(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an optimizer's node with its numbers in the form that Keras requires.
+    """Return an optimizer's node with its numbers in range, and in the form that Keras requires.
 
-    Args:
-        node: The options and `_target_`. A node that is not Keras's is returned unchanged.
-
-    Raises:
-        UserError: An option of a Keras optimizer is out of range.
+    A node that is not Keras's is returned unchanged.
     """
     found = dict(node)
     if not str(found.get("_target_")).startswith("keras.optimizers."):
