@@ -92,7 +92,7 @@ def find_references(config: Any) -> References:
 
 
 def taken_over(
-    began: Mapping[str, Any],
+    started_with: Mapping[str, Any],
     config: Mapping[str, Any],
     references: References,
     explicit: Sequence[str],
@@ -105,8 +105,8 @@ def taken_over(
         UserError: The run refers to something that the project's files no longer refer to. A
             reference is never resolved only because a run directory contains it.
     """
-    found = copy.deepcopy(dict(began))
-    for place, text in _texts(began):
+    found = copy.deepcopy(dict(started_with))
+    for place, text in _texts(started_with):
         key = ".".join(map(str, place))
         if any(f"{key}.".startswith(f"{given}.") for given in explicit):
             continue
