@@ -131,12 +131,9 @@ def _announce_another_split(started_with: Mapping[str, Any], now: Mapping[str, A
     changed = [
         f"{key} is {after.get(key)}, was {before.get(key)}"
         for key in sorted(before.keys() | after.keys())
-        if key == "trainer.seed" or (key.startswith("data.") and not _is_no_split(key))
+        if key == "trainer.seed"
+        or (key.startswith("data.") and key.split(".")[1] not in _NOT_THE_SPLIT)
         if not same(before.get(key), after.get(key))
     ]
     if changed:
         _log.warning("validating on different rows than the run did: %s", "; ".join(changed))
-
-
-def _is_no_split(key: str) -> bool:
-    return key.split(".")[1] in _NOT_THE_SPLIT
