@@ -95,7 +95,7 @@ class Components(TaskState):
     def engine_for(
         self, sources: Mapping[str, Source], step: str, train: Accumulator
     ) -> StepRunner:
-        """Build the models, and the optimizers if `step` needs them, from the first source."""
+        """Build the models, and the optimizers if `step` needs them, for the first source's batches."""
         task, config = self.task, self.config
         if task.model is None:
             keras.utils.set_random_seed(config.seed)
