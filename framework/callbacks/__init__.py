@@ -37,20 +37,6 @@ if TYPE_CHECKING:
     from framework.callbacks.reduce_on_plateau import ReduceOnPlateau as ReduceOnPlateau
     from framework.callbacks.swa import SWA as SWA
 
-__all__ = [
-    "Checkpoint",
-    "EMA",
-    "EarlyStopping",
-    "Freeze",
-    "KerasCallback",
-    "LearningRateMonitor",
-    "ModelSummary",
-    "ProgressBar",
-    "ReduceOnPlateau",
-    "SWA",
-    "StopOnNaN",
-    "Throughput",
-    "Trace",
-]
+__all__ = list(_WHERE)
 
 __getattr__, __dir__ = lazily(__name__, _WHERE)

@@ -37,9 +37,7 @@ class WeightAverage(Callback):
         """Start the average as a copy of the weights, or keep the one of the last `fit`."""
         weights, statistics = _weights_and_statistics(run.task)
         variables = [*weights, *statistics]
-        kept = len(variables) == len(self._variables) and all(
-            a is b for a, b in zip(variables, self._variables, strict=True)
-        )
+        kept = list(map(id, variables)) == list(map(id, self._variables))
         if self.average is None or run.stage == "fit" or not kept:
             self.average = self._begin(weights, statistics)
             self._variables = variables

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 from rich import box
 from rich.console import Console
 from rich.measure import Measurement
@@ -84,15 +85,11 @@ class _Row:
 
 
 def _kind(model: Any) -> str:
-    import keras
-
     kind = type(model).__name__
     return "functional model" if type(model) is keras.Model or kind == "Functional" else kind
 
 
 def _rows(model: Any, shapes: Mapping[int, str], nested: bool = False) -> Iterable[_Row]:
-    import keras
-
     for layer in layers_of(model):
         name = ("  " if nested else "") + layer.name
         yield _Row(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import keras
+
 
 def output_shapes(model: Any) -> dict[int, str]:
     """Return the output shapes of a model's layers, one level deep, as text by layer id.
@@ -22,21 +24,15 @@ def output_shapes(model: Any) -> dict[int, str]:
 
 def layers_of(model: Any) -> list[Any]:
     """Return the layers of a model, or the layer itself if it is not a model."""
-    import keras
-
     return list(model.layers) if isinstance(model, keras.Model) else [model]
 
 
 def _inside(layer: Any) -> list[Any]:
-    import keras
-
     return list(layer.layers) if isinstance(layer, keras.Model) else []
 
 
 def _kept(layer: Any) -> str:
     """Return the shape that Keras stores or can compute."""
-    import keras
-
     try:
         # Works if the layer was called on symbolic inputs, in a functional or Sequential model.
         shapes = keras.tree.map_structure(lambda tensor: tuple(tensor.shape), layer.output)
@@ -53,8 +49,6 @@ def _kept(layer: Any) -> str:
 
 def _seen(model: Any, layers: Iterable[Any]) -> dict[int, Any]:
     """Call a built model on symbolic inputs; return the shapes of the layers' outputs."""
-    import keras
-
     config = model.get_build_config() if model.built else None
     shape = config and config.get("input_shape")
     if not isinstance(shape, (tuple, list)) or not all(n is None or type(n) is int for n in shape):
@@ -75,8 +69,6 @@ def _seen(model: Any, layers: Iterable[Any]) -> dict[int, Any]:
 
 
 def _watching(layer: Any, seen: dict[int, Any]) -> Callable[..., Any]:
-    import keras
-
     call = layer.call
 
     def watched(*args: Any, **kwargs: Any) -> Any:

@@ -12,6 +12,9 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, TypeGuard
 
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+
 from framework.callback import Callback, RunView
 from framework.cli.groups.optimizer_choices import in_range
 from framework.cli.groups.root import GROUPS
@@ -170,9 +173,6 @@ def build(node: Any, where: str) -> Any:
     """Instantiate every node that has a `_target_`; return everything else as plain values."""
     if not isinstance(node, (dict, list)):
         return node
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
-
     try:
         return instantiate(node, _convert_="all")
     except InstantiationException as error:

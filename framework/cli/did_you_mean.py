@@ -69,13 +69,11 @@ _MODES = {
     **dict.fromkeys(("eval", "evaluate", "val", "valid", "validation"), "validate"),
     **dict.fromkeys(("infer", "inference", "pred", "prediction"), "predict"),
 }
-_UNNEEDED = {
-    **dict.fromkeys(
-        ("num_workers", "workers", "n_workers", "dataloader_num_workers", "pin_memory", "prefetch"),
-        "Leave it out: the compiled loop reads the data itself, without worker processes. "
-        "trainer.threads sets TensorFlow's threads.",
-    )
-}
+_UNNEEDED = dict.fromkeys(
+    ("num_workers", "workers", "n_workers", "dataloader_num_workers", "pin_memory", "prefetch"),
+    "Leave it out: the compiled loop reads the data itself, without worker processes. "
+    "trainer.threads sets TensorFlow's threads.",
+)
 
 
 def meant(key: str) -> str:

@@ -17,6 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+from omegaconf.resolvers import oc
+
 from framework.compat import is_interpolation, is_missing, is_null, node_of, raw
 from framework.core.safe_files import read_bytes
 from framework.errors import UserError
@@ -67,8 +70,6 @@ class References:
 @contextmanager
 def recorded(into: dict[str, str]) -> Iterator[None]:
     """Record the environment variables that OmegaConf reads, and their values."""
-    from omegaconf import OmegaConf
-    from omegaconf.resolvers import oc
 
     def read(key: str, *default: Any) -> Any:
         value = oc.env(key, *default)
@@ -92,7 +93,7 @@ def find_references(config: Any) -> References:
 
 
 def taken_over(
-    began: Mapping[str, Any],
+    started_with: Mapping[str, Any],
     config: Mapping[str, Any],
     references: References,
     explicit: Sequence[str],
@@ -105,8 +106,8 @@ def taken_over(
         UserError: The run refers to something that the project's files no longer refer to. A
             reference is never resolved only because a run directory contains it.
     """
-    found = copy.deepcopy(dict(began))
-    for place, text in _texts(began):
+    found = copy.deepcopy(dict(started_with))
+    for place, text in _texts(started_with):
         key = ".".join(map(str, place))
         if any(f"{key}.".startswith(f"{given}.") for given in explicit):
             continue
@@ -157,8 +158,6 @@ def check_references(
 def _walk(
     node: Any, place: tuple[Any, ...], written: dict[tuple[Any, ...], str], used: dict[str, str]
 ) -> None:
-    from omegaconf import OmegaConf
-
     keys: Any = range(len(node)) if OmegaConf.is_list(node) else list(node)
     for key in keys:
         child = node_of(node, key)

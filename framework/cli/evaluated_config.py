@@ -35,18 +35,18 @@ def with_earlier(overrides: Sequence[str]) -> list[str]:
     if values.get("mode") not in MODES or values["mode"] == "fit" or not values.get("run_dir"):
         return list(overrides)
     given = {key_of(o): o for o in overrides}
-    began = _overrides(local_path(values["run_dir"], "run_dir"))
+    started_with = _overrides(local_path(values["run_dir"], "run_dir"))
     others = {
         key
         for key in (*GROUPS, "task")
-        if key in given and key in map(key_of, began) and given[key] not in began
+        if key in given and key in map(key_of, started_with) and given[key] not in started_with
     }
     if "task" in others:
         return list(overrides)  # refused later, with a better message
     kept = []
     where = local_path(values["run_dir"], "run_dir") / OVERRIDES
     (typed,) = named_by([given["trust"]]) if "trust" in given else ({},)
-    for override in began:
+    for override in started_with:
         key = key_of(override)
         again = key in given and not (override.startswith("+") and given[key][0] not in "+~")
         first = key.split(".")[0].split("@")[0].split("/")[0]
@@ -64,29 +64,29 @@ def laid_over_run(
     If there is no run in `run_dir`, it is the configuration that the command line composes.
     """
     check_config(nodes_of(run_dir, overrides), run_dir, vouched(config))
-    began, known = read_config(run_dir), set(_overrides(run_dir))
-    if not began:
+    started_with, known = read_config(run_dir), set(_overrides(run_dir))
+    if not started_with:
         return config
     explicit = [key_of(o) for o in overrides if o not in known]
     if "seed" in explicit:
         explicit.append("trainer.seed")
-    merged = {**config, **taken_over(began, config, references, explicit)}
+    merged = {**config, **taken_over(started_with, config, references, explicit)}
     for name, value in config["trainer"].items():
         merged["trainer"].setdefault(name, value)  # an option added after the run was written
     for key in (*_OF_A_COMMAND, *explicit):
         _put(merged, config, key.split("."))
     if config["mode"] == "validate":
-        _announce_another_split(began, merged)
+        _announce_another_split(started_with, merged)
     return merged
 
 
 def nodes_of(run_dir: Path, overrides: Sequence[str]) -> list[Any]:
     """Return the parts of an evaluation's configuration that come from the run directory."""
-    began, known = read_config(run_dir), set(_overrides(run_dir))
+    started_with, known = read_config(run_dir), set(_overrides(run_dir))
     for override in overrides:
         if override not in known:
-            _take_out(began, key_of(override).split("."))
-    return [began, *named_by([o for o in overrides if o in known])]
+            _take_out(started_with, key_of(override).split("."))
+    return [started_with, *named_by([o for o in overrides if o in known])]
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
@@ -126,17 +126,14 @@ def _take_out(node: Any, path: Sequence[str]) -> None:
             del node[first]
 
 
-def _announce_another_split(began: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    before, after = flat(began), flat(now)
+def _announce_another_split(started_with: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    before, after = flat(started_with), flat(now)
     changed = [
         f"{key} is {after.get(key)}, was {before.get(key)}"
         for key in sorted(before.keys() | after.keys())
-        if key == "trainer.seed" or (key.startswith("data.") and not _is_no_split(key))
+        if key == "trainer.seed"
+        or (key.startswith("data.") and key.split(".")[1] not in _NOT_THE_SPLIT)
         if not same(before.get(key), after.get(key))
     ]
     if changed:
         _log.warning("validating on different rows than the run did: %s", "; ".join(changed))
-
-
-def _is_no_split(key: str) -> bool:
-    return key.split(".")[1] in _NOT_THE_SPLIT

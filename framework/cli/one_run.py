@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from framework.cli.closed_stdio import quiet_stderr, uninterrupted
 from framework.cli.console import show_error, show_log
 from framework.cli.did_you_mean import mode_fix
 from framework.cli.env_references import FILE as REFERENCES
@@ -23,6 +24,7 @@ from framework.cli.report import continuing, say_end
 from framework.cli.run_dir import RunDir, check_run, to_yaml
 from framework.cli.trust import check_defined, vouched
 from framework.config import TrainerConfig
+from framework.core.cluster import member
 from framework.core.paths import local_path
 from framework.core.safe_files import NotAFile
 from framework.errors import UserError
@@ -114,8 +116,6 @@ def _writes(job: Job, options: TrainerConfig) -> bool:
     """Whether this process is the one in its cluster that writes."""
     if options.strategy != "multi_worker":
         return True
-    from framework.core.cluster import member
-
     if job.run_dir is not None:
         raise UserError(
             "-m runs its jobs in one process, which can join a cluster only once",
@@ -240,8 +240,6 @@ def _full_disk(failure: BaseException, directory: RunDir | None) -> UserError | 
 
 
 def _assemble(job: Job, directory: RunDir | None) -> tuple[Trainer, Task]:
-    from framework.cli.closed_stdio import quiet_stderr, uninterrupted
-
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quiet_stderr(), uninterrupted():
         from framework.cli import assemble

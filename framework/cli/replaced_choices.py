@@ -8,7 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from framework.cli.did_you_mean import key_fix
 from framework.cli.groups.root import GROUPS, LISTS
+from framework.cli.hydra_errors import wanted
 from framework.cli.quoting import key_of
 from framework.compat import is_interpolation, is_null, node_of
 from framework.errors import UserError
@@ -33,9 +41,6 @@ def fitted(config: Any, overrides: Sequence[str], config_dir: Path | None) -> An
     does not apply to `callbacks=[]`; nor does `optimizer.beta_1` apply to `optimizer=sgd`. One that
     the command line itself sets, but the choice does not have, is refused.
     """
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
-
     found = copy.deepcopy(config)
     OmegaConf.set_struct(found, False)
     left: list[str] = []
@@ -66,8 +71,6 @@ def fitted(config: Any, overrides: Sequence[str], config_dir: Path | None) -> An
 
 
 def _listed(overrides: Sequence[str], group: str) -> list[str]:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
     given = [o for o in overrides if o.lstrip("+").partition("=")[0] == group]
     value = OverridesParser.create().parse_override(given[-1]).value()
     return [str(name) for name in (value if isinstance(value, list) else [value])]
@@ -75,9 +78,6 @@ def _listed(overrides: Sequence[str], group: str) -> list[str]:
 
 def _base(group: str, name: str) -> Any:
     """Return the options of a choice by itself."""
-    from hydra import compose
-    from omegaconf import OmegaConf
-
     composed = compose(config_name=f"{group}/{name}")
     inside = f"{group}.{name}" if group in LISTS else group
     return OmegaConf.select(composed, inside.replace("/", ".")) or {}
@@ -85,8 +85,6 @@ def _base(group: str, name: str) -> Any:
 
 def _pruned(node: Any, base: Any, place: str) -> list[str]:
     """Remove from a node the options that its choice does not have; return their full keys."""
-    from omegaconf import OmegaConf
-
     left, names = [], set(base)  # including keys without a value
     for key in list(node):
         if key not in names:
@@ -97,15 +95,11 @@ def _pruned(node: Any, base: Any, place: str) -> list[str]:
 
 
 def _has_keys(node: Any) -> bool:
-    from omegaconf import OmegaConf
-
     # An empty schema accepts any key.
     return bool(OmegaConf.is_dict(node) and not is_null(node) and len(node))
 
 
 def _dropped(parent: Any, key: str, place: str) -> list[str]:
-    from omegaconf import OmegaConf
-
     child = node_of(parent, key)
     keys = [place]
     if OmegaConf.is_dict(child) and not is_null(child) and not is_interpolation(child):
@@ -116,11 +110,6 @@ def _dropped(parent: Any, key: str, place: str) -> list[str]:
 
 def _checked(node: Any, group: str, name: str, overrides: Sequence[str]) -> Any:
     """Return a node with the types of its schema, if the library has a schema for it."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    from framework.cli.hydra_errors import wanted
-
     schema = GROUPS[group].get(name)
     if not schema:
         return node
@@ -140,8 +129,6 @@ def _checked(node: Any, group: str, name: str, overrides: Sequence[str]) -> Any:
 def _refuse_explicit(
     left: Sequence[str], overrides: Sequence[str], config: Mapping[str, Any], where: Path | None
 ) -> None:
-    from framework.cli.did_you_mean import key_fix
-
     for override in overrides:
         key = override.lstrip("+").partition("=")[0]
         if key in left and not override.startswith("+"):

@@ -12,6 +12,8 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, cast
 
+from omegaconf import OmegaConf
+
 from framework.cli.untrusted_yaml import read_yaml
 from framework.config import TrainerConfig, options_with
 from framework.core.lock import locked
@@ -294,8 +296,6 @@ def differences(
 
 def to_yaml(value: Any) -> str:
     """Return plain values as YAML."""
-    from omegaconf import OmegaConf
-
     return str(OmegaConf.to_yaml(OmegaConf.create(value)))
 
 

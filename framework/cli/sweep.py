@@ -13,6 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
 from framework.cli.job import Outcome
 from framework.cli.quoting import key_of
 from framework.cli.report import has_curves
@@ -53,8 +58,6 @@ def fixed_keys(overrides: Sequence[str]) -> set[str]:
         >>> fixed_keys(["task=a,b", "seed=1"])
         {'seed'}
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
     parser, fixed = OverridesParser.create(), set()
     for text in overrides:
         try:
@@ -72,8 +75,6 @@ def planned_jobs(overrides: Sequence[str]) -> list[tuple[str, ...]]:
         >>> planned_jobs(["task=a,b", "seed=1"])
         [('task=a',), ('task=b',)]
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     varied = [
         [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
@@ -85,10 +86,6 @@ def planned_jobs(overrides: Sequence[str]) -> list[tuple[str, ...]]:
 
 def print_table(jobs: Sequence[SweepJob], sweep_dir: Path) -> None:
     """Print a table of a sweep's jobs: number, overrides, status, main metrics, directory."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     names = main_metrics([job.outcome for job in jobs])
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("job", "overrides", "status", *names, "directory"):

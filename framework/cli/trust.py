@@ -16,6 +16,10 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
 from framework.cli.groups.root import GROUPS
 from framework.errors import UserError
 
@@ -64,9 +68,6 @@ def check_override(text: str, where: Path, trusted: Collection[str] = ()) -> Non
 
 def named_by(overrides: Sequence[str]) -> list[dict[str, Any]]:
     """Return overrides as configuration nodes, by full key."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
     nodes = []
     for text in overrides:
         try:
@@ -176,8 +177,6 @@ def _is_allowed(name: str, run_dir: Path) -> bool:
 
 def _of_groups() -> set[str]:
     """Return the names that the framework's own choices use."""
-    from omegaconf import OmegaConf
-
     nodes = [node for group in GROUPS.values() for node in group.values()]
     plain = [
         OmegaConf.to_container(OmegaConf.structured(n) if n else OmegaConf.create()) for n in nodes

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
+from omegaconf import OmegaConf
+
 from framework.core.safe_files import read_bytes
 
 _MAX_BYTES = 2**20  # bytes; a configuration has a few thousand
@@ -19,9 +22,6 @@ def read_yaml(path: Path) -> Any:
         ValueError: The file is not YAML, is nested too deeply, or holds aliases, which could
             expand to any amount of memory.
     """
-    import yaml  # type: ignore[import-untyped]
-    from omegaconf import OmegaConf
-
     text = read_bytes(path, _MAX_BYTES).decode()
     try:
         depth = 0

@@ -12,7 +12,7 @@ from framework.errors import UserError
 
 
 def state_variable(task: str, name: str, initial: Any, *, trainable: bool) -> keras.Variable:
-    """Create a variable of a task, outside its steps; see `Task.variable`."""
+    """Create a variable of a task; see `Task.variable`."""
     where = f'{task}.variable("{name}")'
     if initial is None:
         raise UserError(

@@ -12,7 +12,7 @@ LOCK = ".lock"
 
 
 def locked(handle: int) -> bool:
-    """Lock an open file for this process until it closes it, unless another process has locked it.
+    """Lock an open file until this process closes it; return False if another one has locked it.
 
     Where there are no locks, as on Windows and some file systems, nothing stops anybody.
     """

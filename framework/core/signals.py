@@ -74,8 +74,9 @@ class Signals:
             self._deferred = False
 
     def raise_received(self, elsewhere: int | None = None) -> None:
-        """End the program as the signal would, received here or by another worker: as Ctrl-C does,
-        or with exit code 143.
+        """End the program as the signal would: with KeyboardInterrupt, or with exit code 143.
+
+        `elsewhere` is a signal that another worker received.
         """
         received = self.received or elsewhere
         if received == signal.SIGINT:

@@ -24,7 +24,7 @@ class Stateful(Protocol):
 
 def variables_state(variables: Sequence[Any]) -> State:
     """Return the values of Keras variables, keyed by position and path, since paths can repeat."""
-    return {_key(i, v): np.asarray(v.numpy()) for i, v in enumerate(variables)}
+    return {f"{i:04d}:{v.path}": np.asarray(v.numpy()) for i, v in enumerate(variables)}
 
 
 def load_variables(variables: Sequence[Any], state: Mapping[str, Any], what: str) -> None:
@@ -36,20 +36,16 @@ def load_variables(variables: Sequence[Any], state: Mapping[str, Any], what: str
 
 def check_variables(variables: Sequence[Any], state: Mapping[str, Any], what: str) -> None:
     """Refuse a state that does not fit these variables in number and shape."""
-    if len(variables) != len(state):
-        raise UserError(
-            f"the checkpoint has {len(state)} variables for the {what}, which has {len(variables)}",
-            where=what,
-            fix="Use the model and the optimizer that the checkpoint was saved from.",
-        )
+    fix = "Use the model and the optimizer that the checkpoint was saved from."
+    count, saved = len(variables), len(state)
+    if count != saved:
+        unlike = f"the checkpoint has {saved} variables for the {what}, which has {count}"
+        raise UserError(unlike, where=what, fix=fix)
     for variable, (key, value) in zip(variables, state.items(), strict=True):
-        if tuple(variable.shape) != np.shape(value):
-            raise UserError(
-                f"{variable.path} has shape {tuple(variable.shape)}, "
-                f"in the checkpoint ({key}) {np.shape(value)}",
-                where=what,
-                fix="Use the model and the optimizer that the checkpoint was saved from.",
-            )
+        shape, there = tuple(variable.shape), np.shape(value)
+        if shape != there:
+            unlike = f"{variable.path} has shape {shape}, in the checkpoint ({key}) {there}"
+            raise UserError(unlike, where=what, fix=fix)
 
 
 LOADED = "loaded"
@@ -90,22 +86,15 @@ def check_same_data(
         batch: The batches of the epoch that were done at the checkpoint.
         own: Whether it is the run's own checkpoint, not one that a new run starts from.
     """
-    for name, unit, looked_at in (("rows", "rows", own), ("steps", "batches in an epoch", own)):
+    fix = "Continue with the same data and limits, or start a new run elsewhere."
+    for name, unit in (("rows", "rows"), ("steps", "batches in an epoch")):
         before, after = then.get(name), now.get(name)
-        if (looked_at or batch) and None not in (before, after) and before != after:
-            raise UserError(
-                f"the run was started with {before:,} training {unit}, but now there are {after:,}",
-                where="data.train",
-                fix="Continue with the same data and limits, or start a new run elsewhere.",
+        if (own or batch) and None not in (before, after) and before != after:
+            what = (
+                f"the run was started with {before:,} training {unit}, but now there are {after:,}"
             )
+            raise UserError(what, where="data.train", fix=fix)
     steps = now.get("steps")
     if steps is not None and batch > steps:
-        raise UserError(
-            f"the checkpoint is {batch:,} batches into an epoch that now has only {steps:,}",
-            where="data.train",
-            fix="Continue with the same data and limits, or start a new run elsewhere.",
-        )
-
-
-def _key(index: int, variable: Any) -> str:
-    return f"{index:04d}:{variable.path}"
+        what = f"the checkpoint is {batch:,} batches into an epoch that now has only {steps:,}"
+        raise UserError(what, where="data.train", fix=fix)

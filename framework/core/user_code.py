@@ -17,14 +17,8 @@ from framework.errors import SEE_TRACEBACK, UserError
 from framework.text.escape import without_colours
 
 _LIBRARIES = (Path(keras.__file__).parent, Path(tf.__file__).parent, Path(__file__).parents[1])
-
-
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\w+)')
-
-
 _LABEL = re.compile(r"label value of (-?\d+) which is outside the valid range of \[0, (\d+)\)")
-
-
 _UNFIT = re.compile(
     r"(Matrix size-incompatible|Incompatible shapes|[Dd]imensions? .{0,40}must be equal"
     r"|slice index \d+ of dimension \d+ out of bounds)[^\n]*"
@@ -33,8 +27,6 @@ _NO_VALUES = re.compile(
     r"no attribute '(numpy|item|tolist)'|\.numpy\(\) is only|symbolic tf\.Tensor"
     r"|argument must be .*'(Symbolic|Keras)Tensor'"
 )
-
-
 _MOST_LINES = 14
 
 

@@ -95,7 +95,7 @@ class Components(TaskState):
     def engine_for(
         self, sources: Mapping[str, Source], step: str, train: Accumulator
     ) -> StepRunner:
-        """Build the models, and the optimizers if `step` needs them, from the first source."""
+        """Build the models for batches like the first ones, and optimizers if `step` needs them."""
         task, config = self.task, self.config
         if task.model is None:
             keras.utils.set_random_seed(config.seed)

@@ -49,8 +49,7 @@ class Epochs:
 
     def steps_in(self, epoch: int) -> int | None:
         """Return the steps of an epoch, or None while that is unknown."""
-        batches = self._config.accumulate_in(epoch)
-        return self._loops[batches].source.steps
+        return self._loops[self._config.accumulate_in(epoch)].source.steps
 
     @property
     def expected(self) -> int | None:
@@ -137,9 +136,8 @@ class Epochs:
         """Return the epoch lengths that only running revealed, and the last handled step."""
         learnt = {str(batches): steps for batches, steps in self._learnt.items()}
         ended = None if self._ended is None else list(self._ended)
-        return {"learnt": learnt, "ended": ended, "handled": self.handled} | {
-            "validated": self.validated
-        }
+        steps = {"handled": self.handled, "validated": self.validated}
+        return {"learnt": learnt, "ended": ended, **steps}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restore what `state` returned."""

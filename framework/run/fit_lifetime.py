@@ -29,7 +29,7 @@ def resume_point(
 ) -> ResumePoint | None:
     """Read the checkpoint that a `fit` starts from, if there is one; see `Trainer.fit`."""
     stage.lock(started=False)
-    fitting.begun_from = which and str(which)
+    fitting.started_from = which and str(which)
     if run.run_dir is not None and not run.keeps:
         check_no_overwrite(run.config, run.run_dir)
     run.checkpoints.recover()

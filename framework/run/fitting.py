@@ -15,7 +15,6 @@ from framework.core.state import State
 from framework.core.user_code import user_code
 from framework.every import Every
 from framework.loop.compiled import Done, Loop, Span
-from framework.loop.evaluation import Evaluator
 from framework.loop.tuning import Tuner
 from framework.run.agreement import of_built, of_data
 from framework.run.epoch_position import Epochs
@@ -44,7 +43,7 @@ class Fitting:
         evaluator: Evaluates the validation data.
         tuner: Finds the fastest variant of the loop.
         wakeup: Does the work of a wake-up.
-        begun_from: The checkpoint that the run started from, as requested.
+        started_from: The checkpoint that the run started from, as requested.
         examples: Training examples of this process.
         step_seconds: The duration of the steps.
     """
@@ -61,7 +60,7 @@ class Fitting:
     ) -> None:
         self._run, self._stage, self._metric_log = run, stage, metric_log
         self._stop_condition, self._keeps = stop_condition, keeps
-        self.begun_from: str | None = None
+        self.started_from: str | None = None
         self.examples, self.step_seconds, self._began = 0, 0.0, 0.0
         config, components = run.config, stage.components
         with run.profile("data"):
@@ -70,29 +69,18 @@ class Fitting:
         self._check_sources(train)
         source = next(iter(train.values()))
         with run.profile("building"):
-            self._engine = components.engine_for({"": source}, "train_step", metric_log.train)
-        models = models_of(run.task.model)
-        stage.replicas.compare("the models", lambda: of_built(models, run.optimizers))
+            engine = components.engine_for({"": source}, "train_step", metric_log.train)
+        models, replicas, step = models_of(run.task.model), stage.replicas, engine.taking
+        replicas.compare("the models", lambda: of_built(models, run.optimizers))
         self._loops = {
-            batches: Loop(
-                each,
-                self._engine.taking(each.micro_rows, each.rows_axis).train_step,
-                replicas=stage.replicas,
-            )
+            batches: Loop(each, step(each.micro_rows, each.rows_axis).train_step, replicas=replicas)
             for batches, each in train.items()
         }
         run.progress.load_state(Progress().state())
         self.epochs = Epochs(config, run.progress, self._loops)
         self.has_validation = bool(val) and config.val_every is not None
-        self.evaluator = Evaluator(
-            self._engine,
-            val,
-            "val",
-            variant=stage.eval_variant,
-            host_sync=stage.host_sync,
-            undrawn=components.undrawn,
-        )
-        self.tuner = Tuner(config, self._engine, self._loops, planned=self.epochs.total_steps())
+        self.evaluator = stage.evaluator(engine, val, "val")
+        self.tuner = Tuner(config, engine, self._loops, planned=self.epochs.total_steps())
         self._triggers = Triggers({}, stage.host_sync.now)
         self.wakeup = Wakeup(
             run,
@@ -129,16 +117,13 @@ class Fitting:
                 loop.on_write = self._check_written
             self.evaluator.on_write(self._check_written)
         every: dict[str, Every | None] = {"log": Every(config.log_every)}
-        every["val"] = Every(config.val_every) if config.val_every and self.has_data else None
+        every["val"] = (
+            Every(config.val_every) if config.val_every and self.evaluator.has_data else None
+        )
         every |= {name: callback.every for name, callback in call.named.items()}
         self._triggers.listen(every)
         every_batch = call.every_batch or config.detect_anomaly
         self._plan = WakeupPlan(self._triggers.all(), every_batch=every_batch)
-
-    @property
-    def has_data(self) -> bool:
-        """Whether there is validation data, wanted or not."""
-        return self.evaluator.has_data
 
     @contextmanager
     def compiling(self, start: ResumePoint | None) -> Iterator[Iterable[Loop]]:
@@ -260,7 +245,7 @@ class Fitting:
         return {
             "engine": self.engine,
             "config": self.identity(),
-            "begun_from": self.begun_from,
+            "begun_from": self.started_from,
             "closing": {},  # see `Wakeup`
             "data": self.data_state(self._run.progress.epoch),
             **{name: part.state() for name, part in self._parts.items()},
@@ -276,7 +261,7 @@ class Fitting:
         for name, part in self._parts.items():
             part.load_state(state[name])
         self.wakeup.closing = dict(state["closing"])
-        self.begun_from = self.begun_from or state.get("begun_from")
+        self.started_from = self.started_from or state.get("begun_from")
 
     def load_fitting(self, state: State) -> list[tuple[str, str]]:
         """Load the weights that fit; see `Components.load_fitting`."""

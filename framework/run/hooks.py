@@ -90,7 +90,10 @@ class Hooks:
             for callback, mine in zip(others, there, strict=False) if as_many else ():
                 callback.load_state(mine["state"])
             if not as_many:
-                _warn_unmatched(name, [c for c in others if made_with(c).state])
+                if any(made_with(callback).state for callback in others):
+                    _log.warning(
+                        "no state in the checkpoint clearly belongs to %s: it starts afresh", name
+                    )
                 saved |= {name: there} if there else {}
         for name, left in saved.items():
             if any(each["state"] for each in left):
@@ -107,8 +110,3 @@ def identity_of(callback: Callback) -> str:
 
 def _state_of(callback: Callback) -> dict[str, Any]:
     return {k: v for k, v in callback.state().items() if k != KEPT_AS}  # of `vars(self)`
-
-
-def _warn_unmatched(name: str, callbacks: Sequence[Callback]) -> None:
-    if callbacks:
-        _log.warning("no state in the checkpoint clearly belongs to %s: it starts afresh", name)

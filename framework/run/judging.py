@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from framework.core.user_code import user_code
-from framework.loop.evaluation import Evaluator, predict
+from framework.loop.evaluation import predict
 from framework.run.evaluated_weights import averaged, described, in_words, of_checkpoint
 from framework.run.resume import understood
 from framework.run.run import Run
@@ -25,14 +25,7 @@ def evaluated(
     engine = stage.components.engine_for(sources, "eval_step", stage.train)
     stage.call("on_setup")
     _load_weights(run, stage, checkpoint, name)
-    evaluator = Evaluator(
-        engine,
-        sources,
-        name,
-        variant=stage.eval_variant,
-        host_sync=stage.host_sync,
-        undrawn=stage.components.undrawn,
-    )
+    evaluator = stage.evaluator(engine, sources, name)
     evaluator.trace()
     hook = "validation" if name == "val" else name
     stage.call(f"on_{hook}_start")

@@ -85,9 +85,9 @@ def find_resume_point(
         return None
     # A run that started from another checkpoint resumes from its own.
     mine = which is None or weights_only or (there and not _is_of(which, store))
-    begun_from: str | None = state.get("begun_from") if state else None
-    if begun_from is not None:
-        mine = mine or str(local_path(begun_from, "checkpoint")) == which
+    origin = state.get("begun_from") if state else None
+    if origin is not None:
+        mine = mine or str(local_path(origin, "checkpoint")) == which
     if state is None or newest is None or not mine:
         newest = store.find(str(which))
         state = store.load(newest, fits)

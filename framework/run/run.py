@@ -58,13 +58,11 @@ class Run:
         run_dir = check_listeners(callbacks, loggers, run_dir)
         self.recorded = recorded
         self.config = self._options = TrainerConfig.of(options).effective()
-        writes = run_dir is not None and not self.config.fast_dev_run
         self._workers = prepare_devices(self.config)  # before any tensor exists
         self.is_chief = self._workers is None or self._workers.is_chief
-        writes = writes and self.is_chief
+        writes = run_dir is not None and self.is_chief and not self.config.fast_dev_run
         self.run_dir = run_dir if writes else None
-        wanted = self.config.enable_checkpointing and not self.config.fast_dev_run
-        self.keeps = run_dir is not None and wanted
+        self.keeps = run_dir is not None and self.config.enable_checkpointing
         store = CheckpointStore if self.keeps and self.is_chief else KeepsNothing
         self.checkpoints: CheckpointStore = store((run_dir or Path()) / "checkpoints")
         self.saver = Saver(self.checkpoints)

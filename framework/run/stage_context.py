@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
@@ -12,13 +12,16 @@ from framework.core.signals import Signals
 from framework.devices.host_sync import HostSync
 from framework.devices.replicas import Replicas
 from framework.devices.select import open_replicas
+from framework.loop.evaluation import Evaluator
 from framework.run.agreement import of_run
 from framework.run.assembly import Components
 from framework.run.hooks import Hooks
 from framework.run.process_settings import isolated
 from framework.run.stop_condition import StopCondition
+from framework.sources.source import Source
 from framework.step.anomaly import anomalies_detected, explain_anomaly
 from framework.step.metric_sums import Accumulator
+from framework.step.runner import StepRunner
 
 
 class Stage:
@@ -81,6 +84,17 @@ class Stage:
             if stage != "fit":
                 self.call("on_exception", error)
             raise
+
+    def evaluator(self, engine: StepRunner, sources: Mapping[str, Source], name: str) -> Evaluator:
+        """Return what evaluates data sets; their metrics start with `name`: `val` or `test`."""
+        return Evaluator(
+            engine,
+            sources,
+            name,
+            variant=self.eval_variant,
+            host_sync=self.host_sync,
+            undrawn=self.components.undrawn,
+        )
 
     def lock(self, *, started: bool = True) -> None:
         """Lock the run directory until the stage ends; create it if the run has started."""

@@ -183,7 +183,7 @@ def keras_logs(metrics: Mapping[str, float], *, bare: bool = False) -> dict[str,
 
 @contextmanager
 def appending(callback: Any, epoch: int | None) -> Iterator[None]:
-    """Make a CSVLogger append within the body if the run resumes, from `epoch`, not overwrite."""
+    """Make a CSVLogger append in the body, without rows from `epoch` on; None: a new run."""
     logger = keras.callbacks.CSVLogger
     if epoch is None or not isinstance(callback, logger) or callback.append:
         yield
