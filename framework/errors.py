@@ -74,7 +74,8 @@ def choice(
     known = {name: name for name in names} | dict(aliases)
     likeness = {name: difflib.SequenceMatcher(None, name, word).ratio() for name in known}
     best = max(likeness.values(), default=0.0)
-    meant = {known[name] for name, share in likeness.items() if share == best >= _NEAR}
+    nearest = [name for name, share in likeness.items() if share == best >= _NEAR]
+    meant = {name for name in nearest if name in names} or {known[name] for name in nearest}
     hint = f"Did you mean '{meant.pop()}'? " if len(meant) == 1 else ""
     return f"{hint}Choose one of: {', '.join(names)}."
 
