@@ -331,5 +331,5 @@ def _typed(name: str, value: Any, kinds: tuple[type, ...]) -> Any:
         wanted.append("null")
     fix = f"Give {' or '.join(wanted)}."
     if name == "precision":
-        fix = choice(_ALIASES.get(str(value), str(value)), PRECISIONS)
+        fix = choice(str(value), PRECISIONS, _ALIASES)
     raise UserError(f"{name} is {value!r}", where=f"trainer.{name}", fix=fix)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from framework.text.escape import plain
 
 SEE_TRACEBACK = "Correct it there. -v shows the full traceback."
 """The fix for an error in the user's own code."""
+
+
+_NEAR = 0.6  # likeness of a word to what it may mean, from 0 to 1
 
 
 class _Explained(Exception):
@@ -50,21 +54,30 @@ class TrainingFailed(_Explained):
     """
 
 
-def choice(word: str, choices: Iterable[str]) -> str:
+def choice(
+    word: str, choices: Iterable[str], aliases: Mapping[str, str] = MappingProxyType({})
+) -> str:
     """Return a hint for an invalid choice: the nearest valid one, if one is, and all of them.
 
     Example:
         >>> choice("adm", ["adam", "sgd"])
         "Did you mean 'adam'? Choose one of: adam, sgd."
-        >>> choice("float17", ["float32", "float64"])
+        >>> choice("float17", ["float32", "float64"])       # as near to one as to the other
         'Choose one of: float32, float64.'
+
+    Args:
+        word: The word that was typed.
+        choices: The valid choices, in the order to show.
+        aliases: Other names for them, which are understood, but not shown.
     """
     names = list(choices)
-    near = difflib.get_close_matches(word, names, n=2, cutoff=0.6)
-    shares = [difflib.SequenceMatcher(None, name, word).ratio() for name in near]
-    only = len(near) == 1 or (near and shares[0] > shares[1])
-    meant = f"Did you mean '{near[0]}'? " if only else ""
-    return f"{meant}Choose one of: {', '.join(names)}."
+    known = {name: name for name in names} | dict(aliases)
+    likeness = {name: difflib.SequenceMatcher(None, name, word).ratio() for name in known}
+    best = max(likeness.values(), default=0.0)
+    nearest = [name for name, share in likeness.items() if share == best >= _NEAR]
+    meant = {name for name in nearest if name in names} or {known[name] for name in nearest}
+    hint = f"Did you mean '{meant.pop()}'? " if len(meant) == 1 else ""
+    return f"{hint}Choose one of: {', '.join(names)}."
 
 
 def closest(word: str, choices: Iterable[str]) -> str:
@@ -77,5 +90,5 @@ def closest(word: str, choices: Iterable[str]) -> str:
         'Choose one of: adam, sgd.'
     """
     names = sorted(choices)
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=_NEAR)
     return f"Did you mean '{near[0]}'?" if near else f"Choose one of: {', '.join(names)}."

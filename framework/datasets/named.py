@@ -180,12 +180,6 @@ def to_float(batch: Any) -> Any:
         >>> images, labels = to_float((np.full((8, 28, 28), 255, np.uint8), np.zeros(8)))
         >>> images.shape, float(images[0, 0, 0, 0])
         (TensorShape([8, 28, 28, 1]), 1.0)
-
-    Args:
-        batch: Images of shape (B, H, W) or (B, H, W, C), and labels.
-
-    Returns:
-        Images of shape (B, H, W, C), and the same labels.
     """
     import tensorflow as tf
 

@@ -17,22 +17,14 @@ SPLITS = ("train", "test")
 
 
 def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Read the two splits of an image set in their stored form.
+    """Read the two splits of an image set in their stored form, labels of shape (N,).
 
-    Python objects in the file are an error; they are never unpickled.
+    The file has x_train, y_train, x_test and y_test: images of shape (N, H, W) or (N, H, W, C),
+    labels whole numbers of shape (N,) or (N, 1). Python objects in it are an error; they are never
+    unpickled.
 
     Example:
         >>> x_train, y_train, x_test, y_test = read_npz(Path("data/flowers.npz"))
-
-    Args:
-        path: A file with x_train, y_train, x_test and y_test: images of shape (N, H, W) or
-            (N, H, W, C), labels whole numbers of shape (N,) or (N, 1).
-
-    Returns:
-        The four arrays, labels of shape (N,).
-
-    Raises:
-        UserError: If the file is not a complete `.npz`, or its arrays are not as described.
     """
     arrays = _read(path)
     for split in SPLITS:

@@ -53,12 +53,9 @@ class Evaluator:
         *,
         variant: str = "graph",
         host_sync: HostSync | None = None,
-        undrawn: Callable[[Mapping[int, str]], AbstractContextManager[None]] = lambda _: (
-            nullcontext()
-        ),
+        undrawn: Callable[[Mapping[int, str]], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
-        self._undrawn = undrawn
-        self._engine, self._sources, self._stage = engine, sources, stage
+        self._engine, self._stage, self._undrawn = engine, stage, undrawn
         self._host_sync = host_sync or HostSync(Signals(), Replicas(""))
         self._means = {name: Accumulator(engine.train.room) for name in sources}
         self._loops = {
@@ -74,9 +71,9 @@ class Evaluator:
 
     def trace(self) -> None:
         """Compile for every set, without running a step."""
-        for name, loop in self._loops.items():
+        for loop in self._loops.values():
             where = f"{type(self._engine.task).__name__}.eval_step"
-            with user_code(where, self._sources[name].spec):
+            with user_code(where, loop.source.spec):
                 loop.trace()
 
     def forget(self) -> None:
@@ -87,7 +84,7 @@ class Evaluator:
     @property
     def has_data(self) -> bool:
         """Whether there is any set."""
-        return bool(self._sources)
+        return bool(self._loops)
 
     @property
     def names(self) -> set[str]:
@@ -168,14 +165,10 @@ def predict(
     most: int | None = None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Any:
-    """Return the predictions for every batch, concatenated along the first axis.
+    """Return the predictions of a step for every batch, concatenated along the first axis.
 
-    Args:
-        step: The task's `predict_step`, called with a batch and its index.
-        source: The set.
-        eager: Run each step in Python.
-        most: Maximum number of batches.
-        interrupted: Called after every batch; True ends the prediction early.
+    The step is called with a batch and its index, at most `most` times; after every batch
+    `interrupted` may end the prediction early.
     """
     parts: list[Any] = []
     end = source.steps if most is None else min(most, source.steps or most)

@@ -115,7 +115,7 @@ class Tuner:
                 _log.info("engine=auto: graph (measuring others would take a tenth of the run)")
                 return
             loops = self._compiled(graph, speed, end, compiling)
-            rates = _rates(loops, end)
+            rates = _race(loops, end)
         seconds = time.perf_counter() - began
         winner = max(loops, key=lambda loop: rates[loop.variant])
         if rates[winner.variant] < WORTH * rates["graph"]:
@@ -226,7 +226,7 @@ class Tuner:
         }
 
 
-def _rates(loops: Iterable[Loop], end: float) -> dict[str, float]:
+def _race(loops: Iterable[Loop], end: float) -> dict[str, float]:
     """Return the steps per second of each variant, measured in turn until `end`."""
     loops = list(loops)
     length = max(0.0, end - time.perf_counter()) / (2 * ROUNDS * len(loops))

@@ -50,7 +50,7 @@ def check(name: str, value: Any, known: Mapping[str, Any]) -> None:
     if value is None:
         return
     if choices is not None and value not in choices:
-        fix = choice(known["aliases"].get(value, value), choices)
+        fix = choice(value, choices, known["aliases"])
         raise UserError(f"{name} is {value!r}", where=f"trainer.{name}", fix=fix)
     right = least is None or value >= least
     right = right and (above is None or above < value < math.inf)

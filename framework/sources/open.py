@@ -47,9 +47,6 @@ def open_train(
         restart: When resuming in mid-epoch, read a stream from its start instead.
         held: Objects created for the sets so far, by id, so that no array is copied to the device
             twice and no stream counts its epochs twice.
-
-    Raises:
-        UserError: If there is no training set, or its type is not supported.
     """
     if data.train is None:
         raise UserError(
@@ -82,12 +79,7 @@ def open_eval(
 ) -> dict[str, Source]:
     """Open the sets of an evaluation by name; a single set has the name "".
 
-    Args:
-        data: The data.
-        stage: `val`, `test`, `predict` or `overfit` (the training set in its own order).
-        seed: Seed of the split.
-        limit: Batches: a count or a fraction; 0 opens nothing.
-        held: As in `open_train`.
+    The stage is `val`, `test`, `predict` or `overfit`: the training set in its own order.
     """
     if not limit:
         return {}

@@ -236,13 +236,9 @@ def _limit(dataset: tf.data.Dataset, limit: int | float, option: str, name: str)
     if isinstance(limit, int):
         return dataset.take(limit)
     if never_ends(dataset):
-        raise UserError(
-            f"the {name} set never ends",
-            where=f"data.{name}",
-            fix=f"Set how many batches to take: {option}=1000."
-            if option
-            else "Limit it: dataset.take(1000).",
-        )
+        fix = f"Set how many batches to take: {option}=1000." if option else ""
+        fix = fix or "Limit it: dataset.take(1000)."
+        raise UserError(f"the {name} set never ends", where=f"data.{name}", fix=fix)
     if limit == 1.0:
         return dataset
     length = _length(dataset)

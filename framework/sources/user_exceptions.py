@@ -21,11 +21,6 @@ class Guard:
         >>> guard = Guard("the train generator", "train")
         >>> with guard.retold():         # on the host: raises the recorded exception
         ...     read_from_tensorflow()   # on its thread: with guard.noting(): batch = next(user)
-
-    Args:
-        what: Name of that code in messages.
-        name: Name of the set: `train`, `val`, …
-        rows_axis: Axis of a batch's rows, which may vary in number; see `Data`.
     """
 
     def __init__(self, what: str, name: str, rows_axis: Any = 0) -> None:

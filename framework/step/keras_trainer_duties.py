@@ -114,20 +114,14 @@ def left_to_trainer(optimizers: Iterable[keras.Optimizer], task: Task) -> Iterat
     The trainer would not scale, clip or sum that update over devices, or would apply it twice.
     """
     own = list(optimizers)
-    automatic = task.automatic_optimization
 
     def refuse(*_: Any, **__: Any) -> None:
-        raise UserError(
-            "train_step calls the optimizer's own apply_gradients or apply"
-            + (", but the trainer already updates the weights" if automatic else ""),
-            where=f"{type(task).__name__}.train_step",
-            fix=(
-                "Return the loss alone; or set automatic_optimization = False and call "
-                if automatic
-                else "Call "
-            )
-            + "self.minimize(loss_fn) or self.apply_gradients(tape, loss).",
-        )
+        what, fix = "train_step calls the optimizer's own apply_gradients or apply", "Call "
+        if task.automatic_optimization:
+            what += ", but the trainer already updates the weights"
+            fix = "Return the loss alone; or set automatic_optimization = False and call "
+        fix += "self.minimize(loss_fn) or self.apply_gradients(tape, loss)."
+        raise UserError(what, where=f"{type(task).__name__}.train_step", fix=fix)
 
     try:
         for optimizer in own:

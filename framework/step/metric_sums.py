@@ -155,21 +155,16 @@ def _refuse_on_several_devices(room: int) -> None:
 
 def metric_result(name: str, metric: keras.Metric) -> float:
     """Return a Keras metric's result as a number."""
-    given = metric.result()
-    if isinstance(given, Mapping):
-        raise UserError(
-            f"metric {name!r} has several results, not a number: {', '.join(map(str, given))}",
-            where=type(metric).__name__,
-            fix="Log a separate metric for each result, with a number as its result().",
-        )
-    result = np.asarray(given)
-    if result.size != 1:
-        raise UserError(
-            f"the metric {name!r} has a result of shape {result.shape}, not a number",
-            where=type(metric).__name__,
-            fix="Average it over the classes, such as keras.metrics.F1Score(average='macro').",
-        )
-    return float(result.item())
+    result = metric.result()
+    if isinstance(result, Mapping):
+        what = f"metric {name!r} has several results, not a number: {', '.join(map(str, result))}"
+        fix = "Log a separate metric for each result, with a number as its result()."
+    elif (array := np.asarray(result)).size != 1:
+        what = f"the metric {name!r} has a result of shape {array.shape}, not a number"
+        fix = "Average it over the classes, such as keras.metrics.F1Score(average='macro')."
+    else:
+        return float(array.item())
+    raise UserError(what, where=type(metric).__name__, fix=fix)
 
 
 def means(sums: Sums) -> dict[str, float]:

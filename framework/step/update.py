@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -126,7 +127,7 @@ class Update:
             norms.append(tf.linalg.global_norm(slopes) if slopes else tf.constant(0.0))
             rest = iter(self._clipped(slopes, norms[-1]))
             clipped += [g if v else next(rest) for g, v in zip(gradients, new, strict=True)]
-        self.replicas.together(lambda *args: self._apply_together(parts, *args), clipped, finite)
+        self.replicas.together(partial(self._apply_together, parts), clipped, finite)
         return norms, finite
 
     def _clipped(self, gradients: list[Any], norm: tf.Tensor) -> list[Any]:

@@ -18,6 +18,7 @@ from framework import Callback, Data, Every, Trainer
 from framework.loggers.csv import CSVLogger
 from framework.loop import span_length
 from framework.loop.compiled import Loop, Span
+from framework.sources.streams import StreamSource
 
 
 class PerBatch(Callback):
@@ -194,6 +195,28 @@ def test_from_fit_to_the_step_are_five_frames_in_three_files(engine: str, kind: 
     path = calls[names.index("fit") :]
     assert len(path) <= 5, names
     assert len({frame.filename for frame in path}) <= 3
+
+
+@pytest.mark.parametrize("variant", ["graph", "eager"])
+@pytest.mark.parametrize(
+    ("start", "stop", "done"),
+    [(0, 9, (6, 43, True)), (0, 4, (4, 32, False)), (4, 9, (2, 11, True))],
+)
+def test_a_loop_says_what_it_did_of_a_span(
+    variant: str, start: int, stop: int, done: tuple[int, int, bool]
+) -> None:
+    data = tf.data.Dataset.range(43).batch(8).filter(lambda _: True)  # 6 batches, the last of 3
+    seen = tf.Variable(tf.zeros([], tf.int64))
+
+    def step(batch: Any, global_step: Any) -> tf.Tensor:
+        seen.assign_add(tf.reduce_sum(batch.values) + global_step)
+        return tf.cast(batch.rows, tf.int64)
+
+    loop = Loop(StreamSource(data), step, variant=variant)
+    assert loop.run(Span(0, start, stop, global_step=100)) == done
+    steps, examples, _ = done
+    rows = range(start * 8, start * 8 + examples)
+    assert int(seen.numpy()) == sum(rows) + sum(100 + i for i in range(steps))
 
 
 def test_global_step_and_total_steps_in_a_step_and_on_the_host() -> None:

@@ -37,7 +37,7 @@ def test_measuring_takes_a_tenth_of_the_run_and_20_seconds_at_most(
     planned: int | None, max_time: str | None, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tuning, "_seconds", lambda loop, steps: steps * 1e-3)
-    monkeypatch.setattr(tuning, "_whole", lambda loop: 10**9)
+    monkeypatch.setattr(tuning, "_first_part", lambda loop: 10**9)
     config = TrainerConfig(max_time=max_time, engine="auto")
     tuner = Tuner(config, None, {}, planned=planned)  # type: ignore[arg-type]
     speed, budget = tuner._budget(None)  # type: ignore[arg-type]
@@ -57,7 +57,7 @@ def test_what_cannot_be_compiled_in_time_is_not_begun(monkeypatch: pytest.Monkey
             made.append(variant)
 
     monkeypatch.setattr(tuning, "Loop", Slow)
-    monkeypatch.setattr(tuning, "_whole", lambda loop: 100)
+    monkeypatch.setattr(tuning, "_first_part", lambda loop: 100)
     monkeypatch.setattr(tuning, "_seconds", lambda loop, steps: steps * 1e-3)
     monkeypatch.setattr(tuning.time, "perf_counter", lambda: clock[0])
     tuner = Tuner(TrainerConfig(engine="auto"), None, {}, planned=10)  # type: ignore[arg-type]
