@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,7 @@ class Data:
             with None for a tensor that every device receives whole. `map` and `augment` must keep
             it.
         info: What to record about the data in `result.json`, such as their origin.
+        class_names: The names of the classes, in the order of their labels, for pictures.
 
     Raises:
         UserError: A value is out of range.
@@ -77,6 +78,7 @@ class Data:
     signature: Any = None
     rows_axis: Any = 0
     info: Mapping[str, Any] = field(default_factory=dict)
+    class_names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "eval_batch_size"):
@@ -111,6 +113,7 @@ class Data:
                     f"{name} is {value!r}", where=f"data.{name}", fix="Give a function of a batch."
                 )
         _check_axes(self.rows_axis)
+        object.__setattr__(self, "class_names", _names(self.class_names))
         if self.val_fraction and self.val is not None:
             raise UserError(
                 "both val and val_fraction are given",
@@ -145,6 +148,22 @@ class Steps:
         whole = isinstance(count, numbers.Integral) and not isinstance(count, bool)
         if not (whole and count >= 1):
             raise UserError(f"an epoch of {count!r} batches", where="Steps", fix="Give 1 or more.")
+
+
+def _names(given: Any) -> tuple[str, ...]:
+    """Return the names of classes as a tuple.
+
+    Raises:
+        UserError: They are not a sequence of names.
+    """
+    sequence = isinstance(given, Sequence) and not isinstance(given, (str, bytes))
+    if not (sequence and all(isinstance(name, str) and name for name in given)):
+        raise UserError(
+            f"class_names is {given!r}",
+            where="data.class_names",
+            fix='Give a list of names, in the order of the labels: ["cat", "dog"].',
+        )
+    return tuple(given)
 
 
 def _check_axes(rows_axis: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,7 @@ class Components(TaskState):
 
     Attributes:
         update: The pipeline that changes weights, or None where nothing may change them.
+        class_names: The names of the classes in the data, by label.
         averages: The averages of `Task.ema_of` and of callbacks, by name.
     """
 
@@ -61,6 +62,7 @@ class Components(TaskState):
         super().__init__(task, config, replicas)
         self.made_optimizers: dict[str, Any] = {}  # see `Optimizers.made`
         self.data_info = data_info
+        self.class_names: Sequence[str] = ()
         self._streams = False  # whether read-ahead threads may draw random numbers
 
     def open_fit(self, data: Any) -> tuple[dict[int, Source], dict[str, Source]]:
@@ -282,6 +284,7 @@ class Components(TaskState):
                 "or choose a data set on the command line: data=mnist.",
             )
         self.data_info |= {"source": "given", **data.info}
+        self.class_names = data.class_names
         return data
 
     def _count_rows(self, stage: str, *sources: Source) -> None:

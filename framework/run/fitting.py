@@ -109,7 +109,7 @@ class Fitting:
         run.progress.load_state(Progress().state())
         self.epochs = Epochs(config, run.progress, self._loops)
         self.has_validation = bool(val) and config.val_every is not None
-        self.evaluator = Evaluator(
+        self.evaluator = stage.evaluator = Evaluator(
             self._engine,
             val,
             "val",

@@ -36,7 +36,7 @@ def evaluated(
     engine = stage.components.engine_for(sources, "eval_step", stage.train)
     stage.call("on_setup")
     _load_weights(run, stage, checkpoint, name)
-    evaluator = Evaluator(
+    evaluator = stage.evaluator = Evaluator(
         engine,
         sources,
         name,

@@ -11,6 +11,7 @@ from framework.core.signals import Signals
 from framework.devices.host_sync import HostSync
 from framework.devices.replicas import Replicas
 from framework.devices.select import open_replicas
+from framework.loop.evaluation import Evaluator
 from framework.run.agreement import of_run
 from framework.run.assembly import Components
 from framework.run.hooks import Hooks
@@ -42,6 +43,7 @@ class Stage:
         replicas: The devices of the run.
         components: The data, models and optimizers.
         call: Calls the hooks.
+        evaluator: Evaluates the data that the stage judges, if it has any.
         eval_variant: How evaluation loops are compiled.
         host_sync: The clock, while the stage is open.
         train: The accumulator of training values, while the stage is open.
@@ -61,6 +63,7 @@ class Stage:
         self.replicas = workers or open_replicas(run.config)
         self.components = Components(run.task, run.config, self.replicas, data_info)
         self.call = Hooks(run, run.callbacks)
+        self.evaluator: Evaluator | None = None
         self.eval_variant = "eager" if run.config.engine == "eager" else "graph"
         self._stack, self._locked = ExitStack(), False
 

@@ -35,6 +35,8 @@ class Source(abc.ABC):
     resident = False
     obstacle: str | None = None
     _map: Callable[[Any], Any] | None = None
+    _augment: Callable[[Any, tf.Tensor], Any] | None = None
+    _seed = 0
     _waited: tf.Variable | None = None
 
     @property
@@ -71,6 +73,27 @@ class Source(abc.ABC):
     def sample(self) -> Any:
         """Return the first batch as a step receives it, but not augmented."""
         return self.mapped(self.first())
+
+    def opening(self) -> Any:
+        """Return the first batch of a run as the training step receives it.
+
+        Returns:
+            The batch; None where reading it apart would change what the run reads afterwards.
+        """
+        if not self.rereadable:
+            return None
+
+        def finished(*given: Any) -> Any:  # compiled, so that it draws nothing outside
+            batch = self.mapped(given[0])
+            seed = tf.constant([self._seed, 0], tf.int64)
+            return batch if self._augment is None else self.augmented(batch, self._augment, seed)
+
+        return tf.function(finished, autograph=False)(self.first())
+
+    @property
+    def rereadable(self) -> bool:
+        """Whether `first` leaves all later batches as they are."""
+        return True
 
     def mapped(self, batch: Any) -> Any:
         """Apply `Data.map` to a batch."""
