@@ -9,7 +9,16 @@ import numpy as np
 from framework.callbacks.pictures.judged import Judged, JudgedPicture
 from framework.callbacks.pictures.picture import at_least_one
 from framework.callbacks.pictures.recognition import Entry
-from framework.callbacks.pictures.style import ACCENT, FAINT, INK, WRONG, figure, heading
+from framework.callbacks.pictures.style import (
+    ACCENT,
+    FAINT,
+    INK,
+    WRONG,
+    blank,
+    heading,
+    look,
+    write_title,
+)
 
 if TYPE_CHECKING:
     from framework.callback import RunView
@@ -100,8 +109,9 @@ def _figure(title: str, about: str, found: Reliability) -> Any:
     left = np.arange(bins) * width
     some = found.counts > 0
     gap = np.where(some, found.confidence - found.accuracy, 0)
-    with figure(5.2, 5.6) as made:
-        made.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    with look():
+        made = blank(5.2, 5.6)
+        write_title(made, title)
         top, low = made.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         top.set_title(about, fontsize=9, fontweight="normal")
         bar = {"width": width, "align": "edge", "linewidth": 0.8, "edgecolor": "white"}

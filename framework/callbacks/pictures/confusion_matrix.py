@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from framework.callbacks.pictures.judged import Judged, JudgedPicture
-from framework.callbacks.pictures.style import INK, PAPER, figure, heading, short
+from framework.callbacks.pictures.style import (
+    INK,
+    PAPER,
+    blank,
+    heading,
+    look,
+    short,
+    width_of,
+    write_title,
+)
 
 if TYPE_CHECKING:
     from framework.callback import RunView
@@ -42,8 +52,8 @@ class ConfusionMatrix(JudgedPicture):
 
     A cell is as dark as the share of its true class. Up to 20 classes it also has the count, unless
     that is 0. With more classes the picture grows, and beside it stand the most frequent mistakes;
-    from 121 classes on, only the classes of these are named on the axes. The counts of all cells
-    are in the CSV file beside the PNG.
+    from 121 classes on, the axes have numbers instead of names. The counts of all cells are in the
+    CSV file beside the PNG.
 
     Example:
         >>> Trainer(run_dir="runs/a", callbacks=[ConfusionMatrix(every="5ep")])
@@ -82,50 +92,60 @@ def _figure(title: str, counts: np.ndarray, names: Sequence[str]) -> Any:
 
     classes = len(names)
     few = classes <= _WITH_COUNTS
-    cell = 0.5 if few else max(0.132, 9 / classes)
-    labels = [short(name, 22) for name in names]
-    margin = 0.5 + 0.075 * max(map(len, labels)) * (1 if few else 0.8)
-    side = max(min(cell * classes, 14), 2.2)
-    beside = 0.0 if few else 3.2
-    with figure(max(side + margin + 0.9 + beside, 5.4), side + margin + 0.4) as made:
-        made.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-        if few:
-            axes = made.subplots()
-        else:
-            axes, list_axes = made.subplots(1, 2, width_ratios=[side, beside])
-            _list(list_axes, counts, names)
+    size = 9 if few else 7.5 if classes <= 60 else 6.5
+    side = min(max(2.4, 0.5 * classes if few else max(9, 0.132 * classes)), 14)
+    named = [short(name) for name in names]
+    named = named if classes <= _WITH_ALL_NAMES else [str(number) for number in range(classes)]
+    with look():
+        longest = max(width_of(name, size) for name in named)
+        upright = longest < 0.9 * side / classes
+        left, below = longest + 0.55, (0.15 if upright else longest) + 0.55
+        mistakes = [] if few else _mistakes(counts, names)
+        beside = 1.1 + max((1.2 + width_of(each[-1], 8) for each in mistakes), default=0)
+        width = max(left + side + beside, width_of(title, 10, bold=True) + 0.3)
+        height = below + side + 0.45
+        made = blank(width, height, layout=None)
+        write_title(made, title)
+        axes = made.add_axes((left / width, below / height, side / width, side / height))
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         scale = PowerNorm(1 if few else 0.6, 0, 1)  # so that rare mistakes among many are seen
         drawn = axes.imshow(shares, cmap="Blues", norm=scale, interpolation="nearest")
-        _ticks(axes, labels, counts, few)
+        _name_axes(axes, named, size, 0 if upright else 90)
+        at = (left + side + 0.15) / width
+        tall = min(side, 6)
+        bar = made.add_axes((at, (below + side - tall) / height, 0.13 / width, tall / height))
+        _scale(made.colorbar(drawn, cax=bar, format="{x:.0%}"))
         if few:
             _numbers(axes, counts, shares)
-        bar = made.colorbar(drawn, ax=axes, shrink=0.6, aspect=30, pad=0.015, format="{x:.0%}")
-        bar.outline.set_visible(False)
-        bar.ax.tick_params(labelsize=8, length=0)
-        bar.set_label("share of the true class", fontsize=8)
+        else:
+            _list(made, at + 0.9 / width, (below + side) / height, mistakes)
     return made
 
 
-def _ticks(axes: Any, labels: Sequence[str], counts: np.ndarray, few: bool) -> None:
-    classes = len(labels)
-    places = list(range(classes))
-    if classes > _WITH_ALL_NAMES:
-        pairs = confused_pairs(counts, _PAIRS)
-        places = sorted({place for pair in pairs for place in pair[:2]})
-    size = 9 if few else 7.5 if classes <= 60 else 6.5
-    upright = few and max(map(len, labels)) <= 3
-    named = [labels[place] for place in places]
-    axes.set_xticks(places, named, rotation=0 if upright else 90, fontsize=size)
+def _name_axes(axes: Any, names: Sequence[str], size: float, rotation: int) -> None:
+    classes = len(names)
+    every = 1 if classes <= _WITH_ALL_NAMES else 10 * math.ceil(classes / 600)
+    places = range(0, classes, every)
+    named = [names[place] for place in places]
+    axes.set_xticks(places, named, rotation=rotation, fontsize=size)
     axes.set_yticks(places, named, fontsize=size)
-    axes.tick_params(length=0)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.spines[:].set_visible(False)
-    axes.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="#eceef1", linewidth=1 if few else 0.4)
-    axes.tick_params(which="minor", length=0)
+    axes.tick_params(which="both", length=0)
+    if classes <= _WITH_ALL_NAMES:
+        edges = np.arange(classes + 1) - 0.5
+        axes.set_xticks(edges, minor=True)
+        axes.set_yticks(edges, minor=True)
+        width = 1 if classes <= _WITH_COUNTS else 0.4
+        axes.grid(which="minor", color="#eceef1", linewidth=width)
+        axes.tick_params(which="both", length=0)
+
+
+def _scale(bar: Any) -> None:
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=8, length=0)
+    bar.set_label("share of the true class", fontsize=8)
 
 
 def _numbers(axes: Any, counts: np.ndarray, shares: np.ndarray) -> None:
@@ -137,22 +157,27 @@ def _numbers(axes: Any, counts: np.ndarray, shares: np.ndarray) -> None:
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
 
 
-def _list(axes: Any, counts: np.ndarray, names: Sequence[str]) -> None:
-    """Write the most frequent mistakes, one on a line."""
-    axes.axis("off")
-    axes.set_title("Most frequent mistakes", fontsize=9)
+def _mistakes(counts: np.ndarray, names: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Return the lines of the list of the most frequent mistakes, headed."""
+    numbered = len(names) > _WITH_ALL_NAMES
+
+    def name(number: int) -> str:
+        return short(names[number], 20) + (f" ({number})" if numbered else "")
+
     totals = counts.sum(axis=1)
     lines = [
-        (
-            f"{count:,}",
-            f"{count / totals[true]:.0%}",
-            f"{short(names[true], 18)} → {short(names[predicted], 18)}",
-        )
+        (f"{count:,}", f"{count / totals[true]:.0%}", f"{name(true)} → {name(predicted)}")
         for true, predicted, count in confused_pairs(counts, _PAIRS)
     ]
-    columns = zip(("count", "share", "true → predicted"), *lines, strict=True)
-    for texts, place, side in zip(
-        columns, (0.12, 0.26, 0.3), ("right", "right", "left"), strict=True
-    ):
-        look = {"ha": side, "va": "top", "fontsize": 8, "linespacing": 1.5}
-        axes.text(place, 0.995, "\n".join(texts), transform=axes.transAxes, **look)
+    return [("count", "share", "true → predicted"), *lines]
+
+
+def _list(made: Any, left: float, top: float, lines: Sequence[tuple[str, str, str]]) -> None:
+    """Write the most frequent mistakes, one on a line, from a place in the figure on."""
+    inch = 1 / made.get_figwidth()
+    made.text(left, top, "Most frequent mistakes", va="top", fontsize=9, fontweight="bold")
+    line = 0.24 / made.get_figheight()
+    places = ((0.4, "right"), (0.85, "right"), (1.0, "left"))
+    for texts, (across, side) in zip(zip(*lines, strict=True), places, strict=True):
+        about = {"ha": side, "va": "top", "fontsize": 8, "linespacing": 1.5}
+        made.text(left + across * inch, top - line, "\n".join(texts), **about)

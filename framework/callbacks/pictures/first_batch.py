@@ -75,7 +75,7 @@ class FirstBatch(Picture):
         title = f"First batch · {count} of {len(images)} · {size}, {images.dtype} "
         title += f"{low:.3g} to {high:.3g}"
         shown = [seen.shown(image) for image in images[:count]]
-        return grid(title, shown, captions or [()] * count, columns=8)
+        return grid(title, shown, captions[:count] or [()] * count, columns=8)
 
     def _captions(self, run: RunView, batch: Any) -> list[Caption]:
         """Return the classes of the images, or nothing if there are no labels."""
@@ -84,10 +84,12 @@ class FirstBatch(Picture):
             if not (isinstance(batch, (list, tuple)) and len(batch) >= 2):
                 return []
             found = batch[1]
-        labels = np.asarray(found) if not isinstance(found, (dict, list, tuple)) else np.zeros(())
+        if isinstance(found, (dict, list, tuple)):
+            return []
+        labels: Any = np.asarray(found)
         if labels.ndim == 2 and labels.shape[1] > 1:
             labels = labels.argmax(axis=1)  # one-hot, or mixed: the class with most of it
-        if labels.ndim == 0 or labels.size != len(labels):
+        if labels.ndim == 0 or labels.size != len(labels) or labels.dtype.kind not in "biuf":
             return []
         names, values = run.class_names, labels.reshape(-1)
         known = all(value == int(value) and 0 <= value < len(names) for value in values)

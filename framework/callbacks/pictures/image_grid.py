@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from framework.callbacks.pictures.recognition import Entry, described, entry
-from framework.callbacks.pictures.style import INK, figure
+from framework.callbacks.pictures.style import blank, look, width_of, write_title
 from framework.errors import UserError
 
 Caption = Sequence[tuple[str, str]]
@@ -17,6 +17,7 @@ Caption = Sequence[tuple[str, str]]
 
 _CHANNELS = (1, 3, 4)
 _SMALLEST = 4  # pixels; less is a vector
+_SIDE, _GAP, _LINE = 1.25, 0.12, 0.15  # inches
 
 
 def images_of(batch: Any, where: Entry = None) -> np.ndarray:
@@ -120,31 +121,41 @@ def grid(
     columns = max(1, min(columns, len(images)))
     rows = math.ceil(len(images) / columns)
     lines = max((len(each) for each in captions), default=0)
-    side = 1.25
-    width, height = max(columns * (side + 0.12), 4.2), rows * (side + 0.16 * lines + 0.1) + 0.4
-    with figure(width, height) as made:
-        made.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-        axes = made.subplots(rows, columns, squeeze=False).ravel()
-        for place in axes:
-            place.axis("off")
-        for place, image, caption in zip(axes, images, captions, strict=False):
-            _draw(place, image)
-            for line, (text, colour) in enumerate(caption):
-                place.annotate(
-                    text,
-                    (0.5, 0),
-                    xycoords="axes fraction",
-                    xytext=(0, -3 - 10.5 * line),
-                    textcoords="offset points",
-                    ha="center",
-                    va="top",
-                    fontsize=8 if len(text) <= 18 else 7,
-                    color=colour or INK,
-                )
+    shape = float(np.median([image.shape[1] / image.shape[0] for image in images]))
+    wide, high = _SIDE * min(max(shape, 1), 2), _SIDE * min(max(1 / shape, 1), 2)
+    across, down, top = wide + _GAP, high + _GAP + _LINE * lines, 0.36
+    with look():
+        width = max(columns * across + _GAP, width_of(title, 10, bold=True) + 0.3)
+        height = rows * down + top
+        made = blank(width, height, layout=None)
+        write_title(made, title)
+        for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
+            row, column = divmod(number, columns)
+            left, above = _GAP + column * across, top + row * down
+            place = (left / width, 1 - (above + high) / height, wide / width, high / height)
+            axes = made.add_axes(place, anchor="S")
+            _draw(axes, image)
+            _write(axes, caption)
     return made
 
 
+def _write(axes: Any, caption: Caption) -> None:
+    for line, (text, colour) in enumerate(caption):
+        axes.annotate(
+            text,
+            (0.5, 0),
+            xycoords="axes fraction",
+            xytext=(0, -3 - 72 * _LINE * line),
+            textcoords="offset points",
+            ha="center",
+            va="top",
+            fontsize=8 if len(text) <= 18 else 7,
+            color=colour,
+        )
+
+
 def _draw(axes: Any, image: np.ndarray) -> None:
+    axes.axis("off")
     near = "nearest" if max(image.shape[:2]) < 128 else "antialiased"
     if image.shape[-1] == 1:
         axes.imshow(image[..., 0], cmap="gray", vmin=0, vmax=1, interpolation=near)

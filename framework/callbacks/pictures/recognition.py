@@ -115,7 +115,7 @@ class Recognition:
             soft = labels.astype(np.float64)
             if not (_within(soft) and (np.abs(soft.sum(axis=1) - 1) < _CLOSE).all()):
                 raise _unclear(f"{what}, and a row is not one class", "labels")
-            return soft.argmax(axis=1)
+            return np.asarray(soft.argmax(axis=1))
         if labels.size != rows:
             raise _unclear(what, "labels")
         numbers = labels.reshape(-1).astype(np.float64)

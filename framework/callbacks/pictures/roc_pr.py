@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from framework.callbacks.pictures.judged import Judged, JudgedPicture
-from framework.callbacks.pictures.style import COLOURS, FAINT, figure, heading, short
+from framework.callbacks.pictures.style import (
+    COLOURS,
+    FAINT,
+    blank,
+    heading,
+    look,
+    short,
+    write_title,
+)
 
 if TYPE_CHECKING:
     from framework.callback import RunView
@@ -106,17 +114,18 @@ class RocPr(JudgedPicture):
 
 def _figure(title: str, found: list[tuple[str, Curves]]) -> Any:
     longest = max(len(short(name, _NAME)) for name, _ in found)
-    with figure(8.6 + 0.06 * longest, 3.9) as made:
-        made.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    with look():
+        made = blank(8.6 + 0.06 * longest, 3.9)
+        write_title(made, title)
         roc, pr = made.subplots(1, 2)
         roc.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
         for (name, curves), colour in zip(found, COLOURS, strict=False):
-            look = {"color": colour, "linewidth": 1.6, "clip_on": False}
+            line = {"color": colour, "linewidth": 1.6, "clip_on": False}
             label = (
                 f"{short(name, _NAME)}  AUC {curves.area:.3f}  AP {curves.average_precision:.3f}"
             )
-            roc.plot(curves.false_positives, curves.true_positives, label=label, **look)
-            pr.step(curves.true_positives, curves.precision, where="pre", **look)
+            roc.plot(curves.false_positives, curves.true_positives, label=label, **line)
+            pr.step(curves.true_positives, curves.precision, where="pre", **line)
         for axes, across, up in (
             (roc, "false positives, of the rest", "true positives, of the class"),
             (pr, "recall, of the class", "precision"),

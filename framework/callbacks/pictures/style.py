@@ -39,32 +39,59 @@ _LOOK: Mapping[str, Any] = {
 
 
 @contextmanager
-def figure(width: float, height: float) -> Iterator[Any]:
-    """Yield an empty matplotlib figure in the house's style, without a window or pyplot.
+def look() -> Iterator[None]:
+    """Draw in the house's style in the body."""
+    from matplotlib import rc_context
+
+    with rc_context(dict(_LOOK)):
+        yield
+
+
+def blank(width: float, height: float, layout: str | None = "constrained") -> Any:
+    """Return an empty matplotlib figure, without a window or pyplot. Call it within `look`.
 
     Example:
-        >>> with figure(4, 3) as made:
-        ...     axes = made.subplots()
+        >>> with look():
+        ...     axes = blank(4, 3).subplots()
 
     Args:
         width: In inches, of 110 pixels.
         height: In inches.
+        layout: How it is laid out. None: by hand.
     """
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context(dict(_LOOK)):
-        yield Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    return Figure(figsize=(width, height), dpi=DPI, layout=layout)
+
+
+def write_title(figure: Any, text: str) -> None:
+    """Write the title of a figure at its upper left."""
+    # A layout reserves room for a title only if it places it itself.
+    at = {} if figure.get_layout_engine() else {"y": 1 - 0.08 / figure.get_figheight()}
+    left = 0.08 / figure.get_figwidth()
+    figure.suptitle(text, x=left, ha="left", va="top", fontsize=10, fontweight="bold", **at)
+
+
+def width_of(text: str, size: float, *, bold: bool = False) -> float:
+    """Return the width of a text in inches. Call it within `look`."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    font = FontProperties(weight="bold" if bold else "normal")
+    return float(TextPath((0, 0), text, size=size, prop=font).get_extents().width) / 72
 
 
 def short(name: str, most: int = 22) -> str:
-    """Return a name with at most so many characters.
+    """Return a name with at most so many characters; what differs is often at its end.
 
     Example:
         >>> short("a very long name of a class", 12)
-        'a very long…'
+        'a very…class'
     """
-    return name if len(name) <= most else name[: most - 1].rstrip() + "…"
+    if len(name) <= most:
+        return name
+    end = (most - 1) // 2
+    return name[: most - 1 - end].rstrip() + "…" + name[len(name) - end :].lstrip()
 
 
 def heading(stage: str, what: str, step: int) -> str:
