@@ -194,14 +194,17 @@ def test_what_is_no_classification_is_said_once_and_fails_nothing(
     x, y = blobs(40)
     val = x, y + 0.5
     callbacks = [ConfusionMatrix("2st"), Calibration(every="2st")]
+    callbacks += [WorstMistakes(every="2st", labels=lambda batch: batch[1] - 0.5)]
     trainer = make_trainer(callbacks=callbacks, run_dir=tmp_path, max_epochs=1)
     with caplog.at_level(logging.WARNING, "framework"):
         trainer.fit(Regression(), Data(train=(x, y), val=val, batch_size=8))
-    lines = [each.getMessage() for each in caplog.records if "classification" in each.getMessage()]
+    lines = [each.getMessage() for each in caplog.records if each.getMessage()[:3] == "no "]
     assert lines == [
         "no confusion_matrix, calibration: this does not look like classification: the labels go "
         "from 0.5 to 2.5, for 3 classes. Give labels=, the key of an entry or a function that "
-        "returns it."
+        "returns it.",
+        "no worst_mistakes: there are no images in (float32 [40, 6], float64 [40]). Give images=, "
+        "the key of an entry or a function that returns them.",
     ]
     assert trainer.status == "completed"
     assert not (tmp_path / "pictures").exists()

@@ -102,7 +102,8 @@ class JudgedPicture(Picture):
     # ---- when
 
     def on_setup(self, run: RunView) -> None:
-        """Forget what another stage has computed."""
+        """Forget what another stage has computed and said."""
+        super().on_setup(run)
         self._shared = self._drawn = None
         self._refused = False
 

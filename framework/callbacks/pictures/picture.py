@@ -56,6 +56,11 @@ class Picture(Callback):
                 where=f"callbacks.{self.name}",
                 fix='pip install "keras-task-framework[plots]"',
             )
+        self._said = ""
+
+    def on_setup(self, run: RunView) -> None:
+        """Forget what another stage was told."""
+        self._said = ""
 
     def show(self, run: RunView, stage: str, figure: Any) -> None:
         """Log a figure, and write it as PNG.
@@ -89,6 +94,9 @@ class Picture(Callback):
         return path
 
     def say(self, problem: UserError, names: str = "") -> None:
-        """Warn in one line that there is no picture, and why; a run does not fail for one."""
+        """Warn once, in one line, that there is no picture; a run does not fail for one."""
         fix = " ".join(problem.fix.split())
-        _log.warning("no %s: %s. %s", names or self.name, problem.what.rstrip("."), fix)
+        text = f"no {names or self.name}: {problem.what.rstrip('.')}. {fix}"
+        if text != self._said:
+            _log.warning("%s", text)
+        self._said = text
