@@ -98,7 +98,7 @@ def _figure(title: str, counts: np.ndarray, names: Sequence[str]) -> Any:
     named = named if classes <= _WITH_ALL_NAMES else [str(number) for number in range(classes)]
     with look():
         longest = max(width_of(name, size) for name in named)
-        upright = longest < 0.9 * side / classes
+        upright = longest < 0.75 * side / classes
         left, below = longest + 0.55, (0.15 if upright else longest) + 0.55
         mistakes = [] if few else _mistakes(counts, names)
         beside = 1.1 + max((1.2 + width_of(each[-1], 8) for each in mistakes), default=0)
@@ -132,14 +132,12 @@ def _name_axes(axes: Any, names: Sequence[str], size: float, rotation: int) -> N
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.spines[:].set_visible(False)
-    axes.tick_params(which="both", length=0)
+    axes.tick_params(length=0)
     if classes <= _WITH_ALL_NAMES:
         edges = np.arange(classes + 1) - 0.5
-        axes.set_xticks(edges, minor=True)
-        axes.set_yticks(edges, minor=True)
-        width = 1 if classes <= _WITH_COUNTS else 0.4
-        axes.grid(which="minor", color="#eceef1", linewidth=width)
-        axes.tick_params(which="both", length=0)
+        line = {"color": "#eceef1", "linewidth": 1 if classes <= _WITH_COUNTS else 0.4}
+        axes.hlines(edges, -0.5, classes - 0.5, **line)
+        axes.vlines(edges, -0.5, classes - 0.5, **line)
 
 
 def _scale(bar: Any) -> None:

@@ -74,11 +74,12 @@ def write_title(figure: Any, text: str) -> None:
 
 def width_of(text: str, size: float, *, bold: bool = False) -> float:
     """Return the width of a text in inches. Call it within `look`."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import TextPath
+    from matplotlib.font_manager import FontProperties, findfont, get_font
 
-    font = FontProperties(weight="bold" if bold else "normal")
-    return float(TextPath((0, 0), text, size=size, prop=font).get_extents().width) / 72
+    font = get_font(findfont(FontProperties(weight="bold" if bold else "normal")))
+    font.set_size(size, 72)
+    font.set_text(text, 0.0)
+    return float(font.get_width_height()[0]) / 64 / 72  # in 64ths of a pixel
 
 
 def short(name: str, most: int = 22) -> str:
