@@ -100,6 +100,10 @@ class RunView(Protocol):
         """Where the data came from, and how many rows they have."""
 
     @property
+    def class_names(self) -> Sequence[str]:
+        """The names of the classes, by label; empty if the data do not name them."""
+
+    @property
     def is_chief(self) -> bool:
         """Whether this process writes; only one of several workers does."""
 
@@ -165,6 +169,12 @@ class RunView(Protocol):
 
     def epoch_so_far(self) -> dict[str, float]:
         """Return the means of the training metrics over the current epoch, read from the device."""
+
+    def first_batch(self) -> Any:
+        """Return the first training batch as a step gets it; None where reading has effects."""
+
+    def each_prediction(self, visit: Callable[[str, Any, Any], None]) -> bool:
+        """Call `visit(set, batch, prediction)` for each evaluated batch; False: interrupted."""
 
     def stop(self, reason: str) -> None:
         """End training deliberately after the current wake-up.

@@ -7,19 +7,24 @@ from typing import TYPE_CHECKING
 from framework.core.lazy import lazily
 
 _WHERE = {
+    "Calibration": "framework.callbacks.pictures.calibration",
     "Checkpoint": "framework.callbacks.checkpoint",
+    "ConfusionMatrix": "framework.callbacks.pictures.confusion_matrix",
     "EMA": "framework.callbacks.ema",
     "EarlyStopping": "framework.callbacks.early_stopping",
+    "FirstBatch": "framework.callbacks.pictures.first_batch",
     "Freeze": "framework.callbacks.freeze",
     "KerasCallback": "framework.callbacks.keras.wrapper",
     "LearningRateMonitor": "framework.callbacks.learning_rate",
     "ModelSummary": "framework.callbacks.model_summary",
     "ProgressBar": "framework.callbacks.progress_bar",
     "ReduceOnPlateau": "framework.callbacks.reduce_on_plateau",
+    "RocPr": "framework.callbacks.pictures.roc_pr",
     "SWA": "framework.callbacks.swa",
     "StopOnNaN": "framework.callbacks.nan",
     "Throughput": "framework.callbacks.profiling",
     "Trace": "framework.callbacks.profiling",
+    "WorstMistakes": "framework.callbacks.pictures.worst_mistakes",
 }
 
 if TYPE_CHECKING:
@@ -31,6 +36,11 @@ if TYPE_CHECKING:
     from framework.callbacks.learning_rate import LearningRateMonitor as LearningRateMonitor
     from framework.callbacks.model_summary import ModelSummary as ModelSummary
     from framework.callbacks.nan import StopOnNaN as StopOnNaN
+    from framework.callbacks.pictures.calibration import Calibration as Calibration
+    from framework.callbacks.pictures.confusion_matrix import ConfusionMatrix as ConfusionMatrix
+    from framework.callbacks.pictures.first_batch import FirstBatch as FirstBatch
+    from framework.callbacks.pictures.roc_pr import RocPr as RocPr
+    from framework.callbacks.pictures.worst_mistakes import WorstMistakes as WorstMistakes
     from framework.callbacks.profiling import Throughput as Throughput
     from framework.callbacks.profiling import Trace as Trace
     from framework.callbacks.progress_bar import ProgressBar as ProgressBar

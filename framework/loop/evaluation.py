@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -53,9 +53,10 @@ class Evaluator:
         *,
         variant: str = "graph",
         host_sync: HostSync | None = None,
-        undrawn: Callable[[Mapping[int, str]], AbstractContextManager[Any]] = nullcontext,
+        undrawn: Callable[[Mapping[int, str] | None], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
-        self._engine, self._stage, self._undrawn = engine, stage, undrawn
+        self._engine, self._sources, self._stage = engine, sources, stage
+        self._undrawn, self._eager = undrawn, variant == "eager"
         self._host_sync = host_sync or HostSync(Signals(), Replicas(""))
         self._means = {name: Accumulator(engine.train.room) for name in sources}
         self._loops = {
@@ -124,6 +125,30 @@ class Evaluator:
         with self._undrawn(self.written):
             return self._read(global_step, most)
 
+    def each_prediction(self, visit: Callable[[str, Any, Any], None]) -> bool:
+        """Predict every set batch by batch, and keep nothing.
+
+        Args:
+            visit: Called with the name of the set, the batch and what `predict_step` returned for
+                it, as nests of arrays.
+
+        Returns:
+            Whether every batch was predicted; False if a signal ended it early.
+        """
+        interrupted = self._host_sync.interrupted
+        where = f"{type(self._engine.task).__name__}.predict_step"
+        with self._undrawn(None):
+            for number, (name, source) in enumerate(self._sources.items()):
+                step = partial(self._engine.predict_step, number)
+                outputs = _outputs(partial(_both, step), source, self._eager, None, interrupted)
+                while not interrupted():
+                    with user_code(where, source.spec):
+                        pair = next(outputs, None)
+                    if pair is None:
+                        break
+                    visit(name, *tf.nest.map_structure(np.asarray, pair))
+        return not interrupted()
+
     def _read(self, global_step: int, most: int | None) -> dict[str, float]:
         metrics: dict[str, float] = {}
         for name, loop in self._loops.items():
@@ -170,10 +195,26 @@ def predict(
     The step is called with a batch and its index, at most `most` times; after every batch
     `interrupted` may end the prediction early.
     """
-    parts: list[Any] = []
+
+    def counted(batch: Any, index: tf.Tensor) -> Any:
+        return step(batch, index), batch_rows(batch, source.rows_axis)
+
+    parts = [_rows_of(*each) for each in _outputs(counted, source, eager, most, interrupted)]
+    _check_widths(parts)
+    return tf.nest.map_structure(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def _outputs(
+    function: Callable[[Any, tf.Tensor], Any],
+    source: Source,
+    eager: bool,
+    most: int | None,
+    interrupted: Callable[[], bool],
+) -> Iterator[Any]:
+    """Yield what a function of a batch and its index returns for each batch of a set."""
     end = source.steps if most is None else min(most, source.steps or most)
     for start, stop, size in source.parts(0, end if end is not None else 2**62):
-        run = partial(_step_of, step, source, source.cursor(0, start), size)
+        run = partial(_output_of, function, source, source.cursor(0, start), size)
         if not eager:  # one call per batch reads it, computes it and copies it to the host
             number = tf.TensorSpec([], tf.int64)
             run = tf.function(run, autograph=False).get_concrete_function(number)
@@ -183,12 +224,11 @@ def predict(
                     output = run(tf.constant(index, tf.int64))
             except tf.errors.OutOfRangeError:
                 break
-            parts.append(_rows_of(*output))
+            source.moved(index + 1)
+            yield output
             if interrupted():
                 break
     source.finished(0)
-    _check_widths(parts)
-    return tf.nest.map_structure(lambda *leaves: np.concatenate(leaves), *parts)
 
 
 def _rows_of(output: Any, rows: Any) -> Any:
@@ -222,8 +262,11 @@ def _check_widths(parts: list[Any]) -> None:
         )
 
 
-def _step_of(
-    step: Callable[..., Any], source: Source, cursor: Any, size: int | None, index: tf.Tensor
+def _output_of(
+    function: Callable[..., Any], source: Source, cursor: Any, size: int | None, index: tf.Tensor
 ) -> Any:
-    batch = source.read(cursor, index, size)
-    return step(batch, index), batch_rows(batch, source.rows_axis)
+    return function(source.read(cursor, index, size), index)
+
+
+def _both(step: Callable[..., Any], batch: Any, index: tf.Tensor) -> Any:
+    return batch, step(batch, index)

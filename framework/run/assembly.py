@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
@@ -34,7 +34,11 @@ from framework.task import Task
 
 
 class Components(TaskState):
-    """The models, optimizers, loss scale and data of a run."""
+    """The models, optimizers, loss scale and data of a run.
+
+    Attributes:
+        class_names: The names of the classes in the data, by label.
+    """
 
     def __init__(
         self, task: Task, config: TrainerConfig, replicas: Replicas, data_info: dict[str, Any]
@@ -42,6 +46,7 @@ class Components(TaskState):
         super().__init__(task, config, replicas)
         self.made_optimizers: dict[str, Any] = {}  # see `Optimizers.made`
         self.data_info = data_info
+        self.class_names: Sequence[str] = ()
         self._streams = False  # whether read-ahead threads may draw random numbers
 
     def open_fit(self, data: Any) -> tuple[dict[int, Source], dict[str, Source]]:
@@ -250,6 +255,7 @@ class Components(TaskState):
                 "or choose a data set on the command line: data=mnist.",
             )
         self.data_info |= {"source": "given", **data.info}
+        self.class_names = data.class_names
         return data
 
     def _count_rows(self, stage: str, *sources: Source) -> None:

@@ -26,6 +26,7 @@ from framework.logger import Histogram, Logger
 from framework.run.check_given import check_attributes, check_listeners, with_wrapped
 from framework.run.default_callbacks import with_defaults
 from framework.run.fitting import Fitting
+from framework.run.looking import Looking
 from framework.run.metric_log import MetricLog
 from framework.run.result import describe, laid_over, write_result
 from framework.run.stage_context import Stage
@@ -33,7 +34,7 @@ from framework.run.stop_condition import StopCondition
 from framework.task import Task
 
 
-class Run:
+class Run(Looking):
     """What a trainer keeps from stage to stage; implements `RunView`.
 
     Attributes:

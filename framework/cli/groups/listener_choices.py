@@ -85,6 +85,59 @@ class LearningRateMonitorConfig:
 
 
 @dataclass
+class FirstBatchConfig:
+    """Draw the first training batch as the network sees it."""
+
+    _target_: str = "framework.callbacks.pictures.first_batch.FirstBatch"
+    count: int = 32
+    images: Any = None
+    labels: Any = None
+
+
+@dataclass
+class ConfusionMatrixConfig:
+    """Draw which classes are taken for which others."""
+
+    _target_: str = "framework.callbacks.pictures.confusion_matrix.ConfusionMatrix"
+    every: Optional[str] = None
+    labels: Any = None
+    probabilities: Any = None
+
+
+@dataclass
+class WorstMistakesConfig:
+    """Draw the images that are misjudged with the highest confidence."""
+
+    _target_: str = "framework.callbacks.pictures.worst_mistakes.WorstMistakes"
+    count: int = 18
+    images: Any = None
+    every: Optional[str] = None
+    labels: Any = None
+    probabilities: Any = None
+
+
+@dataclass
+class RocPrConfig:
+    """Draw ROC and precision-recall curves."""
+
+    _target_: str = "framework.callbacks.pictures.roc_pr.RocPr"
+    every: Optional[str] = None
+    labels: Any = None
+    probabilities: Any = None
+
+
+@dataclass
+class CalibrationConfig:
+    """Draw how often predictions are right, by their confidence."""
+
+    _target_: str = "framework.callbacks.pictures.calibration.Calibration"
+    bins: int = 15
+    every: Optional[str] = None
+    labels: Any = None
+    probabilities: Any = None
+
+
+@dataclass
 class CSVLoggerConfig:
     """metrics.csv: one row for each logged step."""
 
@@ -108,5 +161,10 @@ CALLBACKS: dict[str, Any] = {
     "reduce_on_plateau": ReduceOnPlateauConfig,
     "freeze": FreezeConfig,
     "learning_rate_monitor": LearningRateMonitorConfig,
+    "first_batch": FirstBatchConfig,
+    "confusion_matrix": ConfusionMatrixConfig,
+    "worst_mistakes": WorstMistakesConfig,
+    "roc_pr": RocPrConfig,
+    "calibration": CalibrationConfig,
 }
 LOGGERS: dict[str, Any] = {"csv": CSVLoggerConfig, "tensorboard": TensorBoardLoggerConfig}

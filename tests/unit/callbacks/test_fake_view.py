@@ -57,19 +57,24 @@ class OfKeras(keras.callbacks.Callback):
 
 
 MADE: dict[str, Callable[[], Callback]] = {
+    "Calibration": callbacks.Calibration,
     "Checkpoint": lambda: callbacks.Checkpoint("val/loss", save_every="5st"),
+    "ConfusionMatrix": lambda: callbacks.ConfusionMatrix(every="1ep"),
     "EMA": lambda: callbacks.EMA(0.9),
     "EarlyStopping": lambda: callbacks.EarlyStopping("val/loss"),
+    "FirstBatch": callbacks.FirstBatch,
     "Freeze": lambda: callbacks.Freeze("head", until=2),
     "KerasCallback": lambda: callbacks.KerasCallback(OfKeras()),
     "LearningRateMonitor": callbacks.LearningRateMonitor,
     "ModelSummary": callbacks.ModelSummary,
     "ProgressBar": callbacks.ProgressBar,
     "ReduceOnPlateau": lambda: callbacks.ReduceOnPlateau("val/loss"),
+    "RocPr": callbacks.RocPr,
     "SWA": lambda: callbacks.SWA(start=2),
     "StopOnNaN": callbacks.StopOnNaN,
     "Throughput": callbacks.Throughput,
     "Trace": callbacks.Trace,
+    "WorstMistakes": callbacks.WorstMistakes,
 }
 
 
