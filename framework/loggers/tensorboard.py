@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-import struct
 import time
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -16,10 +14,10 @@ import numpy as np
 
 from framework.core.paths import local_path
 from framework.core.safe_files import check_directory, ours
-from framework.errors import UserError
 from framework.logger import Logger
 from framework.loggers.event_records import read_records
 from framework.loggers.keep_damaged import keep_aside
+from framework.loggers.png import as_pixels, png
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
@@ -115,10 +113,10 @@ class TensorBoardLogger(Logger):
         """
         from tensorboard.plugins.image import metadata
 
-        pixels = _pixels(name, images)
+        pixels = as_pixels(name, images)
         _, height, width, _ = pixels.shape
         sizes = [str(width).encode(), str(height).encode()]
-        shown = np.array([*sizes, *map(_png, pixels)], dtype=object)
+        shown = np.array([*sizes, *map(png, pixels)], dtype=object)
         about = metadata.create_summary_metadata(display_name=None, description=None)
         stage, tag = _place(name)
         self._write(stage, {tag: shown}, step, about)
@@ -196,44 +194,6 @@ class _EventFile:
 def _place(name: str) -> tuple[str, str]:
     stage, _, tag = name.partition("/")
     return (stage, tag) if stage in STAGES and tag else ("train", name)
-
-
-def _pixels(name: str, images: Any) -> np.ndarray[Any, Any]:
-    """Return images as uint8 of shape [count, height, width, channels], or raise a UserError."""
-    found = np.asarray(images)
-    where = f"log_images({name!r})"
-    if found.ndim != 4 or 0 in found.shape or found.shape[-1] not in (1, 3, 4):
-        raise UserError(
-            f"images have shape {list(found.shape)}",
-            where=where,
-            fix="Give [count, height, width, channels], with 1, 3 or 4 channels and at least one "
-            "image: image[None, :, :, None] for a single grey image.",
-        )
-    if found.dtype == np.uint8:
-        return found
-    if "float" not in found.dtype.name:  # bfloat16 is not an np.floating
-        raise UserError(
-            f"images are {found.dtype.name}", where=where, fix="Give floats in 0..1, or uint8."
-        )
-    shown = np.nan_to_num(found.astype(np.float32).clip(0, 1))
-    pixels: np.ndarray[Any, Any] = np.rint(shown * 255).astype(np.uint8)
-    return pixels
-
-
-def _png(image: np.ndarray[Any, Any]) -> bytes:
-    """Encode a uint8 image with 1, 3 or 4 channels as PNG."""
-    height, width, channels = image.shape
-    colour = {1: 0, 3: 2, 4: 6}[channels]
-    # Every row starts with its filter type: 0, no filter.
-    rows = np.zeros((height, 1 + width * channels), np.uint8)
-    rows[:, 1:] = image.reshape(height, -1)
-    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes())), (b"IEND", b""))
-    encoded = b"\x89PNG\r\n\x1a\n"
-    for kind, content in chunks:
-        sum_of = struct.pack(">I", zlib.crc32(kind + content))
-        encoded += struct.pack(">I", len(content)) + kind + content + sum_of
-    return encoded
 
 
 def _new_event_file(directory: Path) -> Path:

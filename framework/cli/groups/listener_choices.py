@@ -100,6 +100,30 @@ class TensorBoardLoggerConfig:
     dirname: str = "tensorboard"
 
 
+@dataclass
+class MLflowLoggerConfig:
+    """A run on an MLflow server: parameters, metrics, artifacts, the model."""
+
+    _target_: str = "framework.loggers.mlflow.MLflowLogger"
+    tracking_uri: Optional[str] = None
+    experiment: str = "Default"
+    run_name: Optional[str] = None
+    log_model: bool = True
+    timeout: float = 10.0
+
+
+@dataclass
+class WandbLoggerConfig:
+    """A run of Weights & Biases, offline unless there is an API key."""
+
+    _target_: str = "framework.loggers.wandb.WandbLogger"
+    project: str = "keras-task-framework"
+    entity: Optional[str] = None
+    run_name: Optional[str] = None
+    mode: Optional[str] = None
+    timeout: float = 10.0
+
+
 CALLBACKS: dict[str, Any] = {
     "checkpoint": CheckpointConfig,
     "early_stopping": EarlyStoppingConfig,
@@ -109,4 +133,9 @@ CALLBACKS: dict[str, Any] = {
     "freeze": FreezeConfig,
     "learning_rate_monitor": LearningRateMonitorConfig,
 }
-LOGGERS: dict[str, Any] = {"csv": CSVLoggerConfig, "tensorboard": TensorBoardLoggerConfig}
+LOGGERS: dict[str, Any] = {
+    "csv": CSVLoggerConfig,
+    "tensorboard": TensorBoardLoggerConfig,
+    "mlflow": MLflowLoggerConfig,
+    "wandb": WandbLoggerConfig,
+}
