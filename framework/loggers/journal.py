@@ -27,6 +27,7 @@ class Entry:
         step: The step that it belongs to. None: it belongs to the run as a whole.
         time: When it was logged, in seconds since 1970.
         body: Its content, as JSON stores it.
+        free: Whether it need not wait for a checkpoint of its step.
     """
 
     number: int
@@ -34,11 +35,15 @@ class Entry:
     step: int | None
     time: float
     body: dict[str, Any]
+    free: bool = False
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the journal holds an entry, so that memory holds no contents."""
+    """Where the journal holds an entry, so that memory holds no contents.
+
+    Its `step` is the one whose checkpoint the entry waits for, if any.
+    """
 
     number: int
     step: int | None
@@ -86,20 +91,23 @@ class Journal:
             for entry in filter(wanted, entries):
                 start = out.tell()
                 size = out.write(_line(entry))
-                places.append(Place(entry.number, entry.step, start, size))
+                places.append(_place(entry, start, size))
             out.flush()
             os.fsync(out.fileno())
         self._file = open(self.path, "r+b", buffering=0, opener=ours)  # noqa: SIM115
         self._size = self._file.seek(0, os.SEEK_END)
         return places
 
-    def append(self, kind: str, body: Mapping[str, Any], step: int | None) -> Place:
+    def append(
+        self, kind: str, body: Mapping[str, Any], step: int | None, *, free: bool = False
+    ) -> Place:
         """Write an entry."""
         assert self._file is not None
-        line = _line(Entry(self.last + 1, kind, step, time.time(), dict(body)))
+        entry = Entry(self.last + 1, kind, step, time.time(), dict(body), free)
+        line = _line(entry)
         self._file.write(line)
         self.last += 1
-        place = Place(self.last, step, self._size, len(line))
+        place = _place(entry, self._size, len(line))
         self._size += len(line)
         return place
 
@@ -175,6 +183,10 @@ class Memory:
         """Leave the file to another object."""
         with self._lock:
             self.released = True
+
+
+def _place(entry: Entry, start: int, size: int) -> Place:
+    return Place(entry.number, None if entry.free else entry.step, start, size)
 
 
 def _line(entry: Entry) -> bytes:

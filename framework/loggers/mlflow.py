@@ -10,9 +10,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from framework.errors import UserError
+from framework.loggers.destination import Destination
 from framework.loggers.journal import Memory
 from framework.loggers.mlflow_server import MLflowServer
-from framework.loggers.outbox import Destination
 from framework.loggers.tracker import TrackerLogger
 
 _log = logging.getLogger("framework")

@@ -5,41 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from framework.loggers.destination import Destination, Refused
 from framework.loggers.journal import Entry, Journal, Memory, Place
 
 _log = logging.getLogger("framework")
 
 _MOST = 200  # entries sent at once
 _LONGEST_PAUSE = 60.0  # seconds between two attempts
-
-
-class Refused(Exception):
-    """The destination will never accept an entry, so that trying again is of no use."""
-
-
-class Destination(Protocol):
-    """Where an `Outbox` sends to. One thread calls it; any exception means: try again later."""
-
-    def send(self, entries: Sequence[Entry]) -> bool:
-        """Send entries, in this order.
-
-        Returns:
-            Whether they have arrived. False: they have once `close` returns.
-
-        Raises:
-            Refused: It will never accept them.
-        """
-
-    def recorded(self, names: Collection[str]) -> Mapping[str, tuple[int, float]]:
-        """Return the last step that has arrived, and its value, by metric name."""
-
-    def close(self) -> None:
-        """Finish, and make sure that everything has arrived."""
 
 
 class Outbox:
@@ -95,6 +72,7 @@ class Outbox:
         self._under_way: dict[int, Place] = {}
         # The last step and value of each metric that was sent, and whether another may replace it.
         self._marks: dict[str, list[Any]] = {}
+        self._dropped: set[int] = set()  # not to be tried again if sending them fails
         self._checked: set[str] = set()  # metrics whose mark is what the destination has
         self._cursor, self._beyond, self._durable = 0, set[int](), 0
         self._free = self._closing = self._unsynced = self._new_run = False
@@ -142,8 +120,8 @@ class Outbox:
     def add(self, kind: str, body: Mapping[str, Any], step: int | None = None) -> None:
         """Keep an entry, to be sent once it may."""
         with self._changed:
-            place = self._journal.append(kind, body, step)
-            if _later(step, self._durable) and not self._free:
+            place = self._journal.append(kind, body, step, free=self._free)
+            if _later(place.step, self._durable):
                 self._held.append(place)
             else:
                 self._ready.append(place)
@@ -179,6 +157,8 @@ class Outbox:
                 for place in [place for place in waiting if forgotten(place)]:
                     waiting.remove(place)
                     self._settle(place)
+            under_way = self._under_way.values()
+            self._dropped |= {place.number for place in under_way if forgotten(place)}
             for name, mark in self._marks.items():
                 mark[2] = mark[2] or name.startswith(f"{stage}/")
 
@@ -223,12 +203,16 @@ class Outbox:
     def _send_all(self, destination: Destination) -> None:
         pause, failed = self._pause, False
         while places := self._next():
+            last_attempt = self._closing
             left = self._attempt(destination, places)
             with self._changed:
-                for place in left:
+                for place in reversed(left):
                     del self._under_way[place.number]
-                self._ready.extendleft(reversed(left))
-                if left and self._closing:
+                    if place.number in self._dropped:
+                        self._settle(place)
+                    else:
+                        self._ready.appendleft(place)
+                if left and last_attempt:
                     return
                 if failed and not left:
                     _log.info("%s can be reached again", self._name)

@@ -15,8 +15,9 @@ from framework.core.safe_files import ours, read_bytes
 from framework.core.versions import versions
 from framework.errors import UserError
 from framework.logger import Histogram, Logger
+from framework.loggers.destination import Destination
 from framework.loggers.journal import Memory
-from framework.loggers.outbox import Destination, Outbox
+from framework.loggers.outbox import Outbox
 from framework.loggers.png import as_pixels, png
 
 _log = logging.getLogger("framework")

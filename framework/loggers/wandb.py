@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from framework.errors import UserError, choice
+from framework.loggers.destination import Destination
 from framework.loggers.journal import Memory
-from framework.loggers.outbox import Destination
 from framework.loggers.tracker import TrackerLogger
 from framework.loggers.wandb_run import WandbRun
 
