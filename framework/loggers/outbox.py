@@ -75,7 +75,7 @@ class Outbox:
         self._dropped: set[int] = set()  # not to be tried again if sending them fails
         self._checked: set[str] = set()  # metrics whose mark is what the destination has
         self._cursor, self._beyond, self._durable = 0, set[int](), 0
-        self._free = self._closing = self._unsynced = self._new_run = False
+        self._free = self._closing = self._over = self._unsynced = self._new_run = False
         self._thread: threading.Thread | None = None
 
     # ---- for the run; of these, only `close` ever waits for the destination
@@ -165,6 +165,8 @@ class Outbox:
     def close(self, timeout: float) -> bool:
         """Send what may be sent, but wait no longer than `timeout` seconds.
 
+        If the destination could not be reached at all, it tries once more and does not wait.
+
         Returns:
             Whether everything that may be sent has arrived.
         """
@@ -175,6 +177,8 @@ class Outbox:
             self._changed.notify()
         self._thread.join(timeout)
         with self._changed:
+            self._over = True
+            self._changed.notify()
             left = len(self._ready) + len(self._under_way)
         if left or self._thread.is_alive():
             _log.log(
@@ -201,7 +205,7 @@ class Outbox:
                 self._journal.close()
 
     def _send_all(self, destination: Destination) -> None:
-        pause, failed = self._pause, False
+        pause, failed, reached = self._pause, False, False
         while places := self._next():
             last_attempt = self._closing
             left = self._attempt(destination, places)
@@ -212,12 +216,16 @@ class Outbox:
                         self._settle(place)
                     else:
                         self._ready.appendleft(place)
-                if left and last_attempt:
+                if left and (self._over or (last_attempt and not reached)):
                     return
                 if failed and not left:
                     _log.info("%s can be reached again", self._name)
-                failed, pause = bool(left), min(2 * pause, _LONGEST_PAUSE) if left else self._pause
-                self._changed.wait_for(lambda: self._closing, pause)
+                failed, reached = bool(left), reached or not left
+                pause = min(2 * pause, _LONGEST_PAUSE) if left else self._pause
+                if not self._closing:
+                    self._changed.wait_for(lambda: self._closing, pause)
+                elif left:
+                    self._changed.wait_for(lambda: self._over, self._pause)
         destination.close()
         with self._changed:
             for place in list(self._under_way.values()):

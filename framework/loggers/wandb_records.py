@@ -26,11 +26,15 @@ def history(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
     for record in _records(path.read_bytes()):
         row = wandb_internal_pb2.Record.FromString(record).history
-        if row.item:
-            values = {
-                "/".join(item.nested_key) or item.key: json.loads(item.value_json)
-                for item in row.item
-            }
+        values: dict[str, Any] = {}
+        for item in row.item:
+            name, *parts = item.nested_key or [item.key]
+            value = json.loads(item.value_json)
+            if parts:  # of an image or a histogram
+                values.setdefault(name, {})["/".join(parts)] = value
+            else:
+                values[name] = value
+        if values:
             yield int(row.step.num), values
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from itertools import count
@@ -114,6 +115,27 @@ def test_a_tracker_that_comes_back_gets_everything_in_the_same_run(tmp_path: Pat
     assert eventually(lambda: len(tracker.points) == 1000)
     assert box.close(10)
     assert tracker.steps("train/loss") == {step: float(step) for step in range(1, 1001)}
+
+
+def test_the_end_waits_for_a_tracker_that_has_just_gone_but_not_for_long(tmp_path: Path) -> None:
+    tracker = FakeTracker()
+    box = outbox(tmp_path, tracker, step=None)
+    log(box, 10)
+    assert eventually(lambda: len(tracker.points) == 1)
+    tracker.down = True
+    log(box, 20)
+    back = threading.Timer(0.3, lambda: setattr(tracker, "down", False))
+    back.start()
+    assert box.close(10)
+    assert tracker.steps("train/loss") == {10: 10.0, 20: 20.0}
+    box = outbox(tmp_path, tracker, step=None)
+    log(box, 30)
+    assert eventually(lambda: len(tracker.points) == 3)
+    tracker.down = True
+    log(box, 40)
+    began = time.monotonic()
+    assert not box.close(0.3)
+    assert 0.3 <= time.monotonic() - began < 2
 
 
 def test_a_tracker_that_hangs_delays_nothing(tmp_path: Path) -> None:
