@@ -178,6 +178,8 @@ class Memory:
             if not self.released:
                 with replacing(self.path) as file:
                     file.write(json.dumps(self.values).encode())
+                    file.flush()
+                    os.fsync(file.fileno())  # without the id, another run would begin
 
     def release(self) -> None:
         """Leave the file to another object."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -11,14 +10,14 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
 import pytest
-from places import ROOT, SUPPORT
+from tracked import begin, columns
 
 pytest.importorskip("mlflow", reason='needs pip install ".[mlflow]"')
 
@@ -145,26 +144,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     made.kill()
 
 
-def begin(words: Sequence[Any], directory: Path) -> subprocess.Popen[str]:
-    paths = os.pathsep.join([str(ROOT), str(SUPPORT)])
-    return subprocess.Popen(
-        [sys.executable, *map(str, words)],
-        cwd=directory,
-        env=os.environ | {"PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def columns(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """The history of each metric in a metrics.csv."""
-    with open(path) as file:
-        rows = list(csv.DictReader(file))
-    names = [name for name in rows[0] if name not in ("step", "epoch")]
-    return {name: [(int(r["step"]), float(r[name])) for r in rows if r[name]] for name in names}
-
-
 def until(holds: Any, seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
@@ -272,3 +251,43 @@ def test_sigterm_is_killed_and_the_same_command_finishes_it(server: Server, tmp_
     assert tags["changed.trainer.max_epochs"] == str(last + 2)
     listed = server.get("artifacts/list", run_id=run["info"]["run_id"])["files"]
     assert {"config.yaml", "result.json", "model"} <= {each["path"] for each in listed}
+
+
+def test_what_cannot_be_taken_back_waits_and_a_lost_answer_makes_no_second_run(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from framework.loggers import MLflowLogger
+
+    server.wait()
+    logger = MLflowLogger(server.uri, experiment="failed", timeout=60.0)
+    logger.open(tmp_path / "run", 0)
+    logger.log_config({}, {"rate": 0.1})
+    logger.log_metrics({"train/loss": float("inf"), "train/a?b": float("nan")}, 10, 1)
+    logger.mark_durable(10)
+    logger.log_metrics({"train/loss": 2.0}, 20, 1)
+    logger.log_model("model", "no model", 20)
+    logger.log_end("failed", {})
+    logger.close()
+    (run,) = server.runs("failed")
+    assert run["info"]["status"] == "FAILED"
+    assert server.history(run["info"]["run_id"], "train/loss") == [(10, sys.float_info.max)]
+    assert "train/a_b" in {each["key"] for each in run["data"]["metrics"]}
+    assert any("Keras cannot save it" in each.message for each in caplog.records)
+
+    sent = tmp_path / "run" / "trackers" / "mlflow" / "sent.json"
+    kept = json.loads(sent.read_text())
+    del kept["run_id"]  # the process was killed before it had written the id
+    sent.write_text(json.dumps(kept))
+    logger.open(tmp_path / "run", 10)
+    logger.log_config({}, {"rate": 0.2})
+    logger.log_metrics({"train/loss": 1.5}, 20, 1)
+    logger.mark_durable(20)
+    logger.log_end("completed", {})
+    logger.close()
+    (again,) = server.runs("failed")
+    assert again["info"]["run_id"] == run["info"]["run_id"]
+    assert again["info"]["status"] == "FINISHED"
+    points = server.history(run["info"]["run_id"], "train/loss")
+    assert points == [(10, sys.float_info.max), (20, 1.5)]
+    assert {"key": "rate", "value": "0.1"} in again["data"]["params"]
+    assert {"key": "changed.rate", "value": "0.2"} in again["data"]["tags"]

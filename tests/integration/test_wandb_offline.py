@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from places import ROOT, SUPPORT
-from test_mlflow import columns
+from tracked import begin, columns
 
 pytest.importorskip("wandb", reason='needs pip install ".[wandb]"')
 
@@ -56,21 +52,11 @@ sys.exit(3)
 
 def test_a_killed_run_is_one_run_with_each_value_once(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(TRAIN)
-    outputs = []
     for die_at, code in ((37, -signal.SIGKILL), (0, 3)):
-        paths = os.pathsep.join([str(ROOT), str(SUPPORT)])
-        done = subprocess.run(
-            [sys.executable, "train.py", "run", str(die_at)],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
-        assert done.returncode == code, done.stderr
-        outputs.append(done.stdout + done.stderr)
-    assert "wandb" not in "".join(outputs)
+        process = begin(["train.py", "run", die_at], tmp_path)
+        output = "".join(process.communicate(timeout=300))
+        assert process.returncode == code, output
+        assert "wandb" not in output
     from framework.loggers.wandb_records import history
 
     files = sorted((tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb"))
