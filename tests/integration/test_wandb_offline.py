@@ -13,6 +13,7 @@ pytest.importorskip("wandb", reason='needs pip install ".[wandb]"')
 
 TRAIN = """
 import os, signal, sys, time
+from pathlib import Path
 import numpy as np
 from helpers import Net, blobs, busy_data, make_trainer
 from framework import Callback, Every, Histogram
@@ -20,6 +21,7 @@ from framework.callbacks import Checkpoint
 from framework.loggers import CSVLogger, WandbLogger
 
 place, die_at = sys.argv[1], int(sys.argv[2])
+WRITTEN = "run/wandb/offline-run-*/run-*.wandb"
 
 
 class Slow(Callback):
@@ -30,6 +32,8 @@ class Slow(Callback):
         if run.progress.step % 5 == 0:  # enough to fill the blocks in which W&B writes
             run.log_metrics({f"more/{i}": i / run.progress.step for i in range(200)})
         if run.progress.step == die_at:
+            while not any(path.stat().st_size > 40_000 for path in Path().glob(WRITTEN)):
+                time.sleep(0.05)
             os.kill(os.getpid(), signal.SIGKILL)
         if run.progress.step == 13:
             run.log_images("val/pairs", np.full((1, 4, 4, 3), 0.5))
