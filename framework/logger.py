@@ -109,6 +109,18 @@ class Logger:
     def log_artifact(self, path: Path) -> None:
         """Record a file of the run, such as a plot, under its name. It stays where it is."""
 
+    def log_model(self, name: str, model: Any, step: int) -> None:
+        """Record a model of the task, at the end of a run that was not cut short.
+
+        Its weights are those that a test after `fit` judges: the last ones, or their average if
+        `EMA` or `SWA` evaluates one.
+
+        Args:
+            name: `model`, or the name of one of several.
+            model: A `keras.Model`, which the logger leaves as it is.
+            step: Optimizer steps done.
+        """
+
     def mark_durable(self, step: int) -> None:
         """Note that a checkpoint of `step` is on the disk.
 

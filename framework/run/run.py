@@ -118,8 +118,10 @@ class Run(Looking):
             self._busy = False
             if stage != "fit" and self._trained and self.status == "completed":
                 self.stop_condition = former  # a successful test does not change how training ended
-            self.metric_log.close(self.status, self.best)
-            self._write_result()
+            try:
+                self._write_result()  # first: a logger may keep a copy
+            finally:
+                self.metric_log.close(self.status, self.best)
             task.runtime.context = task.runtime.open_batches = None
         self._signals.raise_received(self.active.host_sync.received)
 

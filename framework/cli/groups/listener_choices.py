@@ -153,6 +153,30 @@ class TensorBoardLoggerConfig:
     dirname: str = "."
 
 
+@dataclass
+class MLflowLoggerConfig:
+    """A run on an MLflow server: parameters, metrics, artifacts, the model."""
+
+    _target_: str = "framework.loggers.mlflow.MLflowLogger"
+    tracking_uri: Optional[str] = None
+    experiment: str = "Default"
+    run_name: Optional[str] = None
+    log_model: bool = True
+    timeout: float = 10.0
+
+
+@dataclass
+class WandbLoggerConfig:
+    """A run of Weights & Biases, offline unless there is an API key."""
+
+    _target_: str = "framework.loggers.wandb.WandbLogger"
+    project: str = "keras-task-framework"
+    entity: Optional[str] = None
+    run_name: Optional[str] = None
+    mode: Optional[str] = None
+    timeout: float = 10.0
+
+
 CALLBACKS: dict[str, Any] = {
     "checkpoint": CheckpointConfig,
     "early_stopping": EarlyStoppingConfig,
@@ -167,4 +191,9 @@ CALLBACKS: dict[str, Any] = {
     "roc_pr": RocPrConfig,
     "calibration": CalibrationConfig,
 }
-LOGGERS: dict[str, Any] = {"csv": CSVLoggerConfig, "tensorboard": TensorBoardLoggerConfig}
+LOGGERS: dict[str, Any] = {
+    "csv": CSVLoggerConfig,
+    "tensorboard": TensorBoardLoggerConfig,
+    "mlflow": MLflowLoggerConfig,
+    "wandb": WandbLoggerConfig,
+}
