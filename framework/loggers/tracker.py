@@ -151,7 +151,8 @@ class TrackerLogger(Logger):
                 self.log_artifact(path)
         if self._trains:
             about = _result(self._run_dir / "result.json")
-            tags = {key: str(about[key]) for key in ("task", "stop_reason") if key in about}
+            told: list[str] = ["task", "stop_reason"]
+            tags = {key: str(about[key]) for key in told if key in about}
             if best is not None:
                 tags["best"] = f"{best['metric']} {best['value']:.6g} at step {best['step']}"
             self._add("tags", tags)
