@@ -120,6 +120,14 @@ class RunView(Protocol):
         """How the training loop is compiled: `graph`, `step_xla`, `loop_xla` or `eager`."""
 
     @property
+    def engine_reason(self) -> str:
+        """Why it is this engine, in a few words; empty if it was asked for."""
+
+    @property
+    def best(self) -> Mapping[str, Any] | None:
+        """The best checkpoint so far: its step, metric and value."""
+
+    @property
     def steps_per_epoch(self) -> int | None:
         """Steps of the current epoch, or None while that is unknown."""
 
@@ -304,6 +312,9 @@ class Callback:
 
     def on_validation_end(self, run: RunView, metrics: Mapping[str, float]) -> None:
         """Run after a validation; `metrics` holds its results, such as `val/accuracy`."""
+
+    def on_evaluation_progress(self, run: RunView, done: int, total: int | None) -> None:
+        """Run now and then in an evaluation; `done` of `total` batches, if known, are over."""
 
     def on_test_start(self, run: RunView) -> None:
         """Run before a test."""

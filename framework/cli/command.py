@@ -96,7 +96,7 @@ def _main(arguments: Arguments) -> int:
     if arguments.only_shows:
         _show(arguments)
         return 0
-    show_log()
+    show_log(_verbosity(arguments.overrides))
     if arguments.multirun:
         return _sweep(arguments)
     codes: list[int] = []
@@ -108,6 +108,12 @@ def _main(arguments: Arguments) -> int:
 
     _with_hydra(arguments, job)
     return codes[0]
+
+
+def _verbosity(overrides: Sequence[str]) -> int:
+    """Return how much to show before the configuration is known."""
+    given = [value_of(o) for o in overrides if key_of(o) == "verbosity"]
+    return int(given[-1]) if given and given[-1] in ("0", "1", "2") else 1
 
 
 def _show(arguments: Arguments) -> None:
@@ -147,12 +153,14 @@ def _sweep(arguments: Arguments) -> int:
     arguments.overrides.append(f"hydra.sweep.dir={quoted(sweep_dir)}")
     fixed = fixed_keys(arguments.overrides)
     jobs: list[SweepJob] = []
+    shows = _verbosity(arguments.overrides) > 0
 
     def job(config: Any) -> None:
         number = int(HydraConfig.get().job.num)
         overrides = _overrides_of_job()
         varied = tuple(o for o in overrides if key_of(o) not in fixed)
-        print(f"\n#{number}  {one_line(' '.join(varied))}".rstrip(), flush=True)
+        if shows:
+            print(f"\n#{number}  {one_line(' '.join(varied))}".rstrip(), flush=True)
         try:
             outcome = run(_job(arguments, config, sweep_dir / job_name(number, varied)))
         except UserError as error:
@@ -177,8 +185,9 @@ def _sweep(arguments: Arguments) -> int:
             if sweep_dir in made:
                 (sweep_dir / "multirun.yaml").unlink(missing_ok=True)
             remove_empty(made)
-    print_table(jobs, sweep_dir)
-    if any(job.outcome.status == "interrupted" for job in jobs):
+    if shows:
+        print_table(jobs, sweep_dir)
+    if shows and any(job.outcome.status == "interrupted" for job in jobs):
         print(plain(f"To continue: {again(arguments.words, sweep_dir=sweep_dir)}"))
     return next((j.outcome.code for j in jobs if j.outcome.code), 0)
 
