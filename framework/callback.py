@@ -12,6 +12,7 @@ The whole of `Trainer.fit`, as the hooks see it:
             on_train_batch_end              only if overridden: wakes the host for every batch
             on_log(metrics)                 every `log_every`, and at the end of an epoch
             on_validation_start             every `val_every`
+            on_evaluation_progress          now and then during a long one
             on_validation_end(metrics)
             on_wake                         whenever the callback's own `every` is due
             on_wake_end                     after all of these, if there was any

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,6 +22,7 @@ _REDRAWS_PER_SECOND = 10
 _USUAL_SECONDS = 1 / 8
 _WIDTH_FOR_BAR = 60
 _SHORTEST_BAR, _LONGEST_BAR = 6, 40
+_LAST = re.compile(r" [^ ]+( [a-z/]+)?$")  # a number and its unit, such as "412 it/s"
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Line:
         has_bar = self.part is not None and width >= _WIDTH_FOR_BAR
         room = width - _SHORTEST_BAR - 2 if has_bar else width
         words = [word for word in (self.left, self.count) if word]
+        while len(words) > 1 and len("  ".join(words)) > room and " " in words[1].lstrip():
+            words[1] = _LAST.sub("", words[1])
         for metric in self.metrics:
             if len("  ".join([*words, metric])) <= room:
                 words.append(metric)

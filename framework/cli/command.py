@@ -29,6 +29,7 @@ from framework.text.escape import hiding, one_line, plain
 
 if TYPE_CHECKING:
     from framework.cli.job import Job
+    from framework.cli.sweep import SweepJob
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -142,7 +143,7 @@ def _sweep(arguments: Arguments) -> int:
     from framework.cli.job import Outcome
     from framework.cli.one_run import run
     from framework.cli.run_dir import make_dirs, make_unique, remove_empty, writing
-    from framework.cli.sweep import SweepJob, fixed_keys, job_name, planned_jobs, print_table
+    from framework.cli.sweep import SweepJob, fixed_keys, job_name, print_table
 
     given = [value_of(o) for o in arguments.overrides if key_of(o) == "sweep_dir"]
     _check_run_dir(arguments.overrides)
@@ -176,10 +177,7 @@ def _sweep(arguments: Arguments) -> int:
     except KeyboardInterrupt:
         if not jobs:
             raise
-        swept = [o for o in arguments.overrides if not o.startswith(("hydra.", "hydra/"))]
-        planned = enumerate(planned_jobs(swept))
-        left = [(number, varied) for number, varied in planned if number > jobs[-1].number]
-        jobs += [SweepJob(number, varied, Outcome(0, "not run")) for number, varied in left]
+        jobs += _not_run(arguments, jobs[-1].number)
     finally:
         if not any(job.outcome.run_dir for job in jobs):
             if sweep_dir in made:
@@ -190,6 +188,16 @@ def _sweep(arguments: Arguments) -> int:
     if shows and any(job.outcome.status == "interrupted" for job in jobs):
         print(plain(f"To continue: {again(arguments.words, sweep_dir=sweep_dir)}"))
     return next((j.outcome.code for j in jobs if j.outcome.code), 0)
+
+
+def _not_run(arguments: Arguments, last: int) -> list[SweepJob]:
+    """Return the jobs of an interrupted sweep after the last one."""
+    from framework.cli.job import Outcome
+    from framework.cli.sweep import SweepJob, planned_jobs
+
+    swept = [o for o in arguments.overrides if not o.startswith(("hydra.", "hydra/"))]
+    left = list(enumerate(planned_jobs(swept)))[last + 1 :]
+    return [SweepJob(number, varied, Outcome(0, "not run")) for number, varied in left]
 
 
 def _check_hydra_dirs(overrides: Sequence[str]) -> None:
