@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 _STAGES = ("train", "val", "test")
 
 
-def closing_table(trainer: Trainer) -> str:
+def closing_table(trainer: Trainer, width: int = 1000) -> str:
     """Return the metrics of a finished `fit` and its test, its best checkpoint, and its time."""
     lines = _table(trainer.metrics)
     facts = {}
@@ -24,7 +25,10 @@ def closing_table(trainer: Trainer) -> str:
     rate = trainer.result()["examples_per_second"]
     speed = f", {rate:,.0f} examples/s" if rate else ""
     facts["time"] = duration(trainer.progress.seconds) + speed
-    return "\n".join(["", *lines, "", *(f"{name}  {fact}" for name, fact in facts.items()), ""])
+    for name, fact in facts.items():
+        found = textwrap.wrap(f"{name}  {fact}", max(20, width), subsequent_indent=" " * 6)
+        lines += ["", *found] if name == next(iter(facts)) else found
+    return "\n".join(["", *lines, ""])
 
 
 def _table(metrics: Mapping[str, float]) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import shlex
+import shutil
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,7 +56,8 @@ def _say_results(outcome: Outcome, trainer: Trainer | None, *, shown: bool, tabl
     if wanted and table and trainer is not None:
         from framework.cli.closing import closing_table
 
-        _log.info("%s", closing_table(trainer))
+        narrow = [shutil.get_terminal_size().columns] if sys.stdout.isatty() else []
+        _log.info("%s", closing_table(trainer, *narrow))
     if outcome.metrics and trainer is not None and trainer.data_info.get("source") == "synthetic":
         _log.info("These numbers come from SYNTHETIC DATA.")
 

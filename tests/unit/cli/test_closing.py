@@ -67,6 +67,12 @@ def test_a_best_step_has_no_epoch_where_epochs_differ_in_length() -> None:
     assert text.splitlines() == ["", "       train", "loss  1.0000", "", "time  1:15"]
 
 
+def test_a_narrow_terminal_gets_whole_words() -> None:
+    best = {"step": 400, "metric": "val/loss", "value": 1.4783}
+    text = closing_table(trainer({"train/loss": 1.0}, best=best), width=39)
+    assert "\nbest  epoch 4, step 400: val loss\n      1.4783\n" in text
+
+
 def test_a_command_is_repeated_with_other_values() -> None:
     words = ["task=mine", "trainer.max_epochs=3", "run_dir=old"]
     command = again(words, **{"run_dir": "r", "trainer.max_epochs": 6})
