@@ -12,6 +12,7 @@ The whole of `Trainer.fit`, as the hooks see it:
             on_train_batch_end              only if overridden: wakes the host for every batch
             on_log(metrics)                 every `log_every`, and at the end of an epoch
             on_validation_start             every `val_every`
+            on_evaluation_progress          now and then during a long one
             on_validation_end(metrics)
             on_wake                         whenever the callback's own `every` is due
             on_wake_end                     after all of these, if there was any
@@ -122,6 +123,14 @@ class RunView(Protocol):
     @property
     def engine(self) -> str:
         """How the training loop is compiled: `graph`, `step_xla`, `loop_xla` or `eager`."""
+
+    @property
+    def engine_reason(self) -> str:
+        """Why it is this engine, in a few words; empty if it was asked for."""
+
+    @property
+    def best(self) -> Mapping[str, Any] | None:
+        """The best checkpoint so far: its step, metric and value."""
 
     @property
     def steps_per_epoch(self) -> int | None:
@@ -314,6 +323,9 @@ class Callback:
 
     def on_validation_end(self, run: RunView, metrics: Mapping[str, float]) -> None:
         """Run after a validation; `metrics` holds its results, such as `val/accuracy`."""
+
+    def on_evaluation_progress(self, run: RunView, done: int, total: int | None) -> None:
+        """Run now and then in an evaluation; `done` of `total` batches, if known, are over."""
 
     def on_test_start(self, run: RunView) -> None:
         """Run before a test."""

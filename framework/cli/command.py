@@ -29,6 +29,7 @@ from framework.text.escape import hiding, one_line, plain
 
 if TYPE_CHECKING:
     from framework.cli.job import Job
+    from framework.cli.sweep import SweepJob
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,7 +97,7 @@ def _main(arguments: Arguments) -> int:
     if arguments.only_shows:
         _show(arguments)
         return 0
-    show_log()
+    show_log(_verbosity(arguments.overrides))
     if arguments.multirun:
         return _sweep(arguments)
     codes: list[int] = []
@@ -108,6 +109,12 @@ def _main(arguments: Arguments) -> int:
 
     _with_hydra(arguments, job)
     return codes[0]
+
+
+def _verbosity(overrides: Sequence[str]) -> int:
+    """Return how much to show before the configuration is known."""
+    given = [value_of(o) for o in overrides if key_of(o) == "verbosity"]
+    return int(given[-1]) if given and given[-1] in ("0", "1", "2") else 1
 
 
 def _show(arguments: Arguments) -> None:
@@ -136,7 +143,7 @@ def _sweep(arguments: Arguments) -> int:
     from framework.cli.job import Outcome
     from framework.cli.one_run import run
     from framework.cli.run_dir import make_dirs, make_unique, remove_empty, writing
-    from framework.cli.sweep import SweepJob, fixed_keys, job_name, planned_jobs, print_table
+    from framework.cli.sweep import SweepJob, fixed_keys, job_name, print_table
 
     given = [value_of(o) for o in arguments.overrides if key_of(o) == "sweep_dir"]
     _check_run_dir(arguments.overrides)
@@ -147,12 +154,14 @@ def _sweep(arguments: Arguments) -> int:
     arguments.overrides.append(f"hydra.sweep.dir={quoted(sweep_dir)}")
     fixed = fixed_keys(arguments.overrides)
     jobs: list[SweepJob] = []
+    shows = _verbosity(arguments.overrides) > 0
 
     def job(config: Any) -> None:
         number = int(HydraConfig.get().job.num)
         overrides = _overrides_of_job()
         varied = tuple(o for o in overrides if key_of(o) not in fixed)
-        print(f"\n#{number}  {one_line(' '.join(varied))}".rstrip(), flush=True)
+        if shows:
+            print(f"\n#{number}  {one_line(' '.join(varied))}".rstrip(), flush=True)
         try:
             outcome = run(_job(arguments, config, sweep_dir / job_name(number, varied)))
         except UserError as error:
@@ -168,19 +177,27 @@ def _sweep(arguments: Arguments) -> int:
     except KeyboardInterrupt:
         if not jobs:
             raise
-        swept = [o for o in arguments.overrides if not o.startswith(("hydra.", "hydra/"))]
-        planned = enumerate(planned_jobs(swept))
-        left = [(number, varied) for number, varied in planned if number > jobs[-1].number]
-        jobs += [SweepJob(number, varied, Outcome(0, "not run")) for number, varied in left]
+        jobs += _not_run(arguments, jobs[-1].number)
     finally:
         if not any(job.outcome.run_dir for job in jobs):
             if sweep_dir in made:
                 (sweep_dir / "multirun.yaml").unlink(missing_ok=True)
             remove_empty(made)
-    print_table(jobs, sweep_dir)
-    if any(job.outcome.status == "interrupted" for job in jobs):
+    if shows:
+        print_table(jobs, sweep_dir)
+    if shows and any(job.outcome.status == "interrupted" for job in jobs):
         print(plain(f"To continue: {again(arguments.words, sweep_dir=sweep_dir)}"))
     return next((j.outcome.code for j in jobs if j.outcome.code), 0)
+
+
+def _not_run(arguments: Arguments, last: int) -> list[SweepJob]:
+    """Return the jobs of an interrupted sweep after the last one."""
+    from framework.cli.job import Outcome
+    from framework.cli.sweep import SweepJob, planned_jobs
+
+    swept = [o for o in arguments.overrides if not o.startswith(("hydra.", "hydra/"))]
+    left = list(enumerate(planned_jobs(swept)))[last + 1 :]
+    return [SweepJob(number, varied, Outcome(0, "not run")) for number, varied in left]
 
 
 def _check_hydra_dirs(overrides: Sequence[str]) -> None:

@@ -24,6 +24,8 @@ from framework.sources.user_exceptions import not_dense
 from framework.step.metric_sums import Accumulator, MetricStates
 from framework.step.runner import StepRunner
 
+_SECONDS_BETWEEN = 0.1
+
 
 class Evaluator:
     """Evaluate the model on one or several sets.
@@ -43,6 +45,7 @@ class Evaluator:
         host_sync: Checked about once a second; a signal ends the evaluation early.
         undrawn: Returns the context that restores random generators, given what the compiled steps
             write.
+        progress: Called now and then with the batches that are over, and all of them if known.
     """
 
     def __init__(
@@ -54,9 +57,10 @@ class Evaluator:
         variant: str = "graph",
         host_sync: HostSync | None = None,
         undrawn: Callable[[Mapping[int, str] | None], AbstractContextManager[Any]] = nullcontext,
+        progress: Callable[[int, int | None], None] = lambda done, total: None,
     ) -> None:
         self._engine, self._sources, self._stage = engine, sources, stage
-        self._undrawn, self._eager = undrawn, variant == "eager"
+        self._undrawn, self._eager, self._progress = undrawn, variant == "eager", progress
         self._host_sync = host_sync or HostSync(Signals(), Replicas(""))
         self._means = {name: Accumulator(engine.train.room) for name in sources}
         self._loops = {
@@ -151,6 +155,7 @@ class Evaluator:
 
     def _read(self, global_step: int, most: int | None) -> dict[str, float]:
         metrics: dict[str, float] = {}
+        told = _Told(self._progress, [_end_of(loop, most) for loop in self._loops.values()])
         for name, loop in self._loops.items():
             accumulator = self._means[name]
             aside = MetricStates(
@@ -158,7 +163,7 @@ class Evaluator:
             )
             accumulator.reset()
             try:
-                self._run(loop, global_step, most)
+                self._run(loop, global_step, most, told)
                 metrics |= {f"{self._prefix(name)}/{k}": v for k, v in accumulator.read().items()}
             finally:
                 loop.source.finished(0)
@@ -168,9 +173,8 @@ class Evaluator:
     def _prefix(self, name: str) -> str:
         return f"{self._stage}/{name}" if name else self._stage
 
-    def _run(self, loop: Loop, global_step: int, most: int | None) -> None:
-        span, at, end = SpanLength(), 0, loop.source.steps
-        end = most if end is None else min(end, end if most is None else most)
+    def _run(self, loop: Loop, global_step: int, most: int | None, told: _Told) -> None:
+        span, at, end = SpanLength(), 0, _end_of(loop, most)
         while (end is None or at < end) and not self._host_sync.interrupted():
             ends = [n for n in (end, at + span.steps) if n is not None]
             stop = self._host_sync.nearest(min(ends))
@@ -178,8 +182,32 @@ class Evaluator:
             done = loop.run(Span(0, at, stop, global_step))
             span.measured(done.steps, self._host_sync.beat(time.monotonic() - started))
             at += done.steps
+            told.add(done.steps)
             if done.ended:
                 return
+
+
+class _Told:
+    """The progress of one evaluation over its sets, told at most a few times a second."""
+
+    def __init__(self, tell: Callable[[int, int | None], None], ends: list[int | None]) -> None:
+        known = [end for end in ends if end is not None]
+        self._tell, self._total = tell, sum(known) if len(known) == len(ends) else None
+        self._done, self._at = 0, time.monotonic()
+
+    def add(self, steps: int) -> None:
+        """Count batches."""
+        self._done += steps
+        now = time.monotonic()
+        if now - self._at >= _SECONDS_BETWEEN and self._done != self._total:
+            self._at = now
+            self._tell(self._done, self._total)
+
+
+def _end_of(loop: Loop, most: int | None) -> int | None:
+    """Return how many batches to evaluate on, or None while that is unknown."""
+    end = loop.source.steps
+    return most if end is None else min(end, end if most is None else most)
 
 
 def predict(

@@ -83,6 +83,7 @@ class Components(TaskState):
         limit = config.overfit_batches or config.limit_val_batches
         evaluated = open_eval(data, stage, seed=config.seed, limit=limit, held=held)
         self._count_rows("val", *evaluated.values())
+        self._note_rows_to_test(data)
         return train, evaluated
 
     def open_eval(self, data: Any, stage: str, limit: int | float) -> dict[str, Source]:
@@ -261,6 +262,14 @@ class Components(TaskState):
     def _count_rows(self, stage: str, *sources: Source) -> None:
         if sources and all(isinstance(source, ArraySource) for source in sources):
             self.data_info[f"{stage}_rows"] = sum(source.count for source in sources)  # type: ignore[attr-defined]
+
+    def _note_rows_to_test(self, data: Data) -> None:
+        """Note the rows of a test set of arrays, which is opened only when it is used."""
+        pair = isinstance(data.test, (tuple, list)) and data.rows_axis == 0
+        leaves = tf.nest.flatten(data.test) if pair else []
+        shape = tuple(getattr(leaves[0], "shape", ())) if leaves else ()
+        if shape:
+            self.data_info["test_rows"] = int(shape[0])
 
     def _build(self, spec: Any, rows_axis: Any, step: str) -> None:
         # Traced in every engine, so that nothing is executed.

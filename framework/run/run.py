@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from framework.callback import Callback
+from framework.callbacks.live_line import erase
 from framework.checkpoint.retention import Retention
 from framework.checkpoint.saver import Saver
 from framework.checkpoint.store import CheckpointStore, KeepsNothing
@@ -116,6 +117,7 @@ class Run(Looking):
                 yield self.active
         finally:
             self._busy = False
+            erase()  # an error may have come before the callback that drew it was told
             if stage != "fit" and self._trained and self.status == "completed":
                 self.stop_condition = former  # a successful test does not change how training ended
             try:
@@ -225,6 +227,10 @@ class Run(Looking):
     @property
     def engine(self) -> str:
         return self.config.engine if self.fitting is None else self.fitting.engine
+
+    @property
+    def engine_reason(self) -> str:
+        return "" if self.fitting is None else self.fitting.tuner.reason
 
     @property
     def steps_per_epoch(self) -> int | None:

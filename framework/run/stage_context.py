@@ -98,6 +98,7 @@ class Stage:
             variant=self.eval_variant,
             host_sync=self.host_sync,
             undrawn=self.components.undrawn,
+            progress=lambda done, total: self.call("on_evaluation_progress", done, total),
         )
         return self.evaluator
 

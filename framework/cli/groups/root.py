@@ -94,7 +94,8 @@ class RunConfig:
     resume_data: str = option("exact", "exact, or restart: accept data that start again.")
     seed: int = option(0, "Seed of weights, shuffling, dropout and augmentation.")
     trust: Any = None  # names that an evaluated run may use; docs/trust.md
-    debug: bool = option(False, "Show tracebacks; -v for short.")
+    debug: bool = False  # -v
+    verbosity: int = option(1, "0: only warnings and errors; 2: also the log's debug messages.")
     trainer: TrainerOptions = field(  # type: ignore[valid-type]
         default_factory=lambda: TrainerOptions(
             seed="${seed}", resume="${resume}", resume_data="${resume_data}"

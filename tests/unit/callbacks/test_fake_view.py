@@ -34,6 +34,7 @@ class FakeView:
         self.has_validation = self.at_epoch_end = self.is_chief = True
         self.task, self.optimizers, self.callbacks = task, {"optimizer": optimizer}, []
         self.run_dir, self.checkpoints, self.data_info = run_dir, None, {}
+        self.engine_reason, self.best = "", {"step": 10, "metric": "val/loss", "value": 2.0}
         self.steps_per_epoch, self.total_steps = 10, 30
         self.metrics = {"train/loss": 1.0, "val/loss": 2.0}
         self.metric_names = {"train/loss", "val/loss"}
