@@ -76,8 +76,7 @@ class Run:
         self._workers = prepare_devices(self.config)  # before any tensor exists
         self.is_chief = self._workers is None or self._workers.is_chief
         self.store = CheckpointStore((run_dir or Path()) / "checkpoints")
-        writes = writes and self.is_chief
-        self.run_dir = run_dir if writes else None
+        self.run_dir = run_dir if writes and self.is_chief else None
         wanted = self.config.enable_checkpointing and not self.config.fast_dev_run
         self.keeps = run_dir is not None and wanted
         self.checkpoints = self.store if self.keeps and self.is_chief else None
@@ -92,7 +91,7 @@ class Run:
         self._given_callbacks, self._info = with_wrapped(callbacks), dict(info)
         self.stop_condition, self._signals = StopCondition(self.config), Signals()
         self.metric_log = MetricLog(
-            loggers if writes else (), self.progress, lambda: self.saver.durable
+            loggers if self.run_dir else (), self.progress, lambda: self.saver.durable
         )
         self._task: Task | None = None
         self.active: Stage | None = None
@@ -174,9 +173,8 @@ class Run:
         if self.run_dir is None or not self.run_dir.is_dir():
             return
         path = self.run_dir / "result.json"
-        trained = self.progress.step > 0 and (self.stage == "fit" or self._trained)
-        trained = trained and not (self.stage == "fit" and self.already_complete)
-        write_result(path, laid_over(path, self.result(), whole=trained))
+        done = not self.already_complete if self.stage == "fit" else self._trained
+        write_result(path, laid_over(path, self.result(), whole=self.progress.step > 0 and done))
 
     def result(self) -> dict[str, Any]:
         """Return the content of `result.json`."""
@@ -232,8 +230,12 @@ class Run:
 
     @property
     def optimizers(self) -> dict[str, keras.Optimizer]:
+        return {} if self.updates is None else self.updates.optimizers
+
+    @property
+    def updates(self) -> Any:
         update = None if self.active is None else self.active.components.update
-        return {} if update is None else {o.name: o.optimizer for o in update.optimizers}
+        return None if update is None else update.extras
 
     @property
     def engine(self) -> str:

@@ -304,10 +304,12 @@ class TaskContext:
 
     def _apply(self, parts: Sequence[Part]) -> None:
         running = self._running
-        if running is not None:
-            running.applied = True
-        norms, finite = self._update.apply(parts)
-        if self._log_norms and running is not None and running.training:
+        assert running is not None
+        running.applied = True
+        norms, finite = self._update.apply(
+            parts, running.global_step, training=running.training and not running.snapshots
+        )
+        if self._log_norms and running.training:
             for part, norm in zip(parts, norms, strict=True):
                 name = "grad_norm" if self._is_only(part) else f"grad_norm/{part.name}"
                 known = tf.cast(finite, tf.float64)

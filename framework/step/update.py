@@ -16,6 +16,7 @@ from framework.step.keras_trainer_duties import by_trainer, check_whole, overwri
 from framework.step.optimizer_weights import NamedOptimizer
 from framework.step.optimizers import Optimizers
 from framework.step.precision import LossScale, map_values, unscaled
+from framework.step.update_extras import UpdateExtras
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Update:
     """Update weights from a loss, with the same order of operations in every mode.
 
         scale the loss -> gradients -> (add up micro-batches) -> sum over devices -> unscale
-        -> one finite check -> clip -> apply -> average
+        -> one finite check -> clip -> apply -> scale the update -> average
 
     If a float16 gradient overflows on any device, all devices skip the update. Clipping uses the
     gradient of the whole batch. Averages use the new weights.
@@ -60,6 +61,7 @@ class Update:
 
     Attributes:
         averages: Averages that follow the weights, by name.
+        extras: What callbacks add to every update.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Update:
         self.optimizers, self.replicas, self.loss_scale = optimizers, replicas, loss_scale
         self._clip_norm, self._clip_value = clip_norm, clip_value
         self.averages: Mapping[str, Average] = {}
+        self.extras = UpdateExtras(optimizers, replicas)
 
     @property
     def scale(self) -> Any:
@@ -111,11 +114,15 @@ class Update:
         counts = share > 0
         return [None if g is None else _without_nan(g, counts) for g in found]
 
-    def apply(self, parts: Sequence[Part]) -> tuple[list[tf.Tensor], Any]:
+    def apply(
+        self, parts: Sequence[Part], step: Any = 0, *, training: bool = True
+    ) -> tuple[list[tf.Tensor], Any]:
         """Update the weights with scaled gradients.
 
         Args:
             parts: This device's gradients of each loss.
+            step: Steps done before this one.
+            training: Whether it is a training step, not an evaluation that trains.
 
         Returns:
             The global norm of each part before clipping, and whether all gradients are finite
@@ -134,6 +141,7 @@ class Update:
             flat = [g if new else t for g, t, new in zip(flat, true, values, strict=True)]
         if self.loss_scale is not None:
             finite = self.loss_scale.finite(flat)
+        known = self.extras.before([v for v, _ in pairs], flat, step, training=training)
         norms, clipped = [], []
         for count in counts:
             gradients, flat = flat[:count], flat[count:]
@@ -142,7 +150,9 @@ class Update:
             norms.append(tf.linalg.global_norm(slopes) if slopes else tf.constant(0.0))
             rest = iter(self._clipped(slopes, norms[-1]))
             clipped += [g if v else next(rest) for g, v in zip(gradients, new, strict=True)]
-        self.replicas.together(lambda *args: self._apply_together(parts, *args), clipped, finite)
+        self.replicas.together(
+            lambda *args: self._apply_together(parts, *args), clipped, finite, known
+        )
         return norms, finite
 
     def _clipped(self, gradients: list[Any], norm: tf.Tensor) -> list[Any]:
@@ -156,9 +166,12 @@ class Update:
             gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm, use_norm=norm)
         return gradients
 
-    def _apply_together(self, parts: Sequence[Part], gradients: list[Any], finite: Any) -> None:
+    def _apply_together(
+        self, parts: Sequence[Part], gradients: list[Any], finite: Any, known: Any
+    ) -> None:
         updates = _by_optimizer(parts)
-        updated = {id(v) for _, variables in updates for v in variables}
+        weights = [v for _, variables in updates for v in variables]
+        updated = {id(v) for v in weights}
 
         def apply(gradients: list[Any]) -> None:
             rest = list(gradients)
@@ -171,6 +184,7 @@ class Update:
 
         def good() -> tf.Tensor:
             self.replicas.each(apply, gradients)
+            self.extras.after(weights, known)
             for average in self.averages.values():
                 if average.follows(updated):
                     average.update(self.replicas)
