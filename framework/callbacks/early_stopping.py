@@ -75,13 +75,15 @@ class EarlyStopping(Patience):
         self._stop_if_due(run)
 
     def state(self) -> dict[str, Any]:
-        """Return the best value so far, the evaluations since, and the last value."""
+        """Return the best value so far, the evaluations since, and what thresholds judge."""
+        if self.stopping_threshold is None and self.divergence_threshold is None:
+            return super().state()
         return {**super().state(), "last": self._last}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restore what `state` returned."""
         super().load_state(state)
-        last = state.get("last")  # older checkpoints lack it
+        last = state.get("last")  # only with thresholds
         self._last = None if last is None else float(last)
 
     def _stop_if_due(self, run: RunView) -> None:
