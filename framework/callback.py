@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from framework.core.profile import Profile
     from framework.core.progress import Progress
     from framework.logger import Histogram
+    from framework.step_context import Updates
     from framework.task import Task
 
 
@@ -87,6 +88,10 @@ class RunView(Protocol):
     @property
     def optimizers(self) -> dict[str, keras.Optimizer]:
         """The optimizers by name; a single one is called `optimizer`. Empty outside `fit`."""
+
+    @property
+    def updates(self) -> Updates | None:
+        """What to ask of the updates of weights; None outside `fit`."""
 
     @property
     def run_dir(self) -> Path | None:

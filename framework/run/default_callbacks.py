@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from framework.callback import Callback
 from framework.callbacks.checkpoint import Checkpoint
 from framework.callbacks.description import Description
+from framework.callbacks.learning_rate import LearningRateMonitor
 from framework.callbacks.model_summary import ModelSummary
 from framework.callbacks.nan import StopOnNaN
 from framework.callbacks.profiling import Throughput, Trace
@@ -30,7 +31,7 @@ def with_defaults(
         first.append(StopOnNaN())
     if config.enable_model_summary:
         first.append(ModelSummary())
-    last.append(Description())
+    last += [LearningRateMonitor(), Description()]
     if config.profiler is not None:
         last.append(Throughput())
     if config.profiler == "trace":

@@ -78,7 +78,7 @@ class Run(Looking):
         self._given_callbacks, self._info = with_wrapped(callbacks), dict(info)
         self.stop_condition, self._signals = StopCondition(self.config), Signals()
         self.metric_log = MetricLog(
-            loggers if writes else (), self.progress, lambda: self.saver.durable
+            loggers if self.run_dir else (), self.progress, lambda: self.saver.durable
         )
         self._task: Task | None = None
         self.active: Stage | None = None
@@ -163,9 +163,8 @@ class Run(Looking):
         if self.run_dir is None or not self.run_dir.is_dir():
             return
         path = self.run_dir / "result.json"
-        trained = self.progress.step > 0 and (self.stage == "fit" or self._trained)
-        trained = trained and not (self.stage == "fit" and self.already_complete)
-        write_result(path, laid_over(path, self.result(), whole=trained))
+        done = not self.already_complete if self.stage == "fit" else self._trained
+        write_result(path, laid_over(path, self.result(), whole=self.progress.step > 0 and done))
 
     def result(self) -> dict[str, Any]:
         """Return the content of `result.json`."""
@@ -221,8 +220,12 @@ class Run(Looking):
 
     @property
     def optimizers(self) -> dict[str, keras.Optimizer]:
+        return {} if self.updates is None else self.updates.optimizers
+
+    @property
+    def updates(self) -> Any:
         update = None if self.active is None else self.active.components.update
-        return {} if update is None else {o.name: o.optimizer for o in update.optimizers}
+        return None if update is None else update.extras
 
     @property
     def engine(self) -> str:

@@ -18,6 +18,8 @@ class EarlyStoppingConfig:
     patience: int = 3
     min_delta: float = 0.0
     start_from_epoch: int = 0
+    stopping_threshold: Optional[float] = None
+    divergence_threshold: Optional[float] = None
 
 
 @dataclass
@@ -78,8 +80,16 @@ class FreezeConfig:
 
 
 @dataclass
+class FineTuningConfig:
+    """Unfreeze part by part, each with a learning rate of its own and a ramp."""
+
+    _target_: str = "framework.callbacks.finetuning.FineTuning"
+    parts: Any = ()  # a list of {layers, epoch, rate, ramp}
+
+
+@dataclass
 class LearningRateMonitorConfig:
-    """Log the learning rate with the training metrics."""
+    """Log the learning rate with the training metrics, as every run does."""
 
     _target_: str = "framework.callbacks.learning_rate.LearningRateMonitor"
 
@@ -138,6 +148,49 @@ class CalibrationConfig:
 
 
 @dataclass
+class WeightNormsConfig:
+    """Log the norms of the weights."""
+
+    _target_: str = "framework.callbacks.weight_norms.WeightNorms"
+    every: str = "1ep"
+    per_layer: bool = False
+
+
+@dataclass
+class HistogramsConfig:
+    """Log histograms of weights and gradients."""
+
+    _target_: str = "framework.callbacks.histograms.Histograms"
+    every: str = "1ep"
+    bins: int = 40
+    gradients: bool = True
+
+
+@dataclass
+class DeviceStatsConfig:
+    """Log the use of CPU, memory and GPUs."""
+
+    _target_: str = "framework.callbacks.device_stats.DeviceStats"
+
+
+@dataclass
+class TimerConfig:
+    """Log the seconds of epochs, and stop after a total time."""
+
+    _target_: str = "framework.callbacks.timer.Timer"
+    duration: Optional[str] = None
+    at: str = "epoch"
+
+
+@dataclass
+class LambdaConfig:
+    """Functions as hooks: '+callbacks.lambda.on_log={_target_: mine.say, _partial_: true}'."""
+
+    _target_: str = "framework.callbacks.lambda_callback.LambdaCallback"
+    every: Optional[str] = None
+
+
+@dataclass
 class CSVLoggerConfig:
     """metrics.csv: one row for each logged step."""
 
@@ -184,12 +237,18 @@ CALLBACKS: dict[str, Any] = {
     "swa": SWAConfig,
     "reduce_on_plateau": ReduceOnPlateauConfig,
     "freeze": FreezeConfig,
+    "finetuning": FineTuningConfig,
     "learning_rate_monitor": LearningRateMonitorConfig,
     "first_batch": FirstBatchConfig,
     "confusion_matrix": ConfusionMatrixConfig,
     "worst_mistakes": WorstMistakesConfig,
     "roc_pr": RocPrConfig,
     "calibration": CalibrationConfig,
+    "weight_norms": WeightNormsConfig,
+    "histograms": HistogramsConfig,
+    "device_stats": DeviceStatsConfig,
+    "timer": TimerConfig,
+    "lambda": LambdaConfig,
 }
 LOGGERS: dict[str, Any] = {
     "csv": CSVLoggerConfig,
