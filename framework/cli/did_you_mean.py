@@ -46,7 +46,7 @@ _CALLED = {
     "loggers": "logger log",
     "callbacks": "callback cb",
     "metrics": "metric",
-    "loss": "criterion loss_fn objective",
+    "loss": "criterion loss_fn",
     "model": "network arch backbone net",
     "callbacks=early_stopping callbacks.early_stopping.patience": "patience",
     "callbacks=ema": "ema",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from cli_project import Run, files, project, run
+from framework.cli.sweep import job_name
 from helpers import make_trainer
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
@@ -14,7 +15,6 @@ from hypothesis import strategies as st
 
 from framework import UserError
 from framework.cli.quoting import value_of, with_quoted_tildes
-from framework.cli.sweep import job_name
 
 __all__ = ["project", "run"]
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from framework.cli.sweep import SweepJob, print_table
 from helpers import acts
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,6 @@ from framework import TrainingFailed, UserError
 from framework.callbacks.live_line import Screen
 from framework.cli.closed_stdio import lasting_streams
 from framework.cli.job import Outcome
-from framework.cli.sweep import SweepJob, print_table
 from framework.text.escape import one_line, plain
 from framework.text.tables import table
 
