@@ -21,6 +21,7 @@ from framework.cli.console import show_error, show_log
 from framework.cli.help import help_text, usage
 from framework.cli.hydra_main import job_of, overrides_of_job, run_with_hydra
 from framework.core.paths import working_directory
+from framework.core.requeue import announces_end, requeue
 from framework.core.signals import ending_signals
 from framework.errors import UserError
 from framework.text.escape import plain
@@ -96,7 +97,7 @@ def _main(arguments: Arguments) -> int:
     if sweeps:
         from framework.cli.sweeping import sweep
 
-        return sweep(arguments)
+        return _queued_again(sweep(arguments))
     codes: list[int] = []
 
     def job(config: Any) -> None:
@@ -105,7 +106,14 @@ def _main(arguments: Arguments) -> int:
         codes.append(run(job_of(config, arguments.config_dir, command=arguments.words)).code)
 
     run_with_hydra(arguments, job)
-    return codes[0]
+    return _queued_again(codes[0])
+
+
+def _queued_again(code: int) -> int:
+    """Have the scheduler start this command again, if it has announced the end of its job."""
+    if code - 128 in announces_end():
+        requeue(code - 128)
+    return code
 
 
 def _show(arguments: Arguments) -> None:

@@ -19,6 +19,7 @@ from framework.cli.job import Job, Outcome
 from framework.cli.one_run import run
 from framework.cli.run_dir import flat, to_yaml
 from framework.core.paths import working_directory
+from framework.core.requeue import announces_end, requeue
 from framework.errors import UserError
 from framework.sweep.child import is_child
 from framework.sweep.claim import Claim, claimed, standing_of, standings
@@ -77,6 +78,8 @@ def run_sweep_job(config: Any) -> float | None:
             outcome = _run(record, entry, config)
     objective = record.read().objective
     if outcome.status == "interrupted":
+        if elsewhere and outcome.code - 128 in announces_end():
+            requeue(outcome.code - 128)
         raise KeyboardInterrupt if outcome.code == 130 else SystemExit(outcome.code)
     if objective is None:
         return None
@@ -98,7 +101,7 @@ def _run(record: SweepRecord, entry: JobEntry, config: Any) -> Outcome:
                 outcome = run(job)
             except UserError as error:
                 show_error(error, debug=False)
-                outcome = Outcome(2, "refused", error=error.what)
+                outcome = Outcome(2, "refused", error=str(error).splitlines()[0])
             except (KeyboardInterrupt, SystemExit) as leaving:
                 code = leaving.code if isinstance(leaving, SystemExit) else 130
                 outcome = Outcome(code if isinstance(code, int) else 1, "interrupted")

@@ -177,13 +177,11 @@ class Children:
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         self._received.append(number)
         first = len(self._received) == 1
+        passed = signal.SIGTERM if number == getattr(signal, "SIGHUP", None) else number
         for child in self._running:
             if child.process.pid is not None:
                 with suppress(OSError):
-                    if first:
-                        os.kill(child.process.pid, signal.SIGINT if number == 2 else signal.SIGTERM)
-                    else:
-                        os.kill(child.process.pid, signal.SIGKILL)
+                    os.kill(child.process.pid, passed if first else signal.SIGKILL)
 
 
 def _detached(pipe: Connection) -> int:

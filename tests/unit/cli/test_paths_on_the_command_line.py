@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from cli_project import Run, files, project, run
-from framework.cli.sweep import job_name
 from helpers import make_trainer
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 
 from framework import UserError
 from framework.cli.quoting import value_of, with_quoted_tildes
+from framework.sweep.plan import job_name
 
 __all__ = ["project", "run"]
 
