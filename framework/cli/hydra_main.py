@@ -175,12 +175,9 @@ def _prepare(arguments: Arguments) -> list[str]:
     """Register what Hydra needs to know; return the overrides for it."""
     from framework.cli.groups.root import register
     from framework.cli.replaced_choices import chosen_groups
-    from framework.sweep import launcher
 
     overrides, sweep = _split_sweep(arguments)
     register(sweep, chosen_groups(arguments.overrides))
-    if arguments.multirun:
-        launcher.register()
     # Makes Hydra raise errors that it would otherwise print with its own advice.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # Merging a project's conf/optimizer/adam.yaml over the library's schema is intended.

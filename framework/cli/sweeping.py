@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,11 @@ from framework.errors import UserError, choice
 from framework.sweep import launcher
 from framework.sweep.claim import Standing, standings
 from framework.sweep.plan import fixed_overrides, planned_jobs
-from framework.sweep.record import FILE, FOLDER, Content, Objective, SweepRecord
+from framework.sweep.record import FILE, FOLDER, Content, JobEntry, Objective, SweepRecord
 from framework.sweep.table import best_of, check_measured, print_table
 from framework.text.escape import one_line, plain
 
+_NOBODY = JobEntry(0, "", "", ())
 _HYDRA_RECORD = "multirun.yaml"  # Hydra's basic sweeper writes it; sweep.json says more
 
 
@@ -52,6 +53,7 @@ def sweep(arguments: Arguments) -> int:
         The exit code: the first of this command's jobs that is not 0.
     """
     _check_run_dir(arguments.overrides)
+    launcher.register()
     check_launcher(arguments)
     wanted = _wanted(arguments)
     given = wanted.sweep_dir
@@ -60,13 +62,15 @@ def sweep(arguments: Arguments) -> int:
         made = make_dirs(parent) if given else make_unique(parent, "sweep-")
     record = SweepRecord(parent if given else made[-1])
     before: Content | None = None
+    stood: list[Standing] = []
     try:
         with writing(record.path), record.running():
             before = record.read()
+            stood = standings(record)
             record.begin(fixed_overrides(arguments.overrides), wanted.planned, wanted.objective)
-            return _run(arguments, wanted, record)
+            return _run(arguments, wanted, record, stood)
     except UserError:
-        if before is not None and not any(_started(s, record) for s in standings(record)):
+        if before is not None and not _any_started(record, stood):
             record.restore(before)
         raise
     finally:
@@ -126,10 +130,14 @@ def _planned(arguments: Arguments, config: Any) -> list[tuple[str, ...]]:
     return []
 
 
-def _run(arguments: Arguments, wanted: _Wanted, record: SweepRecord) -> int:
-    """Let Hydra run the jobs; return the exit code."""
+def _run(
+    arguments: Arguments, wanted: _Wanted, record: SweepRecord, stood: Sequence[Standing]
+) -> int:
+    """Let Hydra run the jobs; return the exit code. `stood` is how they stood before."""
     hydra = [o for o in arguments.overrides if key_of(o) not in ("hydra.sweep.dir", "hydra.mode")]
-    hydra += [f"hydra.sweep.dir={quoted(record.path)}", "hydra.mode=MULTIRUN"]
+    hydra.append(f"hydra.sweep.dir={quoted(record.path)}")
+    if arguments.multirun:  # else a file says so
+        hydra.append("hydra.mode=MULTIRUN")
     if wanted.jobs > 1:
         hydra += [f"hydra/launcher={launcher.NAME}", f"hydra.launcher.jobs={wanted.jobs}"]
     words = Arguments(
@@ -149,7 +157,7 @@ def _run(arguments: Arguments, wanted: _Wanted, record: SweepRecord) -> int:
         ended = leaving.code if isinstance(leaving.code, int) else 1
     except Exception as error:
         # Before a job has started, the configuration is at fault; later, what ran the jobs.
-        if not any(_started(s, record) for s in standings(record)):
+        if not _any_started(record, stood):
             raise
         broken = error.__cause__ if isinstance(error.__cause__, Exception) else error
     return _conclude(arguments, wanted, record, ended, broken)
@@ -184,8 +192,13 @@ def _conclude(
     return code or int(not all(s.finished for s in mine))
 
 
-def _started(standing: Standing, record: SweepRecord) -> bool:
-    return standing.job.round == record.read().round and standing.status != "not run"
+def _any_started(record: SweepRecord, before: Sequence[Standing]) -> bool:
+    """Whether a job has started, as what stands on the disk is no longer what stood there."""
+    known = {s.job.directory: replace(s, job=_NOBODY) for s in before}
+    return any(
+        replace(s, job=_NOBODY) != known.get(s.job.directory, Standing(_NOBODY))
+        for s in standings(record)
+    )
 
 
 def _tidy(record: SweepRecord, made: Sequence[Path], *, new: bool) -> None:

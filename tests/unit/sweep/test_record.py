@@ -105,7 +105,8 @@ def test_a_record_cannot_point_outside_its_directory(tmp_path: Path) -> None:
 
 def test_one_process_runs_a_sweep(tmp_path: Path) -> None:
     with (
-        SweepRecord(tmp_path).running(), pytest.raises(UserError, match=f"process {os.getpid()}"),
+        SweepRecord(tmp_path).running(),
+        pytest.raises(UserError, match=f"process {os.getpid()}"),
         SweepRecord(tmp_path).running(),
     ):
         pass
