@@ -144,7 +144,8 @@ def sweeps_by_file(arguments: Arguments) -> bool:
     folder = arguments.config_dir
     if folder is None or arguments.only_shows:
         return False
-    if not any(b"MULTIRUN" in path.read_bytes() for path in folder.rglob("*.yaml")):
+    files = [path for path in folder.rglob("*.yaml") if path.is_file() and os.access(path, os.R_OK)]
+    if not any(b"MULTIRUN" in path.read_bytes() for path in files):
         return False
     from hydra.types import RunMode
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
+from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any
@@ -54,6 +56,8 @@ class Children:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before the server imports TensorFlow
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(PRELOAD))
+        with _no_stderr():
+            ensure_running()
 
     def run(
         self,
@@ -99,6 +103,8 @@ class Children:
         err_there.close()
         pipes = {_detached(out): False, _detached(err): True}
         self._running.append(_Child(job, slot, process, pipes))
+        for number in self._received:  # while it was started
+            self._send(self._running[-1], number)
 
     def _attend(self) -> None:
         """Pass on what the children print, and note which have ended."""
@@ -139,7 +145,9 @@ class Children:
         """Write how a job ended that could not do so itself."""
         code = child.process.exitcode or 0
         found = standing_of(self._record, child.job)
-        if found.status in ("killed", "not run", "running"):
+        if found.status == "not run" and self._received:
+            pass  # it was stopped before it had begun
+        elif found.status in ("killed", "not run", "running"):
             with suppress(UserError), claimed(self._record, child.job, patience=5) as claim:
                 claim.begin()
                 if code < 0:
@@ -176,12 +184,28 @@ class Children:
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         self._received.append(number)
-        first = len(self._received) == 1
-        passed = signal.SIGTERM if number == getattr(signal, "SIGHUP", None) else number
         for child in self._running:
-            if child.process.pid is not None:
-                with suppress(OSError):
-                    os.kill(child.process.pid, passed if first else signal.SIGKILL)
+            self._send(child, number if len(self._received) == 1 else signal.SIGKILL)
+
+    def _send(self, child: _Child, number: int) -> None:
+        closed = getattr(signal, "SIGHUP", None)
+        if child.process.pid is not None:
+            with suppress(OSError):
+                os.kill(child.process.pid, signal.SIGTERM if number == closed else number)
+
+
+@contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Let a process that the body starts print nothing of what TensorFlow says when imported."""
+    sys.stderr.flush()
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
 
 
 def _detached(pipe: Connection) -> int:

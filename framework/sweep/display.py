@@ -79,8 +79,8 @@ class SweepDisplay:
 
     def started(self, job: JobEntry) -> None:
         """Note that a job runs."""
-        self._running[job.number] = (job, self._clock())
         self.say(job.number, one_line(" ".join(job.overrides)))
+        self._running[job.number] = (job, self._clock())
 
     def ended(self, standing: Standing) -> None:
         """Note how a job has ended."""
@@ -106,7 +106,7 @@ class SweepDisplay:
         words = [f"{len(self._ended)} of {self._total} done"]
         bad = sum(not each.finished for each in self._ended)
         if bad:
-            words.append(f"{bad} not well")
+            words.append(f"{bad} without a result")
         best = best_of(self._ended, self._objective) if self._objective else None
         if best and self._objective:
             name = self._objective.metric

@@ -70,7 +70,8 @@ def test_lines_tell_what_is_done_and_how_long_it_takes(capsys: pytest.CaptureFix
         "#1  seed=1",
         "#1  epoch 1",
         "#0  completed.  1 of 4 done, best #0 with val/auc 0.7500, about 45 s left",
-        "#1  killed (137).  2 of 4 done, 1 not well, best #0 with val/auc 0.7500, about 30 s left",
+        "#1  killed (137).  2 of 4 done, 1 without a result, best #0 with val/auc 0.7500, "
+        "about 30 s left",
     ]
     assert err == "#1  a warning\n"
 
