@@ -94,7 +94,7 @@ class RunConfig:
     sweep_dir: Optional[str] = option(None, "The same for -m; null: runs/sweep-<time>-<random>.")
     jobs: int = option(1, "How many jobs of -m run at a time.")
     objective: Optional[str] = option(None, "The metric that ranks the jobs of -m.")
-    direction: str = option("auto", "min or max is best; auto: by the metric's name.")
+    direction: str = "auto"  # min or max: which value of the objective is best; docs/sweeps.md
     resume: str = option("auto", "Resume the run in run_dir: auto (if any), must, or never.")
     resume_data: str = option("exact", "exact, or restart: accept data that start again.")
     seed: int = option(0, "Seed of weights, shuffling, dropout and augmentation.")
