@@ -81,16 +81,22 @@ def test_what_only_the_parent_can_import_is_named(
 
 def test_a_signal_stops_all_jobs_and_the_same_command_continues(tmp_path: Path) -> None:
     words, sweep = ["-m", "task=short", "seed=0,1", "jobs=2"], tmp_path / "s"
-    for sent in (signal.SIGINT, signal.SIGTERM):
-        parent = start(words, sweep, SHORT_PAUSE="1")
-        wait_for(lambda: working(sweep), parent)
+    out = Path(f"{sweep}.out")
+
+    def at_work(said: str) -> bool:
+        running = [each for each in claims(sweep).values() if each["status"] == "running"]
+        return len(running) == 2 and said in out.read_text() and bool(working(sweep))
+
+    for sent, said in ((signal.SIGINT, ""), (signal.SIGTERM, "resuming from ")):
+        parent = start(words, sweep, SHORT_PAUSE="2")
+        wait_for(lambda said=said: at_work(said), parent)  # type: ignore[misc]
         parent.send_signal(sent)
         assert parent.wait(300) == 128 + sent
         for name, each in claims(sweep).items():
             assert (each["status"], each["code"]) == ("interrupted", 128 + sent), name
             with pytest.raises(ProcessLookupError):
                 os.kill(each["process"], 0)
-    text = Path(f"{sweep}.out").read_text()
+    text = out.read_text()
     assert "Traceback" not in text
     assert "To continue: python -m framework -m task=short" in text
     assert re.search(r"^#[01]  resuming from ", text, re.MULTILINE)
