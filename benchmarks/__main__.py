@@ -203,18 +203,21 @@ def _hostile(report: Report, errors: Console) -> list[str]:
 
 
 def _sweep(report: Report, errors: Console, options: argparse.Namespace) -> list[str]:
-    from benchmarks.sweep import disturbed, side_by_side
+    from benchmarks.sweep import disturbed, launchers, side_by_side
 
     quick = options.quick
     with tempfile.TemporaryDirectory() as directory:
         count = 5 if quick else 12
         ending = disturbed.disturb(count, Path(directory), errors.print)
+        rows = launchers.compare(2 if quick else 6, Path(directory), errors.print)
     whole = {"completed": count - 1, "failed": 1}
     good = (ending.code, ending.statuses, ending.folders) == (1, whole, count)
     good = good and not ending.different
     row = [f"{count} jobs", str(ending.statuses), f"{len(ending.different)} differ"]
     title = "sweep_faults: a job raises, one is killed, and twice the parent is"
     report.table(title, ["sweep", "ended", "from the undisturbed one"], [row])
+    title = "sweep_launchers: the same sweep under every launcher, bit for bit"
+    report.table(title, launchers.COLUMNS, rows)
     found = side_by_side.measure(
         options.data_dir,
         jobs=2 if quick else 8,
@@ -224,7 +227,8 @@ def _sweep(report: Report, errors: Console, options: argparse.Namespace) -> list
     )
     title = "sweep: the lesson's CIFAR-100 task, one and two jobs at a time, in turn"
     report.table(title, side_by_side.COLUMNS, side_by_side.rows(*found))
-    return [*([] if good else [f"sweep_faults: {ending}"]), *side_by_side.missed(*found)]
+    faults = [] if good else [f"sweep_faults: {ending}"]
+    return [*faults, *launchers.missed(rows), *side_by_side.missed(*found)]
 
 
 def _evaluation(report: Report, errors: Console, data_dir: str | None, rounds: int) -> list[str]:
