@@ -12,7 +12,7 @@ from benchmarks.sweep.disturbed import PATIENCE, start
 
 COLUMNS = ["launcher", "exit code", "jobs that differ", "table"]
 _OTHERS = {
-    "jobs=2": ("", ["jobs=2"]),
+    "processes": ("", ["jobs=2"]),
     "joblib": ("hydra_joblib_launcher", ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]),
     "submitit_local": ("hydra_submitit_launcher", ["hydra/launcher=submitit_local"]),
     "ray": ("hydra_ray_launcher", ["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2"]),
@@ -38,11 +38,11 @@ def compare(
             continue
         code = start([*words, *options], directory / name).wait(PATIENCE)
         jobs = [path.name for path in directory.glob("basic/[0-9]*")]
-        wrong = [
-            job for job in jobs if differences(directory / "basic" / job, directory / name / job)
-        ]
+        there = [job for job in jobs if (directory / name / job / "result.json").exists()]
+        wrong = [j for j in there if differences(directory / "basic" / j, directory / name / j)]
+        different = len(jobs) - len(there) + len(wrong)
         same = _table(directory, "basic") == _table(directory, name)
-        rows.append([name, str(code), f"{len(wrong)} of {len(jobs)}", "same" if same else "OTHER"])
+        rows.append([name, str(code), f"{different} of {len(jobs)}", "same" if same else "OTHER"])
         say(f"sweep: {' '.join(rows[-1])}")
     return rows
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -45,6 +46,9 @@ def test_every_launcher_gives_what_one_process_gives(
     )
     assert code == 2
     assert [row.split()[2:4] for row in rows(other)] == [["refused", "(2)"]] * 2
+    if launcher == "joblib":  # which keeps its processes for the next sweep
+        executor = import_module("joblib.externals.loky").get_reusable_executor()
+        executor.shutdown(wait=True)
 
 
 def test_a_file_or_hydras_own_words_make_a_sweep_like_any_other(run: Run, project: Path) -> None:
