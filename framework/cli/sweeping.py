@@ -157,9 +157,10 @@ def _run(
         ended = leaving.code if isinstance(leaving.code, int) else 1
     except Exception as error:
         # Before a job has started, the configuration is at fault; later, what ran the jobs.
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         if not _any_started(record, stood):
-            raise
-        broken = error.__cause__ if isinstance(error.__cause__, Exception) else error
+            raise _before_a_job(arguments, error, cause) from error
+        broken = cause
     return _conclude(arguments, wanted, record, ended, broken)
 
 
@@ -190,6 +191,21 @@ def _conclude(
     check_measured(found, wanted.objective)
     code = next((s.code for s in mine if s.code), ended)
     return code or int(not all(s.finished for s in mine))
+
+
+def _before_a_job(arguments: Arguments, error: Exception, cause: Exception) -> Exception:
+    """Return the error to show when no job has started: of the configuration, or of a launcher."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    if isinstance(cause, (UserError, HydraException, OmegaConfBaseException)):
+        return error
+    lines = plain(f"{type(cause).__name__}: {cause}").splitlines()
+    return UserError(
+        f"The jobs could not be started: {lines[0]}",
+        where=next((o for o in arguments.overrides if key_of(o) == "hydra/launcher"), None),
+        fix="Correct what it says, or choose another launcher. -v shows the traceback.",
+    )
 
 
 def _any_started(record: SweepRecord, before: Sequence[Standing]) -> bool:

@@ -161,3 +161,21 @@ def test_nothing_of_a_job_reaches_the_next(run: Run, project: Path) -> None:
     code, _, err = run("-m", "task=leaky", "seed=1,2", f"sweep_dir={project}/s", *WORDS[2:4])
     assert code == 0, err
     assert Path.cwd() == project
+
+
+def test_a_launcher_that_cannot_start_a_job_says_why(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from framework.sweep.launcher import ProcessLauncher
+
+    def launch(self: object, job_overrides: object, initial_job_idx: int) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(ProcessLauncher, "launch", launch)
+    words = ("hydra/launcher=processes", "hydra.launcher.jobs=2")
+    before = files(project)
+    code, _, err = run(*WORDS, "sweep_dir=s", *words)
+    assert code == 2
+    assert "could not be started: OSError: [Errno 12] Cannot allocate memory" in err
+    assert "where: hydra/launcher=processes" in err
+    assert files(project) == before
