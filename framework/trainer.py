@@ -18,7 +18,9 @@ from framework.core.progress import Progress
 from framework.core.state import State
 from framework.logger import Logger
 from framework.run.fit_lifetime import resume_from, resume_point, started
+from framework.run.found_rates import find_rate, rates_of_new_run, use_rates
 from framework.run.judging import evaluated, predicted
+from framework.run.rate_curve import RateCurve
 from framework.run.run import Run
 from framework.task import Task
 
@@ -95,6 +97,7 @@ class Trainer:
             SystemExit: SIGTERM arrived; a checkpoint was saved, and the exit code is 143.
         """
         run = self._run
+        rates = rates_of_new_run(run, task, data, checkpoint, weights_only=weights_only)
         with run.working("fit", task) as stage:
             fitting = run.assemble(data)
             start = resume_point(run, stage, fitting, checkpoint, weights_only=weights_only)
@@ -102,6 +105,7 @@ class Trainer:
                 for loop in loops:
                     loop.trace()
             resume_from(start, run, fitting)
+            use_rates(run, rates)
             del start  # it holds the arrays of a whole checkpoint
             with started(run, stage, fitting):
                 while fitting.wants_epoch():
@@ -157,6 +161,13 @@ class Trainer:
         with self._run.working("predict", task) as stage:
             return predicted(self._run, stage, data, checkpoint)
 
+    def lr_find(self, task: Task, data: Any = None, **options: Any) -> RateCurve:
+        """Find a learning rate by a range test, which leaves task and data as they were.
+
+        The options are those of `RangeTest`; and `checkpoint` and `weights_only`, as in `fit`.
+        """
+        return find_rate(self._run, task, data, **options)
+
     def stop(self, reason: str) -> None:
         """End training deliberately after the current wake-up.
 
@@ -174,9 +185,8 @@ class Trainer:
         retention: Retention | None = None,
     ) -> Path | None:
         """Save the whole state of the run; see `RunView.save_checkpoint`."""
-        return self._run.save_checkpoint(
-            wait=wait, judged=judged, permanent=permanent, retention=retention
-        )
+        about = {"judged": judged, "permanent": permanent, "retention": retention}
+        return self._run.save_checkpoint(wait=wait, **about)
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Log values, by full name, at the current step."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from framework.cli.arguments import Arguments
 from framework.cli.closed_stdio import lasting_streams
+from framework.cli.did_you_mean import check_debug
 from framework.cli.console import show_error, show_log
 from framework.cli.help import help_text, usage
 from framework.cli.quoting import again, quoted, value_of
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _guarded(words: list[str]) -> int:
-    debug = bool({"-v", "--verbose", "debug=true", "debug=True"}.intersection(words))
+    debug = bool({"-v", "--verbose"}.intersection(words))
     # Until the trainer handles these signals, they end the process cleanly.
     asking = [number for number in ending_signals() if number != signal.SIGINT]
     former = {number: signal.signal(number, _leave) for number in asking}
@@ -85,9 +86,8 @@ def _main(arguments: Arguments) -> int:
     if here not in map(os.path.abspath, sys.path):
         # `python -m` adds the working directory to sys.path; a console script does not.
         sys.path.insert(0, here)
-    if arguments.verbose:
-        arguments.overrides.append("debug=true")
     _check_hydra_dirs(arguments.overrides)
+    check_debug(arguments.overrides)
     if not arguments.multirun:
         from framework.cli.evaluated_config import with_earlier
 
@@ -253,12 +253,14 @@ def _job(arguments: Arguments, config: Any, run_dir: Path | None = None) -> Job:
             name = key and str(key)
             fix = f"Set {name}=<value>." if name else "Correct it; --cfg job shows it."
             raise UserError(what, where=name, fix=fix) from None
+    if hydra.runtime.choices["debug"] == "overfit" and (values["data"] or {}).get("augment"):
+        values["data"]["augment"] = None
     references = find_references(config) if read else References()
     check_added(overrides, values, arguments.config_dir)
     if values["mode"] != "fit" and (place := values["run_dir"] or run_dir):
         values = laid_over_run(values, overrides, local_path(place, "run_dir"), references)
     command = () if arguments.multirun else arguments.words
-    return Job(values, task, overrides, run_dir, references, command)
+    return Job(values, task, overrides, run_dir, references, command, arguments.verbose)
 
 
 def _overrides_of_job() -> list[str]:
@@ -289,7 +291,7 @@ def _with_hydra(arguments: Arguments, job: Callable[[Any], None]) -> None:
     from framework.cli.replaced_choices import chosen_groups
 
     overrides, sweep = _split_sweep(arguments)
-    register(sweep, chosen_groups(arguments.overrides))
+    register(sweep, chosen_groups(arguments.overrides, arguments.config_dir))
     # Makes Hydra raise errors that it would otherwise print with its own advice.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # Merging a project's conf/optimizer/adam.yaml over the library's schema is intended.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
-from dataclasses import fields
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
-from framework.cli.groups.root import GROUPS, RunConfig
+from framework.cli.groups.finding_choices import DEBUG_HELP
+from framework.cli.groups.root import GROUPS, SPANNING, RunConfig
 
 FLAGS = """\
 flags:
@@ -39,8 +40,17 @@ def list_tasks(config_dir: Path | None) -> dict[str, str]:
     Returns:
         Descriptions by task name, sorted.
     """
+    return _described("task", config_dir)
+
+
+def list_experiments(config_dir: Path | None) -> dict[str, str]:
+    """Return the experiments of a project, `experiment/<name>.yaml`, as `list_tasks` does."""
+    return _described("experiment", config_dir)
+
+
+def _described(group: str, config_dir: Path | None) -> dict[str, str]:
     found = {}
-    for path in sorted((config_dir or Path("conf")).glob("task/*.yaml")):
+    for path in sorted((config_dir or Path("conf")).glob(f"{group}/*.yaml")):
         if not path.name.startswith("_"):
             found[path.stem] = _first_comment(path)
     return found
@@ -48,7 +58,7 @@ def list_tasks(config_dir: Path | None) -> dict[str, str]:
 
 def list_choices(config_dir: Path | None) -> dict[str, list[str]]:
     """Return every group except `task` with its choices, both the library's and the project's."""
-    choices = {group: list(known) for group, known in GROUPS.items()}
+    choices = {group: list(known) for group, known in {**GROUPS, **SPANNING}.items()}
     if config_dir and config_dir.is_dir():
         for folder in sorted(p for p in config_dir.iterdir() if p.is_dir() and p.name != "task"):
             own = [p.stem for p in sorted(folder.glob("*.yaml")) if p.name[0] != "_"]
@@ -76,11 +86,15 @@ def help_text(config_dir: Path | None) -> str:
         "groups (group=choice, then group.option=value; metrics, callbacks, loggers: [a,b]):",
     ]
     for group, names in list_choices(config_dir).items():
-        lines += _hanging(group, ", ".join(names))
-    lines += ["", "options:"]
+        if group not in SPANNING:
+            lines += _hanging(group, ", ".join(names))
+    lines += ["", *_lines_of("experiments (experiment=...)", list_experiments(config_dir))]
+    lines += ["", *_lines_of("debugging (debug=...)", DEBUG_HELP), "", "options:"]
     for field in fields(RunConfig):
         if "help" in field.metadata:
             lines += _hanging(f"{field.name}={_show(field.default)}", field.metadata["help"], 32)
+        elif isinstance(field.default_factory, type) and is_dataclass(field.default_factory):
+            lines += _options_of(field.name, field.default_factory)
     for field in fields(TrainerConfig):
         if field.name in _TRAINER:
             name = f"trainer.{field.name}={_show(field.default)}"
@@ -93,8 +107,22 @@ def _task_lines(config_dir: Path | None) -> list[str]:
     tasks = list_tasks(config_dir)
     if not tasks:
         return ["no tasks here. Write conf/task/<name>.yaml with a line `_target_: tasks.x.X`."]
-    width = max(map(len, tasks)) + 2
-    return ["tasks:", *(f"  {name:<{width}}{text}".rstrip() for name, text in tasks.items())]
+    return _lines_of("tasks", tasks)
+
+
+def _lines_of(title: str, described: Mapping[str, str]) -> list[str]:
+    width = max(map(len, described), default=0) + 2
+    lines = (f"  {name:<{width}}{text}".rstrip() for name, text in described.items())
+    return [f"{title}:", *lines] if described else []
+
+
+def _options_of(group: str, schema: type) -> list[str]:
+    found: list[str] = []
+    for field in fields(schema):
+        if "help" in field.metadata:
+            name = f"{group}.{field.name}={_show(field.default)}"
+            found += _hanging(name, field.metadata["help"], 32)
+    return found
 
 
 def _examples(tasks: Iterable[str]) -> list[str]:

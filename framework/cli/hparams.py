@@ -16,6 +16,7 @@ _ALWAYS = (
     "trainer.precision",
 )
 _NOT_COMPARED = {"run_dir", "sweep_dir", "mode", "checkpoint", "debug", "trust", "resume"}
+_NOT_COMPARED |= {"lr_find", "batch_size_find"}
 
 
 def hparams_of(job: Job) -> dict[str, Any]:

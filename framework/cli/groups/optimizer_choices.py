@@ -12,13 +12,17 @@ from typing import Any, Optional
 from framework.errors import UserError
 
 
+AUTO = "auto"
+"""The learning rate that has a new run find its own."""
+
+
 @dataclass
 class OptimizerConfig:
     """The options that all Keras optimizers share."""
 
     _target_: str = "keras.optimizers.Adam"
     _partial_: bool = True
-    # A number, or a schedule: a node with a `_target_` such as keras.optimizers.schedules.X.
+    # A number, `auto`, or a schedule: a node with a `_target_` such as keras.optimizers.schedules.X.
     learning_rate: Any = 0.001
     weight_decay: Optional[float] = None
     clipnorm: Optional[float] = None
