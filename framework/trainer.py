@@ -185,7 +185,7 @@ class Trainer:
         retention: Retention | None = None,
     ) -> Path | None:
         """Save the whole state of the run; see `RunView.save_checkpoint`."""
-        about = {"judged": judged, "permanent": permanent, "retention": retention}
+        about: dict[str, Any] = {"judged": judged, "permanent": permanent, "retention": retention}
         return self._run.save_checkpoint(wait=wait, **about)
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:

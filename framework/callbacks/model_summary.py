@@ -153,7 +153,11 @@ def _cut(rows: list[_Row], limit: int) -> list[_Row]:
     # A nested layer is counted in its model's own row.
     count = sum(row.count for row in missing if not row.nested)
     flops = sum(row.flops for row in missing if not row.nested)
-    return [*rows[:head], _Row(f"... {len(missing)} more", "", "", count, False, flops), *rows[-tail:]]
+    return [
+        *rows[:head],
+        _Row(f"... {len(missing)} more", "", "", count, False, flops),
+        *rows[-tail:],
+    ]
 
 
 def _totals(models: list[Any]) -> Iterable[str]:

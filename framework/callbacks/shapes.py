@@ -151,7 +151,8 @@ def _watching(layer: Any, seen: dict[int, Seen]) -> Callable[..., Any]:
 def _bytes(tensor: Any) -> int:
     import tensorflow as tf
 
-    return math.prod(size or 1 for size in tensor.shape) * int(tf.as_dtype(tensor.dtype).size)
+    count: int = math.prod(size or 1 for size in tensor.shape)
+    return count * int(tf.as_dtype(tensor.dtype).size)
 
 
 def shape_text(shapes: Any) -> str:

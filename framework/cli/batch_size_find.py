@@ -130,7 +130,9 @@ def _search(trials: _Trials, options: Mapping[str, Any], size: int) -> list[Tria
         else:
             high = size
             size = size if low else size // 2
-    while low and high is not None and options["by"] == "memory" and high - low > max(1, low // _FINE):
+    while (
+        low and high is not None and options["by"] == "memory" and high - low > max(1, low // _FINE)
+    ):
         last = trials.run((low + high) // 2)
         done.append(last)
         low, high = (last.size, high) if last.fits else (low, last.size)
@@ -268,8 +270,6 @@ def _checked(job: Job) -> dict[str, Any]:
             f"timeout is {options['timeout']!r}", where="batch_size_find.timeout", fix=fix
         )
     return options
-
-
 
 
 def _is_own(override: str) -> bool:

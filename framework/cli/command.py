@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from framework.cli.arguments import Arguments
 from framework.cli.closed_stdio import lasting_streams
-from framework.cli.did_you_mean import check_debug
 from framework.cli.console import show_error, show_log
+from framework.cli.did_you_mean import check_debug
 from framework.cli.help import help_text, usage
 from framework.cli.quoting import again, quoted, value_of
 from framework.core.paths import local_path, working_directory

@@ -35,9 +35,7 @@ def lr_find(
         checkpoint: See `Trainer.fit`.
         weights_only: See `Trainer.fit`.
     """
-    curve = trainer.lr_find(
-        task, data, checkpoint=checkpoint, weights_only=weights_only, **options
-    )
+    curve = trainer.lr_find(task, data, checkpoint=checkpoint, weights_only=weights_only, **options)
     _log.info("%s", "\n".join(_told(curve)))
 
 

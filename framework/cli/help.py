@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from pathlib import Path
 
-from framework.cli.groups.finding_choices import DEBUG_HELP
+from framework.cli.groups.finding_choices import DEBUG_HELP, BatchSizeFindConfig, LRFindConfig
 from framework.cli.groups.root import GROUPS, SPANNING, RunConfig
 
 FLAGS = """\
@@ -93,8 +93,8 @@ def help_text(config_dir: Path | None) -> str:
     for field in fields(RunConfig):
         if "help" in field.metadata:
             lines += _hanging(f"{field.name}={_show(field.default)}", field.metadata["help"], 32)
-        elif isinstance(field.default_factory, type) and is_dataclass(field.default_factory):
-            lines += _options_of(field.name, field.default_factory)
+    for group, schema in (("lr_find", LRFindConfig), ("batch_size_find", BatchSizeFindConfig)):
+        lines += _options_of(group, schema)
     for field in fields(TrainerConfig):
         if field.name in _TRAINER:
             name = f"trainer.{field.name}={_show(field.default)}"

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from framework.cli.batch_size_find import batch_sizes
 from framework.cli.console import show_error, show_log
 from framework.cli.did_you_mean import mode_fix
 from framework.cli.env_references import FILE as REFERENCES
 from framework.cli.env_references import check_references
 from framework.cli.evaluated_config import nodes_of
-from framework.cli.batch_size_find import batch_sizes
 from framework.cli.finding import auto_rate, lr_find, summary
 from framework.cli.groups.root import EVALUATING, MODES
 from framework.cli.hparams import hparams_of

@@ -83,7 +83,9 @@ def _product(operation: tf.Operation) -> int:
 def _einsum(operation: tf.Operation) -> int:
     equation = operation.get_attr("equation").decode()
     sizes: dict[str, int] = {}
-    for labels, tensor in zip(equation.partition("->")[0].split(","), operation.inputs, strict=True):
+    for labels, tensor in zip(
+        equation.partition("->")[0].split(","), operation.inputs, strict=True
+    ):
         shape = _shape(tensor)
         before, dots, after = labels.partition("...")
         named = [*zip(before, shape, strict=False), *zip(after[::-1], shape[::-1], strict=False)]

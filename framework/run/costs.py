@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
@@ -20,6 +21,8 @@ from framework.sources.source import Source, batch_rows
 from framework.step.metric_sums import Accumulator
 from framework.step.runner import StepRunner
 from framework.task import Task
+
+_ROOM = 256  # values that a step may log
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,9 @@ def _costs(runner: StepRunner, source: Source, task: Task, update: Any) -> Costs
     spec, rows = _spec_of_a_batch(source)
     models = list(models_of(task.model).values())
     layers = {id(each): each for model in models for each in layers_within(model)}
-    name = type(task).__name__
+    name, unread = type(task).__name__, Accumulator(_ROOM)
     with watched(layers.values()) as seen, user_code(f"{name}.eval_step", lambda: spec):
-        forward = _flops_of(lambda b, n: runner.eval_step(0, Accumulator(), b, n), spec, rows)
+        forward = _flops_of(partial(runner.eval_step, 0, unread), spec, rows)
     with user_code(f"{name}.train_step", lambda: spec):
         training = _flops_of(runner.train_step, spec, rows)
     leaves = [key for key, each in layers.items() if len(layers_within(each)) == 1]

@@ -6,12 +6,12 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from framework.errors import UserError
 from framework.loggers.combined import CombinedLogger
 from framework.run.lr_range_test import RangeTest, range_test, suggested
 from framework.run.rate_curve import RateCurve
 from framework.run.run import Run
 from framework.schedules import is_scheduled
-from framework.errors import UserError
 from framework.task import Task
 
 _log = logging.getLogger("framework")

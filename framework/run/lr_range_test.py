@@ -157,7 +157,7 @@ def suggested(curve: RateCurve, steps: int) -> float:
             f"{curve.metric} does not fall at any rate from {curve.rates[0]:.1e} to "
             f"{curve.rates[-1]:.1e}, so there is none to suggest",
             where=f"the range test of {curve.optimizer!r}, {len(curve.rates)} steps",
-            fix=f"Look at lr_find.csv; test longer, lr_find.steps={3 * steps}; or set "
+            fix=f"See the curve with mode=lr_find; test longer, lr_find.steps={3 * steps}; or set "
             "optimizer.learning_rate yourself.",
         )
     return curve.suggestion
@@ -215,7 +215,11 @@ class _Test:
             stop = min(batch + min(part, self._options.steps - step), source.steps or 2**62)
             done, _ = self._loop.run(epoch, batch, stop, step)
             if not batch and not done:
-                raise UserError("the train set has no batches", where="data.train")
+                raise UserError(
+                    "the train set has no batches",
+                    where="data.train",
+                    fix="Provide at least one batch; check what selects them, such as a filter.",
+                )
             step, batch, over = step + done, batch + done, batch + done < stop
             if over or batch == source.steps:
                 source.finished(epoch)
@@ -300,4 +304,3 @@ def _unread(data: Any) -> Any:
 
 def _refuse(name: str, value: object, wanted: str) -> None:
     raise UserError(f"lr_find.{name} is {value!r}", where=f"lr_find.{name}", fix=f"Give {wanted}.")
-
