@@ -142,7 +142,7 @@ def _watching(layer: Any, seen: dict[int, Seen]) -> Callable[..., Any]:
             lambda leaf: tuple(leaf.shape) if hasattr(leaf, "shape") else (), outputs
         )
         noted.bytes += sum(_bytes(leaf) for leaf in leaves)
-        noted.flops += 0 if graph is None else count_flops(graph.get_operations()[before:])
+        noted.flops += 0 if graph is None else count_flops(graph.get_operations()[before:], leaves)
         return outputs
 
     return noting

@@ -11,7 +11,7 @@ import tensorflow as tf
 from framework.compat import called_function
 
 
-def count_flops(operations: Iterable[tf.Operation]) -> int:
+def count_flops(operations: Iterable[tf.Operation], outputs: Iterable[Any] = ()) -> int:
     """Return the floating-point operations of products and convolutions, with all that they call.
 
     A multiplication and an addition count as two. What works on one element at a time, such as an
@@ -26,8 +26,21 @@ def count_flops(operations: Iterable[tf.Operation]) -> int:
 
     Args:
         operations: The operations, in any order.
+        outputs: What they are run for. Operations that neither lead to these nor change anything
+            are left out, as TensorFlow does. Default: all operations count.
     """
-    return sum(_flops(each) for each in operations)
+    given = {each.name: each for each in operations}
+    ends = [tensor.op for tensor in outputs if hasattr(tensor, "op")]
+    if not ends:
+        return sum(map(_flops, given.values()))
+    ends += [each for each in given.values() if each.op_def.is_stateful]
+    live: dict[str, tf.Operation] = {}
+    while ends:
+        each = ends.pop()
+        if each.name in given and each.name not in live:
+            live[each.name] = each
+            ends += [*(tensor.op for tensor in each.inputs), *each.control_inputs]
+    return sum(map(_flops, live.values()))
 
 
 def _flops(operation: tf.Operation) -> int:
@@ -44,7 +57,7 @@ def _flops(operation: tf.Operation) -> int:
 
 def _of_function(graph: Any, name: str) -> int:
     function = called_function(graph, name)
-    return 0 if function is None else count_flops(function.get_operations())
+    return 0 if function is None else count_flops(function.get_operations(), function.outputs)
 
 
 def _names(operation: tf.Operation) -> list[str]:
@@ -60,8 +73,10 @@ def _trips(operation: tf.Operation) -> int:
         limit = limit.op.inputs[0]
     if limit.op.type in ("While", "StatelessWhile"):  # of the forward pass, in a gradient
         return _trips(limit.op)
+    if limit.op.type == "Max":  # Keras takes it over the lengths of all sequences
+        limit = limit.op.inputs[0]
     known = tf.get_static_value(limit)
-    return max(1, int(known)) if known is not None and known.ndim == 0 else 1
+    return max(1, int(known.max())) if known is not None and known.size else 1
 
 
 def _size(tensor: Any) -> int:

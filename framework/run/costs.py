@@ -91,7 +91,7 @@ def _flops_of(step: Any, spec: Any, rows: int) -> int:
         step(Batch(values, rows, rows, zero), zero)
 
     traced = tf.function(run, autograph=False).get_concrete_function(spec)
-    return count_flops(traced.graph.get_operations())
+    return count_flops(traced.graph.get_operations(), traced.graph.outputs)
 
 
 def _spec_of_a_batch(source: Source) -> tuple[Any, int]:

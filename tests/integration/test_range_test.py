@@ -44,9 +44,7 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "graph": (SGD, {}),
     "eager": (SGD, {"engine": "eager"}),
     "loop_xla": (SGD, {"engine": "loop_xla"}),
-    "step_xla": (SGD, {"engine": "step_xla"}),
-    "mixed_float16": (SGD, {"precision": "mixed_float16"}),
-    "accumulate": (SGD, {"accumulate": 2}),
+    "mixed_float16": (SGD, {"precision": "mixed_float16", "accumulate": 2}),
     "schedule": (
         lambda: keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.01, 20)),
         {"clip_norm": 1.0},

@@ -16,7 +16,7 @@ BATCH = 4
 def forward(layer: Any, *shape: int) -> int:
     layer.build((BATCH, *shape))
     traced = tf.function(lambda x: layer(x)).get_concrete_function(tf.TensorSpec([BATCH, *shape]))
-    return count_flops(traced.graph.get_operations())
+    return count_flops(traced.graph.get_operations(), traced.graph.outputs)
 
 
 LAYERS = {
