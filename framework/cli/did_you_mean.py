@@ -22,7 +22,7 @@ _CALLED = {
     "trainer.max_epochs": "epochs epoch num_epochs n_epochs nb_epochs num_train_epochs",
     "trainer.max_steps": "steps step num_steps n_steps iterations total_steps train_steps",
     "trainer.max_time": "time timeout max_duration",
-    "data.batch_size": "batch bs batchsize train_batch_size per_device_train_batch_size",
+    "data.batch_size": "batch_size batch bs batchsize train_batch_size per_device_train_batch_size",
     "data.eval_batch_size": "val_batch_size test_batch_size per_device_eval_batch_size",
     "data.val_fraction": "val_split validation_split",
     "trainer.devices": "gpus num_gpus n_gpus n_gpu num_devices",

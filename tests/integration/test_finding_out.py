@@ -129,7 +129,7 @@ def test_summary_prints_costs_and_writes_nothing(wide: Path, run: Run) -> None:
     # One product forward; in training another, for the gradient of the kernel.
     assert "128 in an evaluation, 256 in a training step" in out
     assert "activations: 4 B per example, 40 B for a batch of 10" in out
-    assert "260 B of weights, 528 B of optimizer state" in out  # 2 x 260, the rate, the count
+    assert "260 B of weights, 532 B of optimizer state" in out  # 2 x 260, the rate 4, the count 8
     assert "?" not in out.partition("FLOPs per example")[0]
 
 
