@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 
-from framework.cli.groups.finding_choices import DEBUG_HELP, BatchSizeFindConfig, LRFindConfig
 from framework.cli.groups.root import GROUPS, SPANNING, RunConfig
 
 FLAGS = """\
@@ -86,15 +85,14 @@ def help_text(config_dir: Path | None) -> str:
         "groups (group=choice, then group.option=value; metrics, callbacks, loggers: [a,b]):",
     ]
     for group, names in list_choices(config_dir).items():
-        if group not in SPANNING:
+        if group != "experiment":
             lines += _hanging(group, ", ".join(names))
-    lines += ["", *_lines_of("experiments (experiment=...)", list_experiments(config_dir))]
-    lines += ["", *_lines_of("debugging (debug=...)", DEBUG_HELP), "", "options:"]
+    experiments = list_experiments(config_dir)
+    lines += ["", *_lines_of("experiments (experiment=...)", experiments)] if experiments else []
+    lines += ["", "options:"]
     for field in fields(RunConfig):
         if "help" in field.metadata:
             lines += _hanging(f"{field.name}={_show(field.default)}", field.metadata["help"], 32)
-    for group, schema in (("lr_find", LRFindConfig), ("batch_size_find", BatchSizeFindConfig)):
-        lines += _options_of(group, schema)
     for field in fields(TrainerConfig):
         if field.name in _TRAINER:
             name = f"trainer.{field.name}={_show(field.default)}"
@@ -114,15 +112,6 @@ def _lines_of(title: str, described: Mapping[str, str]) -> list[str]:
     width = max(map(len, described), default=0) + 2
     lines = (f"  {name:<{width}}{text}".rstrip() for name, text in described.items())
     return [f"{title}:", *lines] if described else []
-
-
-def _options_of(group: str, schema: type) -> list[str]:
-    found: list[str] = []
-    for field in fields(schema):
-        if "help" in field.metadata:
-            name = f"{group}.{field.name}={_show(field.default)}"
-            found += _hanging(name, field.metadata["help"], 32)
-    return found
 
 
 def _examples(tasks: Iterable[str]) -> list[str]:

@@ -46,10 +46,3 @@ DEBUG: dict[str, dict[str, Any]] = {
     "profile": {"trainer": {"profiler": "trace"}},
 }
 """`debug=`: what each choice sets."""
-
-DEBUG_HELP = {
-    "fast": "one batch of everything, nothing written: trainer.fast_dev_run=true",
-    "overfit": "learn one batch by heart: trainer.overfit_batches=1, 100 epochs, no augmentation",
-    "nan": "stop at the first NaN, and name its operation: trainer.detect_anomaly=true",
-    "profile": "a profile for TensorBoard: trainer.profiler=trace",
-}

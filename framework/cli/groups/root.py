@@ -93,11 +93,7 @@ class RunConfig:
 
     defaults: list[Any] = field(default_factory=_defaults)
     hydra: Any = field(default_factory=_hydra)
-    mode: str = option(
-        "fit",
-        "fit (train, validate, then test), validate, test, predict; or find out without training: "
-        "lr_find, batch_size_find, summary.",
-    )
+    mode: str = option("fit", "fit, validate, test, predict, lr_find, batch_size_find, summary.")
     checkpoint: Optional[str] = option(None, "Start from best, last, or a checkpoint's path.")
     weights_only: bool = option(False, "Take only weights from checkpoint=, where they fit.")
     run_dir: Optional[str] = option(None, "Where the run goes; null: runs/<task>/<time>-<random>.")
