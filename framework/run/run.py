@@ -75,7 +75,8 @@ class Run(Looking):
         self.best: dict[str, Any] | None = None
         self.weights: dict[str, dict[str, Any]] = {}
         self.already_complete = self._busy = False
-        self._given_callbacks, self._info = with_wrapped(callbacks), dict(info)
+        self.given_callbacks, self._info = with_wrapped(callbacks), dict(info)
+        self.given_loggers, self.found_rates = loggers, dict[str, float]()  # see `auto_lr`
         self.stop_condition, self._signals = StopCondition(self.config), Signals()
         self.metric_log = MetricLog(
             loggers if self.run_dir else (), self.progress, lambda: self.saver.durable
@@ -107,7 +108,7 @@ class Run(Looking):
             self.data_info, self.fitting = {}, None
         self.config = self._options.for_task(type(task).__name__, needs_eager=task.needs_eager)
         former, self.stop_condition = self.stop_condition, StopCondition(self.config)
-        given = [*with_wrapped(task.configure_callbacks()), *self._given_callbacks]
+        given = [*with_wrapped(task.configure_callbacks()), *self.given_callbacks]
         self.callbacks = with_defaults(given, self.config, is_chief=self.is_chief)
         self.active = Stage(self, self._signals, self._workers, self.data_info)
         self._busy = True
@@ -131,7 +132,7 @@ class Run(Looking):
         """Set up everything for `fit` before anything runs or is written."""
         assert self.active is not None
         self.metric_log.latest, self.metric_log.measured = {}, {}
-        self.best, self.weights = None, {}
+        self.best, self.weights, self.found_rates = None, {}, {}
         self.fitting = Fitting(
             self, self.active, self.metric_log, self.stop_condition, data, keeps=self.keeps
         )
@@ -178,6 +179,7 @@ class Run(Looking):
             **describe(self.config, self.progress),
             "engine": self.engine,
             "tuning": (fitting and fitting.tuner.report) or None,
+            "found_rates": self.found_rates or None,
             "metrics": self.metrics,
             "best": self.best,
             "weights": self.weights,
