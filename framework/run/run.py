@@ -33,6 +33,7 @@ from framework.run.result import describe, laid_over, write_result
 from framework.run.stage_context import Stage
 from framework.run.stop_condition import StopCondition
 from framework.task import Task
+from framework.text.escape import hidden
 
 
 class Run(Looking):
@@ -291,7 +292,7 @@ class Run(Looking):
             self.metric_log.log(metrics)
 
     def log_text(self, name: str, text: str) -> None:
-        self.metric_log.logger.log_text(name, text, self.progress.step)
+        self.metric_log.logger.log_text(name, hidden(text), self.progress.step)
 
     def log_images(self, name: str, images: Any) -> None:
         self.metric_log.logger.log_images(name, images, self.progress.step)

@@ -33,7 +33,7 @@ def commands() -> list[tuple[str, str]]:
     for page in PAGES:
         for block in blocks(page, "sh"):
             lines = block.replace("\\\n", " ").splitlines()
-            found += [(page.name, line) for line in lines if "-m framework" in line]
+            found += [(page.name, line) for line in lines if "-m framework " in line]
     return found
 
 
