@@ -109,7 +109,8 @@ class Run(Looking):
         self.config = self._options.for_task(type(task).__name__, needs_eager=task.needs_eager)
         former, self.stop_condition = self.stop_condition, StopCondition(self.config)
         given = [*with_wrapped(task.configure_callbacks()), *self._given_callbacks]
-        self.callbacks = with_defaults(given, self.config, is_chief=self.is_chief)
+        logs = bool(self.metric_log.logger.loggers)
+        self.callbacks = with_defaults(given, self.config, is_chief=self.is_chief, logs=logs)
         self.active = Stage(self, self._signals, self._workers, self.data_info)
         self._busy = True
         try:
