@@ -3,7 +3,8 @@
     keras-task task=<name> [key=value ...]          same as python -m framework ...
 
 Exit codes: 0 completed or stopped on purpose; 1 failed; 2 error in the configuration or the task's
-code; 130 Ctrl-C; 143 SIGTERM; 129 closed terminal.
+code; 130 Ctrl-C; 143 SIGTERM; 129 closed terminal; 138 SIGUSR1 and 140 SIGUSR2, before a job's time
+is over.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from framework.cli.arguments import Arguments
 from framework.cli.closed_stdio import lasting_streams
@@ -23,7 +24,7 @@ from framework.cli.console import show_error, show_log
 from framework.cli.help import help_text, usage
 from framework.cli.quoting import again, key_of, quoted, value_of
 from framework.core.paths import local_path, working_directory
-from framework.core.signals import ending_signals
+from framework.core.signals import ending_signals, leave
 from framework.errors import UserError
 from framework.text.escape import hiding, one_line, plain
 
@@ -48,7 +49,7 @@ def _guarded(words: list[str]) -> int:
     debug = bool({"-v", "--verbose", "debug=true", "debug=True"}.intersection(words))
     # Until the trainer handles these signals, they end the process cleanly.
     asking = [number for number in ending_signals() if number != signal.SIGINT]
-    former = {number: signal.signal(number, _leave) for number in asking}
+    former = {number: signal.signal(number, leave) for number in asking}
     try:
         return _main(Arguments.parse(words))
     except UserError as error:
@@ -65,10 +66,6 @@ def _guarded(words: list[str]) -> int:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
-
-
-def _leave(number: int, frame: object) -> NoReturn:
-    raise SystemExit(128 + number)
 
 
 def _main(arguments: Arguments) -> int:

@@ -42,8 +42,7 @@ class WorkerReplicas(MirroredReplicas):
 
     def __init__(self, member: Member, timeout: float | None = None) -> None:
         resolver = _resolver(member)
-        addresses = tuple(resolver.cluster_spec().as_dict()["worker"])
-        self._peers = _peers(member.index, addresses)
+        self._peers = _peers(member.index, member.workers)
         if not at_work_outside_a_cluster():
             with Signals().noted():
                 self._peers.join(timeout)
@@ -145,7 +144,8 @@ def _ended_by_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    former = {number: signal.getsignal(number) for number in ending_signals()}
+    # SIGUSR1 does wait: its handler makes SLURM queue the job again.
+    former = {number: signal.getsignal(number) for number in ending_signals(near_limit=False)}
     try:
         for number in former:
             signal.signal(number, signal.SIG_DFL)
@@ -156,11 +156,7 @@ def _ended_by_signals() -> Iterator[None]:
 
 
 def _resolver(member: Member) -> tf.distribute.cluster_resolver.ClusterResolver:
-    resolvers = tf.distribute.cluster_resolver
-    if member.source == "SLURM":
-        # One process per node uses all its GPUs, so the resolver does not need to divide them.
-        return resolvers.SlurmClusterResolver(auto_set_gpu=False)
-    return resolvers.SimpleClusterResolver(
+    return tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": list(member.workers)}),
         task_type="worker",
         task_id=member.index,
