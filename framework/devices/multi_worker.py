@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from framework.compat import at_work_outside_a_cluster
 from framework.core.cluster import Member
+from framework.core.deadline import ended_after
 from framework.core.signals import Signals, ending_signals
 from framework.devices.comparison import check_same, plain_json
 from framework.devices.mirrored import MirroredReplicas
@@ -25,6 +26,10 @@ from framework.devices.peers import Peers
 from framework.errors import TrainingFailed, UserError
 
 _log = logging.getLogger("framework")
+
+# Seconds for TensorFlow to connect workers that have found each other. It waits for an hour if one
+# is lost meanwhile, and lets neither Python's threads nor SIGTERM through.
+_JOINING = 60.0
 
 
 class WorkerReplicas(MirroredReplicas):
@@ -50,7 +55,7 @@ class WorkerReplicas(MirroredReplicas):
         level = logger.level
         logger.setLevel(logging.WARNING)  # its long messages repeat what `device` says
         try:
-            with _ended_by_signals():
+            with _ended_by_signals(), ended_after(_JOINING, self._late()):
                 strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
         except RuntimeError as error:
             raise UserError(
@@ -106,6 +111,15 @@ class WorkerReplicas(MirroredReplicas):
             + (text.strip().splitlines() or [type(error).__name__])[0][:120],
             fix="Start all workers again with the same command. With a shared run_dir= they resume "
             "from the last checkpoint.",
+        )
+
+    def _late(self) -> TrainingFailed:
+        numbers = range(len(self._peers.addresses))
+        others = [self._peers.name(i) for i in numbers if i != self._peers.index]
+        return TrainingFailed(
+            f"a worker did not join TensorFlow's cluster: {' or '.join(others)}",
+            where="trainer.strategy=multi_worker",
+            fix="It has probably ended since: see its output. Start all workers again.",
         )
 
     def _compared(self, make: Callable[..., Any], **options: Any) -> Any:
