@@ -19,7 +19,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from framework import Callback, Data, TrainingFailed, UserError
+from framework import Callback, Data, Every, TrainingFailed, UserError
 from framework.cli.console import show_error
 from framework.core.cluster import member
 
@@ -50,7 +50,7 @@ def main(run_dir: str, options: str) -> int:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     class Pause(Callback):
-        every = "1ep"
+        every = Every("1ep")
 
         def on_wake(self, run: Any) -> None:
             time.sleep(pause)
