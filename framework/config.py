@@ -66,7 +66,7 @@ class TrainerConfig:
     max_time: Optional[str] = option(None, "Stop after this long: 30s, 10min, 2h.")
     limit_train_batches: Union[int, float] = option(
         1.0,
-        "Batches of an epoch: a count (10) or a fraction (0.1; 1.0 is all).",
+        "Batches of an epoch: a count (10) or a fraction (0.1; 1.0: all).",
         identity=True,
         **_SHARE,
     )
@@ -87,7 +87,7 @@ class TrainerConfig:
     )
     overfit_batches: Union[int, float] = option(
         0,
-        "Train and validate on the same first few batches, unshuffled; 0 is off.",
+        "Train and validate on the first few batches, unshuffled; 0: off.",
         identity=True,
         share=True,
         wanted="0 (off), a count, or a fraction of at most 1.0",

@@ -1,10 +1,9 @@
-"""Prints a summary of the model before training."""
+"""Prints a summary of the model, and of the run, before training."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterable, Mapping
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +15,14 @@ from rich.table import Table
 from rich.text import Text
 
 from framework.callback import Callback, RunView
-from framework.callbacks.live_line import Screen
+from framework.callbacks.live_line import Screen, erase
+from framework.callbacks.run_facts import count, facts_of, kind
 from framework.callbacks.shapes import layers_of, output_shapes
 from framework.text.tables import cell
 
-_UNITS = ("bytes", "kB", "MB", "GB", "TB")
-
 
 class ModelSummary(Callback):
-    """Print the model's layers, size, precision and device before the first step.
+    """Print the model's layers, its size, the data, and where it runs, before the first step.
 
     The layers of a nested model are listed too, one level deep. A long list is shortened in the
     middle. An unknown output shape is shown as `?`; an unknown dimension, such as the batch size,
@@ -46,15 +44,13 @@ class ModelSummary(Callback):
     def on_fit_start(self, run: RunView) -> None:
         """Print the summary."""
         console = self._console or Screen(highlight=False)
+        erase()
         models = models_by_name(run.task.model)
         for name, one in models.items():
-            title = f"{name or one.name}: {_kind(one)}"
+            title = f"{name or one.name}: {kind(one)}"
             console.print(cell(title, "bold"), soft_wrap=True)
             _print_table(console, self._table(one))
-        for line in _totals(list(models.values())):
-            console.print(Text(line), soft_wrap=True)
-        used = f"precision {run.config.precision}, device {_device(run, models.values())}"
-        console.print(Text(used), soft_wrap=True)
+        _print_facts(console, facts_of(run))
 
     def _table(self, model: Any) -> Table:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
@@ -84,16 +80,11 @@ class _Row:
     nested: bool = False
 
 
-def _kind(model: Any) -> str:
-    kind = type(model).__name__
-    return "functional model" if type(model) is keras.Model or kind == "Functional" else kind
-
-
 def _rows(model: Any, shapes: Mapping[int, str], nested: bool = False) -> Iterable[_Row]:
     for layer in layers_of(model):
         name = ("  " if nested else "") + layer.name
         yield _Row(
-            name, type(layer).__name__, shapes.get(id(layer), "?"), _count(layer.weights), nested
+            name, type(layer).__name__, shapes.get(id(layer), "?"), count(layer.weights), nested
         )
         if isinstance(layer, keras.Model) and not nested:
             yield from _rows(layer, shapes, nested=True)
@@ -107,46 +98,8 @@ def _cut(rows: list[_Row], limit: int) -> list[_Row]:
     head = limit - tail - 1
     missing = rows[head : len(rows) - tail]
     # A nested layer is counted in its model's own row.
-    count = sum(row.count for row in missing if not row.nested)
-    return [*rows[:head], _Row(f"... {len(missing)} more", "", "", count), *rows[-tail:]]
-
-
-def _totals(models: list[Any]) -> Iterable[str]:
-    trainable = _unique(weight for model in models for weight in model.trainable_weights)
-    every = _unique(weight for model in models for weight in model.weights)
-    total, learned = _count(every), _count(trainable)
-    size = sum(_count([weight]) * _bits(weight.dtype) / 8 for weight in every)
-    yield (
-        f"{total:,} parameters ({_size(size)}): "
-        f"{learned:,} trainable, {total - learned:,} not trainable"
-    )
-
-
-def _unique(weights: Iterable[Any]) -> list[Any]:
-    return list({id(weight): weight for weight in weights}.values())
-
-
-def _count(weights: Iterable[Any]) -> int:
-    return sum(math.prod(weight.shape) for weight in weights)
-
-
-def _bits(dtype: str) -> int:
-    digits = re.search(r"\d+", str(dtype))
-    return int(digits[0]) if digits else 8
-
-
-def _size(count: float) -> str:
-    power = min(len(_UNITS) - 1, int(math.log(count, 1000)) if count >= 1 else 0)
-    return f"{count / 1000**power:.{1 if power else 0}f} {_UNITS[power]}"
-
-
-def _device(run: RunView, models: Iterable[Any]) -> str:
-    """Return the device that has the weights, since `auto` does not say which."""
-    for model in models:
-        for weight in model.weights:
-            place = str(getattr(weight.value, "device", ""))
-            return place.rpartition("device:")[2] or str(run.config.device)
-    return str(run.config.device)
+    hidden = sum(row.count for row in missing if not row.nested)
+    return [*rows[:head], _Row(f"... {len(missing)} more", "", "", hidden), *rows[-tail:]]
 
 
 def _print_table(console: Console, table: Table) -> None:
@@ -161,3 +114,15 @@ def _print_table(console: Console, table: Table) -> None:
     width = Measurement.get(console, options, table).maximum
     Console(file=console.file, width=width, color_system=None).print(table)
     console.print()
+
+
+def _print_facts(console: Console, facts: Mapping[str, Sequence[str]]) -> None:
+    """Print one line per fact, aligned; on a narrow terminal, a fact continues below itself."""
+    indent = max(map(len, facts)) + 2
+    width = console.width if console.is_terminal else 0
+    for title, parts in facts.items():
+        text = ", ".join(parts)
+        lines = textwrap.wrap(text, max(20, width - indent)) if width else [text]
+        for number, line in enumerate(lines or [""]):
+            head = Text(title.ljust(indent) if not number else " " * indent, "bright_black")
+            console.print(Text.assemble(head, line), soft_wrap=True)

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import threading
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 _log = logging.getLogger("framework")
@@ -22,7 +21,7 @@ _SECONDS = 60.0
 def requeue(environ: Mapping[str, str] | None = None) -> None:
     """Queue this process's job again, if it is a job of SLURM.
 
-    Only the first task of a step asks, and only once. If SLURM refuses, the log says so. SLURM then
+    Only the first task of a step asks. If SLURM refuses, the log says so. SLURM then
     ends the job's processes, which must have saved by now.
     """
     environ = os.environ if environ is None else environ
@@ -35,7 +34,6 @@ def requeue(environ: Mapping[str, str] | None = None) -> None:
     _ask(job)
 
 
-@lru_cache
 def _ask(job: str) -> None:
     # SLURM sends SIGTERM before scontrol has ended, to both.
     former = _ignore_sigterm()
@@ -53,7 +51,7 @@ def _ask(job: str) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         why = str(error)
     else:
-        _log.info("SLURM has queued job %s again; the run continues in it", job)
+        _log.info("SLURM job %s is queued again; the run continues in it", job)
         return  # SIGTERM stays ignored: this process is ending
     if former is not None:
         signal.signal(signal.SIGTERM, former)

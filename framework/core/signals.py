@@ -37,7 +37,36 @@ def leave(number: int, frame: FrameType | None = None) -> NoReturn:
     _unwind(number)
 
 
-def _unwind(number: int) -> NoReturn:
+def queue_again(code: int) -> None:
+    """Have SLURM queue the job again, if this exit code is that of SIGUSR1 or SIGUSR2.
+
+    If somebody else handles the signal, such as submitit, that handler is called instead.
+    """
+    if code - 128 not in _LIMIT_IS_NEAR:
+        return
+    handler = signal.getsignal(code - 128)
+    if callable(handler) and handler is not leave:
+        handler(code - 128, None)
+    else:
+        requeue()
+
+
+@contextmanager
+def put_off() -> Iterator[None]:
+    """Leave it to the caller to queue the job again: after a job of a sweep there is more to do."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heeded = [number for number in ending_signals() if number in _LIMIT_IS_NEAR]
+    former = {number: signal.signal(number, _unwind) for number in heeded}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _unwind(number: int, frame: FrameType | None = None) -> NoReturn:
     if number == signal.SIGINT:
         raise KeyboardInterrupt from None
     raise SystemExit(128 + number) from None
@@ -100,23 +129,18 @@ class Signals:
             self._deferred = False
 
     def raise_received(self, elsewhere: int | None = None) -> None:
-        """End the program as a received signal would, if there is one; see `leave`.
+        """End the program as a received signal would, if there is one; see `queue_again`.
 
-        If SIGUSR1 or SIGUSR2 has a handler of somebody else, such as submitit's, that one is called
-        first, and left to queue the job again. `elsewhere` is a signal that another worker
-        received.
+        `elsewhere` is a signal that another worker received.
         """
         received = self.received or elsewhere
         if received is None:
             return
         if self._noting:  # `noted` calls this again, when the former handlers are back
             self._raised = True
-            _unwind(received)
-        handler = signal.getsignal(received)
-        if received in _LIMIT_IS_NEAR and callable(handler):
-            handler(received, None)
-            _unwind(received)
-        leave(received)
+        else:
+            queue_again(128 + received)
+        _unwind(received)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         again = self.received is not None and number == signal.SIGINT

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from framework.callback import Callback
 from framework.callbacks.checkpoint import Checkpoint
 from framework.callbacks.description import Description
+from framework.callbacks.learning_rate import LearningRateMonitor
 from framework.callbacks.model_summary import ModelSummary
 from framework.callbacks.nan import StopOnNaN
 from framework.callbacks.profiling import Throughput, Trace
@@ -19,9 +20,10 @@ def with_defaults(
 ) -> list[Callback]:
     """Return a run's callbacks in the order in which they are called.
 
-    The order is: the stop on NaN and the summary, the given callbacks, the description, the
-    progress bar, and last the checkpoint, so that it saves the final state of the others. A given
-    callback replaces the built-in one of its class.
+    The order is: the stop on NaN and the summary, the given callbacks, the description, then the
+    checkpoint, so that it saves the final state of the others, and last the progress bar, which has
+    none, so that it knows whether the checkpoint is the best. A given callback replaces the
+    built-in one of its class.
     """
     first: list[Callback] = []
     last: list[Callback] = []
@@ -29,21 +31,23 @@ def with_defaults(
         first.append(StopOnNaN())
     if config.enable_model_summary:
         first.append(ModelSummary())
-    last.append(Description())
+    last += [LearningRateMonitor(), Description()]
     if config.profiler is not None:
         last.append(Throughput())
     if config.profiler == "trace":
         last.append(Trace())
-    if config.enable_progress_bar:
-        last.append(ProgressBar())
     if config.enable_checkpointing:
         last.append(Checkpoint())
+    if config.enable_progress_bar:
+        last.append(ProgressBar())
 
     def unless_given(callbacks: list[Callback]) -> list[Callback]:
         return [c for c in callbacks if not any(isinstance(g, type(c)) for g in given)]
 
-    middle = [c for c in given if not isinstance(c, Checkpoint)]
-    checkpoints = [c for c in given if isinstance(c, Checkpoint)]
-    chosen = [*unless_given(first), *middle, *unless_given(last), *checkpoints]
+    ends = (Checkpoint, ProgressBar)
+    middle = [c for c in given if not isinstance(c, ends)]
+    chosen = [*unless_given(first), *middle, *unless_given(last)]
+    chosen += [c for c in given if isinstance(c, ends)]
+    chosen.sort(key=lambda c: next((n for n, kind in enumerate(ends, 1) if isinstance(c, kind)), 0))
     shown = (ModelSummary, ProgressBar)
     return [c for c in chosen if is_chief or not isinstance(c, shown)]

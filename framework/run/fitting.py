@@ -79,7 +79,7 @@ class Fitting:
         run.progress.load_state(Progress().state())
         self.epochs = Epochs(config, run.progress, self._loops)
         self.has_validation = bool(val) and config.val_every is not None
-        self.evaluator = stage.evaluator(engine, val, "val")
+        self.evaluator = stage.make_evaluator(engine, val, "val")
         self.tuner = Tuner(config, engine, self._loops, planned=self.epochs.total_steps())
         self._triggers = Triggers({}, stage.host_sync.now)
         self.wakeup = Wakeup(

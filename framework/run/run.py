@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 from framework.callback import Callback
+from framework.callbacks.live_line import erase
 from framework.checkpoint.retention import Retention
 from framework.checkpoint.saver import Saver
 from framework.checkpoint.store import CheckpointStore, KeepsNothing
@@ -27,6 +28,7 @@ from framework.logger import Histogram, Logger
 from framework.run.check_given import check_attributes, check_listeners, with_wrapped
 from framework.run.default_callbacks import with_defaults
 from framework.run.fitting import Fitting
+from framework.run.looking import Looking
 from framework.run.metric_log import MetricLog
 from framework.run.result import describe, laid_over, write_result
 from framework.run.stage_context import Stage
@@ -34,7 +36,7 @@ from framework.run.stop_condition import StopCondition
 from framework.task import Task
 
 
-class Run:
+class Run(Looking):
     """What a trainer keeps from stage to stage; implements `RunView`.
 
     Attributes:
@@ -77,7 +79,7 @@ class Run:
         self._given_callbacks, self._info = with_wrapped(callbacks), dict(info)
         self.stop_condition, self._signals = StopCondition(self.config), Signals()
         self.metric_log = MetricLog(
-            loggers if writes else (), self.progress, lambda: self.saver.durable
+            loggers if self.run_dir else (), self.progress, lambda: self.saver.durable
         )
         self._task: Task | None = None
         self.active: Stage | None = None
@@ -116,23 +118,24 @@ class Run:
                 yield self.active
         finally:
             self._busy = False
+            erase()  # an error may have come before the callback that drew it was told
             if stage != "fit" and self._trained and self.status == "completed":
                 self.stop_condition = former  # a successful test does not change how training ended
-            self.metric_log.close(self.status, self.best)
-            self._write_result()
+            try:
+                self._write_result()  # first: a logger may keep a copy
+            finally:
+                self.metric_log.close(self.status, self.best)
             task.runtime.context = task.runtime.open_batches = None
         self._leave_if_asked(self.active)
 
     def _leave_if_asked(self, stage: Stage) -> None:
-        """End the program if a signal asked for it, the chief first.
-
-        SLURM may end all tasks of a step once one of them has failed, and the chief still has to
-        ask it to queue the job again.
-        """
+        """End the program if a signal asked for it."""
         received = stage.host_sync.received
         with ExitStack() as last:
             if received is not None:
                 meet = partial(stage.replicas.compare, "the end", dict)
+                # The chief first, which asks SLURM to queue the job again: SLURM may end all tasks
+                # of a step once one has failed.
                 last.callback(meet) if self.is_chief else meet()
             self._signals.raise_received(received)
 
@@ -172,9 +175,8 @@ class Run:
         if self.run_dir is None or not self.run_dir.is_dir():
             return
         path = self.run_dir / "result.json"
-        trained = self.progress.step > 0 and (self.stage == "fit" or self._trained)
-        trained = trained and not (self.stage == "fit" and self.already_complete)
-        write_result(path, laid_over(path, self.result(), whole=trained))
+        done = not self.already_complete if self.stage == "fit" else self._trained
+        write_result(path, laid_over(path, self.result(), whole=self.progress.step > 0 and done))
 
     def result(self) -> dict[str, Any]:
         """Return the content of `result.json`."""
@@ -230,12 +232,20 @@ class Run:
 
     @property
     def optimizers(self) -> dict[str, keras.Optimizer]:
+        return {} if self.updates is None else self.updates.optimizers
+
+    @property
+    def updates(self) -> Any:
         update = None if self.active is None else self.active.components.update
-        return {} if update is None else {o.name: o.optimizer for o in update.optimizers}
+        return None if update is None else update.extras
 
     @property
     def engine(self) -> str:
         return self.config.engine if self.fitting is None else self.fitting.engine
+
+    @property
+    def engine_reason(self) -> str:
+        return "" if self.fitting is None else self.fitting.tuner.reason
 
     @property
     def steps_per_epoch(self) -> int | None:

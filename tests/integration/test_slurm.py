@@ -130,7 +130,7 @@ def test_a_time_limit_shorter_than_the_run_changes_no_bit(tmp_path: Path) -> Non
     assert job.ended() == "COMPLETED", job.output()
     restarts, output = int(job.now("Restarts")), job.output()
     assert restarts >= 1
-    assert output.count("SLURM has queued job") == restarts  # by one task alone
+    assert output.count("is queued again") == restarts  # by one task alone
     assert job.output("task-0").count("resuming from") == restarts
     assert "Traceback" not in output
 

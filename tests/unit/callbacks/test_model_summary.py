@@ -52,8 +52,9 @@ def test_a_sequential_model(keras):
     ]
     # 448 + 64 + 5,770, of which the norm's two moving averages are not trained.
     assert lines[7:] == [
-        "6,282 parameters (25.1 kB): 6,250 trainable, 32 not trainable",
-        "precision float32, device CPU:0",
+        "model    Sequential, 6,282 parameters (25.1 kB), 6,250 trainable",
+        "data     a stream of 100 steps",
+        "runs on  CPU:0, float32, engine graph",
     ]
 
 
@@ -73,7 +74,7 @@ def test_a_functional_model_with_a_model_inside(keras):
         ["  in2", "Dense", "(None, 4)", "20"],
         ["head_a", "Dense", "(None, 2)", "10"],
     ]
-    assert lines[8].startswith("46 parameters (184 bytes): 46 trainable")
+    assert lines[8] == "model    functional model, 46 parameters (184 bytes), 46 trainable"
 
 
 @pytest.mark.filterwarnings("ignore:`build\\(\\)` was called")
@@ -108,8 +109,8 @@ def test_models_by_name_share_weights_that_count_once(keras):
     assert "generator: functional model" in lines
     assert "critic: functional model" in lines
     # 16 shared 4-byte weights, and two heads of 5 with 8 bytes each.
-    assert lines[-2] == "26 parameters (144 bytes): 26 trainable, 0 not trainable"
-    assert lines[-1].startswith("precision float64")
+    assert lines[-3] == "model    2 models, 26 parameters (144 bytes), 26 trainable"
+    assert lines[-1] == "runs on  CPU:0, float64, engine graph"
 
 
 def test_a_long_model_is_cut_in_the_middle(keras):

@@ -140,7 +140,7 @@ def test_unique_directories(project: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_names_of_jobs() -> None:
-    from framework.cli.sweep import job_name
+    from framework.sweep.plan import job_name
 
     assert job_name(3, []) == "3"
     assert job_name(3, ["task=a", "metrics=[a,b]"]) == "3_task=a_metrics=_a_b"

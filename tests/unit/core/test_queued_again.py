@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from framework.core.requeue import requeue
-from framework.core.signals import Signals, leave
+from framework.core.signals import Signals, leave, put_off, queue_again
 
-NUMBERS = count(1000)  # a process asks once for each job
+NUMBERS = count(1000)
 
 
 class Scontrol:
@@ -49,11 +49,10 @@ def job(scontrol: Scontrol, monkeypatch: pytest.MonkeyPatch) -> str:
     return number
 
 
-def test_the_first_task_asks_once_and_outlives_the_sigterm_that_follows(
+def test_the_first_task_asks_and_outlives_the_sigterm_that_follows(
     scontrol: Scontrol, job: str
 ) -> None:
     scontrol.answers(f"kill -TERM $$ {os.getpid()}; exit 0")  # as SLURM does before it answers
-    requeue()
     requeue()
     assert scontrol.asked() == [f"requeue {job}"]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
@@ -140,3 +139,18 @@ def test_a_handler_of_somebody_else_is_left_to_queue_the_job_again(
         assert scontrol.asked() == [f"requeue {job}"]
     finally:
         signal.signal(signal.SIGUSR2, former)
+
+
+def test_a_job_of_a_sweep_leaves_it_to_what_comes_after(scontrol: Scontrol, job: str) -> None:
+    signals = Signals()
+    with put_off():
+        with signals.noted(), signals.deferred():
+            os.kill(os.getpid(), signal.SIGUSR1)
+        with pytest.raises(SystemExit) as left:
+            signals.raise_received()
+        assert scontrol.asked() == []
+    for code in (0, 1, 130, 143):
+        queue_again(code)
+    assert scontrol.asked() == []
+    queue_again(left.value.code)
+    assert scontrol.asked() == [f"requeue {job}"]
