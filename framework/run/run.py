@@ -132,12 +132,10 @@ class Run(Looking):
 
     def _leave_if_asked(self, stage: Stage) -> None:
         """End the program if a signal asked for it."""
-        received = stage.host_sync.received
         with ExitStack() as last:
-            if received is not None:
+            if (received := stage.host_sync.received) is not None:
                 meet = partial(stage.replicas.compare, "the end", dict)
-                # The chief first, which asks SLURM to queue the job again: SLURM may end all tasks
-                # of a step once one has failed.
+                # The chief queues the job again first: SLURM may end a step's tasks once one failed.
                 last.callback(meet) if self.is_chief else meet()
             self._signals.raise_received(received)
 
