@@ -135,7 +135,7 @@ class Run(Looking):
         with ExitStack() as last:
             if (received := stage.host_sync.received) is not None:
                 meet = partial(stage.replicas.compare, "the end", dict)
-                # The chief queues the job again first: SLURM may end a step's tasks once one failed.
+                # The chief queues the job again first: SLURM may end a step once a task has failed.
                 last.callback(meet) if self.is_chief else meet()
             self._signals.raise_received(received)
 
