@@ -119,6 +119,8 @@ def test_a_mistake_is_one_screen_and_leaves_nothing(run: Run, project: Path, nam
 def test_what_is_missing_is_named_with_what_installs_it(
     run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from framework.cli import launchers
+
     monkeypatch.setattr(launchers, "find_spec", lambda name: None)
     for launcher, extra in {"submitit_slurm": "slurm", "ray": "ray", "joblib": "joblib"}.items():
         code, _, err = run("-m", "task=mine", "seed=1,2", f"hydra/launcher={launcher}")
