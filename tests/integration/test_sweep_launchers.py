@@ -121,7 +121,7 @@ def test_what_is_missing_is_named_with_what_installs_it(
 ) -> None:
     from framework.cli import launchers
 
-    monkeypatch.setattr(launchers, "find_spec", lambda name: None)
+    monkeypatch.setattr(launchers, "is_installed", lambda name: False)
     for launcher, extra in {"submitit_slurm": "slurm", "ray": "ray", "joblib": "joblib"}.items():
         code, _, err = run("-m", "task=mine", "seed=1,2", f"hydra/launcher={launcher}")
         assert code == 2
