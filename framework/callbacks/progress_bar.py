@@ -13,7 +13,7 @@ from framework.callbacks.pace import Pace
 from framework.callbacks.thinning import Thinning
 from framework.every import Every
 from framework.text.escape import one_line
-from framework.text.readable import clock_time, duration, number
+from framework.text.readable import clock_time, duration, is_rate, number
 
 _SECONDS_BETWEEN_LINES = 10.0
 _COMPILING = "compiling ..."
@@ -89,7 +89,7 @@ class ProgressBar(Callback):
         """Keep the latest training metrics for the next redraw."""
         self._print_pending(run)
         for name, value in metrics.items():
-            if name.startswith("train/") and not name.endswith("_epoch"):
+            if name.startswith("train/") and not name.endswith("_epoch") and not is_rate(name):
                 self._train[name] = value
 
     def on_wake(self, run: RunView) -> None:
@@ -288,7 +288,7 @@ def _epoch_metrics(metrics: Mapping[str, float]) -> list[str]:
     """Return each training metric once, as its mean over the epoch if there is one."""
     chosen: dict[str, float] = {}
     for name, value in metrics.items():
-        if name.startswith("train/"):
+        if name.startswith("train/") and not is_rate(name):
             if name.endswith("_epoch"):
                 chosen[name.removesuffix("_epoch")] = value
             else:

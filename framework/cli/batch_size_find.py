@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from framework.cli.console import show_error
-from framework.cli.evaluated_config import key_of
 from framework.cli.job import Job, Outcome
+from framework.cli.quoting import key_of
 from framework.errors import UserError, choice
 from framework.every import Every
 

@@ -42,10 +42,8 @@ def lr_find(
 def summary(trainer: Trainer, task: Task, data: Any) -> None:
     """Print the model's layers, and what a step costs."""
     from framework.run.costs import summarize
-    from framework.run.run import Run
 
-    assert isinstance(trainer.view, Run)
-    summarize(trainer.view, task, data)
+    summarize(trainer, task, data)
 
 
 def auto_rate(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,11 @@ from framework.config import TrainerConfig
 
 
 def with_defaults(
-    given: Sequence[Callback], config: TrainerConfig, *, is_chief: bool = True
+    given: Sequence[Callback],
+    config: TrainerConfig,
+    *,
+    is_chief: bool = True,
+    logs: bool = True,
 ) -> list[Callback]:
     """Return a run's callbacks in the order in which they are called.
 
@@ -31,7 +35,9 @@ def with_defaults(
         first.append(StopOnNaN())
     if config.enable_model_summary:
         first.append(ModelSummary())
-    last += [LearningRateMonitor(), Description()]
+    last.append(LearningRateMonitor())
+    if logs:  # else nobody would see it
+        last.append(Description())
     if config.profiler is not None:
         last.append(Throughput())
     if config.profiler == "trace":

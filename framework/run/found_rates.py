@@ -40,7 +40,7 @@ def rates_of_new_run(
     A run that resumes has its rates in the checkpoint.
     """
     wanted = run.config.auto_lr
-    resumes = run.keeps and bool(run.store.steps())
+    resumes = bool(run.checkpoints.steps())
     if not wanted or resumes or (checkpoint and not weights_only):
         return {}
     options = RangeTest.of(wanted)
@@ -63,6 +63,7 @@ def use_rates(run: Run, curves: Mapping[str, RateCurve]) -> None:
     Raises:
         UserError: A curve suggests none, or an optimizer follows a schedule.
     """
+    assert run.fitting is not None
     for name, curve in curves.items():
         if is_scheduled(run.optimizers[name]):
             raise UserError(
@@ -71,7 +72,7 @@ def use_rates(run: Run, curves: Mapping[str, RateCurve]) -> None:
                 fix="Choose schedule=none; or run mode=lr_find, and give the schedule its rate.",
             )
         _record(run, curve)
-        rate = run.found_rates[name] = suggested(curve, len(curve.rates))
+        rate = run.fitting.found_rates[name] = suggested(curve, len(curve.rates))
         run.optimizers[name].learning_rate = rate
         of = f" of {name}" if len(run.optimizers) > 1 else ""
         _log.info("learning rate%s: %g, found in %d steps", of, rate, len(curve.rates))
@@ -83,7 +84,7 @@ def _record(run: Run, curve: RateCurve) -> None:
     run.run_dir.mkdir(parents=True, exist_ok=True)
     name = "lr_find" if len(curve.optimizers) == 1 else f"lr_find_{curve.optimizer}"
     path, figure = curve.save(run.run_dir, name), curve.figure()
-    logger = CombinedLogger(run.given_loggers)
+    logger = CombinedLogger(run.metric_log.logger.loggers)
     try:
         logger.open(run.run_dir, None)
         if figure is not None:

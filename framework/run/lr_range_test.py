@@ -19,7 +19,7 @@ from framework.core.user_code import user_code
 from framework.data import Data
 from framework.devices.replicas import Batch, Step, plain
 from framework.errors import UserError, choice
-from framework.loop.compiled import Loop
+from framework.loop.compiled import Loop, Span
 from framework.run.fit_lifetime import resume_from
 from framework.run.fitting import Fitting
 from framework.run.rate_curve import RateCurve, diverged_at
@@ -29,7 +29,7 @@ from framework.run.stage_context import Stage
 from framework.schedules import is_scheduled
 from framework.sources.copied import unread
 from framework.step.metric_sums import Accumulator
-from framework.step.optimizer_weights import NamedOptimizer
+from framework.step.optimizers import NamedOptimizer
 from framework.step.runner import StepRunner
 from framework.step_context import TaskRuntime
 from framework.task import Task
@@ -129,7 +129,7 @@ def range_test(
         fitting = aside.assemble(_unread(data))
         start = checkpoint and find_resume_point(
             aside.config,
-            aside.store,
+            aside.checkpoints,
             checkpoint,
             identity=fitting.identity(),
             own=False,
@@ -213,15 +213,15 @@ class _Test:
         part = max(1, self._options.steps // _PARTS)
         while step < self._options.steps and diverged_at(losses) is None:
             stop = min(batch + min(part, self._options.steps - step), source.steps or 2**62)
-            done, _ = self._loop.run(epoch, batch, stop, step)
-            if not batch and not done:
+            done = self._loop.run(Span(epoch, batch, stop, step))
+            if not batch and not done.steps:
                 raise UserError(
                     "the train set has no batches",
                     where="data.train",
                     fix="Provide at least one batch; check what selects them, such as a filter.",
                 )
-            step, batch, over = step + done, batch + done, batch + done < stop
-            if over or batch == source.steps:
+            step, batch = step + done.steps, batch + done.steps
+            if done.ended or batch == source.steps:
                 source.finished(epoch)
                 epoch, batch = epoch + 1, 0
             losses = self._read(step)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from framework.run.result import describe, laid_over, write_result
 from framework.run.stage_context import Stage
 from framework.run.stop_condition import StopCondition
 from framework.task import Task
+from framework.text.escape import hidden
 
 
 class Run(Looking):
@@ -76,7 +78,6 @@ class Run(Looking):
         self.weights: dict[str, dict[str, Any]] = {}
         self.already_complete = self._busy = False
         self.given_callbacks, self._info = with_wrapped(callbacks), dict(info)
-        self.given_loggers, self.found_rates = loggers, dict[str, float]()  # see `auto_lr`
         self.stop_condition, self._signals = StopCondition(self.config), Signals()
         self.metric_log = MetricLog(
             loggers if self.run_dir else (), self.progress, lambda: self.saver.durable
@@ -109,7 +110,8 @@ class Run(Looking):
         self.config = self._options.for_task(type(task).__name__, needs_eager=task.needs_eager)
         former, self.stop_condition = self.stop_condition, StopCondition(self.config)
         given = [*with_wrapped(task.configure_callbacks()), *self.given_callbacks]
-        self.callbacks = with_defaults(given, self.config, is_chief=self.is_chief)
+        logs = bool(self.metric_log.logger.loggers)
+        self.callbacks = with_defaults(given, self.config, is_chief=self.is_chief, logs=logs)
         self.active = Stage(self, self._signals, self._workers, self.data_info)
         self._busy = True
         try:
@@ -126,13 +128,22 @@ class Run(Looking):
             finally:
                 self.metric_log.close(self.status, self.best)
             task.runtime.context = task.runtime.open_batches = None
-        self._signals.raise_received(self.active.host_sync.received)
+        self._leave_if_asked(self.active)
+
+    def _leave_if_asked(self, stage: Stage) -> None:
+        """End the program if a signal asked for it."""
+        with ExitStack() as last:
+            if (received := stage.host_sync.received) is not None:
+                meet = partial(stage.replicas.compare, "the end", dict)
+                # The chief queues the job again first: SLURM may end a step once a task has failed.
+                last.callback(meet) if self.is_chief else meet()
+            self._signals.raise_received(received)
 
     def assemble(self, data: Any) -> Fitting:
         """Set up everything for `fit` before anything runs or is written."""
         assert self.active is not None
         self.metric_log.latest, self.metric_log.measured = {}, {}
-        self.best, self.weights, self.found_rates = None, {}, {}
+        self.best, self.weights = None, {}
         self.fitting = Fitting(
             self, self.active, self.metric_log, self.stop_condition, data, keeps=self.keeps
         )
@@ -169,9 +180,7 @@ class Run(Looking):
 
     def result(self) -> dict[str, Any]:
         """Return the content of `result.json`."""
-        fitting, rate = self.fitting, None
-        if fitting is not None and fitting.step_seconds:
-            rate = round(fitting.examples / fitting.step_seconds, 1)
+        fitting = self.fitting
         return {
             "status": self.status,
             "stop_reason": self.stop_reason,
@@ -179,13 +188,13 @@ class Run(Looking):
             **describe(self.config, self.progress),
             "engine": self.engine,
             "tuning": (fitting and fitting.tuner.report) or None,
-            "found_rates": self.found_rates or None,
+            "found_rates": (fitting and fitting.found_rates) or None,
             "metrics": self.metrics,
             "best": self.best,
             "weights": self.weights,
             "data": self.data_info,
             "device": "" if self.active is None else self.active.replicas.device.strip("/"),
-            "examples_per_second": rate,
+            "examples_per_second": fitting and fitting.examples_per_second,
             "time_in_steps": round(self.profile.share("steps"), 3),
             **self._info,
         }
@@ -293,7 +302,7 @@ class Run(Looking):
             self.metric_log.log(metrics)
 
     def log_text(self, name: str, text: str) -> None:
-        self.metric_log.logger.log_text(name, text, self.progress.step)
+        self.metric_log.logger.log_text(name, hidden(text), self.progress.step)
 
     def log_images(self, name: str, images: Any) -> None:
         self.metric_log.logger.log_images(name, images, self.progress.step)
