@@ -80,7 +80,7 @@ class Signals:
         """
         received = self.received or elsewhere
         if received == signal.SIGINT:
-            raise KeyboardInterrupt from None
+            raise _interrupt() from None
         if received is not None:
             raise SystemExit(128 + received) from None
 
@@ -90,3 +90,10 @@ class Signals:
         if again or not self._deferred:
             self._raised = True
             self.raise_received()
+
+
+def _interrupt() -> KeyboardInterrupt:
+    """Return a KeyboardInterrupt that a notebook shows in one line: it was asked for."""
+    error = KeyboardInterrupt()
+    vars(error)["_render_traceback_"] = lambda: ["KeyboardInterrupt"]
+    return error
