@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from framework.every import Every
+from framework.logger import RunLogs
 
 if TYPE_CHECKING:
     import keras
@@ -41,15 +42,15 @@ if TYPE_CHECKING:
     from framework.config import TrainerConfig
     from framework.core.profile import Profile
     from framework.core.progress import Progress
-    from framework.logger import Histogram
     from framework.step_context import Updates
     from framework.task import Task
 
 
-class RunView(Protocol):
+class RunView(RunLogs, Protocol):
     """What a callback can read of its run and request from it.
 
-    Every hook receives it. Read any attribute, but change the run only through the methods. In the
+    Every hook receives it. Read any attribute, but change the run only through the methods, and log
+    through those of `framework.logger.RunLogs`. In the
     test of a callback, a small fake with the few members that the callback uses is enough.
     """
 
@@ -196,27 +197,6 @@ class RunView(Protocol):
         Args:
             reason: The reason, as a sentence for the log and `result.json`.
         """
-
-    def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Log values, by full name, at the current step."""
-
-    def log_text(self, name: str, text: str) -> None:
-        """Log a text."""
-
-    def log_images(self, name: str, images: Any) -> None:
-        """Log images: [count, height, width, channels], floats in 0..1 or uint8."""
-
-    def log_figure(self, name: str, figure: Any) -> None:
-        """Log a matplotlib figure."""
-
-    def log_histograms(self, histograms: Mapping[str, Histogram]) -> None:
-        """Log distributions, such as those of weights, by name."""
-
-    def log_graph(self, graph: Callable[[], Any]) -> None:
-        """Log the model's graph, which the function traces if a logger shows it."""
-
-    def log_artifact(self, path: Path) -> None:
-        """Log a file of the run directory, for loggers that keep copies."""
 
     def save_checkpoint(
         self,

@@ -60,7 +60,7 @@ class TrainerConfig:
 
     # Optional and Union, not `|`: OmegaConf reads these annotations on Python 3.10 too.
     max_epochs: Optional[int] = option(
-        None, "Stop after this many epochs; 1 if neither max_steps nor max_time is given.", **_COUNT
+        None, "Stop after this many epochs; 1 without max_steps and max_time.", **_COUNT
     )
     max_steps: Optional[int] = option(None, "Stop after this many optimizer steps.", **_COUNT)
     max_time: Optional[str] = option(None, "Stop after this long: 30s, 10min, 2h.")

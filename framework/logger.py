@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -152,3 +152,28 @@ class Logger:
 
     def close(self) -> None:
         """Flush everything and close the files."""
+
+
+class RunLogs(Protocol):
+    """What a callback or a task can log through its run, at the current step, to every logger."""
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Log values, by full name, at the current step."""
+
+    def log_text(self, name: str, text: str) -> None:
+        """Log a text."""
+
+    def log_images(self, name: str, images: Any) -> None:
+        """Log images: [count, height, width, channels], floats in 0..1 or uint8."""
+
+    def log_figure(self, name: str, figure: Any) -> None:
+        """Log a matplotlib figure."""
+
+    def log_histograms(self, histograms: Mapping[str, Histogram]) -> None:
+        """Log distributions, such as those of weights, by name."""
+
+    def log_graph(self, graph: Callable[[], Any]) -> None:
+        """Log the model's graph, which the function traces if a logger shows it."""
+
+    def log_artifact(self, path: Path) -> None:
+        """Log a file of the run directory, for loggers that keep copies."""

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from framework.callbacks.pictures.style import COLOURS, blank, look, short
+from framework.text.readable import is_rate
 
 _MOST_POINTS = 500
 _MOST_PANELS = 3
@@ -43,7 +44,8 @@ class Curves:
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add what was measured at a step; means over an epoch are left out."""
         for name, value in metrics.items():
-            if name.startswith(("train/", "val/")) and not name.endswith("_epoch"):
+            wanted = name.startswith(("train/", "val/")) and not is_rate(name)
+            if wanted and not name.endswith("_epoch"):
                 self._series.setdefault(name, _Series()).add(step, value)
                 self._new = True
 

@@ -55,7 +55,7 @@ class FineTuning(Callback):
             trainable weights, or a weight is in two parts.
     """
 
-    def __init__(self, parts: Sequence[Mapping[str, Any]] = ()) -> None:
+    def __init__(self, parts: Sequence[Mapping[str, Any]] | None = None) -> None:
         if not parts or isinstance(parts, (str, Mapping)):
             raise UserError(
                 f"parts is {parts!r}",

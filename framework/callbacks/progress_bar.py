@@ -13,7 +13,7 @@ from framework.callbacks.live_line import Display, Line, Screen, Surface, in_ord
 from framework.callbacks.pace import Pace
 from framework.callbacks.thinning import Thinning
 from framework.every import Every
-from framework.text.readable import clock_time, duration
+from framework.text.readable import clock_time, duration, is_rate
 
 _SECONDS_BETWEEN_LINES = 10.0
 _COMPILING = "compiling ..."
@@ -90,7 +90,7 @@ class ProgressBar(Callback):
         """Keep the latest training metrics for the next redraw."""
         self._print_pending(run)
         for name, value in metrics.items():
-            if name.startswith("train/") and not name.endswith("_epoch"):
+            if name.startswith("train/") and not name.endswith("_epoch") and not is_rate(name):
                 self._train[name] = value
 
     def on_wake(self, run: RunView) -> None:
@@ -300,7 +300,7 @@ def _of_epoch(metrics: Mapping[str, float]) -> dict[str, float]:
     """Return each training metric once, as its mean over the epoch if there is one."""
     chosen: dict[str, float] = {}
     for name, value in metrics.items():
-        if name.startswith("train/"):
+        if name.startswith("train/") and not is_rate(name):
             if name.endswith("_epoch"):
                 chosen[name.removesuffix("_epoch")] = value
             else:

@@ -39,7 +39,8 @@ class Arguments:
     @property
     def multirun(self) -> bool:
         """Whether the command line asks for a sweep."""
-        return "-m" in self.flags or "--multirun" in self.flags
+        asked = "-m" in self.flags or "--multirun" in self.flags
+        return asked or "hydra.mode=MULTIRUN" in self.overrides
 
     @property
     def only_shows(self) -> bool:

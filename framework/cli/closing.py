@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from framework.text.escape import one_line
-from framework.text.readable import duration, number
+from framework.text.readable import duration, is_rate, number
 
 if TYPE_CHECKING:
     from framework.trainer import Trainer
@@ -35,7 +35,7 @@ def _table(metrics: Mapping[str, float]) -> list[str]:
     rows: dict[str, dict[str, str]] = {"loss": {}}
     for full, value in metrics.items():
         stage, _, name = full.partition("/")
-        if stage in _STAGES and f"{full}_epoch" not in metrics:
+        if stage in _STAGES and f"{full}_epoch" not in metrics and not is_rate(full):
             label = one_line(name.removesuffix("_epoch") if stage == "train" else name)
             rows.setdefault(label.replace("/", " "), {})[stage] = number(value)
     rows = {name: row for name, row in rows.items() if row}

@@ -11,25 +11,21 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from framework.cli.arguments import Arguments
 from framework.cli.closed_stdio import lasting_streams
 from framework.cli.console import show_error, show_log
 from framework.cli.help import help_text, usage
-from framework.cli.quoting import again, key_of, quoted, value_of
-from framework.core.paths import local_path, working_directory
+from framework.cli.hydra_main import job_of, overrides_of_job, run_with_hydra
+from framework.cli.quoting import key_of, value_of
+from framework.core.paths import working_directory
+from framework.core.requeue import announces_end, requeue
 from framework.core.signals import ending_signals
 from framework.errors import UserError
-from framework.text.escape import hiding, one_line, plain
-
-if TYPE_CHECKING:
-    from framework.cli.job import Job
-    from framework.cli.sweep import SweepJob
+from framework.text.escape import plain
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,8 +84,9 @@ def _main(arguments: Arguments) -> int:
         sys.path.insert(0, here)
     if arguments.verbose:
         arguments.overrides.append("debug=true")
-    _check_hydra_dirs(arguments.overrides)
-    if not arguments.multirun:
+    sweeps = arguments.multirun or sweeps_by_file(arguments)
+    _check_hydra_dirs(arguments.overrides, sweeps)
+    if not sweeps:
         from framework.cli.evaluated_config import with_earlier
 
         _check_sweep_dir(arguments.overrides)
@@ -98,17 +95,26 @@ def _main(arguments: Arguments) -> int:
         _show(arguments)
         return 0
     show_log(_verbosity(arguments.overrides))
-    if arguments.multirun:
-        return _sweep(arguments)
+    if sweeps:
+        from framework.cli.sweeping import sweep
+
+        return _queued_again(sweep(arguments))
     codes: list[int] = []
 
     def job(config: Any) -> None:
         from framework.cli.one_run import run
 
-        codes.append(run(_job(arguments, config)).code)
+        codes.append(run(job_of(config, arguments.config_dir, command=arguments.words)).code)
 
-    _with_hydra(arguments, job)
-    return codes[0]
+    run_with_hydra(arguments, job)
+    return _queued_again(codes[0])
+
+
+def _queued_again(code: int) -> int:
+    """Have the scheduler start this command again, if it has announced the end of its job."""
+    if code - 128 in announces_end():
+        requeue(code - 128)
+    return code
 
 
 def _verbosity(overrides: Sequence[str]) -> int:
@@ -122,7 +128,7 @@ def _show(arguments: Arguments) -> None:
     flags, resolve = arguments.flags, "--resolve" in arguments.flags
     shows_job = {"--cfg", "-c"} & set(flags) and "job" in flags
     if not shows_job or len(flags) > 2 + resolve:
-        _with_hydra(arguments, lambda config: None)
+        run_with_hydra(arguments, lambda config: None)
         return
     arguments.flags = []
 
@@ -131,78 +137,35 @@ def _show(arguments: Arguments) -> None:
 
         from framework.cli.replaced_choices import fitted
 
-        shown = fitted(config, _overrides_of_job(), arguments.config_dir)
+        shown = fitted(config, overrides_of_job(), arguments.config_dir)
         print(plain(OmegaConf.to_yaml(shown, resolve=resolve)), end="")
 
-    _with_hydra(arguments, show)
+    run_with_hydra(arguments, show)
 
 
-def _sweep(arguments: Arguments) -> int:
-    from hydra.core.hydra_config import HydraConfig
+def sweeps_by_file(arguments: Arguments) -> bool:
+    """Whether a file of the project, or an override, makes every run of it a sweep.
 
-    from framework.cli.job import Outcome
-    from framework.cli.one_run import run
-    from framework.cli.run_dir import make_dirs, make_unique, remove_empty, writing
-    from framework.cli.sweep import SweepJob, fixed_keys, job_name, print_table
+    Only a project that has the word MULTIRUN in a file pays for composing it to find out.
+    """
+    folder = arguments.config_dir
+    if folder is None or arguments.only_shows:
+        return False
+    files = [path for path in folder.rglob("*.yaml") if path.is_file() and os.access(path, os.R_OK)]
+    if not any(b"MULTIRUN" in path.read_bytes() for path in files):
+        return False
+    from hydra.types import RunMode
 
-    given = [value_of(o) for o in arguments.overrides if key_of(o) == "sweep_dir"]
-    _check_run_dir(arguments.overrides)
-    parent = local_path(given[-1] if given else "runs", "sweep_dir")
-    with writing(parent):
-        made = make_dirs(parent) if given else make_unique(parent, "sweep-")
-    sweep_dir = parent if given else made[-1]
-    arguments.overrides.append(f"hydra.sweep.dir={quoted(sweep_dir)}")
-    fixed = fixed_keys(arguments.overrides)
-    jobs: list[SweepJob] = []
-    shows = _verbosity(arguments.overrides) > 0
+    from framework.cli.hydra_main import composed_for_all
 
-    def job(config: Any) -> None:
-        number = int(HydraConfig.get().job.num)
-        overrides = _overrides_of_job()
-        varied = tuple(o for o in overrides if key_of(o) not in fixed)
-        if shows:
-            print(f"\n#{number}  {one_line(' '.join(varied))}".rstrip(), flush=True)
-        try:
-            outcome = run(_job(arguments, config, sweep_dir / job_name(number, varied)))
-        except UserError as error:
-            show_error(error, debug=False)
-            outcome = Outcome(2, "refused", error=error.what)
-        jobs.append(SweepJob(number, varied, outcome))
-        if outcome.status == "interrupted":
-            raise KeyboardInterrupt
-
-    try:
-        with writing(sweep_dir):
-            _with_hydra(arguments, job)
-    except KeyboardInterrupt:
-        if not jobs:
-            raise
-        jobs += _not_run(arguments, jobs[-1].number)
-    finally:
-        if not any(job.outcome.run_dir for job in jobs):
-            if sweep_dir in made:
-                (sweep_dir / "multirun.yaml").unlink(missing_ok=True)
-            remove_empty(made)
-    if shows:
-        print_table(jobs, sweep_dir)
-    if shows and any(job.outcome.status == "interrupted" for job in jobs):
-        print(plain(f"To continue: {again(arguments.words, sweep_dir=sweep_dir)}"))
-    return next((j.outcome.code for j in jobs if j.outcome.code), 0)
+    return bool(composed_for_all(arguments).hydra.mode == RunMode.MULTIRUN)
 
 
-def _not_run(arguments: Arguments, last: int) -> list[SweepJob]:
-    """Return the jobs of an interrupted sweep after the last one."""
-    from framework.cli.job import Outcome
-    from framework.cli.sweep import SweepJob, planned_jobs
-
-    swept = [o for o in arguments.overrides if not o.startswith(("hydra.", "hydra/"))]
-    left = list(enumerate(planned_jobs(swept)))[last + 1 :]
-    return [SweepJob(number, varied, Outcome(0, "not run")) for number, varied in left]
-
-
-def _check_hydra_dirs(overrides: Sequence[str]) -> None:
+def _check_hydra_dirs(overrides: Sequence[str], sweeps: bool) -> None:
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
+        if key == "hydra.sweep.dir" and sweeps:
+            continue
         if key in ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir"):
             right = "run_dir" if key == "hydra.run.dir" else "sweep_dir"
             raise UserError(
@@ -232,108 +195,6 @@ def _check_run_dir(overrides: Sequence[str]) -> None:
                 where=override,
                 fix=f"Say where the sweep goes instead: sweep_dir={value}",
             )
-
-
-def _job(arguments: Arguments, config: Any, run_dir: Path | None = None) -> Job:
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    from framework.cli.env_references import References, find_references, recorded
-    from framework.cli.evaluated_config import laid_over_run
-    from framework.cli.job import Job
-    from framework.cli.refused_override import check_added, no_such_task
-    from framework.cli.replaced_choices import fitted
-
-    hydra = HydraConfig.get()
-    task = str(hydra.runtime.choices["task"])
-    if task.startswith("_"):
-        raise no_such_task(task, arguments.config_dir)
-    overrides = _overrides_of_job()
-    config = fitted(config, overrides, arguments.config_dir)
-    read: dict[str, str] = {}
-    try:
-        with recorded(read):
-            values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None)
-        with hiding(References(variables=read).hidden({})):
-            what = str(error).splitlines()[0]
-            name = key and str(key)
-            fix = f"Set {name}=<value>." if name else "Correct it; --cfg job shows it."
-            raise UserError(what, where=name, fix=fix) from None
-    references = find_references(config) if read else References()
-    check_added(overrides, values, arguments.config_dir)
-    if values["mode"] != "fit" and (place := values["run_dir"] or run_dir):
-        values = laid_over_run(values, overrides, local_path(place, "run_dir"), references)
-    command = () if arguments.multirun else arguments.words
-    return Job(values, task, overrides, run_dir, references, command)
-
-
-def _overrides_of_job() -> list[str]:
-    """Return the current job's overrides as typed; references to the environment stay."""
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
-
-    given: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
-    return [str(override) for override in given]
-
-
-def _split_sweep(arguments: Arguments) -> tuple[list[str], dict[str, str] | None]:
-    """Return the overrides for Hydra, and those for its sweeper."""
-    overrides = list(arguments.overrides)
-    if not arguments.multirun or any(o.startswith("hydra/sweeper=") for o in overrides):
-        return overrides, None
-    kept = [o for o in overrides if o.startswith(("hydra.", "hydra/", "~")) or "=" not in o]
-    swept = [o.partition("=") for o in overrides if o not in kept]
-    return kept, {key: value for key, _, value in swept}
-
-
-def _with_hydra(arguments: Arguments, job: Callable[[Any], None]) -> None:
-    """Let Hydra compose the configuration; call `job` with it once per combination."""
-    import hydra
-    from hydra.errors import HydraException
-
-    from framework.cli.groups.root import ROOT, register
-    from framework.cli.replaced_choices import chosen_groups
-
-    overrides, sweep = _split_sweep(arguments)
-    register(sweep, chosen_groups(arguments.overrides))
-    # Makes Hydra raise errors that it would otherwise print with its own advice.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    # Merging a project's conf/optimizer/adam.yaml over the library's schema is intended.
-    warnings.filterwarnings("ignore", r"\s*'[^']*' is validated against ConfigStore schema")
-    argv = [sys.argv[0], *arguments.flags]
-    if arguments.config_dir:
-        argv += ["--config-dir", str(arguments.config_dir)]
-    failures: list[Exception] = []
-
-    def guarded(config: Any) -> None:
-        # Hydra would report an exception in its own way.
-        try:
-            job(config)
-        except Exception as error:
-            failures.append(error)
-
-    guarded.__module__ = __name__
-    decorated = hydra.main(
-        config_path="pkg://framework.cli.groups", config_name=ROOT, version_base="1.3"
-    )(guarded)
-    former, sys.argv = sys.argv, [*argv, *overrides]
-    try:
-        decorated()
-    except Exception as error:
-        # Hydra's own "not found" is also an OSError.
-        if isinstance(error, OSError) and not isinstance(error, HydraException):
-            raise
-        from framework.cli.refused_override import diagnose
-
-        found = diagnose(error, arguments.overrides, arguments.config_dir, arguments.multirun)
-        raise found from error
-    finally:
-        sys.argv = former
-    if failures:
-        raise failures[0]
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ _CALLED = {
     "trainer.device": "gpu cuda accelerator use_gpu",
     "trainer.precision=mixed_float16": "fp16 amp half use_amp",
     "trainer.precision=mixed_bfloat16": "bf16",
-    "trainer.precision": "dtype",
+    "trainer.precision": "dtype precision",
     "checkpoint": (
         "ckpt ckpt_path checkpoint_path resume_from resume_from_checkpoint load load_from "
         "weights pretrained init_from"
@@ -46,7 +46,7 @@ _CALLED = {
     "loggers": "logger log",
     "callbacks": "callback cb",
     "metrics": "metric",
-    "loss": "criterion loss_fn objective",
+    "loss": "criterion loss_fn",
     "model": "network arch backbone net",
     "callbacks=early_stopping callbacks.early_stopping.patience": "patience",
     "callbacks=ema": "ema",

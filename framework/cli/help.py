@@ -12,7 +12,7 @@ from framework.cli.groups.root import GROUPS, RunConfig
 FLAGS = """\
 flags:
   -m, --multirun      run every combination of the values given as a,b,c, one after another
-  -v                  show tracebacks; the same as debug=true
+  -v                  show tracebacks
   --cfg job           print the configuration instead of running; --resolve fills in ${...}
   --config-dir DIR    where to look for task/, model/, ...; default: ./conf
   --shell-completion install=bash    completion for the keras-task command: eval "$(...)"

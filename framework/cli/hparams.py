@@ -16,15 +16,9 @@ _ALWAYS = (
     "trainer.precision",
 )
 _NOT_COMPARED = {
-    "run_dir",
-    "sweep_dir",
-    "mode",
-    "checkpoint",
-    "debug",
-    "trust",
-    "resume",
-    "verbosity",
-}
+    "run_dir", "sweep_dir", "jobs", "objective", "direction", "mode", "checkpoint", "debug",
+    "trust", "resume", "verbosity",
+}  # fmt: skip
 
 
 def hparams_of(job: Job) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def _run(job: Job) -> Outcome:
         error, outcome.code, outcome.status = full or failure, 2 if full else 1, "failed"
     steps = trainer.progress.step if trainer else 0
     if trainer:
-        outcome.metrics = dict(trainer.metrics)
+        outcome.metrics = {**_earlier_metrics(trainer, directory), **trainer.metrics}
     if error:
         outcome.error = str(error).splitlines()[0] if str(error) else type(error).__name__
         _log.debug("The run ended with an error", exc_info=error)
@@ -301,6 +301,15 @@ def _run_mode(
         predictions = trainer.predict(task, data, checkpoint=checkpoint)
         if directory:
             save_predictions(directory.path / "predictions.npz", predictions)
+
+
+def _earlier_metrics(trainer: Trainer, directory: RunDir | None) -> dict[str, float]:
+    """Return the numbers that a run which is already complete has in its result."""
+    from framework.run.result import read_metrics
+
+    if directory is None or not trainer.already_complete:
+        return {}
+    return read_metrics(directory.path / "result.json")
 
 
 def _was_tested(directory: RunDir | None) -> bool:

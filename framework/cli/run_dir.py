@@ -30,8 +30,8 @@ _MAX_BYTES = 2**24  # bytes; the largest file kept in memory to restore later
 # Options that may change when a run resumes: its length, its output, the data's location.
 _MAY_DIFFER = {
     "mode", "checkpoint", "weights_only", "resume", "resume_data", "run_dir", "sweep_dir", "debug",
-    "verbosity", "trust", "loggers", "callbacks.checkpoint",
-    "data.dir", "data.eval_batch_size", "data.resident",
+    "verbosity", "jobs", "objective", "direction",
+    "trust", "loggers", "callbacks.checkpoint", "data.dir", "data.eval_batch_size", "data.resident",
     *(f"trainer.{name}" for name in options_with(identity=False) if name != "engine"),
 }  # fmt: skip
 # Options in which a whole number is a count, and a fraction a share.

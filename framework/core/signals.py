@@ -8,10 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from framework.core.requeue import announces_end
+
 
 def ending_signals() -> list[signal.Signals]:
-    """Return the signals that ask a run to end; without SIGHUP if nohup ignores it."""
-    found = [signal.SIGINT, signal.SIGTERM]
+    """Return the signals that ask a run to end; without SIGHUP if nohup ignores it.
+
+    In a job of a scheduler, also those by which it announces that the job's time is over.
+    """
+    found = [signal.SIGINT, signal.SIGTERM, *announces_end()]
     closed = getattr(signal, "SIGHUP", None)  # terminal closed; not available on Windows
     if closed is not None and signal.getsignal(closed) != signal.SIG_IGN:
         found.append(closed)

@@ -173,7 +173,7 @@ class TensorBoardLogger(Logger):
         """End the session of the HParams tab; write the best value as `best/<metric>`."""
         if not self._started:
             return
-        if best is not None:
+        if best is not None and status in SUCCEEDED:
             stage, tag = _place(best["metric"])
             self._write_scalars(stage, {f"best/{tag}": best["value"]}, best["step"])
         if status in SUCCEEDED:

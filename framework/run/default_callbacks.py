@@ -17,7 +17,11 @@ from framework.config import TrainerConfig
 
 
 def with_defaults(
-    given: Sequence[Callback], config: TrainerConfig, *, is_chief: bool = True
+    given: Sequence[Callback],
+    config: TrainerConfig,
+    *,
+    is_chief: bool = True,
+    logs: bool = True,
 ) -> list[Callback]:
     """Return a run's callbacks in the order in which they are called.
 
@@ -32,7 +36,8 @@ def with_defaults(
         first.append(StopOnNaN())
     if config.enable_model_summary:
         first.append(ModelSummary())
-    last += [LearningRateMonitor(), Description()]
+    if logs:  # else nobody would see what they log
+        last += [LearningRateMonitor(), Description()]
     if config.profiler is not None:
         last.append(Throughput())
     if config.profiler == "trace":

@@ -33,6 +33,7 @@ from framework.run.result import describe, laid_over, write_result
 from framework.run.stage_context import Stage
 from framework.run.stop_condition import StopCondition
 from framework.task import Task
+from framework.text.escape import hidden
 
 
 class Run(Looking):
@@ -108,7 +109,8 @@ class Run(Looking):
         self.config = self._options.for_task(type(task).__name__, needs_eager=task.needs_eager)
         former, self.stop_condition = self.stop_condition, StopCondition(self.config)
         given = [*with_wrapped(task.configure_callbacks()), *self._given_callbacks]
-        self.callbacks = with_defaults(given, self.config, is_chief=self.is_chief)
+        logs = bool(self.metric_log.logger.loggers)
+        self.callbacks = with_defaults(given, self.config, is_chief=self.is_chief, logs=logs)
         self.active = Stage(self, self._signals, self._workers, self.data_info)
         self._busy = True
         try:
@@ -291,7 +293,7 @@ class Run(Looking):
             self.metric_log.log(metrics)
 
     def log_text(self, name: str, text: str) -> None:
-        self.metric_log.logger.log_text(name, text, self.progress.step)
+        self.metric_log.logger.log_text(name, hidden(text), self.progress.step)
 
     def log_images(self, name: str, images: Any) -> None:
         self.metric_log.logger.log_images(name, images, self.progress.step)

@@ -55,7 +55,7 @@ class StopCondition:
             progress.seconds - (self._time_began or 0.0) >= self._seconds
         )
         if received is not None:
-            name = _SIGNALS.get(signal.Signals(received), "a signal")
+            name = _SIGNALS.get(signal.Signals(received), signal.Signals(received).name)
             self.end("interrupted", f"{name} at step {progress.step}")
         elif config.max_steps is not None and progress.step >= config.max_steps:
             self.end("completed", f"max_steps={config.max_steps} reached")

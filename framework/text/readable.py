@@ -49,3 +49,8 @@ def size(count: float) -> str:
     """
     power = min(len(_UNITS) - 1, int(math.log(count, 1000)) if count >= 1 else 0)
     return f"{count / 1000**power:.{1 if power else 0}f} {_UNITS[power]}"
+
+
+def is_rate(name: str) -> bool:
+    """Return whether a value is a learning rate, which is in the logs and would crowd a line."""
+    return name.startswith("train/learning_rate")

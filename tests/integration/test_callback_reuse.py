@@ -234,8 +234,10 @@ def test_a_tensor_that_gives_no_number_is_refused_in_our_words() -> None:
 def test_the_configuration_is_logged_once_in_the_life_of_a_run(tmp_path: Path) -> None:
     class Kept(ConfigText):
         def on_fit_start(self, trainer: Trainer) -> None:
+            log_text = trainer.log_text
             trainer.log_text = lambda name, text: texts.append(text)  # type: ignore[method-assign]
             super().on_fit_start(trainer)
+            trainer.log_text = log_text  # type: ignore[method-assign]
 
     texts: list[str] = []
     for epochs in range(1, 5):

@@ -81,7 +81,6 @@ def test_an_exercise_trains_and_tests(task: str, run: Any, here: Path) -> None:
         "log.txt",
         "checkpoints",
         "train",
-        "val",
         "test",
     }
     assert not list(here.glob("outputs")) + list(here.glob("multirun"))

@@ -84,7 +84,7 @@ class FineTuningConfig:
     """Unfreeze part by part, each with a learning rate of its own and a ramp."""
 
     _target_: str = "framework.callbacks.finetuning.FineTuning"
-    parts: Any = ()  # a list of {layers, epoch, rate, ramp}
+    parts: Any = None  # a list of {layers, epoch, rate, ramp}
 
 
 @dataclass

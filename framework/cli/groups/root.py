@@ -48,6 +48,8 @@ def mutable(schema: type) -> type:
 
 
 TrainerOptions = mutable(TrainerConfig)
+# Found by this name when a launcher sends a configuration to another process.
+TrainerOptions.__module__, TrainerOptions.__qualname__ = __name__, "TrainerOptions"
 
 
 def _defaults() -> list[Any]:
@@ -75,7 +77,7 @@ def _hydra() -> dict[str, Any]:
         "output_subdir": None,
         "run": {"dir": "."},
         "sweep": {"dir": ".", "subdir": "."},
-        "job": {"chdir": False},
+        "job": {"chdir": False, "name": "keras-task"},
     }
 
 
@@ -90,6 +92,9 @@ class RunConfig:
     weights_only: bool = option(False, "Take only weights from checkpoint=, where they fit.")
     run_dir: Optional[str] = option(None, "Where the run goes; null: runs/<task>/<time>-<random>.")
     sweep_dir: Optional[str] = option(None, "The same for -m; null: runs/sweep-<time>-<random>.")
+    jobs: int = option(1, "How many jobs of -m run at a time.")
+    objective: Optional[str] = option(None, "The metric that ranks the jobs of -m.")
+    direction: str = "auto"  # min or max: which value of the objective is best; docs/sweeps.md
     resume: str = option("auto", "Resume the run in run_dir: auto (if any), must, or never.")
     resume_data: str = option("exact", "exact, or restart: accept data that start again.")
     seed: int = option(0, "Seed of weights, shuffling, dropout and augmentation.")

@@ -47,7 +47,7 @@ class FakeView:
         super().__setattr__(name, value)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        if not inspect.isfunction(vars(RunView).get(name)):
+        if not inspect.isfunction(getattr(RunView, name, None)):
             raise AttributeError(name)
         answers = {"measured_at": 10, "epoch_so_far": dict(self.metrics), "steps_not_finite": 0}
         return lambda *_, **__: (self.asked.append(name), answers.get(name))[1]
@@ -73,6 +73,7 @@ MADE: dict[str, Callable[[], Callback]] = {
     "LambdaCallback": lambda: callbacks.LambdaCallback(on_epoch_end=lambda run: run.metrics),
     "LearningRateMonitor": callbacks.LearningRateMonitor,
     "ModelSummary": callbacks.ModelSummary,
+    "NotebookProgress": lambda: callbacks.NotebookProgress(output=lambda: lambda html, text: None),
     "ProgressBar": callbacks.ProgressBar,
     "ReduceOnPlateau": lambda: callbacks.ReduceOnPlateau("val/loss"),
     "RocPr": callbacks.RocPr,
