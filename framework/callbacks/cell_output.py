@@ -89,7 +89,7 @@ class CellOutput:
             _bar(self._line) if self._line is not None else "",
             _table(rows, self.best) if rows else "",
             self._picture(last),
-            *(f"<div>{escape(one_line(each))}</div>" for each in said),
+            *(f'<div style="white-space:pre-wrap">{escape(one_line(each))}</div>' for each in said),
         ]
         html = "".join(parts)
         self._empty = not html

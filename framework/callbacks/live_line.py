@@ -218,7 +218,13 @@ def _bare(name: str) -> str:
 
 
 class Screen(Console):
-    """A rich console that tolerates a closed pipe, so that the run continues."""
+    """A rich console that tolerates a closed pipe, so that the run continues.
+
+    In a notebook it prints text: rich would make one output of every line.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"force_jupyter": False, **options})
 
     def on_broken_pipe(self) -> None:
         """Stop printing."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from framework.callback import RunView
 from framework.callbacks.cell_output import CellOutput, Show, new_output
@@ -42,11 +43,14 @@ class NotebookProgress(ProgressBar):
     ) -> None:
         super().__init__(clock=clock)
         self._cell: CellOutput | None = None
+        self._by: str | None = None
+        self._least = math.inf
         if output is not None or in_notebook():
             self._display = self._cell = CellOutput(output or new_output, clock, plot=plot)
 
     def on_setup(self, run: RunView) -> None:
         """Begin a new output."""
+        self._by, self._least = None, math.inf
         if self._cell is not None:
             self._cell.begin()
         super().on_setup(run)
@@ -83,8 +87,19 @@ class NotebookProgress(ProgressBar):
             super()._add_validation(run, row)
             return
         self._cell.rows.append(row)
-        self._cell.best = _best(run, self._cell.rows)
+        if run.best is not None:
+            self._cell.best = int(run.best["step"])
+        else:
+            self._compare(self._cell, row)
         self._show(run)
+
+    def _compare(self, cell: CellOutput, row: EpochRow) -> None:
+        """Without checkpoints, the best validation so far is the best."""
+        self._by = self._by or _judged(row)
+        value = row.val.get(self._by or "", math.nan)
+        loss = -value if self._by and by_name(self._by) == "max" else value
+        if loss < self._least:
+            self._least, cell.best = loss, row.step
 
 
 def in_notebook() -> bool:
@@ -95,17 +110,10 @@ def in_notebook() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
-def _best(run: RunView, rows: Sequence[EpochRow]) -> int | None:
-    """Return the step of the best checkpoint; without checkpoints, of the best validation."""
-    if run.best is not None:
-        return int(run.best["step"])
-    modes = {name: by_name(name) for row in rows for name in row.val}
-    names = sorted((name for name, mode in modes.items() if mode), key=lambda n: n != "val/loss")
-    values = {row.step: row.val[names[0]] for row in rows if names and names[0] in row.val}
-    if not values:
-        return None
-    # Of equal ones, the first.
-    return (min if modes[names[0]] == "min" else max)(values, key=values.__getitem__)
+def _judged(row: EpochRow) -> str | None:
+    """Return the metric by which epochs are compared without checkpoints."""
+    known = [name for name in row.val if by_name(name)]
+    return "val/loss" if "val/loss" in known else next(iter(known), None)
 
 
 def _ending(run: RunView) -> str:
