@@ -3,7 +3,8 @@
     keras-task task=<name> [key=value ...]          same as python -m framework ...
 
 Exit codes: 0 completed or stopped on purpose; 1 failed; 2 error in the configuration or the task's
-code; 130 Ctrl-C; 143 SIGTERM; 129 closed terminal.
+code; 130 Ctrl-C; 143 SIGTERM; 129 closed terminal; 138 SIGUSR1 and 140 SIGUSR2, before a job's time
+is over.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any, NoReturn
+from typing import Any
 
 from framework.cli.arguments import Arguments
 from framework.cli.closed_stdio import lasting_streams
@@ -22,8 +23,7 @@ from framework.cli.help import help_text, usage
 from framework.cli.hydra_main import job_of, overrides_of_job, run_with_hydra
 from framework.cli.quoting import key_of, value_of
 from framework.core.paths import working_directory
-from framework.core.requeue import announces_end, requeue
-from framework.core.signals import ending_signals
+from framework.core.signals import ending_signals, leave, queue_again
 from framework.errors import UserError
 from framework.text.escape import plain
 
@@ -45,7 +45,7 @@ def _guarded(words: list[str]) -> int:
     debug = bool({"-v", "--verbose", "debug=true", "debug=True"}.intersection(words))
     # Until the trainer handles these signals, they end the process cleanly.
     asking = [number for number in ending_signals() if number != signal.SIGINT]
-    former = {number: signal.signal(number, _leave) for number in asking}
+    former = {number: signal.signal(number, leave) for number in asking}
     try:
         return _main(Arguments.parse(words))
     except UserError as error:
@@ -62,10 +62,6 @@ def _guarded(words: list[str]) -> int:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
-
-
-def _leave(number: int, frame: object) -> NoReturn:
-    raise SystemExit(128 + number)
 
 
 def _main(arguments: Arguments) -> int:
@@ -98,7 +94,9 @@ def _main(arguments: Arguments) -> int:
     if sweeps:
         from framework.cli.sweeping import sweep
 
-        return _queued_again(sweep(arguments))
+        code = sweep(arguments)
+        queue_again(code)
+        return code
     codes: list[int] = []
 
     def job(config: Any) -> None:
@@ -107,14 +105,7 @@ def _main(arguments: Arguments) -> int:
         codes.append(run(job_of(config, arguments.config_dir, command=arguments.words)).code)
 
     run_with_hydra(arguments, job)
-    return _queued_again(codes[0])
-
-
-def _queued_again(code: int) -> int:
-    """Have the scheduler start this command again, if it has announced the end of its job."""
-    if code - 128 in announces_end():
-        requeue(code - 128)
-    return code
+    return codes[0]
 
 
 def _verbosity(overrides: Sequence[str]) -> int:

@@ -19,7 +19,7 @@ from framework.cli.job import Job, Outcome
 from framework.cli.one_run import run
 from framework.cli.run_dir import flat, to_yaml
 from framework.core.paths import working_directory
-from framework.core.requeue import announces_end, requeue
+from framework.core.signals import put_off, queue_again
 from framework.errors import UserError
 from framework.sweep.child import is_child
 from framework.sweep.claim import Claim, claimed, standing_of, standings
@@ -78,11 +78,12 @@ def run_sweep_job(config: Any) -> float | None:
                 print(
                     f"{title}" if elsewhere else f"\n#{entry.number}  {title}".rstrip(), flush=True
                 )
-            outcome = _run(record, entry, config)
+            with put_off():
+                outcome = _run(record, entry, config)
     objective = record.read().objective
     if outcome.status == "interrupted":
-        if elsewhere and outcome.code - 128 in announces_end():
-            requeue(outcome.code - 128)
+        if elsewhere:
+            queue_again(outcome.code)
         raise KeyboardInterrupt if outcome.code == 130 else SystemExit(outcome.code)
     if objective is None:
         return None

@@ -1,50 +1,64 @@
-"""Go on after the end of a Slurm job: have it queued again."""
+"""Ask SLURM to queue the job again that is about to reach its time limit.
+
+At the limit SLURM itself queues nothing again. It can only be asked to send a signal before
+(`--signal=USR1@120`); `sbatch --requeue` and `--no-requeue` say whether a job may be queued again.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Mapping
+from typing import Any
 
 _log = logging.getLogger("framework")
+_SECONDS = 60.0
 
 
-def announces_end(environ: Mapping[str, str] = os.environ) -> list[signal.Signals]:
-    """Return the signals by which Slurm announces that the job of this process will end.
+def requeue(environ: Mapping[str, str] | None = None) -> None:
+    """Queue this process's job again, if it is a job of SLURM.
 
-    `#SBATCH --signal=USR1@120` asks for one, 120 seconds before; submitit uses USR2. Outside a job
-    of a scheduler there are none, since these signals may mean anything there.
+    Only the first task of a step asks. If SLURM refuses, the log says so. SLURM then
+    ends the job's processes, which must have saved by now.
     """
-    if "SLURM_JOB_ID" not in environ and "SUBMITIT_EXECUTOR" not in environ:
-        return []
-    return [number for number in signal.Signals if number.name in ("SIGUSR1", "SIGUSR2")]
+    environ = os.environ if environ is None else environ
+    job = environ.get("SLURM_JOB_ID")
+    if not job or environ.get("SLURM_PROCID", "0") != "0":
+        return
+    if environ.get("SLURM_ARRAY_JOB_ID"):
+        # The id of one job of an array is that of the array as well, and would requeue all of it.
+        job = f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
+    _ask(job)
 
 
-def requeue(received: int, environ: Mapping[str, str] = os.environ) -> bool:
-    """Have this process's Slurm job queued again, after the run has been saved.
+def _ask(job: str) -> None:
+    # SLURM sends SIGTERM before scontrol has ended, to both.
+    former = _ignore_sigterm()
+    try:
+        subprocess.run(
+            ["scontrol", "requeue", job],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=_SECONDS,
+        )
+    except subprocess.CalledProcessError as error:
+        why = error.stderr.strip() or f"scontrol ended with code {error.returncode}"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        why = str(error)
+    else:
+        _log.info("SLURM job %s is queued again; the run continues in it", job)
+        return  # SIGTERM stays ignored: this process is ending
+    if former is not None:
+        signal.signal(signal.SIGTERM, former)
+    _log.warning("SLURM did not queue job %s again (%s); submit it again to continue", job, why)
 
-    In a job of submitit, its own handler does that; in any other, `scontrol requeue`.
 
-    Args:
-        received: The signal that announced the end.
-        environ: The environment; replaced in tests.
-
-    Returns:
-        Whether the job will go on by itself.
-    """
-    if "SUBMITIT_EXECUTOR" in environ:
-        signal.raise_signal(received)  # its handler queues the job and ends this process
-        return True
-    job, task = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
-    name = f"{job}_{task}" if job and task else environ.get("SLURM_JOB_ID", "")
-    if not name or not shutil.which("scontrol"):
-        return False
-    done = subprocess.run(["scontrol", "requeue", name], capture_output=True, text=True)
-    if done.returncode:
-        _log.warning("scontrol requeue %s failed: %s", name, done.stderr.strip())
-        return False
-    _log.info("Slurm job %s is queued again; it resumes from the checkpoint.", name)
-    return True
+def _ignore_sigterm() -> Any:
+    if threading.current_thread() is threading.main_thread():
+        return signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return None

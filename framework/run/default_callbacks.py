@@ -36,8 +36,9 @@ def with_defaults(
         first.append(StopOnNaN())
     if config.enable_model_summary:
         first.append(ModelSummary())
-    if logs:  # else nobody would see what they log
-        last += [LearningRateMonitor(), Description()]
+    last.append(LearningRateMonitor())
+    if logs:  # else nobody would see it
+        last.append(Description())
     if config.profiler is not None:
         last.append(Throughput())
     if config.profiler == "trace":

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,16 @@ class Run(Looking):
             finally:
                 self.metric_log.close(self.status, self.best)
             task.runtime.context = task.runtime.open_batches = None
-        self._signals.raise_received(self.active.host_sync.received)
+        self._leave_if_asked(self.active)
+
+    def _leave_if_asked(self, stage: Stage) -> None:
+        """End the program if a signal asked for it."""
+        with ExitStack() as last:
+            if (received := stage.host_sync.received) is not None:
+                meet = partial(stage.replicas.compare, "the end", dict)
+                # The chief queues the job again first: SLURM may end a step once a task has failed.
+                last.callback(meet) if self.is_chief else meet()
+            self._signals.raise_received(received)
 
     def assemble(self, data: Any) -> Fitting:
         """Set up everything for `fit` before anything runs or is written."""

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import io
 import math
-import os
-import signal
-import stat
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from framework.core.requeue import announces_end, requeue
 from framework.errors import UserError
 from framework.sweep.child import gpus_here, share_of
 from framework.sweep.claim import Standing
@@ -114,28 +109,3 @@ def test_gpus_are_those_that_cuda_may_use() -> None:
     assert (
         gpus_here({"CUDA_VISIBLE_DEVICES": "-1"}) == gpus_here({"CUDA_VISIBLE_DEVICES": ""}) == []
     )
-
-
-def test_only_a_scheduler_gives_usr1_its_meaning() -> None:
-    assert announces_end({}) == []
-    for name in ("SLURM_JOB_ID", "SUBMITIT_EXECUTOR"):
-        assert announces_end({name: "1"}) == [signal.SIGUSR1, signal.SIGUSR2]
-
-
-@pytest.mark.parametrize(
-    ("environ", "name"),
-    [
-        ({"SLURM_JOB_ID": "7"}, "7"),
-        ({"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}, "7_2"),
-    ],
-)
-def test_a_slurm_job_is_queued_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], name: str
-) -> None:
-    assert not requeue(signal.SIGUSR1, {})
-    script = tmp_path / "scontrol"
-    script.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
-    script.chmod(script.stat().st_mode | stat.S_IEXEC)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert requeue(signal.SIGUSR1, environ)
-    assert (tmp_path / "asked").read_text().split() == ["requeue", name]
