@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tensorflow as tf
 
-from framework.callback import Callback
-from framework.errors import UserError
+from framework.callback import Callback, RunView
+from framework.core.extras import require
 
-if TYPE_CHECKING:
-    from framework.callback import RunView
-
+_WHERE = "callbacks.device_stats"
 _MEGABYTE = 2.0**20
-_INSTALL = 'pip install "keras-task-framework[stats]"'
 
 
 class DeviceStats(Callback):
@@ -38,68 +34,54 @@ class DeviceStats(Callback):
         >>> Trainer(run_dir="runs/a", log_every="50st", callbacks=[DeviceStats()])
 
     Raises:
-        UserError: When `fit` starts, if a package is missing.
+        UserError: psutil is missing, or nvidia-ml-py where TensorFlow uses a GPU.
     """
 
     def __init__(self) -> None:
+        require("psutil", "stats", what="device_stats", where=_WHERE)
         self._gpus: dict[int, Any] = {}
         self._process: Any = None
 
     def on_fit_start(self, run: RunView) -> None:
         """Find the devices, and start counting the use of the CPU."""
-        psutil = _psutil()
+        import psutil
+
         psutil.cpu_percent()  # the use since the last call, so the first one has no meaning
         self._process = psutil.Process()
         self._gpus = _gpus()
 
     def on_log(self, run: RunView, metrics: Mapping[str, float]) -> None:
         """Log them next to `metrics`."""
-        psutil = _psutil()
+        import psutil
+
         values = {
             "system/cpu_percent": psutil.cpu_percent(),
             "system/memory_percent": psutil.virtual_memory().percent,
             "system/process_memory_mb": self._process.memory_info().rss / _MEGABYTE,
         }
+        if self._gpus:
+            import pynvml
         for number, handle in self._gpus.items():
-            nvml = _nvml()
-            used = nvml.nvmlDeviceGetMemoryInfo(handle).used
-            values[f"system/gpu{number}_percent"] = nvml.nvmlDeviceGetUtilizationRates(handle).gpu
+            used = pynvml.nvmlDeviceGetMemoryInfo(handle).used
+            values[f"system/gpu{number}_percent"] = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu
             values[f"system/gpu{number}_memory_mb"] = used / _MEGABYTE
         run.log_metrics(values)
 
     def on_fit_end(self, run: RunView) -> None:
         """Let go of the devices."""
         if self._gpus:
-            _nvml().nvmlShutdown()
+            import pynvml
+
+            pynvml.nvmlShutdown()
         self._gpus, self._process = {}, None
-
-
-def _psutil() -> ModuleType:
-    try:
-        import psutil
-    except ImportError:
-        raise _missing("psutil") from None
-    return psutil  # type: ignore[no-any-return]
-
-
-def _nvml() -> ModuleType:
-    try:
-        import pynvml
-    except ImportError:
-        raise _missing("nvidia-ml-py") from None
-    return pynvml  # type: ignore[no-any-return]
 
 
 def _gpus() -> dict[int, Any]:
     """Return NVML's handle of each GPU of the machine, if TensorFlow uses any."""
     if not tf.config.list_logical_devices("GPU"):
         return {}
-    nvml = _nvml()
-    nvml.nvmlInit()
-    return {i: nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())}
+    require("pynvml", "stats", what="device_stats", where=_WHERE)
+    import pynvml
 
-
-def _missing(package: str) -> UserError:
-    return UserError(
-        f"{package} is not installed", where="callbacks.device_stats", fix=f"Run {_INSTALL}."
-    )
+    pynvml.nvmlInit()
+    return {i: pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())}

@@ -177,16 +177,5 @@ def _check_sweep_dir(overrides: Sequence[str]) -> None:
             )
 
 
-def _check_run_dir(overrides: Sequence[str]) -> None:
-    for override in overrides:
-        key, _, value = override.partition("=")
-        if key == "run_dir" and "," not in value and "${" not in value:
-            raise UserError(
-                "All jobs of a sweep cannot share one run directory",
-                where=override,
-                fix=f"Say where the sweep goes instead: sweep_dir={value}",
-            )
-
-
 if __name__ == "__main__":
     sys.exit(main())

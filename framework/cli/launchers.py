@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from importlib.util import find_spec
 
 from framework.cli.arguments import Arguments
 from framework.cli.quoting import key_of, value_of
+from framework.core.extras import installing, is_installed
 from framework.errors import UserError, choice
 from framework.sweep.launcher import NAME
 
@@ -45,11 +45,11 @@ def check_launcher(arguments: Arguments) -> None:
         )
     if name in _EXTRAS:
         module, extra = _EXTRAS[name]
-        if not _is_there(module):
+        if not is_installed(module):
             raise UserError(
                 f"The launcher {name!r} is not installed",
                 where=given[-1],
-                fix=f'pip install "keras-task-framework[{extra}]"',
+                fix=installing(extra),
             )
         if name == "submitit_slurm" and not shutil.which("sbatch"):
             raise UserError(
@@ -72,10 +72,3 @@ def _own_choices(arguments: Arguments) -> set[str]:
     folder = arguments.config_dir and arguments.config_dir / "hydra" / "launcher"
     own = {path.stem for path in folder.glob("*.yaml")} if folder else set()
     return {name.removesuffix(".yaml") for name in groups} | own | {NAME}
-
-
-def _is_there(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False

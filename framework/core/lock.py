@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from framework.core.safe_files import ours
 from framework.errors import UserError
 
 LOCK = ".lock"
+_TRIES, _PAUSE = 5, 0.02  # seconds; longer than `is_locked` holds a lock
 _HELD: set[int] = set()  # the open files of this process's locks
 
 
@@ -28,12 +30,37 @@ def locked(handle: int) -> bool:
 
     Where there are no locks, as on Windows and some file systems, nothing stops anybody.
     """
+    for last in range(_TRIES - 1, -1, -1):
+        if _flocked(handle, "LOCK_EX"):
+            return True
+        if last:
+            time.sleep(_PAUSE)
+    return False
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether a process has locked a file; one that is missing is not locked.
+
+    Asking takes a shared lock for a moment, which others that ask do not notice, and which
+    `locked` waits for.
+    """
+    try:
+        handle = ours(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return not _flocked(handle, "LOCK_SH")
+    finally:
+        os.close(handle)
+
+
+def _flocked(handle: int, kind: str) -> bool:
     try:
         import fcntl
     except ImportError:
         return True
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, getattr(fcntl, kind) | fcntl.LOCK_NB)
     except OSError as error:  # any other comes from a file system without locks
         return not isinstance(error, BlockingIOError)
     return True

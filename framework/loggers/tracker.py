@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 from abc import abstractmethod
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from framework.core.commit import commit_of
+from framework.core.extras import require
 from framework.core.safe_files import ours, read_bytes
 from framework.core.versions import versions
 from framework.errors import UserError
@@ -54,12 +54,7 @@ class TrackerLogger(Logger):
                 where=f"{type(self).__name__}(timeout=...)",
                 fix="Give a number of seconds: 0 or more.",
             )
-        if importlib.util.find_spec(self.name) is None:
-            raise UserError(
-                f"the package {self.name} is not installed",
-                where=f"loggers={self.name}",
-                fix=f'pip install "keras-task-framework[{self.name}]"',
-            )
+        require(self.name, self.name, what=type(self).__name__, where=f"loggers={self.name}")
         self.timeout = timeout
         self._run_dir = Path()
         self._outbox: Outbox | None = None

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from framework.core.extras import require
 from framework.core.safe_files import replacing
 from framework.errors import UserError
 from framework.runs.comparison_table import Comparison, Row
@@ -91,14 +92,9 @@ document.querySelectorAll("th").forEach((th, i) => th.onclick = () => {{
 
 
 def _png(comparison: Comparison) -> bytes:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError(
-            "a plot needs matplotlib",
-            where="--plot",
-            fix='pip install "keras-task-framework[plots]"',
-        ) from None
+    require("matplotlib", "plots", what="a plot", where="--plot")
+    from matplotlib.figure import Figure
+
     name = comparison.objective
     rows = [
         row for row in comparison.rows if name and math.isfinite(row.metrics.get(name, math.nan))

@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from framework.core.lock import LOCK, locked
-from framework.core.safe_files import ours, read_bytes
+from framework.core.lock import LOCK, is_locked
+from framework.core.safe_files import read_bytes
 from framework.runs.option_file import OptionFile, scalar
 
 RESULT, CONFIG, OVERRIDES, METRICS = "result.json", "config.yaml", "overrides.yaml", "metrics.csv"
@@ -112,7 +112,7 @@ def _read(path: Path, directory: Path) -> RunRecord:
     result, problem = _result(path / RESULT)
     ended = str(result.get("status", ""))
     status = "broken" if problem else ended or "killed"
-    if _is_running(path):
+    if is_locked(path / LOCK):
         status = "running"
     given = result.get("overrides")
     texts = given if isinstance(given, list) else _override_lines(path / OVERRIDES)
@@ -139,18 +139,6 @@ def _result(path: Path) -> tuple[dict[str, Any], str]:
     except (OSError, ValueError, RecursionError) as error:
         return {}, f"{path.name} cannot be read: {error}"
     return (content, "") if isinstance(content, dict) else ({}, f"{path.name} is not a result")
-
-
-def _is_running(path: Path) -> bool:
-    """Return whether a process holds the run's lock."""
-    try:
-        handle = ours(path / LOCK, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        return not locked(handle)
-    finally:
-        os.close(handle)
 
 
 def _override_lines(path: Path) -> list[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from framework.core.lock import locked
+from framework.core.lock import is_locked
 from framework.core.safe_files import ours, read_bytes
 from framework.run.result import read_metrics
 from framework.sweep.record import JobEntry, SweepRecord, wait_for
@@ -136,7 +136,7 @@ def standing_of(record: SweepRecord, job: JobEntry, *, mine: bool = False) -> St
     except (OSError, ValueError, RecursionError):
         about = None
     about = about if isinstance(about, dict) else {}
-    if not mine and _held(place):
+    if not mine and is_locked(place):
         return Standing(job, "running", 0, _metrics(about, record.path / job.directory))
     run_dir = Path(str(about.get("run_dir") or record.path / job.directory))
     metrics = _metrics(about, run_dir)
@@ -152,18 +152,6 @@ def standings(record: SweepRecord) -> list[Standing]:
     """Return how all jobs of a sweep stand, by number."""
     jobs = sorted(record.read().jobs, key=lambda job: job.number)
     return [standing_of(record, job) for job in jobs]
-
-
-def _held(place: Path) -> bool:
-    """Whether a process holds the claim."""
-    try:
-        handle = ours(place, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        return not locked(handle)
-    finally:
-        os.close(handle)
 
 
 def _metrics(about: Mapping[str, Any], run_dir: Path) -> dict[str, float]:

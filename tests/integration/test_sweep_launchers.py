@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -27,8 +26,7 @@ def test_every_launcher_gives_what_one_process_gives(
     run: Run, project: Path, monkeypatch: pytest.MonkeyPatch, launcher: str
 ) -> None:
     package = f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher"
-    if find_spec("hydra_plugins") is None or find_spec(package) is None:
-        pytest.skip(f"{package} is not installed")
+    pytest.importorskip(package, reason="needs the extra of that launcher")
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{project}")
     code, out, err = run(*WORDS, "sweep_dir=a")
     assert code == 0, err
@@ -123,7 +121,7 @@ def test_what_is_missing_is_named_with_what_installs_it(
 ) -> None:
     from framework.cli import launchers
 
-    monkeypatch.setattr(launchers, "find_spec", lambda name: None)
+    monkeypatch.setattr(launchers, "is_installed", lambda name: False)
     for launcher, extra in {"submitit_slurm": "slurm", "ray": "ray", "joblib": "joblib"}.items():
         code, _, err = run("-m", "task=mine", "seed=1,2", f"hydra/launcher={launcher}")
         assert code == 2

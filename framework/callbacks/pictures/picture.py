@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import numbers
 import re
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from framework.callback import Callback
+from framework.core.extras import require
 from framework.core.figure_pixels import figure_pixels
 from framework.core.safe_files import check_directory, replacing
 from framework.errors import UserError
@@ -50,12 +50,7 @@ class Picture(Callback):
     name = ""
 
     def __init__(self) -> None:
-        if find_spec("matplotlib") is None:
-            raise UserError(
-                f"{self.name} needs matplotlib, which is not installed",
-                where=f"callbacks.{self.name}",
-                fix='pip install "keras-task-framework[plots]"',
-            )
+        require("matplotlib", "plots", what=self.name, where=f"callbacks.{self.name}")
         self._said = ""
 
     def on_setup(self, run: RunView) -> None:

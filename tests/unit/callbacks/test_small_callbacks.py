@@ -50,8 +50,10 @@ def test_the_memory_is_what_the_system_says() -> None:
 
 def test_a_missing_package_is_told(monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "psutil", None)
-    with pytest.raises(UserError, match=r"psutil is not installed") as error:
-        DeviceStats().on_fit_start(Run())
+    with pytest.raises(
+        UserError, match=r"device_stats needs psutil, which is not installed"
+    ) as error:
+        DeviceStats()
     assert 'pip install "keras-task-framework[stats]"' in str(error.value)
 
 
