@@ -150,7 +150,7 @@ def _print_table(console: Console, table: Table) -> None:
     table.padding = (0, 3, 0, 0)
     options = console.options.update(max_width=10_000)
     width = Measurement.get(console, options, table).maximum
-    Console(file=console.file, width=width, color_system=None).print(table)
+    Screen(file=console.file, width=width, color_system=None).print(table)
     console.print()
 
 
