@@ -241,13 +241,14 @@ class _Test:
         rate = learning_rate_of(self._optimizer.optimizer)
         target = plain(rate) if isinstance(rate, keras.Variable) else self._rate
 
-        def run(batch: Batch, global_step: Any) -> None:
+        def run(batch: Batch, global_step: Any) -> tf.Tensor:
             index = tf.cast(global_step, tf.int64)
             target.assign(tf.cast(tf.gather(rates, index), target.dtype))
-            step(batch, global_step)
+            examples = step(batch, global_step)
             sums = self._sums.variables[0].read_value()
             row = sums[self._followed()][:2]
             self._seen.assign(tf.tensor_scatter_nd_update(self._seen, [[index]], [row]))
+            return examples
 
         return run
 
