@@ -23,9 +23,8 @@ USAGE = "usage: python -m framework task=<task> [key=value ...] [flags]    (or: 
 
 _TRAINER = (
     *("max_epochs", "max_steps", "max_time", "limit_train_batches", "limit_val_batches"),
-    *("val_every", "log_every", "fast_dev_run", "overfit_batches"),
-    *("precision", "device", "devices", "strategy", "engine", "deterministic"),
-    *("accumulate", "clip_norm"),
+    *("val_every", "log_every", "precision", "device", "devices", "strategy", "engine"),
+    *("accumulate", "clip_norm"),  # debug= stands for those of a try-out
 )
 
 
