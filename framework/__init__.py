@@ -29,12 +29,16 @@ _WHERE = {
     "Trainer": "framework.trainer",
     "TrainingFailed": "framework.errors",
     "UserError": "framework.errors",
+    "export": "framework.cli.loading",
+    "load": "framework.cli.loading",
 }
 
 if TYPE_CHECKING:
     from framework.callback import Callback as Callback
     from framework.callback import RunView as RunView
     from framework.callbacks.keras.wrapper import KerasCallback as KerasCallback
+    from framework.cli.loading import export as export
+    from framework.cli.loading import load as load
     from framework.data import Data as Data
     from framework.data import Steps as Steps
     from framework.errors import TrainingFailed as TrainingFailed
@@ -60,6 +64,8 @@ __all__ = [
     "Trainer",
     "TrainingFailed",
     "UserError",
+    "export",
+    "load",
 ]
 
 

@@ -7,11 +7,8 @@ import logging
 import keras
 
 from framework.callback import Callback, RunView
-from framework.compat import layers_within, made_untrainable
-from framework.core.models_by_name import models_of
 from framework.options.option import refuse
-from framework.step.averaging import Average
-from framework.task import Task
+from framework.step.averaging import Average, weights_and_statistics
 
 _MOSTLY_INITIAL = 0.5  # the share of initial weights in the average above which to warn
 _log = logging.getLogger("framework")
@@ -35,7 +32,7 @@ class WeightAverage(Callback):
 
     def on_setup(self, run: RunView) -> None:
         """Start the average as a copy of the weights, or keep the one of the last `fit`."""
-        weights, statistics = _weights_and_statistics(run.task)
+        weights, statistics = weights_and_statistics(run.task)
         variables = [*weights, *statistics]
         kept = list(map(id, variables)) == list(map(id, self._variables))
         if self.average is None or run.stage == "fit" or not kept:
@@ -116,17 +113,3 @@ class EMA(WeightAverage):
             followed=[] if self.batch_stats else statistics,
             evaluate=self.evaluate,
         )
-
-
-def _weights_and_statistics(task: Task) -> tuple[list[keras.Variable], list[keras.Variable]]:
-    """Return all weights of a task, frozen or not, and its models' floating-point statistics."""
-    models = models_of(task.model).values()
-    # Sorted by how the layer created them, not by `trainable`: freezing a layer must not change
-    # what is averaged, or the order of the averages in a checkpoint.
-    untrained = {
-        id(v) for model in models for layer in layers_within(model) for v in made_untrainable(layer)
-    }
-    found = {id(v): v for model in models for v in model.variables if "float" in str(v.dtype)}
-    own = [v for v in task.runtime.variables.values() if v.trainable]
-    weights = [v for key, v in found.items() if key not in untrained]
-    return [*weights, *own], [v for key, v in found.items() if key in untrained]

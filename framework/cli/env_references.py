@@ -107,7 +107,7 @@ def taken_over(
             reference is never resolved only because a run directory contains it.
     """
     found = copy.deepcopy(dict(started_with))
-    for place, text in _texts(started_with):
+    for place, text in texts(started_with):
         key = ".".join(map(str, place))
         if any(f"{key}.".startswith(f"{given}.") for given in explicit):
             continue
@@ -174,7 +174,8 @@ def _walk(
             _walk(child, (*place, key), written, used)
 
 
-def _texts(node: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], str]]:
+def texts(node: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """Yield the references in a configuration as text, with their places."""
     if isinstance(node, str):
         if "${" in node:
             yield place, node
@@ -185,7 +186,7 @@ def _texts(node: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, 
     elif isinstance(node, list):
         pairs = enumerate(node)
     for key, value in pairs:
-        yield from _texts(value, (*place, key))
+        yield from texts(value, (*place, key))
 
 
 def _at(node: Any, place: tuple[Any, ...]) -> Any:

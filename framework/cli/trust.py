@@ -122,6 +122,17 @@ def check_defined(nodes: Sequence[Any], run_dir: Path, trusted: Collection[str])
                 raise _refused(name, place, run_dir)
 
 
+def is_absent(name: str) -> bool:
+    """Whether there is no module for a dotted name; nothing is imported to find out."""
+    paths: Sequence[str] | None = None
+    for part in name.split(".")[:-1]:
+        spec = PathFinder.find_spec(part, paths)
+        if spec is None:
+            return True
+        paths = list(spec.submodule_search_locations or ())
+    return False
+
+
 def _refused(name: str, place: str, run_dir: Path) -> UserError:
     return UserError(
         f"the run names {name!r}, which is not part of the framework, not a safe Keras class or "

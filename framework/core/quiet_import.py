@@ -25,6 +25,13 @@ def quiet_import() -> Iterator[None]:
         yield
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with silent_libraries():
+        yield
+
+
+@contextmanager
+def silent_libraries() -> Iterator[None]:
+    """Hide what C++ code writes to standard error in the body; show it if that fails."""
     if sys.stderr is not None:
         sys.stderr.flush()
     try:

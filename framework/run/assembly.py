@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
@@ -103,6 +103,25 @@ class Components(TaskState):
     ) -> StepRunner:
         """Build the models for batches like the first ones, and optimizers if `step` needs them."""
         task, config = self.task, self.config
+        source = next(iter(sources.values()))
+        self._build_once(source.spec, source.rows_axis, step)
+        # A task with manual optimization may also optimize inside an evaluation.
+        if step == "train_step" or (step == "eval_step" and not task.automatic_optimization):
+            self.update = self._make_update()
+            self.update.averages = self.averages
+        self._diversify()
+        pieces = self.replicas.count > 1 or config.accumulates
+        if step == "train_step" and pieces and task.loss_is_mean and not task.needs_eager:
+            check_mean(task, source.spec(), source.rows_axis, source.sample)
+        return self._runner(train)
+
+    def engine_of(self, spec: Any) -> StepRunner:
+        """Build the models for batches with these specs, to predict only."""
+        self._build_once(lambda: spec, 0, "eval_step")
+        return self._runner(Accumulator())
+
+    def _build_once(self, spec: Callable[[], Any], rows_axis: Any, step: str) -> None:
+        task, config = self.task, self.config
         if task.model is None:
             keras.utils.set_random_seed(config.seed)
             task.metrics = self._on_all_devices(task.metrics)
@@ -116,28 +135,21 @@ class Components(TaskState):
             )
         # On several devices, it cannot be created while a step is being traced.
         global_seed(everywhere=self.replicas.count > 1)
-        source = next(iter(sources.values()))
         if not is_built(task.model):
             with user_code("Data.map or Data.augment"):
-                spec = source.spec()
-            self._build(spec, source.rows_axis, step)
+                found = spec()
+            self._build(found, rows_axis, step)
         self._check_placed(models_of(task.model))
         self.averages = task_followers(task)
-        # A task with manual optimization may also optimize inside an evaluation.
-        if step == "train_step" or (step == "eval_step" and not task.automatic_optimization):
-            self.update = self._make_update()
-            self.update.averages = self.averages
-        self._diversify()
-        pieces = self.replicas.count > 1 or config.accumulates
-        if step == "train_step" and pieces and task.loss_is_mean and not task.needs_eager:
-            check_mean(task, source.spec(), source.rows_axis, source.sample)
-        engine = task.runtime.context = StepRunner(
-            task,
+
+    def _runner(self, train: Accumulator) -> StepRunner:
+        engine = self.task.runtime.context = StepRunner(
+            self.task,
             train=train,
             update=self.update,
             replicas=self.replicas,
-            log_norms=config.log_grad_norm,
-            eager=config.engine == "eager",
+            log_norms=self.config.log_grad_norm,
+            eager=self.config.engine == "eager",
         )
         return engine
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from framework.core.models_by_name import models_of
 from framework.core.state import LOADED, check_same_data
@@ -19,6 +20,8 @@ from framework.run.resume import (
 )
 from framework.run.run import Run
 from framework.run.stage_context import Stage
+from framework.sources.inputs import FILE as INPUTS
+from framework.sources.inputs import Inputs
 from framework.step.optimizers import finalize, finalizes
 from framework.text.tables import table
 
@@ -73,6 +76,7 @@ def started(run: Run, stage: Stage, fitting: Fitting) -> Iterator[None]:
     run.metric_log.open(run.run_dir, _last_logged(run))
     if run.run_dir is not None:
         run.metric_log.logger.log_config(*run.recorded)
+        _describe_inputs(run.run_dir / INPUTS, fitting)
     with stage.signals.deferred():
         try:
             stage.call("on_fit_start")
@@ -88,6 +92,18 @@ def started(run: Run, stage: Stage, fitting: Fitting) -> Iterator[None]:
             raise
         finally:
             _end(run, stage, fitting)
+
+
+def _describe_inputs(path: Path, fitting: Fitting) -> None:
+    """Write what the model takes, once; without it, its data is needed to load it."""
+    if path.exists():
+        return
+    try:
+        Inputs.of(fitting.source, fitting.class_names).write(path)
+    except OSError:
+        raise
+    except Exception as reason:  # what runs is the user's own `Data.map`, on open shapes
+        _log.debug("no %s: %s", path.name, reason)
 
 
 def _load_weights(fitting: Fitting, start: ResumePoint) -> None:

@@ -39,6 +39,8 @@ class Fitting:
 
     Attributes:
         has_validation: Whether there is any data to validate on.
+        source: The training set.
+        class_names: The names of its classes, by label.
         epochs: The position within the epochs.
         evaluator: Evaluates the validation data.
         tuner: Finds the fastest variant of the loop.
@@ -79,6 +81,7 @@ class Fitting:
         }
         run.progress.load_state(Progress().state())
         self.epochs = Epochs(config, run.progress, self._loops)
+        self.source, self.class_names = source, components.class_names
         self.has_validation = bool(val) and config.val_every is not None
         self.evaluator = stage.make_evaluator(engine, val, "val")
         self.tuner = Tuner(config, engine, self._loops, planned=self.epochs.total_steps())

@@ -80,6 +80,10 @@ class Source(abc.ABC):
         Several workers compare it, to check that they read the same data.
         """
 
+    def raw_spec(self) -> Any:
+        """Return the nest of TensorSpecs of a batch without `map` and `augment`."""
+        return tf.nest.map_structure(tf.TensorSpec.from_tensor, self.first())
+
     def sample(self) -> Any:
         """Return the first batch as a step receives it, but not augmented."""
         return self.mapped(self.first())

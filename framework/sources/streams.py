@@ -115,6 +115,9 @@ class StreamSource(Source):
         with self.reading():
             return next(iter(self._dataset.take(1)), ())
 
+    def raw_spec(self) -> Any:
+        return self._dataset.element_spec
+
     @property
     def rereadable(self) -> bool:
         """Whether another iterator leaves the order of later ones as it is."""

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from framework.compat import layers_within, made_untrainable
+from framework.core.models_by_name import models_of
 from framework.core.state import State, load_variables, variables_state
 
 if TYPE_CHECKING:
     from framework.devices.replicas import Replicas
+    from framework.task import Task
 
 
 class Average:
@@ -90,8 +93,9 @@ class Average:
                 source.assign(value)
 
     def state(self) -> State:
-        """Return the averages and their number."""
-        return {"count": self.count, "copies": variables_state(self.copies)}
+        """Return the averages, their number, and whether evaluations use them."""
+        used = self.evaluate and self.ready
+        return {"count": self.count, "used": used, "copies": variables_state(self.copies)}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restore what `state` returned."""
@@ -105,6 +109,20 @@ def averaged_variables(models: Iterable[keras.Layer]) -> list[keras.Variable]:
     found = [v for m in models for v in (*m.trainable_variables, *m.non_trainable_variables)]
     kept = {id(v): v for v in found if "float" in str(v.dtype)}
     return list(kept.values())
+
+
+def weights_and_statistics(task: Task) -> tuple[list[keras.Variable], list[keras.Variable]]:
+    """Return all weights of a task, frozen or not, and its models' floating-point statistics."""
+    models = models_of(task.model).values()
+    # Sorted by how the layer created them, not by `trainable`: freezing a layer must not change
+    # what is averaged, or the order of the averages in a checkpoint.
+    untrained = {
+        id(v) for model in models for layer in layers_within(model) for v in made_untrainable(layer)
+    }
+    found = {id(v): v for model in models for v in model.variables if "float" in str(v.dtype)}
+    own = [v for v in task.runtime.variables.values() if v.trainable]
+    weights = [v for key, v in found.items() if key not in untrained]
+    return [*weights, *own], [v for key, v in found.items() if key in untrained]
 
 
 def _copy_of(variable: keras.Variable) -> keras.Variable:

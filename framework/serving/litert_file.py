@@ -1,0 +1,45 @@
+"""LiteRT (`.tflite`), for phones and small machines."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import tensorflow as tf
+
+from framework.core.quiet_import import silent_libraries
+from framework.serving import saved_model
+from framework.serving.answers import Arrays
+from framework.serving.quiet import quiet
+from framework.serving.trained import Trained
+from framework.serving.unsupported import unsupported
+
+
+def write(trained: Trained, path: Path, about: str) -> None:
+    """Write a file that needs LiteRT's own operations only."""
+    with tempfile.TemporaryDirectory() as name:
+        saved_model.write(trained, Path(name, "model"), about)
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(Path(name, "model")))
+        try:
+            with quiet():
+                content = converter.convert()
+        except Exception as error:  # the converter has several kinds
+            kinds = re.findall(r"'?tf\.(\w+)'? op", str(error))
+            raise unsupported("litert", kinds, trained, error) from error
+    path.write_bytes(content)
+    with zipfile.ZipFile(path, "a") as archive:  # a model may have files appended to it
+        archive.writestr("model.json", about)
+
+
+def read(path: Path) -> Callable[[Arrays], Arrays]:
+    """Return the function that such a file holds."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    with silent_libraries():  # it says on standard error what it runs on
+        interpreter = Interpreter(str(path))
+        interpreter.allocate_tensors()
+    runner = interpreter.get_signature_runner()
+    return lambda given: dict(runner(**given))

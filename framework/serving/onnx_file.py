@@ -1,0 +1,46 @@
+"""ONNX, for any runtime that reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import tensorflow as tf
+
+from framework.serving.answers import Arrays
+from framework.serving.quiet import quiet
+from framework.serving.trained import Trained
+from framework.serving.unsupported import unsupported
+
+_OPSET = 17
+
+
+def write(trained: Trained, path: Path, about: str) -> None:
+    """Write a file with named inputs and outputs, and any number of rows."""
+    import onnx
+    import tf2onnx
+
+    answers = trained.answers
+    names, specs = list(answers.inputs), list(answers.inputs.values())
+
+    def in_order(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
+        found: dict[str, tf.Tensor] = answers.function(**dict(zip(names, tensors, strict=True)))
+        return found
+
+    function = tf.function(in_order, input_signature=specs, autograph=False)
+    with quiet():
+        model, _ = tf2onnx.convert.from_function(function, input_signature=specs, opset=_OPSET)
+    unknown = {n.op_type for n in model.graph.node if not onnx.defs.has(n.op_type, n.domain)}
+    if unknown:
+        raise unsupported("onnx", unknown, trained, None)
+    onnx.helper.set_model_props(model, {"model.json": about})
+    onnx.save(model, str(path))
+
+
+def read(path: Path) -> Callable[[Arrays], Arrays]:
+    """Return the function that such a file holds."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda given: dict(zip(names, session.run(None, given), strict=True))
