@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,19 +146,35 @@ class Trainer(Run):
         with self.working("test", task) as stage:
             return evaluated(self, stage, "test", data, checkpoint)
 
-    def predict(self, task: Task, data: Any = None, checkpoint: str | None = None) -> Any:
+    def predict(
+        self,
+        task: Task,
+        data: Any = None,
+        checkpoint: str | None = None,
+        *,
+        split: str = "predict",
+        each: Callable[[str, Any], None] | None = None,
+    ) -> Any:
         """Return the model's predictions for every example.
+
+        Example:
+            >>> trainer.predict(task, Data(predict=x)).shape
+            (10000, 10)
+            >>> trainer.predict(task, data, each=lambda name, part: file.write(part.tobytes()))
 
         Args:
             task: The task with the `predict_step` to use.
             data: A `Data`; its `predict`, else `test`, else `val` set is used.
             checkpoint: See `validate`.
+            split: Another of its sets: `train`, `val` or `test`.
+            each: Called with each batch's predictions and the name of its set, "" if there is one,
+                instead of returning all of them: they may then be larger than memory.
 
         Returns:
             A nest of NumPy arrays, as `predict_step` returns it, with one row per example.
         """
         with self.working("predict", task) as stage:
-            return predicted(self, stage, data, checkpoint)
+            return predicted(self, stage, data, checkpoint, split, each)
 
     def lr_find(self, task: Task, data: Any = None, **options: Any) -> RateCurve:
         """Find a learning rate by a range test, which leaves task and data as they were.

@@ -8,9 +8,7 @@ import keras
 import tensorflow as tf
 from keras import Sequential, layers
 
-from framework.checkpoint.store import CheckpointStore
-from framework.core.paths import local_path
-from framework.core.state import load_variables
+from framework import load
 from tasks.gallery import Gallery, photo_encoder, sheet
 
 
@@ -46,9 +44,8 @@ class Cifar100Distillation(Gallery):
     def on_setup(self) -> None:
         """Load the weights of a teacher that was trained earlier."""
         if self.teacher:
-            store = CheckpointStore(local_path(self.teacher, "task.teacher") / "checkpoints")
-            saved = store.load(store.find("last"))["models"].get("teacher", {})
-            load_variables(self.model["teacher"].variables, saved, "teacher")
+            trained = load(self.teacher, checkpoint="last").model["teacher"]
+            self.model["teacher"].set_weights(trained.get_weights())
 
     def train_step(self, batch: Any) -> None:
         """Update the student, and the teacher unless it was trained earlier."""
@@ -57,6 +54,10 @@ class Cifar100Distillation(Gallery):
     def eval_step(self, batch: Any) -> None:
         """Log the accuracy of both networks."""
         self.losses(*batch, training=False)
+
+    def predict_step(self, batch: Any) -> tf.Tensor:
+        """Return the student's probabilities."""
+        return tf.nn.softmax(self.model["student"](batch[0], training=False))
 
     def losses(self, images: Any, labels: Any, training: bool) -> dict[str, tf.Tensor]:
         """Return the loss of each network in training, and log both accuracies."""

@@ -70,6 +70,7 @@ _MODES = {
     **dict.fromkeys(("eval", "evaluate", "val", "valid", "validation"), "validate"),
     **dict.fromkeys(("infer", "inference", "pred", "prediction"), "predict"),
     **dict.fromkeys(("lr", "find_lr", "lr_finder", "lr_range_test"), "lr_find"),
+    **dict.fromkeys(("save", "convert", "deploy", "onnx", "keras", "tflite"), "export"),
     **dict.fromkeys(("batch_size", "scale_batch_size", "batch_finder"), "batch_size_find"),
 }
 _UNNEEDED = dict.fromkeys(

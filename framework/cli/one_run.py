@@ -21,7 +21,7 @@ from framework.cli.groups.root import EVALUATING, MODES
 from framework.cli.hparams import hparams_of
 from framework.cli.job import Job, Outcome
 from framework.cli.opening import starting
-from framework.cli.predictions import save_predictions
+from framework.cli.predictions import export_run, predict_data, predict_file
 from framework.cli.report import continuing, say_end
 from framework.cli.run_dir import RunDir, check_run, to_yaml
 from framework.cli.trust import check_defined, vouched
@@ -72,7 +72,8 @@ def _run(job: Job) -> Outcome:
         checkpoint = _checkpoint(job, mode, directory)
         trainer, task = _assemble(job, directory)
         _run_mode(job, trainer, task, checkpoint, directory)
-        outcome.status = "completed" if mode == "lr_find" else trainer.status
+        used = trainer.stage and mode != "lr_find"
+        outcome.status = trainer.status if used else "completed"
     except UserError as mistake:
         error, outcome.code, outcome.status = mistake, 2, "refused"
     except KeyboardInterrupt:
@@ -281,7 +282,11 @@ def _run_mode(
     from framework.cli.assemble import blaming
 
     mode, weights_only = job.config["mode"], bool(job.config["weights_only"])
-
+    where = directory.path if directory else job.place()
+    if mode == "export" or (mode == "predict" and job.config["predict"]["file"]):
+        use = export_run if mode == "export" else predict_file
+        use(task, job.config[mode], checkpoint, trainer.config.precision, where)
+        return
     # Build the data once, for both training and the test.
     with blaming(f"{type(task).__name__}.build_data failed"):
         data = task.build_data()
@@ -300,9 +305,8 @@ def _run_mode(
     elif mode == "test":
         trainer.test(task, data, checkpoint=checkpoint)
     else:
-        predictions = trainer.predict(task, data, checkpoint=checkpoint)
-        if directory:
-            save_predictions(directory.path / "predictions.npz", predictions)
+        run_dir = directory.path if directory else None
+        predict_data(trainer, task, data, job.config["predict"], checkpoint, run_dir)
 
 
 def _earlier_metrics(trainer: Trainer, directory: RunDir | None) -> dict[str, float]:

@@ -33,7 +33,7 @@ def say_end(job: Job, outcome: Outcome, trainer: Trainer | None) -> None:
     if outcome.code == 0 and not swept:
         if trainer is not None and mode == "fit":
             _say_how_to_continue(job, outcome.run_dir, trainer)
-        if mode != "predict":
+        if mode not in ("predict", "export"):
             _say_curves(outcome.run_dir)
 
 

@@ -31,6 +31,7 @@ _MAX_BYTES = 2**24  # bytes; the largest file kept in memory to restore later
 _MAY_DIFFER = {
     "mode", "checkpoint", "weights_only", "resume", "resume_data", "run_dir", "sweep_dir", "debug",
     "verbosity", "jobs", "objective", "direction", "lr_find", "batch_size_find",
+    "export", "predict",
     "trust", "loggers", "callbacks.checkpoint", "data.dir", "data.eval_batch_size", "data.resident",
     *(f"trainer.{name}" for name in options_with(identity=False) if name != "engine"),
 }  # fmt: skip
@@ -155,9 +156,11 @@ class RunDir:
                 for name in FOLDERS:
                     check_directory(self.path / name)
                 self._lock()
-                for name in (CONFIG, OVERRIDES, "result.json", "predictions.npz"):
+                for name in (CONFIG, OVERRIDES, "result.json", "inputs.json"):
                     for left in self.path.glob(f".{name}-*"):  # left by a process that was killed
                         left.unlink(missing_ok=True)
+                for left in self.path.glob(".predictions.npz-*"):
+                    shutil.rmtree(left, ignore_errors=True)
                 if not (evaluating and self.continued):
                     self.write(CONFIG, to_yaml(dict(config)))
                     self.write(OVERRIDES, to_yaml(list(overrides)))

@@ -210,15 +210,24 @@ def _end_of(loop: Loop, most: int | None) -> int | None:
     return most if end is None else min(end, end if most is None else most)
 
 
-def predict(
+def predict(step: Callable[..., Any], source: Source, **options: Any) -> Any:
+    """Return the predictions of a step for every batch, concatenated along the first axis.
+
+    `options` are those of `predictions`.
+    """
+    parts = list(predictions(step, source, **options))
+    return tf.nest.map_structure(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def predictions(
     step: Callable[..., Any],
     source: Source,
     *,
     eager: bool = False,
     most: int | None = None,
     interrupted: Callable[[], bool] = lambda: False,
-) -> Any:
-    """Return the predictions of a step for every batch, concatenated along the first axis.
+) -> Iterator[Any]:
+    """Yield the predictions of a step for each batch, as arrays.
 
     The step is called with a batch and its index, at most `most` times; after every batch
     `interrupted` may end the prediction early.
@@ -227,9 +236,12 @@ def predict(
     def counted(batch: Any, index: tf.Tensor) -> Any:
         return step(batch, index), batch_rows(batch, source.rows_axis)
 
-    parts = [_rows_of(*each) for each in _outputs(counted, source, eager, most, interrupted)]
-    _check_widths(parts)
-    return tf.nest.map_structure(lambda *leaves: np.concatenate(leaves), *parts)
+    first = None
+    for each in _outputs(counted, source, eager, most, interrupted):
+        part = _rows_of(*each)
+        first = part if first is None else first
+        _check_widths([first, part])
+        yield part
 
 
 def _outputs(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
+import tensorflow as tf
+
 from framework.core.user_code import user_code
-from framework.loop.evaluation import predict
+from framework.loop.evaluation import predictions
 from framework.run.evaluated_weights import averaged, described, in_words, of_checkpoint
 from framework.run.resume import understood
 from framework.run.run import Run
@@ -44,31 +48,46 @@ def evaluated(
     return metrics
 
 
-def predicted(run: Run, stage: Stage, data: Any, checkpoint: str | None) -> Any:
+def predicted(
+    run: Run,
+    stage: Stage,
+    data: Any,
+    checkpoint: str | None,
+    split: str = "predict",
+    each: Callable[[str, Any], None] | None = None,
+) -> Any:
     """Return the model's predictions for every example; see `Trainer.predict`."""
-    sources = stage.components.open_eval(data, "predict", 1.0)
+    sources = stage.components.open_eval(data, {"train": "overfit"}.get(split, split), 1.0)
     engine = stage.components.engine_for(sources, "predict_step", stage.train)
     stage.call("on_setup")
     _load_weights(run, stage, checkpoint, "predict")
     stage.call("on_predict_start")
     where = f"{type(run.task).__name__}.predict_step"
-    outputs = {}
+    outputs: dict[str, list[Any]] = {}
     for number, (name, source) in enumerate(sources.items()):
+        keep = outputs.setdefault(name, []).append
         with (
             user_code(where, source.spec),
             stage.components.averaged(),
             stage.components.undrawn(None),
             stage.signals.deferred(),
         ):
-            outputs[name] = predict(
+            for part in predictions(
                 partial(engine.predict_step, number),
                 source,
                 eager=stage.eval_variant == "eager",
                 interrupted=stage.host_sync.interrupted,
-            )
+            ):
+                keep(part) if each is None else each(name, part)
     stage.call("on_predict_end")
     run.stop_condition.end("completed", "predict finished")
-    return outputs[""] if list(outputs) == [""] else outputs
+    if each is not None:
+        return None
+    whole = {
+        name: tf.nest.map_structure(lambda *leaves: np.concatenate(leaves), *parts)
+        for name, parts in outputs.items()
+    }
+    return whole[""] if list(whole) == [""] else whole
 
 
 def _load_weights(run: Run, stage: Stage, checkpoint: str | None, name: str) -> None:

@@ -15,6 +15,7 @@ from framework.cli.groups.listener_choices import CALLBACKS, LOGGERS
 from framework.cli.groups.loss_choices import LOSSES, METRICS
 from framework.cli.groups.optimizer_choices import OPTIMIZERS
 from framework.cli.groups.schedule_choices import SCHEDULES
+from framework.cli.groups.serving_choices import ExportConfig, PredictConfig
 from framework.config import TrainerConfig
 from framework.options.option import option
 
@@ -40,7 +41,7 @@ LISTS = ("metrics", "callbacks", "loggers")
 SPANNING: dict[str, dict[str, Any]] = {"experiment": {"none": {}}, "debug": DEBUG}
 """Groups whose choices set options of other groups, and have no node of their own."""
 
-EVALUATING = ("validate", "test", "predict")
+EVALUATING = ("validate", "test", "predict", "export")
 MODES = ("fit", *EVALUATING, "lr_find", "batch_size_find", "summary")
 
 
@@ -95,7 +96,9 @@ class RunConfig:
 
     defaults: list[Any] = field(default_factory=_defaults)
     hydra: Any = field(default_factory=_hydra)
-    mode: str = option("fit", "fit, validate, test, predict, lr_find, batch_size_find, summary.")
+    mode: str = option(
+        "fit", "fit, validate, test, predict, export, lr_find, batch_size_find, summary."
+    )
     checkpoint: Optional[str] = option(None, "Start from best, last, or a checkpoint's path.")
     weights_only: bool = option(False, "Take only weights from checkpoint=, where they fit.")
     run_dir: Optional[str] = option(None, "Where the run goes; null: runs/<task>/<time>-<random>.")
@@ -124,6 +127,8 @@ class RunConfig:
     task: Any = None
     lr_find: LRFindConfig = field(default_factory=LRFindConfig)
     batch_size_find: BatchSizeFindConfig = field(default_factory=BatchSizeFindConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+    predict: PredictConfig = field(default_factory=PredictConfig)
 
 
 def register(sweep: Mapping[str, str] | None = None, open_groups: Collection[str] = ()) -> None:
