@@ -68,8 +68,7 @@ class Cifar100Distillation(Gallery):
         hard, taught = self.loss(labels, student), self.loss(labels, teacher)
         opinion = tf.nn.softmax(tf.stop_gradient(teacher) / self.temperature)
         soft = tf.nn.softmax_cross_entropy_with_logits(opinion, student / self.temperature)
-        soft = self.temperature**2 * tf.reduce_mean(soft)
-        loss = self.soft * soft + (1 - self.soft) * hard
+        loss = self.soft * self.temperature**2 * tf.reduce_mean(soft) + (1 - self.soft) * hard
         self.log("loss", loss)
         return {"student": loss} if self.teacher else {"student": loss, "teacher": taught}
 

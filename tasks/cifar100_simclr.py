@@ -55,11 +55,6 @@ class Cifar100Simclr(Gallery):
         """Log the probe's accuracy and both losses."""
         self.log("loss", sum(self.losses(*batch, training=False)))
 
-    def predict_step(self, batch: Any) -> tf.Tensor:
-        """Return the probe's probabilities."""
-        features = self.model["encoder"](batch[0], training=False)
-        return tf.nn.softmax(self.model["probe"](features, training=False))
-
     def losses(self, images: tf.Tensor, labels: tf.Tensor, training: bool) -> list[tf.Tensor]:
         """Return both losses. Negatives come from all devices; the probe's test uses no views."""
         views = tf.concat([self.views(images, self.step_seed(draw)) for draw in (0, 1)], 0)

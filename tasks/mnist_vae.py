@@ -60,14 +60,12 @@ class MnistVae(Gallery):
 
     def predict_step(self, batch: Any) -> tf.Tensor:
         """Return the images as rebuilt from their likeliest codes."""
-        images = batch[0]
-        still = tf.tile(tf.zeros_like(images[:, 0, 0]), [1, self.network.latent])
-        return tf.sigmoid(self.model([images, still], training=False))
+        still = tf.tile(tf.zeros_like(batch[0][:, 0, 0]), [1, self.network.latent])
+        return tf.sigmoid(self.model([batch[0], still], training=False))
 
     def reconstruction(self, images: tf.Tensor, training: bool) -> tf.Tensor:
         """Return the pixels' cross-entropy, summed over each image; log both parts of the loss."""
-        noise = self.noise(images, self.network.latent)
-        logits = self.model([images, noise], training=training)
+        logits = self.model([images, self.noise(images, self.network.latent)], training=training)
         pixels = keras.losses.binary_crossentropy(images, logits, from_logits=True)
         loss = tf.reduce_mean(tf.reduce_sum(pixels, axis=[1, 2]))
         self.log("reconstruction", loss)
@@ -76,10 +74,6 @@ class MnistVae(Gallery):
 
     def pictures(self) -> dict[str, Any]:
         """Return test images above their reconstructions, and samples from fixed codes."""
-        codes = self.fixed_noise(self.network.latent)
-        rebuilt = tf.sigmoid(self.model([self.shown, tf.zeros_like(codes)], training=False))
-        samples = tf.sigmoid(self.model.get_layer("decoder")(codes))
-        return {
-            "reconstructions": sheet(alternating(self.shown, rebuilt)),
-            "samples": sheet(samples),
-        }
+        drawn = self.model.get_layer("decoder")(self.fixed_noise(self.network.latent))
+        rebuilt = alternating(self.shown, self.predict_step([self.shown]))
+        return {"reconstructions": sheet(rebuilt), "samples": sheet(tf.sigmoid(drawn))}

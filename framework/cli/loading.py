@@ -50,7 +50,8 @@ def load(
             dotted name, if it is elsewhere than the run's `config.yaml` says.
         average: Use the average of the weights that evaluations use, of `ema` or `swa`, if the run
             keeps one. Default: the weights of training.
-        data: A `Data`, if the run's directory does not say what the model takes (docs/export.md).
+        data: A `Data`, or a function that returns one, if the run's directory does not say what
+            the model takes (docs/export.md).
         precision: Such as `float32` for a run in `mixed_bfloat16`. Default: the run's.
         trust: Names in the run's configuration that may be used (docs/trust.md).
 

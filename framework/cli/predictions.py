@@ -114,8 +114,11 @@ def _restored(task: Task, checkpoint: str | None, precision: str) -> Trained:
             where="run_dir",
             fix="Give the run_dir= of a run, or checkpoint=<path>.",
         )
-    trained = restore(task, Path(checkpoint), precision=precision, average=True)
-    _log.info("%s", in_words(trained.weights))
+    trained = restore(
+        task, Path(checkpoint), data=task.build_data, precision=precision, average=True
+    )
+    own = {name: value for name, value in trained.weights.items() if name != "run"}
+    _log.info("with %s", in_words(own))
     return trained
 
 

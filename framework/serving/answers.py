@@ -19,6 +19,11 @@ from framework.sources.inputs import Inputs
 Arrays = dict[str, np.ndarray]
 _ALONE = "inputs", "predictions"  # the names of a single input and a single output
 
+_OPEN = (
+    "Return one row for each example, of any number: leave it open with tf.shape(x)[0], with -1 in "
+    "a reshape, and with None in shapes."
+)
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -27,13 +32,15 @@ class Answers:
     Attributes:
         inputs: What the predictions depend on, of any number of rows. A label is not among it.
         outputs: The predictions; 16-bit floats have become float32.
-        function: From tensors by name to tensors by name, for any number of rows.
+        answer: From tensors by name to tensors by name, in a graph.
+        function: The same, compiled for any number of rows.
         nest: The predictions' nest, as `predict_step` returns it, with their names as leaves.
         places: Where the inputs are among the leaves of a raw batch, by name.
     """
 
     inputs: Mapping[str, tf.TensorSpec]
     outputs: Mapping[str, tf.TensorSpec]
+    answer: Callable[..., dict[str, tf.Tensor]]
     function: Any
     nest: Any
     places: Mapping[str, int]
@@ -81,13 +88,10 @@ class Answers:
             name: tf.TensorSpec(leaf.shape, leaf.dtype, name=name)
             for name, leaf in zip(places, leaves, strict=True)
         }
-        compiled = tf.function(by_name, autograph=False)
+        compiled = tf.function(by_name, autograph=False).get_concrete_function(**signature)
         nest = _renamed(answered, iter(places))
-        return cls(signature, outputs, compiled, nest, {name: i for i, name in names.items()})
-
-    def concrete(self) -> Any:
-        """Return the function, traced for any number of rows."""
-        return self.function.get_concrete_function(**self.inputs)
+        found = {name: i for i, name in names.items()}
+        return cls(signature, outputs, by_name, compiled, nest, found)
 
     def named(self, given: Any) -> Arrays:
         """Return raw inputs by name, as arrays of the right types, after checking them.
@@ -178,19 +182,21 @@ def _traced(function: Callable[..., Any], specs: list[tf.TensorSpec], where: str
             what, fix = f"predict_step fails: {reason}", "Correct it there."
         else:
             what = f"the model needs a batch of a fixed size: {reason}"
-            fix = "Use tf.shape(x)[0] for the number of rows, or -1 in a reshape."
+            fix = _OPEN
         raise UserError(what, where=where, fix=fix) from error
 
 
 def _check_rows(leaves: list[Any], where: str) -> None:
     for leaf in leaves:
-        if not leaf.shape.rank or leaf.shape[0] is not None:
-            shape = tuple(leaf.shape.as_list()) if leaf.shape.rank is not None else "unknown"
+        shape = leaf.shape
+        if not shape.rank or shape[0] is not None:
+            known = str(tuple(shape.as_list())) if shape.rank is not None else "unknown"
+            fixed = "the model needs a batch of a fixed size: " if shape.rank else ""
             raise UserError(
-                f"predict_step returns a tensor of shape {shape}, not one row for each example",
+                f"{fixed}predict_step returns a tensor of shape {known}, whatever the number of "
+                "rows",
                 where=where,
-                fix="Return dense tensors of shape [rows, ...], for any number of rows: leave the "
-                "number open with tf.shape(x)[0], or -1 in a reshape.",
+                fix=_OPEN,
             )
 
 

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,13 +38,13 @@ class Format:
     Attributes:
         file: The name of the file, or of the directory.
         write: Writes a trained task to a path, with facts to keep in the file, as text.
-        read: From a path to a function from arrays by name to arrays by name.
+        read: From a path, and the task, to a function from arrays by name to arrays by name.
         needs: What is installed only on request: the module and the extra, if any.
     """
 
     file: str
     write: Callable[[Trained, Path, str], None]
-    read: Callable[[Path], Callable[[Arrays], Arrays]]
+    read: Callable[[Path, Trained], Callable[[Arrays], Arrays]]
     needs: Sequence[tuple[str, str]] = ()
 
 
@@ -71,7 +71,7 @@ def export_trained(
     Args:
         trained: The task.
         formats: Names of `FORMATS`.
-        directory: Where the files go. They replace earlier ones, whole or not at all.
+        directory: Where the files go. They replace earlier ones, all of them or none.
         inputs: Real inputs, to compare the files with the task.
 
     Returns:
@@ -84,18 +84,20 @@ def export_trained(
     text, rows, found = json.dumps(about, indent=1), [], {}
     directory.mkdir(parents=True, exist_ok=True)
     check_directory(directory)
-    for name in formats:
-        each = FORMATS[name]
-        with _aside(directory / each.file) as aside:
+    with ExitStack() as all_or_none:
+        for name in formats:
+            each = FORMATS[name]
+            aside = all_or_none.enter_context(_aside(directory / each.file))
             each.write(trained, aside, text)
-            found[name] = _difference(each.read(aside), given, wanted, name, trained.answers)
-        size = _bytes(directory / each.file) / 1e6
-        rows.append((str(directory / each.file), f"{size:.2f} MB", f"{found[name]:.1e}"))
-    with replacing(directory / ABOUT) as file:
-        file.write(text.encode())
+            model = each.read(aside, trained)
+            found[name] = _difference(model, given, wanted, name, trained.answers)
+            size = f"{_bytes(aside) / 1e6:.2f} MB"
+            rows.append((each.file, size, f"{found[name]:.1e}"))
+        all_or_none.enter_context(replacing(directory / ABOUT)).write(text.encode())
     count = len(next(iter(given.values())))
     _log.info(
-        "Exported, with the largest difference from the task on %d rows:\n%s",
+        "Exported to %s, with the largest difference from the task on %d rows:\n%s",
+        directory,
         count,
         table(("file", "size", "difference"), rows),
     )

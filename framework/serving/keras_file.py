@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from framework.compat import layers_within, scratch_graph
-from framework.core.user_code import user_code
+from framework.core.models_by_name import models_of
 from framework.errors import UserError
 from framework.serving.answers import Arrays
 from framework.serving.keras_ops import NotTranslated, in_keras
@@ -36,25 +36,23 @@ def write(trained: Trained, path: Path, about: str) -> None:
         try:
             model = _model_of(trained, whole=True)
         except NotTranslated as error:
-            kind, place = error.operation.type, error.operation.name
-            raise unsupported("keras", [kind], trained, None, where=place) from None
-        _say_needed(model)
+            raise unsupported("keras", [error.operation.type], trained) from None
+        _say_needed(path.name, trained)
     try:
         model.save(path)
-    except Exception as error:
-        raise UserError(
-            f"Keras cannot save the model: {str(error).strip().splitlines()[0]}",
-            where=type(trained.task).__name__,
-            fix="Give its classes get_config, or export to another format, such as saved_model.",
-        ) from error
+    except Exception as error:  # of the code of a class
+        raise _refused("save", error) from error
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("model.json", about)
 
 
-def read(path: Path) -> Callable[[Arrays], Arrays]:
+def read(path: Path, trained: Trained) -> Callable[[Arrays], Arrays]:
     """Return the function that such a file holds."""
-    with user_code("get_config and from_config of the model's classes"):
-        model = keras.saving.load_model(path, compile=False)
+    own = {name: kind for name, kind in _own(trained).items() if ">" not in name}
+    try:
+        model = keras.saving.load_model(path, custom_objects=own, compile=False)
+    except Exception as error:  # of the code of a class
+        raise _refused("open", error) from error
 
     def call(given: Arrays) -> Arrays:
         one = next(iter(given.values())) if len(given) == 1 else given
@@ -63,6 +61,17 @@ def read(path: Path) -> Callable[[Arrays], Arrays]:
         return {name: np.asarray(tensor) for name, tensor in named.items()}
 
     return call
+
+
+def _refused(verb: str, error: Exception) -> UserError:
+    reasons = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    reason = reasons[-1].removeprefix("Exception encountered: ")[:200]
+    return UserError(
+        f"Keras cannot {verb} a class of the model: {reason}",
+        where="export.format=keras",
+        fix="Give the class get_config, and an __init__ that takes **options for Keras's own; or "
+        "export to another format, such as saved_model.",
+    )
 
 
 def _model_of(trained: Trained, *, whole: bool) -> keras.Model:
@@ -74,7 +83,7 @@ def _model_of(trained: Trained, *, whole: bool) -> keras.Model:
             name: tf.compat.v1.placeholder(spec.dtype, spec.shape)
             for name, spec in answers.inputs.items()
         }
-        made = answers.function.python_function(**given)
+        made = answers.answer(**given)
     inputs = {
         name: keras.Input(spec.shape[1:], dtype=spec.dtype.name, name=name)
         for name, spec in answers.inputs.items()
@@ -141,13 +150,22 @@ def _captured(outer: Any) -> Any:
     return outer.numpy() if outer.dtype not in (tf.resource, tf.variant) else None
 
 
-def _say_needed(model: keras.Model) -> None:
-    kinds = {type(layer) for layer in layers_within(model)}
-    own = sorted(
-        f"{k.__module__}.{k.__name__}" for k in kinds if k.__module__.split(".")[0] != "keras"
-    )
+def _say_needed(file: str, trained: Trained) -> None:
+    own = _own(trained)
+    plain = [f'"{name}": {name}' for name in own if ">" not in name]
+    also = f", and give load_model(custom_objects={{{', '.join(plain)}}})" if plain else ""
     _log.warning(
-        "To open model.keras, import these first, because Keras has no counterpart for what they "
-        "do: %s",
-        ", ".join(own),
+        "%s needs classes of your own, which do what Keras has no operation for: "
+        "to open it, import %s first%s",
+        file,
+        ", ".join(f"{kind.__module__}.{kind.__name__}" for kind in own.values()),
+        also,
     )
+
+
+def _own(trained: Trained) -> dict[str, type]:
+    """Return the classes of layers that are not Keras's, by the name that Keras saves."""
+    models = models_of(trained.model).values()
+    kinds = {type(layer) for model in models for layer in layers_within(model)}
+    own = sorted((k for k in kinds if k.__module__.split(".")[0] != "keras"), key=str)
+    return {keras.saving.get_registered_name(kind): kind for kind in own}

@@ -7,6 +7,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -23,18 +24,24 @@ def write(trained: Trained, path: Path, about: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         saved_model.write(trained, Path(name, "model"), about)
         converter = tf.lite.TFLiteConverter.from_saved_model(str(Path(name, "model")))
-        try:
-            with quiet():
-                content = converter.convert()
-        except Exception as error:  # the converter has several kinds
-            kinds = re.findall(r"'?tf\.(\w+)'? op", str(error))
-            raise unsupported("litert", kinds, trained, error) from error
+        with quiet(), silent_libraries():
+            content, error = _converted(converter)
+    if error is not None:
+        kinds = re.findall(r"'?tf\.(\w+)'?(?: op|\()", str(error))
+        raise unsupported("litert", kinds, trained, error) from error
     path.write_bytes(content)
     with zipfile.ZipFile(path, "a") as archive:  # a model may have files appended to it
         archive.writestr("model.json", about)
 
 
-def read(path: Path) -> Callable[[Arrays], Arrays]:
+def _converted(converter: Any) -> tuple[bytes, Exception | None]:
+    try:
+        return converter.convert(), None
+    except Exception as error:  # the converter has several kinds
+        return b"", error
+
+
+def read(path: Path, trained: Trained) -> Callable[[Arrays], Arrays]:
     """Return the function that such a file holds."""
     from ai_edge_litert.interpreter import Interpreter
 

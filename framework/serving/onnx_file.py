@@ -24,7 +24,7 @@ def write(trained: Trained, path: Path, about: str) -> None:
     names, specs = list(answers.inputs), list(answers.inputs.values())
 
     def in_order(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
-        found: dict[str, tf.Tensor] = answers.function(**dict(zip(names, tensors, strict=True)))
+        found: dict[str, tf.Tensor] = answers.answer(**dict(zip(names, tensors, strict=True)))
         return found
 
     function = tf.function(in_order, input_signature=specs, autograph=False)
@@ -32,12 +32,12 @@ def write(trained: Trained, path: Path, about: str) -> None:
         model, _ = tf2onnx.convert.from_function(function, input_signature=specs, opset=_OPSET)
     unknown = {n.op_type for n in model.graph.node if not onnx.defs.has(n.op_type, n.domain)}
     if unknown:
-        raise unsupported("onnx", unknown, trained, None)
+        raise unsupported("onnx", unknown, trained)
     onnx.helper.set_model_props(model, {"model.json": about})
     onnx.save(model, str(path))
 
 
-def read(path: Path) -> Callable[[Arrays], Arrays]:
+def read(path: Path, trained: Trained) -> Callable[[Arrays], Arrays]:
     """Return the function that such a file holds."""
     import onnxruntime
 

@@ -173,10 +173,10 @@ def _of_columns(path: Path, batch: Any, answers: Answers) -> dict[str, np.ndarra
     for name, parts in held.items():
         arrays = [_numbers(path, part, list(columns)) for part in parts]
         array = arrays[0] if len(arrays) == 1 else np.stack(arrays, 1)
-        row = inputs[name].shape[1:]
-        if row.num_elements() not in (None, array[0].size):
+        row, count = inputs[name].shape[1:], array[:1].size
+        if row.num_elements() not in (None, count):
             raise UserError(
-                f"{path.name} has {array[0].size} numbers in a row, and {name} of the task "
+                f"{path.name} has {count} numbers in a row, and {name} of the task "
                 f"{row.num_elements()}",
                 where=_WHERE,
                 fix="Give a column for each number, in order, and no others.",

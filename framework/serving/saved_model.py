@@ -12,25 +12,28 @@ import tensorflow as tf
 from framework.serving.answers import Arrays
 from framework.serving.quiet import quiet
 from framework.serving.trained import Trained
+from framework.serving.unsupported import operations_of, unsupported
 from framework.step.find_objects import saved_by_keras
 from framework.step.task_variables import searched
 
+_PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}  # calls of this process
 _SIGNATURE = "serving_default"
 
 
 def write(trained: Trained, path: Path, about: str) -> None:
     """Write a directory with the signature `serving_default`."""
     module = tf.Module()
-    module.answer = trained.answers.function
     module.variables_of_task, module.parts = _parts(trained)
-    signature = trained.answers.concrete()
+    signature = trained.answers.function
+    if python := operations_of(trained) & _PYTHON:
+        raise unsupported("saved_model", python, trained, None)
     with quiet():
         tf.saved_model.save(module, str(path), signatures={_SIGNATURE: signature})
     (path / "assets.extra").mkdir(exist_ok=True)  # where TensorFlow keeps what it does not read
     (path / "assets.extra" / "model.json").write_text(about)
 
 
-def read(path: Path) -> Callable[[Arrays], Arrays]:
+def read(path: Path, trained: Trained) -> Callable[[Arrays], Arrays]:
     """Return the function that such a directory holds."""
     loaded = tf.saved_model.load(str(path))
     answer: Any = loaded.signatures[_SIGNATURE]

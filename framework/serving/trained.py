@@ -103,9 +103,9 @@ def restore(
     Args:
         task: The task, as it was trained, without a model.
         checkpoint: The directory of a checkpoint, in that of its run.
-        data: A `Data` for what `inputs.json` of the run lacks: the shapes of batches, if a run of
-            an earlier version has no such file, or a `Data.map` that is more than arithmetic.
-            Default: the task's own data.
+        data: A `Data`, or a function that returns one, for what `inputs.json` of the run lacks: the
+            shapes of batches, if a run of an earlier version has no such file, or a `Data.map` that
+            is more than arithmetic. Default: the task's own data, for the former.
         precision: Default: that of the run.
         average: Use the average of the weights that evaluations use, if the run keeps one.
 
@@ -141,7 +141,9 @@ def _inputs(task: Task, path: Path, data: Any) -> Inputs:
     known = Inputs.read(path)
     if known is not None and (known.map is not None or data is None):
         return known
-    given = task.build_data() if data is None else data
+    if data is None:
+        data = task.build_data
+    given = data() if callable(data) else data
     source = next(iter(open_eval(given, "predict", seed=0).values()))
     return Inputs.of(source, given.class_names)
 

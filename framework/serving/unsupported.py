@@ -12,8 +12,7 @@ def unsupported(
     name: str,
     kinds: Iterable[str],
     trained: Trained,
-    error: Exception | None,
-    where: str | None = None,
+    error: Exception | None = None,
 ) -> UserError:
     """Return the message for operations that a format does not have.
 
@@ -22,18 +21,25 @@ def unsupported(
         kinds: The types of the operations, if they are known.
         trained: The task that uses them.
         error: What the converter raised.
-        where: The place in the graph, if it is known.
     """
     found = sorted(set(kinds))
+    task = type(trained.task).__name__
     places = [
-        operation.name.removeprefix("StatefulPartitionedCall/")
-        for operation in trained.answers.concrete().graph.get_operations()
-        if operation.type in found
+        op.name if "/" in op.name else f"{op.name} in {task}.predict_step or Data.map"
+        for op in trained.answers.function.graph.get_operations()
+        if op.type in found
     ]
     lines = str(error).strip().splitlines() if error else []
     what = ", ".join(found) or (lines[0] if lines else "an operation")
     return UserError(
-        f"the format {name} has no {what}" if found else f"the format {name} fails: {what}",
-        where=where or ", ".join(places[:3]) or type(trained.task).__name__,
-        fix="Use another operation there, or export to a format that has it, such as saved_model.",
+        f"the format {name} has no {what}" if found else f"the format {name} fails: {what[:200]}",
+        where=", ".join(places[:3]) or task,
+        fix="Use another operation there, or export to another format.",
     )
+
+
+def operations_of(trained: Trained) -> set[str]:
+    """Return the types of all operations that a task's predictions use."""
+    graph = trained.answers.function.graph.as_graph_def()
+    inner = [node for function in graph.library.function for node in function.node_def]
+    return {node.op for node in (*graph.node, *inner)}
