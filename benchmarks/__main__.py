@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from rich.console import Console
@@ -23,6 +24,7 @@ ALONE = (
     "repeat",
     "faults",
     "hostile",
+    "sweep",
 )
 
 
@@ -60,6 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
         elif name == "hostile":
             wrong = _hostile(report, errors)
             missed, refused = missed + wrong, refused or bool(wrong)
+        elif name == "sweep":
+            missed += _sweep(report, errors, options)
         elif name == "evaluation":
             missed += _evaluation(report, errors, options.data_dir, rounds)
         elif name == "steady":
@@ -196,6 +200,35 @@ def _hostile(report: Report, errors: Console) -> list[str]:
     title = "hostile: what somebody may send, answered on one screen or read rightly"
     report.table(title, COLUMNS, [cells for cells, _ in rows])
     return [f"hostile: {cells[0]}: {wrong}" for cells, wrong in rows if wrong]
+
+
+def _sweep(report: Report, errors: Console, options: argparse.Namespace) -> list[str]:
+    from benchmarks.sweep import disturbed, launchers, side_by_side
+
+    quick = options.quick
+    with tempfile.TemporaryDirectory() as directory:
+        count = 5 if quick else 12
+        ending = disturbed.disturb(count, Path(directory), errors.print)
+        rows = launchers.compare(2 if quick else 6, Path(directory), errors.print)
+    whole = {"completed": count - 1, "failed": 1}
+    good = (ending.code, ending.statuses, ending.folders) == (1, whole, count)
+    good = good and not ending.different
+    row = [f"{count} jobs", str(ending.statuses), f"{len(ending.different)} differ"]
+    title = "sweep_faults: a job raises, one is killed, and twice the parent is"
+    report.table(title, ["sweep", "ended", "from the undisturbed one"], [row])
+    title = "sweep_launchers: the same sweep under every launcher, bit for bit"
+    report.table(title, launchers.COLUMNS, rows)
+    found = side_by_side.measure(
+        options.data_dir,
+        jobs=2 if quick else 8,
+        epochs=1 if quick else 2,
+        rounds=options.rounds or (1 if quick else 3),
+        say=errors.print,
+    )
+    title = "sweep: the lesson's CIFAR-100 task, one and two jobs at a time, in turn"
+    report.table(title, side_by_side.COLUMNS, side_by_side.rows(*found))
+    faults = [] if good else [f"sweep_faults: {ending}"]
+    return [*faults, *launchers.missed(rows), *side_by_side.missed(*found)]
 
 
 def _evaluation(report: Report, errors: Console, data_dir: str | None, rounds: int) -> list[str]:

@@ -12,6 +12,7 @@ The whole of `Trainer.fit`, as the hooks see it:
             on_train_batch_end              only if overridden: wakes the host for every batch
             on_log(metrics)                 every `log_every`, and at the end of an epoch
             on_validation_start             every `val_every`
+            on_evaluation_progress          now and then during a long one
             on_validation_end(metrics)
             on_wake                         whenever the callback's own `every` is due
             on_wake_end                     after all of these, if there was any
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from framework.every import Every
+from framework.logger import RunLogs
 
 if TYPE_CHECKING:
     import keras
@@ -40,14 +42,15 @@ if TYPE_CHECKING:
     from framework.config import TrainerConfig
     from framework.core.profile import Profile
     from framework.core.progress import Progress
-    from framework.logger import Histogram
+    from framework.step_context import Updates
     from framework.task import Task
 
 
-class RunView(Protocol):
+class RunView(RunLogs, Protocol):
     """What a callback can read of its run and request from it.
 
-    Every hook receives it. Read any attribute, but change the run only through the methods. In the
+    Every hook receives it. Read any attribute, but change the run only through the methods, and log
+    through those of `framework.logger.RunLogs`. In the
     test of a callback, a small fake with the few members that the callback uses is enough.
     """
 
@@ -88,6 +91,10 @@ class RunView(Protocol):
         """The optimizers by name; a single one is called `optimizer`. Empty outside `fit`."""
 
     @property
+    def updates(self) -> Updates | None:
+        """What to ask of the updates of weights; None outside `fit`."""
+
+    @property
     def run_dir(self) -> Path | None:
         """Where this process writes, or None where it writes nothing."""
 
@@ -98,6 +105,10 @@ class RunView(Protocol):
     @property
     def data_info(self) -> Mapping[str, Any]:
         """Where the data came from, and how many rows they have."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """The names of the classes, by label; empty if the data do not name them."""
 
     @property
     def is_chief(self) -> bool:
@@ -118,6 +129,14 @@ class RunView(Protocol):
     @property
     def engine(self) -> str:
         """How the training loop is compiled: `graph`, `step_xla`, `loop_xla` or `eager`."""
+
+    @property
+    def engine_reason(self) -> str:
+        """Why it is this engine, in a few words; empty if it was asked for."""
+
+    @property
+    def best(self) -> Mapping[str, Any] | None:
+        """The best checkpoint so far: its step, metric and value."""
 
     @property
     def steps_per_epoch(self) -> int | None:
@@ -166,33 +185,18 @@ class RunView(Protocol):
     def epoch_so_far(self) -> dict[str, float]:
         """Return the means of the training metrics over the current epoch, read from the device."""
 
+    def first_batch(self) -> Any:
+        """Return the first training batch as a step gets it; None where reading has effects."""
+
+    def each_prediction(self, visit: Callable[[str, Any, Any], None]) -> bool:
+        """Call `visit(set, batch, prediction)` for each evaluated batch; False: interrupted."""
+
     def stop(self, reason: str) -> None:
         """End training deliberately after the current wake-up.
 
         Args:
             reason: The reason, as a sentence for the log and `result.json`.
         """
-
-    def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Log values, by full name, at the current step."""
-
-    def log_text(self, name: str, text: str) -> None:
-        """Log a text."""
-
-    def log_images(self, name: str, images: Any) -> None:
-        """Log images: [count, height, width, channels], floats in 0..1 or uint8."""
-
-    def log_figure(self, name: str, figure: Any) -> None:
-        """Log a matplotlib figure."""
-
-    def log_histograms(self, histograms: Mapping[str, Histogram]) -> None:
-        """Log distributions, such as those of weights, by name."""
-
-    def log_graph(self, graph: Callable[[], Any]) -> None:
-        """Log the model's graph, which the function traces if a logger shows it."""
-
-    def log_artifact(self, path: Path) -> None:
-        """Log a file of the run directory, for loggers that keep copies."""
 
     def save_checkpoint(
         self,
@@ -304,6 +308,9 @@ class Callback:
 
     def on_validation_end(self, run: RunView, metrics: Mapping[str, float]) -> None:
         """Run after a validation; `metrics` holds its results, such as `val/accuracy`."""
+
+    def on_evaluation_progress(self, run: RunView, done: int, total: int | None) -> None:
+        """Run now and then in an evaluation; `done` of `total` batches, if known, are over."""
 
     def on_test_start(self, run: RunView) -> None:
         """Run before a test."""

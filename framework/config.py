@@ -60,13 +60,13 @@ class TrainerConfig:
 
     # Optional and Union, not `|`: OmegaConf reads these annotations on Python 3.10 too.
     max_epochs: Optional[int] = option(
-        None, "Stop after this many epochs; 1 if neither max_steps nor max_time is given.", **_COUNT
+        None, "Stop after this many epochs; 1 without max_steps and max_time.", **_COUNT
     )
     max_steps: Optional[int] = option(None, "Stop after this many optimizer steps.", **_COUNT)
     max_time: Optional[str] = option(None, "Stop after this long: 30s, 10min, 2h.")
     limit_train_batches: Union[int, float] = option(
         1.0,
-        "Batches of an epoch: a count (10) or a fraction (0.1; 1.0 is all).",
+        "Batches of an epoch: a count (10) or a fraction (0.1; 1.0: all).",
         identity=True,
         **_SHARE,
     )
@@ -87,7 +87,7 @@ class TrainerConfig:
     )
     overfit_batches: Union[int, float] = option(
         0,
-        "Train and validate on the same first few batches, unshuffled; 0 is off.",
+        "Train and validate on the first few batches, unshuffled; 0: off.",
         identity=True,
         share=True,
         wanted="0 (off), a count, or a fraction of at most 1.0",
@@ -132,6 +132,12 @@ class TrainerConfig:
     )
     # A count or a dict, for which OmegaConf has no type.
     accumulate: Any = option(1, "Batches in one step; {0: 1, 5: 4}: from epoch.", identity=True)  # noqa: RUF009
+    # A truth value or a dict, for which OmegaConf has no type.
+    auto_lr: Any = option(  # noqa: RUF009
+        False,
+        "Find the learning rate before a new run: true, or options of lr_find, {steps: 200}.",
+        identity=True,
+    )
     clip_norm: Optional[float] = option(
         None, "Scale gradients to this global norm at most.", identity=True, **_ABOVE_0
     )
@@ -184,6 +190,8 @@ class TrainerConfig:
         if self.detect_anomaly and self.precision == "mixed_float16":
             refuse("detect_anomaly", True, "false with mixed_float16, where overflows are expected")
         _ = self.accumulate_by_epoch
+        if not isinstance(self.auto_lr, (bool, Mapping)):
+            refuse("auto_lr", self.auto_lr, "true, false, or options of lr_find, {steps: 200}")
         if not re.fullmatch(r"auto|(cpu|gpu)(:\d+)?", self.device):
             _refuse_device(self.device)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -58,6 +58,7 @@ class Data:
             with None for a tensor that every device receives whole. `map` and `augment` must keep
             it.
         info: What to record about the data in `result.json`, such as their origin.
+        class_names: The names of the classes, in the order of their labels, for pictures.
 
     Raises:
         UserError: A value is out of range.
@@ -77,6 +78,7 @@ class Data:
     signature: Any = None
     rows_axis: Any = 0
     info: Mapping[str, Any] = field(default_factory=dict)
+    class_names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "eval_batch_size"):
@@ -106,6 +108,7 @@ class Data:
                     "Give the axis that holds the rows, from 0 on; or a nest like a batch, such as "
                     "(1, 0), with None for a tensor without rows.",
                 )
+        object.__setattr__(self, "class_names", _names(self.class_names))
         if self.val_fraction and self.val is not None:
             raise UserError(
                 "both val and val_fraction are given",
@@ -143,6 +146,15 @@ class Steps:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _names(given: Any) -> tuple[str, ...]:
+    """Return the names of classes as a tuple, or refuse what is not a sequence of names."""
+    sequence = isinstance(given, Sequence) and not isinstance(given, (str, bytes))
+    if not (sequence and all(isinstance(name, str) and name for name in given)):
+        fix = 'Give a list of names, in the order of the labels: ["cat", "dog"].'
+        _refuse("class_names", given, fix)
+    return tuple(given)
 
 
 def _refuse(name: str, value: Any, fix: str) -> NoReturn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -109,6 +109,18 @@ class Logger:
     def log_artifact(self, path: Path) -> None:
         """Record a file of the run, such as a plot, under its name. It stays where it is."""
 
+    def log_model(self, name: str, model: Any, step: int) -> None:
+        """Record a model of the task, at the end of a run that was not cut short.
+
+        Its weights are those that a test after `fit` judges: the last ones, or their average if
+        `EMA` or `SWA` evaluates one.
+
+        Args:
+            name: `model`, or the name of one of several.
+            model: A `keras.Model`, which the logger leaves as it is.
+            step: Optimizer steps done.
+        """
+
     def mark_durable(self, step: int) -> None:
         """Note that a checkpoint of `step` is on the disk.
 
@@ -140,3 +152,28 @@ class Logger:
 
     def close(self) -> None:
         """Flush everything and close the files."""
+
+
+class RunLogs(Protocol):
+    """What a callback or a task can log through its run, at the current step, to every logger."""
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Log values, by full name, at the current step."""
+
+    def log_text(self, name: str, text: str) -> None:
+        """Log a text."""
+
+    def log_images(self, name: str, images: Any) -> None:
+        """Log images: [count, height, width, channels], floats in 0..1 or uint8."""
+
+    def log_figure(self, name: str, figure: Any) -> None:
+        """Log a matplotlib figure."""
+
+    def log_histograms(self, histograms: Mapping[str, Histogram]) -> None:
+        """Log distributions, such as those of weights, by name."""
+
+    def log_graph(self, graph: Callable[[], Any]) -> None:
+        """Log the model's graph, which the function traces if a logger shows it."""
+
+    def log_artifact(self, path: Path) -> None:
+        """Log a file of the run directory, for loggers that keep copies."""

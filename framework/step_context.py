@@ -181,6 +181,36 @@ class StepContext(Protocol):
         """Optimizer steps done before this one: an int64 tensor in a step, an int on the host."""
 
 
+class Updates(Protocol):
+    """What a callback may ask of the updates of weights, in `on_setup` of `fit`."""
+
+    def scale(self, variables: Sequence[Any], factor: Callable[[Any], Any]) -> None:
+        """Multiply every update of some weights, and their weight decay, by a factor.
+
+        The factor takes the place of a learning rate of their own: `old + factor * (new - old)`,
+        whatever the optimizer.
+
+        Example:
+            >>> run.updates.scale(backbone.trainable_variables, lambda step: 0.1)
+
+        Args:
+            variables: The weights.
+            factor: Called in the graph with the number of steps done; returns a number.
+        """
+
+    def keep_gradients(self) -> None:
+        """Keep the gradients of each step's last update, unscaled, summed and before clipping.
+
+        This takes one more copy of the weights in the device's memory, and its writing.
+        """
+
+    def gradient(self, variable: Any) -> Any:
+        """Return the kept gradient of a weight as an array, on the host; None if none is kept."""
+
+    def load_gradient(self, variable: Any, value: Any) -> None:
+        """Set the kept gradient of a weight, where a run continues before it trains again."""
+
+
 @dataclass
 class TaskRuntime:
     """What trainers store with a task from one run to the next; not for users.

@@ -42,16 +42,16 @@ class Cifar100GradientTape(Cifar100Subclass):
         data = super().build_data()
         if self.batching == "full":
             return data
-        images, labels = data.train
         kept = slice(LESSON_BATCH - 1, None, LESSON_BATCH)
-        return replace(data, train=(images[kept], labels[kept]), batch_size=1, shuffle=False)
+        chosen = tuple(each[kept] for each in data.train)
+        return replace(data, train=chosen, batch_size=1, shuffle=False)
 
     def train_step(self, batch: Any) -> None:
         """Open a tape, call the model, and apply the gradients of its loss."""
-        images, labels = batch
+        images, labels, weights = self.weighted(batch, by_class=True)
         with tf.GradientTape() as tape:
             probabilities = self.model(images, training=True)
-            loss = self.loss(labels, probabilities)
+            loss = self.weighted_loss(labels, probabilities, weights)
         self.apply_gradients(tape, loss)
         self.log("loss", loss)
         self.log_metrics(labels, probabilities)

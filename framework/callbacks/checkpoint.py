@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from framework.callback import Callback, RunView
-from framework.callbacks.direction import by_name, of_metric
 from framework.callbacks.monitor import Monitor
 from framework.checkpoint.retention import Retention, best_first
+from framework.core.direction import by_name, of_metric
 from framework.errors import UserError
 from framework.every import Every
 from framework.options.option import refuse

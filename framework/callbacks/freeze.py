@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
-from typing import Any
-
-import keras
+from collections.abc import Sequence
 
 from framework.callback import Callback, RunView
-from framework.callbacks.shapes import layers_of
-from framework.compat import layers_below, layers_within, made_trainable
-from framework.core.models_by_name import models_of
-from framework.errors import UserError, choice, closest
+from framework.callbacks.frozen_layers import FrozenLayers, check_released, find_layers
+from framework.errors import UserError
 from framework.options.option import refuse
 
 _WHERE = "callbacks.freeze"
@@ -56,96 +50,31 @@ class Freeze(Callback):
             wanted = "an epoch number of at least 1, or null for the whole run"
             refuse("until", until, wanted, _WHERE)
         self.layers, self.until, self.model = names, until, model
-        self._chosen: list[Any] = []
-        self._former: list[tuple[Any, bool]] = []
+        self._frozen = FrozenLayers([])
 
     def on_setup(self, run: RunView) -> None:
         """Freeze after the optimizers have created their slots, before a step is compiled."""
         if run.stage != "fit":
             return
-        if self._former:
-            self._release()
-            if self.until is not None:
-                raise UserError(
-                    "an earlier fit failed with these layers frozen, so the optimizers were built "
-                    "without them",
-                    where=_WHERE,
-                    fix="The layers are unfrozen now: call fit again.",
-                )
-        self._chosen = self._find(run.task.model)
-        weights = [v for layer in self._chosen for v in layer.trainable_variables]
-        if not weights:
+        check_released([self._frozen], _WHERE, needed=self.until is not None)
+        self._frozen = FrozenLayers(
+            find_layers(run.task.model, self.layers, f"{_WHERE}.layers", model_name=self.model)
+        )
+        if not self._frozen.weights:
             raise UserError(
                 f"there is nothing to freeze in {', '.join(self.layers)}: no trainable weights",
                 where=f"{_WHERE}.layers",
                 fix="Name layers that have weights, and leave them trainable in build_model.",
             )
-        self._freeze()
+        self._frozen.freeze()
 
     def on_epoch_start(self, run: RunView) -> None:
         """Unfreeze the layers from epoch `until` on, and freeze them before."""
         # Compares with the current epoch, since a run may resume after `until`.
         frozen = self.until is None or run.progress.epoch < self.until
-        if frozen == bool(self._former):
-            return
-        if frozen:
-            self._freeze()
-        else:
-            self._release()
-        run.recompile()
+        if self._frozen.set(frozen):
+            run.recompile()
 
     def on_fit_end(self, run: RunView) -> None:
         """Restore whether each layer was trainable."""
-        self._release()
-
-    def _freeze(self) -> None:
-        # For every inner layer and every weight, since the task may have frozen some itself.
-        inner = [each for layer in self._chosen for each in layers_within(layer)]
-        self._former = [(each, each.trainable) for each in inner]
-        self._former += [(v, v.trainable) for each in inner for v in made_trainable(each)]
-        for layer in self._chosen:
-            layer.trainable = False
-
-    def _release(self) -> None:
-        # Outer layers first: setting a layer also sets everything inside it.
-        for each, trainable in self._former:
-            each.trainable = trainable
-        self._former = []
-
-    def _find(self, model: Any) -> list[Any]:
-        models = models_of(model)
-        several = len(models) > 1
-        if self.model is not None:
-            if self.model not in models:
-                raise UserError(
-                    f"there is no model {self.model!r}",
-                    where=f"{_WHERE}.model",
-                    fix=choice(self.model, models),
-                )
-            models, several = {self.model: models[self.model]}, False
-        known = [
-            pair for name, each in models.items() for pair in _named(each, name if several else "")
-        ]
-        found: dict[int, Any] = {}
-        for pattern in self.layers:
-            fitting = [layer for name, layer in known if fnmatchcase(name, pattern)]
-            if not fitting:
-                raise UserError(
-                    f"no layer is called {pattern!r}",
-                    where=f"{_WHERE}.layers",
-                    fix=closest(pattern, {name for name, _ in known}),
-                )
-            found |= {id(layer): layer for layer in fitting}
-        return list(found.values())
-
-
-def _named(model: keras.Layer, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Yield a model's layers and their inner layers, under each of their names."""
-    if prefix:
-        yield prefix, model
-    for layer in layers_of(model):
-        name = f"{prefix}/{layer.name}" if prefix else layer.name
-        yield name, layer
-        for inner in layers_below(layer):
-            yield f"{name}/{inner.name}", inner
-            yield (f"{prefix}/{inner.name}" if prefix else inner.name), inner
+        self._frozen.release()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from rich.console import Console
 from rich.live import Live
@@ -21,6 +22,7 @@ _REDRAWS_PER_SECOND = 10
 _USUAL_SECONDS = 1 / 8
 _WIDTH_FOR_BAR = 60
 _SHORTEST_BAR, _LONGEST_BAR = 6, 40
+_LAST = re.compile(r" [^ ]+( [a-z/]+)?$")  # a number and its unit, such as "412 it/s"
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,11 @@ class Line:
         has_bar = self.part is not None and width >= _WIDTH_FOR_BAR
         room = width - _SHORTEST_BAR - 2 if has_bar else width
         words = [word for word in (self.left, self.count) if word]
+        while len(words) > 1 and len("  ".join(words)) > room and " " in words[1].lstrip():
+            words[1] = _LAST.sub("", words[1])
         for metric in self.metrics:
-            if len("  ".join([*words, metric])) > room:
-                break
-            words.append(metric)
+            if len("  ".join([*words, metric])) <= room:
+                words.append(metric)
         text = Text("  ".join(words))
         if has_bar:
             size = min(_LONGEST_BAR, width - len(text) - 2)
@@ -62,12 +65,38 @@ class Line:
         return text
 
 
+class Surface(Protocol):
+    """What a progress bar draws on.
+
+    Attributes:
+        live: Whether it redraws; otherwise it only prints permanent lines.
+    """
+
+    live: bool
+
+    def draw(self, line: Callable[[], Line], urgent: bool) -> None:
+        """Redraw, unless the last redraw is too recent; an urgent one may come sooner."""
+
+    def print(self, parts: Sequence[str], mark: str = "") -> None:
+        """Print parts as one permanent line, with a `mark` at its end."""
+
+    def stop(self) -> None:
+        """Remove what is redrawn, and leave what is permanent."""
+
+
 class Display:
     """Redraw one line in place, below everything that is printed meanwhile.
 
-    It draws only when called, in the caller's thread. When its terminal or pipe is closed, it
-    stops printing: a run must survive the window that it was started in.
+    It draws only when called, in the caller's thread. A screen has one such line: the next display
+    that draws erases it. When its terminal or pipe is closed, it stops printing: a run must survive
+    the window that it was started in.
+
+    Attributes:
+        live: Whether it redraws; otherwise it only prints permanent lines.
+        shown: The display, or other surface, whose line is on the screen.
     """
+
+    shown: ClassVar[Surface | None] = None
 
     def __init__(self, console: Console, live: bool | None, clock: Callable[[], float]) -> None:
         self._console = console
@@ -98,29 +127,31 @@ class Display:
         except OSError:
             self._lose()
 
-    def print(self, line: str) -> None:
-        """Print a permanent line."""
+    def print(self, parts: Sequence[str], mark: str = "") -> None:
+        """Print parts as one permanent line, or as several on a narrow terminal.
+
+        A `mark` at the end, such as `best`, has a colour on a terminal.
+        """
         if self._gone:
             return
-        try:
-            if self._live is not None:
-                self._console.print(Text(line), soft_wrap=True)
-            else:
-                self._console.file.write(line + "\n")
-                self._console.file.flush()
-        except OSError:
-            self._lose()
-
-    def print_parts(self, parts: Sequence[str]) -> None:
-        """Print parts as one permanent line, or as several on a narrow terminal."""
         width = self._console.width if self._console.is_terminal else 0
         lines: list[str] = []
-        for part in parts:
+        for part in [*parts, mark] if mark else parts:
             if lines and (not width or len(f"{lines[-1]}  {part}") <= width):
                 lines[-1] += f"  {part}"
             else:
                 lines.append(f"  {part}" if lines else part)
-        self.print("\n".join(lines))
+        text = Text("\n".join(lines))
+        if mark:
+            text.stylize("bold green", len(text) - len(mark))
+        try:
+            if self._console.is_terminal:
+                self._console.print(text, soft_wrap=True)
+            else:
+                self._console.file.write(text.plain + "\n")
+                self._console.file.flush()
+        except OSError:
+            self._lose()
 
     def stop(self) -> None:
         """Erase the line and restore the terminal."""
@@ -128,6 +159,7 @@ class Display:
         self._drawn.clear()
         if live is None:
             return
+        Display.shown = None
         atexit.unregister(self.stop)
         for handler, stream in self._handlers:
             handler.setStream(stream)
@@ -140,6 +172,7 @@ class Display:
         self.stop()
 
     def _start(self) -> Live:
+        erase()
         streams = {id(sys.stdout): "stdout", id(sys.stderr): "stderr"}
         # No thread redraws: no Python runs between two wake-ups. Standard error that is
         # redirected to a file must stay so.
@@ -150,6 +183,7 @@ class Display:
             redirect_stderr=sys.stderr.isatty(),
         )
         live.start()
+        Display.shown = self
         # A run that ends without `stop` must not leave the cursor hidden.
         atexit.register(self.stop)
         # Existing handlers still have the original stream, and would write across the bar.
@@ -159,6 +193,12 @@ class Display:
                 self._handlers.append((handler, handler.stream))
                 handler.setStream(getattr(sys, name))
         return live
+
+
+def erase() -> None:
+    """Erase the line that is redrawn in place, if there is one, whoever draws it."""
+    if Display.shown is not None:
+        Display.shown.stop()
 
 
 def in_order(metrics: Mapping[str, float], known: Iterable[str]) -> dict[str, float]:
@@ -178,7 +218,13 @@ def _bare(name: str) -> str:
 
 
 class Screen(Console):
-    """A rich console that tolerates a closed pipe, so that the run continues."""
+    """A rich console that tolerates a closed pipe, so that the run continues.
+
+    In a notebook it prints text: rich would make one output of every line.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"force_jupyter": False, **options})
 
     def on_broken_pipe(self) -> None:
         """Stop printing."""

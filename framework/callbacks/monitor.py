@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from framework.callback import RunView
-from framework.callbacks.direction import by_name, of_metric
+from framework.core.direction import by_name, of_metric
 from framework.errors import UserError, choice, closest
 from framework.options.option import refuse
 

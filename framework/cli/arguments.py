@@ -39,7 +39,8 @@ class Arguments:
     @property
     def multirun(self) -> bool:
         """Whether the command line asks for a sweep."""
-        return "-m" in self.flags or "--multirun" in self.flags
+        asked = "-m" in self.flags or "--multirun" in self.flags
+        return asked or "hydra.mode=MULTIRUN" in self.overrides
 
     @property
     def only_shows(self) -> bool:
@@ -53,7 +54,9 @@ class Arguments:
         while words:
             word = words.pop(0)
             name, equals, value = word.partition("=")
-            if not word.startswith("-"):
+            if word == "debug=nan":  # Hydra would read a number
+                found.overrides.append("debug='nan'")
+            elif not word.startswith("-"):
                 found.overrides.append(with_quoted_tildes(word))
             elif word in ("--help", "-h"):
                 found.help = True

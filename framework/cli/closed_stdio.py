@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -67,29 +66,6 @@ def lasting_streams() -> Iterator[None]:
         sys.stdout.flush()
         sys.stderr.flush()
         sys.stdout, sys.stderr = former
-
-
-@contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Hide the messages of TensorFlow's C++ code during the first import; show them on failure."""
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as aside:
-        try:
-            saved = os.dup(2)
-        except OSError:
-            yield
-            return
-        os.dup2(aside.fileno(), 2)
-        try:
-            yield
-        except Exception:
-            os.dup2(saved, 2)
-            aside.seek(0)
-            os.write(2, aside.read())
-            raise
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
 
 
 @contextmanager

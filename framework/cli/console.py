@@ -15,6 +15,8 @@ from framework.text.escape import plain
 # Never wrap tables or commands: users copy commands.
 _ERROR = re.compile(r"(error: |  where: |  fix:   )(?!.*(python -m|keras-task))")
 
+_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+
 
 class ConsoleHandler(logging.Handler):
     """Show the framework's log on the terminal: plain lines; warnings are marked and go to stderr.
@@ -50,16 +52,22 @@ def _wrapped(text: str, only: re.Pattern[str] | None = None) -> str:
     return "\n".join(lines)
 
 
-def show_log() -> logging.Handler:
-    """Send the framework's log to the terminal. Repeated calls have no effect."""
+def show_log(verbosity: int | None = None) -> logging.Handler:
+    """Send the framework's log to the terminal, once.
+
+    Args:
+        verbosity: 0 shows warnings and errors, 1 also messages, 2 also debug messages. None: as
+            before, at first 1.
+    """
     log = logging.getLogger("framework")
     log.setLevel(logging.DEBUG)
     log.propagate = False
-    for handler in log.handlers:
-        if isinstance(handler, ConsoleHandler):
-            return handler
-    handler = ConsoleHandler(logging.INFO)
-    log.addHandler(handler)
+    handler = next((h for h in log.handlers if isinstance(h, ConsoleHandler)), None)
+    if handler is None:
+        handler = ConsoleHandler(logging.INFO)
+        log.addHandler(handler)
+    if verbosity is not None:
+        handler.setLevel(_LEVELS[verbosity])
     return handler
 
 

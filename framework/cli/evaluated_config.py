@@ -17,7 +17,10 @@ from framework.core.paths import local_path
 from framework.core.same_option import same
 
 # Options of a single command, not of the run.
-_OF_A_COMMAND = ("mode", "checkpoint", "run_dir", "sweep_dir", "debug", "trust")
+_OF_A_COMMAND = (
+    "mode", "checkpoint", "run_dir", "sweep_dir", "jobs", "trust", "verbosity",
+    "debug",  # of earlier runs
+)  # fmt: skip
 # Options that, besides the seed, decide which rows are held out for validation.
 _NOT_THE_SPLIT = ("dir", "batch_size", "eval_batch_size", "shuffle", "augment")
 

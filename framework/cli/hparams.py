@@ -15,7 +15,10 @@ _ALWAYS = (
     "trainer.max_epochs",
     "trainer.precision",
 )
-_NOT_COMPARED = {"run_dir", "sweep_dir", "mode", "checkpoint", "debug", "trust", "resume"}
+_NOT_COMPARED = {
+    "run_dir", "sweep_dir", "jobs", "objective", "direction", "mode", "checkpoint", "debug",
+    "trust", "resume", "verbosity", "lr_find", "batch_size_find",
+}  # fmt: skip
 
 
 def hparams_of(job: Job) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from framework.cli.env_references import References
 from framework.cli.quoting import key_of
 from framework.core.paths import local_path
+from framework.core.slurm import directory_name
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,11 @@ class Job:
         task: The task's name in the configuration.
         overrides: The overrides of the command line.
         run_dir: The run directory, unless the configuration sets it. None:
-            `runs/<task>/<time>-<random>`.
+            `runs/<task>/<time>-<random>`, or in a batch job of SLURM
+            `runs/<task>/slurm-<job>-<of the command>`.
         references: The parts of the configuration that refer to the environment.
         command: The words of the command line, for messages that repeat it; empty in a sweep.
+        verbose: Whether to show tracebacks.
     """
 
     config: Mapping[str, Any]
@@ -32,6 +36,7 @@ class Job:
     run_dir: Path | None = None
     references: References = field(default_factory=References)
     command: Sequence[str] = ()
+    verbose: bool = False
 
     @property
     def written(self) -> dict[str, Any]:
@@ -43,9 +48,15 @@ class Job:
         return {key_of(o).partition("@")[0].partition(".")[0] for o in self.overrides}
 
     def place(self) -> Path | None:
-        """Return the requested run directory, if any."""
+        """Return the run directory, if it is requested or is that of a batch job of SLURM."""
         given = self.config["run_dir"] or self.run_dir
-        return local_path(given, "run_dir") if given else None
+        if given:
+            return local_path(given, "run_dir")
+        if self.config["mode"] != "fit":
+            return None
+        together = self.config["trainer"]["strategy"] == "multi_worker"
+        name = directory_name(os.environ, self.command, together=together)
+        return Path("runs", self.task, name) if name else None
 
 
 @dataclass

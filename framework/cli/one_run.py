@@ -10,15 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from framework.cli.closed_stdio import quiet_stderr, uninterrupted
+from framework.cli.batch_size_find import batch_sizes
 from framework.cli.console import show_error, show_log
 from framework.cli.did_you_mean import mode_fix
 from framework.cli.env_references import FILE as REFERENCES
 from framework.cli.env_references import check_references
 from framework.cli.evaluated_config import nodes_of
-from framework.cli.groups.root import MODES
+from framework.cli.finding import auto_rate, lr_find, summary
+from framework.cli.groups.root import EVALUATING, MODES
 from framework.cli.hparams import hparams_of
 from framework.cli.job import Job, Outcome
+from framework.cli.opening import starting
 from framework.cli.predictions import save_predictions
 from framework.cli.report import continuing, say_end
 from framework.cli.run_dir import RunDir, check_run, to_yaml
@@ -54,24 +56,23 @@ def run(job: Job) -> Outcome:
     its first step.
     """
     with hiding(job.references.hidden(job.config)):
-        return _run(job)
+        return batch_sizes(job) if job.config["mode"] == "batch_size_find" else _run(job)
 
 
 def _run(job: Job) -> Outcome:
-    debug = bool(job.config["debug"])
+    debug = job.verbose
     directory: RunDir | None = None
     trainer: Trainer | None = None
     outcome = Outcome()
     error: BaseException | None = None
     try:
         mode, options = _check(job.config)
-        if _writes(job, options):
+        if mode != "summary" and _writes(job, options):
             directory = _open_directory(job, mode, options)
         checkpoint = _checkpoint(job, mode, directory)
         trainer, task = _assemble(job, directory)
-        weights_only = bool(job.config["weights_only"])
-        _run_mode(mode, trainer, task, checkpoint, directory, weights_only=weights_only)
-        outcome.status = trainer.status
+        _run_mode(job, trainer, task, checkpoint, directory)
+        outcome.status = "completed" if mode == "lr_find" else trainer.status
     except UserError as mistake:
         error, outcome.code, outcome.status = mistake, 2, "refused"
     except KeyboardInterrupt:
@@ -84,7 +85,7 @@ def _run(job: Job) -> Outcome:
         error, outcome.code, outcome.status = full or failure, 2 if full else 1, "failed"
     steps = trainer.progress.step if trainer else 0
     if trainer:
-        outcome.metrics = dict(trainer.metrics)
+        outcome.metrics = {**_earlier_metrics(trainer, directory), **trainer.metrics}
     if error:
         outcome.error = str(error).splitlines()[0] if str(error) else type(error).__name__
         _log.debug("The run ended with an error", exc_info=error)
@@ -96,16 +97,18 @@ def _run(job: Job) -> Outcome:
     if directory:
         directory.close(keep)
         outcome.run_dir = directory.path if directory.path.exists() else None
-    shown = bool(job.config["trainer"]["enable_progress_bar"])
-    made_up = trainer is not None and trainer.data_info.get("source") == "synthetic"
-    swept, curves = job.run_dir is not None, job.config["mode"] != "predict"
-    say_end(outcome, debug, swept=swept, shown=shown, made_up=made_up, curves=curves)
+    say_end(job, outcome, trainer)
     if outcome.status == "interrupted" and job.command:
         _log.info("%s", continuing(job, outcome.run_dir))
     return outcome
 
 
 def _check(config: Mapping[str, Any]) -> tuple[str, TrainerConfig]:
+    verbosity = config["verbosity"]
+    if verbosity not in range(3):
+        fix = "Give 0 (only warnings and errors), 1, or 2 (debug messages too)."
+        raise UserError(f"verbosity is {verbosity}", where="verbosity", fix=fix)
+    show_log(verbosity)
     mode = str(config["mode"])
     if mode not in MODES:
         raise UserError(f"There is no mode {mode!r}", where="mode", fix=mode_fix(mode))
@@ -142,7 +145,7 @@ def _open_directory(job: Job, mode: str, options: TrainerConfig) -> RunDir | Non
         if evaluating and given and path.exists():
             check_run(path, job.written, evaluating)
         return None
-    if evaluating and given and not job.config["checkpoint"] and not path.exists():
+    if mode in EVALUATING and given and not job.config["checkpoint"] and not path.exists():
         raise UserError(
             f"There is no run to {mode}",
             where=str(path),
@@ -170,7 +173,7 @@ def _checkpoint(job: Job, mode: str, directory: RunDir | None) -> str | None:
     path = job.place()
     if given:
         return str(_find(str(given), path))
-    if mode == "fit":
+    if mode not in EVALUATING:
         return None
     store = _store(path) if path else None
     if store and store.steps():
@@ -240,8 +243,7 @@ def _full_disk(failure: BaseException, directory: RunDir | None) -> UserError | 
 
 
 def _assemble(job: Job, directory: RunDir | None) -> tuple[Trainer, Task]:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with quiet_stderr(), uninterrupted():
+    with starting(job.task, str(job.config["mode"]), directory.path if directory else None):
         from framework.cli import assemble
         from framework.cli.logfile import RunLog
         from framework.trainer import Trainer
@@ -259,22 +261,26 @@ def _assemble(job: Job, directory: RunDir | None) -> tuple[Trainer, Task]:
         info={"task": job.task, "overrides": list(job.overrides)},
         hparams=hparams_of(job),
         full_config=job.written,
-        **config["trainer"],
+        **{**_shown(config), **auto_rate(config)},
     )
     # Build after the trainer, which must configure its devices before any tensor exists.
     return trainer, assemble.build_task(config, job.chosen())
 
 
+def _shown(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the trainer's options; with `verbosity=0`, it shows nothing."""
+    options = dict(config["trainer"])
+    if not config["verbosity"]:
+        options |= {"enable_progress_bar": False, "enable_model_summary": False}
+    return options
+
+
 def _run_mode(
-    mode: str,
-    trainer: Trainer,
-    task: Task,
-    checkpoint: str | None,
-    directory: RunDir | None,
-    *,
-    weights_only: bool,
+    job: Job, trainer: Trainer, task: Task, checkpoint: str | None, directory: RunDir | None
 ) -> None:
     from framework.cli.assemble import blaming
+
+    mode, weights_only = job.config["mode"], bool(job.config["weights_only"])
 
     # Build the data once, for both training and the test.
     with blaming(f"{type(task).__name__}.build_data failed"):
@@ -284,6 +290,11 @@ def _run_mode(
         wanted = getattr(data, "test", None) is not None and trainer.config.limit_test_batches
         if wanted and not (trainer.already_complete and _was_tested(directory)):
             trainer.test(task, data)
+    elif mode == "lr_find":
+        options = job.config["lr_find"]
+        lr_find(trainer, task, data, options, checkpoint=checkpoint, weights_only=weights_only)
+    elif mode == "summary":
+        summary(trainer, task, data)
     elif mode == "validate":
         trainer.validate(task, data, checkpoint=checkpoint)
     elif mode == "test":
@@ -292,6 +303,15 @@ def _run_mode(
         predictions = trainer.predict(task, data, checkpoint=checkpoint)
         if directory:
             save_predictions(directory.path / "predictions.npz", predictions)
+
+
+def _earlier_metrics(trainer: Trainer, directory: RunDir | None) -> dict[str, float]:
+    """Return the numbers that a run which is already complete has in its result."""
+    from framework.run.result import read_metrics
+
+    if directory is None or not trainer.already_complete:
+        return {}
+    return read_metrics(directory.path / "result.json")
 
 
 def _was_tested(directory: RunDir | None) -> bool:

@@ -46,16 +46,16 @@ def _quoted(match: re.Match[str]) -> str:
     return f"'{inside}'"
 
 
-def again(command: Sequence[str], **places: Path) -> str:
-    """Return a command line that can be run again, with the paths that were used.
+def again(command: Sequence[str], **values: object) -> str:
+    """Return a command line that can be run again, with these values, such as its run_dir.
 
     Example:
         >>> again(["task=mine", "seed=1"], run_dir=Path("runs/a b"))
         "python -m framework task=mine seed=1 'run_dir='\"'\"'runs/a b'\"'\"''"
     """
-    words = [word for word in command if word.partition("=")[0] not in places]
-    for key, path in places.items():
-        text = str(path)
+    words = [word for word in command if word.partition("=")[0] not in values]
+    for key, value in values.items():
+        text = str(value)
         simple = re.fullmatch(r"[\w./+-]+", text)
         inner = text.replace("'", "\\'")
         words.append(f"{key}={text}" if simple else f"{key}='{inner}'")

@@ -35,6 +35,7 @@ _NOT_OF_KERAS = {
     f"keras.layers.{name}"
     for name in ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
 }
+_HERE = re.compile(r"https?://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?/*$")
 _FRAMEWORK = re.compile(r"framework\.(callbacks|loggers)\.[a-z_]+\.[A-Z]\w*")
 _CALL = re.compile(r"\$\{([^:}]*):")
 
@@ -131,13 +132,14 @@ def _refused(name: str, place: str, run_dir: Path) -> UserError:
 
 
 def _check_logs(loggers: Any, run_dir: Path) -> None:
-    """Refuse logs that a run would write outside its own directory."""
+    """Refuse logs that a run would write outside its own directory, or send elsewhere."""
     if not isinstance(loggers, dict):
         return
     for name, node in loggers.items():
         for option, value in node.items() if isinstance(node, dict) else ():
             path = Path(str(value))
-            if path.is_absolute() or ".." in path.parts or str(value)[:1] == "~":
+            away = "://" in str(value) and not _HERE.match(str(value))
+            if away or path.is_absolute() or ".." in path.parts or str(value)[:1] == "~":
                 raise UserError(
                     f"the run logs to {str(value)!r}, which is outside the run directory",
                     where=f"loggers.{name}.{option} in {run_dir}",

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from framework.core.slurm import number, workers_of_step
 from framework.errors import UserError
 
 _DOCS = "See docs/scaling.md for the commands."
@@ -18,8 +19,7 @@ class Member:
 
     Attributes:
         index: Its number; 0 is the chief, which writes logs and checkpoints.
-        workers: The addresses of all workers, as `host:port`, in order. Empty if TensorFlow's own
-            SLURM resolver finds them.
+        workers: The addresses of all workers, as `host:port`, in order.
         source: `TF_CONFIG`, `SLURM` or `Kubernetes`.
     """
 
@@ -36,8 +36,8 @@ class Member:
 def member(environ: Mapping[str, str] | None = None) -> Member:
     """Return this process's place in its cluster.
 
-    `TF_CONFIG`, which every launcher can set, comes first; then SLURM, inside `srun`; then an
-    Indexed Job of Kubernetes with a headless service, in which pods have stable names.
+    `TF_CONFIG`, which every launcher can set, comes first; then SLURM; then an Indexed Job of
+    Kubernetes with a headless service, in which pods have stable names.
 
     Example:
         >>> member({"TF_CONFIG": '{"cluster": {"worker": ["a:1", "b:1"]},'
@@ -53,8 +53,8 @@ def member(environ: Mapping[str, str] | None = None) -> Member:
     environ = os.environ if environ is None else environ
     if environ.get("TF_CONFIG"):
         return _from_tf_config(environ["TF_CONFIG"])
-    if "SLURM_PROCID" in environ and "SLURM_STEP_NUM_TASKS" in environ:
-        return Member(_number(environ, "SLURM_PROCID"), (), "SLURM")
+    if environ.get("SLURM_JOB_ID") or environ.get("SLURM_PROCID"):
+        return Member(*workers_of_step(environ), "SLURM")
     if "JOB_COMPLETION_INDEX" in environ:
         return _from_kubernetes(environ)
     raise UserError(
@@ -104,13 +104,6 @@ def _from_kubernetes(environ: Mapping[str, str]) -> Member:
                 fix=f"Set JOB_NAME, SERVICE_NAME and WORKERS in the pod template. {_DOCS}",
             )
     job, service = environ["JOB_NAME"], environ["SERVICE_NAME"]
-    port, count = environ.get("PORT", "12345"), _number(environ, "WORKERS")
+    port, count = environ.get("PORT", "12345"), number(environ, "WORKERS")
     workers = tuple(f"{job}-{i}.{service}:{port}" for i in range(count))
-    return Member(_number(environ, "JOB_COMPLETION_INDEX"), workers, "Kubernetes")
-
-
-def _number(environ: Mapping[str, str], name: str) -> int:
-    text = environ[name]
-    if not text.isdecimal():
-        raise UserError(f"{name} is {text!r}", where=name, fix="It must be a whole number.")
-    return int(text)
+    return Member(number(environ, "JOB_COMPLETION_INDEX"), workers, "Kubernetes")

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
+from framework.core.quiet_import import quiet_import
+
 
 def lazily(
     package: str, where: Mapping[str, str]
@@ -21,7 +23,8 @@ def lazily(
     def get(name: str) -> Any:
         if name not in where:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(where[name]), name)
+        with quiet_import():
+            return getattr(importlib.import_module(where[name]), name)
 
     return get, lambda: sorted(where)
 

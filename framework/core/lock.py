@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from framework.core.safe_files import ours
 from framework.errors import UserError
 
 LOCK = ".lock"
+_TRIES, _PAUSE = 5, 0.02  # seconds; longer than `is_locked` holds a lock
+_HELD: set[int] = set()  # the open files of this process's locks
+
+
+def _forget_all() -> None:
+    # Closing is enough; in a fork, it does not release the parent's lock.
+    while _HELD:
+        os.close(_HELD.pop())
+
+
+# Once for all locks: what is registered is never let go, and a notebook locks many times.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
 
 
 def locked(handle: int) -> bool:
@@ -16,12 +30,37 @@ def locked(handle: int) -> bool:
 
     Where there are no locks, as on Windows and some file systems, nothing stops anybody.
     """
+    for last in range(_TRIES - 1, -1, -1):
+        if _flocked(handle, "LOCK_EX"):
+            return True
+        if last:
+            time.sleep(_PAUSE)
+    return False
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether a process has locked a file; one that is missing is not locked.
+
+    Asking takes a shared lock for a moment, which others that ask do not notice, and which
+    `locked` waits for.
+    """
+    try:
+        handle = ours(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return not _flocked(handle, "LOCK_SH")
+    finally:
+        os.close(handle)
+
+
+def _flocked(handle: int, kind: str) -> bool:
     try:
         import fcntl
     except ImportError:
         return True
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, getattr(fcntl, kind) | fcntl.LOCK_NB)
     except OSError as error:  # any other comes from a file system without locks
         return not isinstance(error, BlockingIOError)
     return True
@@ -65,13 +104,9 @@ class RunLock:
         os.ftruncate(handle, 0)
         os.write(handle, f"process {os.getpid()}\n".encode())
         self._handle = handle
-        os.register_at_fork(after_in_child=self._forget)
+        _HELD.add(handle)
 
     def __exit__(self, *_: object) -> None:
-        self._forget()
-
-    def _forget(self) -> None:
-        # Closing is enough; in a fork, it does not release the parent's lock.
-        if self._handle is not None:
+        if self._handle in _HELD:  # a fork has closed it
+            _HELD.discard(self._handle)
             os.close(self._handle)
-            self._handle = None

@@ -1,4 +1,4 @@
-"""Handle Ctrl-C, SIGTERM and a closed terminal at the end of a span."""
+"""Handle Ctrl-C, SIGTERM, a closed terminal and a job's time limit at the end of a span."""
 
 from __future__ import annotations
 
@@ -7,15 +7,69 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
+
+from framework.core.requeue import requeue
+
+# What SLURM is usually asked to send before a job's time is over; submitit uses the second. Neither
+# is available on Windows.
+_LIMIT_IS_NEAR = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
 
 
-def ending_signals() -> list[signal.Signals]:
-    """Return the signals that ask a run to end; without SIGHUP if nohup ignores it."""
-    found = [signal.SIGINT, signal.SIGTERM]
-    closed = getattr(signal, "SIGHUP", None)  # terminal closed; not available on Windows
-    if closed is not None and signal.getsignal(closed) != signal.SIG_IGN:
-        found.append(closed)
-    return found
+def ending_signals(*, near_limit: bool = True) -> list[signal.Signals]:
+    """Return the signals that ask a run to end, except those that nohup and the like ignore.
+
+    `near_limit=False` leaves out SIGUSR1 and SIGUSR2.
+    """
+    others = [getattr(signal, "SIGHUP", None)]  # terminal closed; not available on Windows
+    others += _LIMIT_IS_NEAR if near_limit else []
+    heeded = [each for each in others if each and signal.getsignal(each) != signal.SIG_IGN]
+    return [signal.SIGINT, signal.SIGTERM, *heeded]
+
+
+def leave(number: int, frame: FrameType | None = None) -> NoReturn:
+    """End the program as the signal would: with KeyboardInterrupt, or with exit code 143.
+
+    SIGUSR1 and SIGUSR2 also make SLURM queue the job again. It is a signal handler itself.
+    """
+    if number in _LIMIT_IS_NEAR:
+        requeue()
+    _unwind(number)
+
+
+def queue_again(code: int) -> None:
+    """Have SLURM queue the job again, if this exit code is that of SIGUSR1 or SIGUSR2.
+
+    If somebody else handles the signal, such as submitit, that handler is called instead.
+    """
+    if code - 128 not in _LIMIT_IS_NEAR:
+        return
+    handler = signal.getsignal(code - 128)
+    if callable(handler) and handler is not leave:
+        handler(code - 128, None)
+    else:
+        requeue()
+
+
+@contextmanager
+def put_off() -> Iterator[None]:
+    """Leave it to the caller to queue the job again: after a job of a sweep there is more to do."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heeded = [number for number in ending_signals() if number in _LIMIT_IS_NEAR]
+    former = {number: signal.signal(number, _unwind) for number in heeded}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _unwind(number: int, frame: FrameType | None = None) -> NoReturn:
+    if number == signal.SIGINT:
+        raise _interrupt() from None
+    raise SystemExit(128 + number) from None
 
 
 class Signals:
@@ -39,16 +93,16 @@ class Signals:
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._deferred = self._raised = False
+        self._noting = self._deferred = self._raised = False
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Catch SIGINT, SIGTERM and SIGHUP in the body, and restore the former handlers."""
+        """Catch the signals that end a run in the body, and restore the former handlers."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         former = {number: signal.getsignal(number) for number in ending_signals()}
-        self.received, self._raised = None, False
+        self.received, self._raised, self._noting = None, False, True
         try:
             for number in former:
                 signal.signal(number, self._note)
@@ -57,6 +111,7 @@ class Signals:
             if not self._raised:
                 raise
         finally:
+            self._noting = False
             for number, handler in former.items():
                 signal.signal(number, handler)
         if self._raised:
@@ -74,19 +129,28 @@ class Signals:
             self._deferred = False
 
     def raise_received(self, elsewhere: int | None = None) -> None:
-        """End the program as the signal would: with KeyboardInterrupt, or with exit code 143.
+        """End the program as a received signal would, if there is one; see `queue_again`.
 
         `elsewhere` is a signal that another worker received.
         """
         received = self.received or elsewhere
-        if received == signal.SIGINT:
-            raise KeyboardInterrupt from None
-        if received is not None:
-            raise SystemExit(128 + received) from None
+        if received is None:
+            return
+        if self._noting:  # `noted` calls this again, when the former handlers are back
+            self._raised = True
+        else:
+            queue_again(128 + received)
+        _unwind(received)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         again = self.received is not None and number == signal.SIGINT
         self.received = number
         if again or not self._deferred:
-            self._raised = True
             self.raise_received()
+
+
+def _interrupt() -> KeyboardInterrupt:
+    """Return a KeyboardInterrupt that a notebook shows in one line: it was asked for."""
+    error = KeyboardInterrupt()
+    vars(error)["_render_traceback_"] = lambda: ["KeyboardInterrupt"]
+    return error

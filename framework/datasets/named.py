@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from framework.core.paths import local_path
+from framework.datasets.class_names import CLASS_NAMES
 from framework.datasets.download import Unavailable
 from framework.datasets.npz import read_npz
 from framework.datasets.published import IMAGE_SETS, load_original
@@ -141,7 +142,8 @@ def image_data(
         seed: Seed of the synthetic stand-in.
 
     Returns:
-        Data with `train` and `test` as (images, labels). `info` has name, source and num_classes.
+        Data with `train` and `test` as (images, labels). `info` has name, source and num_classes;
+        the built-in sets have `class_names`.
 
     Raises:
         UserError: If a value is out of range, or the set cannot be loaded.
@@ -168,7 +170,8 @@ def image_data(
         # As tensors, so that the trainer does not copy them and the arrays can be freed.
         train = tf.convert_to_tensor(found.x_train), tf.convert_to_tensor(found.y_train)
         test = tf.convert_to_tensor(found.x_test), tf.convert_to_tensor(found.y_test)
-    return Data(train=train, test=test, info=info, **options)
+    names = CLASS_NAMES.get(name, ())
+    return Data(train=train, test=test, info=info, class_names=names, **options)
 
 
 def to_float(batch: Any) -> Any:

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from framework.compat import at_work_outside_a_cluster
 from framework.core.cluster import Member
+from framework.core.deadline import ended_after
 from framework.core.signals import Signals, ending_signals
 from framework.devices.comparison import check_same, plain_json
 from framework.devices.mirrored import MirroredReplicas
@@ -25,6 +26,10 @@ from framework.devices.peers import Peers
 from framework.errors import TrainingFailed, UserError
 
 _log = logging.getLogger("framework")
+
+# Seconds for TensorFlow to connect workers that have found each other. It waits for an hour if one
+# is lost meanwhile, and lets neither Python's threads nor SIGTERM through.
+_JOINING = 60.0
 
 
 class WorkerReplicas(MirroredReplicas):
@@ -42,8 +47,7 @@ class WorkerReplicas(MirroredReplicas):
 
     def __init__(self, member: Member, timeout: float | None = None) -> None:
         resolver = _resolver(member)
-        addresses = tuple(resolver.cluster_spec().as_dict()["worker"])
-        self._peers = _peers(member.index, addresses)
+        self._peers = _peers(member.index, member.workers)
         if not at_work_outside_a_cluster():
             with Signals().noted():
                 self._peers.join(timeout)
@@ -51,7 +55,7 @@ class WorkerReplicas(MirroredReplicas):
         level = logger.level
         logger.setLevel(logging.WARNING)  # its long messages repeat what `device` says
         try:
-            with _ended_by_signals():
+            with _ended_by_signals(), ended_after(_JOINING, self._late()):
                 strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
         except RuntimeError as error:
             raise UserError(
@@ -109,6 +113,15 @@ class WorkerReplicas(MirroredReplicas):
             "from the last checkpoint.",
         )
 
+    def _late(self) -> TrainingFailed:
+        numbers = range(len(self._peers.addresses))
+        others = [self._peers.name(i) for i in numbers if i != self._peers.index]
+        return TrainingFailed(
+            f"a worker did not join TensorFlow's cluster: {' or '.join(others)}",
+            where="trainer.strategy=multi_worker",
+            fix="It has probably ended since: see its output. Start all workers again.",
+        )
+
     def _compared(self, make: Callable[..., Any], **options: Any) -> Any:
         name, initial = options.get("name") or "variable", options["initial_value"]
 
@@ -145,7 +158,8 @@ def _ended_by_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    former = {number: signal.getsignal(number) for number in ending_signals()}
+    # SIGUSR1 does wait: its handler makes SLURM queue the job again.
+    former = {number: signal.getsignal(number) for number in ending_signals(near_limit=False)}
     try:
         for number in former:
             signal.signal(number, signal.SIG_DFL)
@@ -156,11 +170,7 @@ def _ended_by_signals() -> Iterator[None]:
 
 
 def _resolver(member: Member) -> tf.distribute.cluster_resolver.ClusterResolver:
-    resolvers = tf.distribute.cluster_resolver
-    if member.source == "SLURM":
-        # One process per node uses all its GPUs, so the resolver does not need to divide them.
-        return resolvers.SlurmClusterResolver(auto_set_gpu=False)
-    return resolvers.SimpleClusterResolver(
+    return tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": list(member.workers)}),
         task_type="worker",
         task_id=member.index,

@@ -73,6 +73,10 @@ class CombinedLogger(Logger):
         for logger in self.loggers:
             logger.log_artifact(path)
 
+    def log_model(self, name: str, model: Any, step: int) -> None:
+        for logger in self.loggers:
+            logger.log_model(name, model, step)
+
     def mark_durable(self, step: int) -> None:
         for logger in self.loggers:
             logger.mark_durable(step)

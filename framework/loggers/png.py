@@ -1,4 +1,4 @@
-"""Checks images and encodes them as PNG."""
+"""Images as uint8 pixels and as PNG files."""
 
 from __future__ import annotations
 
@@ -11,8 +11,17 @@ import numpy as np
 from framework.errors import UserError
 
 
-def checked_pixels(name: str, images: Any) -> np.ndarray[Any, Any]:
-    """Return images as uint8 of shape [count, height, width, channels], or raise a UserError."""
+def as_pixels(name: str, images: Any) -> np.ndarray[Any, Any]:
+    """Return images as uint8 of shape [count, height, width, channels].
+
+    Args:
+        name: What they show, for the message.
+        images: Array of that shape: uint8, or floats, which are clipped to 0..1; 1 (grey), 3 (RGB)
+            or 4 (RGBA) channels.
+
+    Raises:
+        UserError: If `images` is not such an array.
+    """
     found = np.asarray(images)
     where = f"log_images({name!r})"
     if found.ndim != 4 or 0 in found.shape or found.shape[-1] not in (1, 3, 4):
@@ -34,7 +43,12 @@ def checked_pixels(name: str, images: Any) -> np.ndarray[Any, Any]:
 
 
 def png(image: np.ndarray[Any, Any]) -> bytes:
-    """Encode a uint8 image with 1, 3 or 4 channels as PNG."""
+    """Encode a uint8 image with 1, 3 or 4 channels as PNG.
+
+    Example:
+        >>> png(np.zeros((2, 2, 3), np.uint8))[1:4]
+        b'PNG'
+    """
     height, width, channels = image.shape
     colour = {1: 0, 3: 2, 4: 6}[channels]
     # Every row starts with its filter type: 0, no filter.

@@ -14,7 +14,7 @@ from framework.core.paths import local_path
 from framework.core.safe_files import check_directory
 from framework.logger import Histogram, Logger
 from framework.loggers.event_file import EVENT_FILES, EventFile, drop_later_events
-from framework.loggers.png import checked_pixels, png
+from framework.loggers.png import as_pixels, png
 from framework.loggers.run_comparison import SUCCEEDED, chart_layout, session_end, session_start
 
 STAGES = ("train", "val", "test")
@@ -141,7 +141,7 @@ class TensorBoardLogger(Logger):
         """
         from tensorboard.plugins.image import metadata
 
-        pixels = checked_pixels(name, images)
+        pixels = as_pixels(name, images)
         _, height, width, _ = pixels.shape
         sizes = [str(width).encode(), str(height).encode()]
         shown = np.array([*sizes, *map(png, pixels)], dtype=object)
@@ -173,7 +173,7 @@ class TensorBoardLogger(Logger):
         """End the session of the HParams tab; write the best value as `best/<metric>`."""
         if not self._started:
             return
-        if best is not None:
+        if best is not None and status in SUCCEEDED:
             stage, tag = _place(best["metric"])
             self._write_scalars(stage, {f"best/{tag}": best["value"]}, best["step"])
         if status in SUCCEEDED:

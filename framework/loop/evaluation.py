@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -24,6 +24,8 @@ from framework.sources.user_exceptions import not_dense
 from framework.step.metric_sums import Accumulator, MetricStates
 from framework.step.runner import StepRunner
 
+_SECONDS_BETWEEN = 0.1
+
 
 class Evaluator:
     """Evaluate the model on one or several sets.
@@ -43,6 +45,7 @@ class Evaluator:
         host_sync: Checked about once a second; a signal ends the evaluation early.
         undrawn: Returns the context that restores random generators, given what the compiled steps
             write.
+        progress: Called now and then with the batches that are over, and all of them if known.
     """
 
     def __init__(
@@ -53,9 +56,11 @@ class Evaluator:
         *,
         variant: str = "graph",
         host_sync: HostSync | None = None,
-        undrawn: Callable[[Mapping[int, str]], AbstractContextManager[Any]] = nullcontext,
+        undrawn: Callable[[Mapping[int, str] | None], AbstractContextManager[Any]] = nullcontext,
+        progress: Callable[[int, int | None], None] = lambda done, total: None,
     ) -> None:
-        self._engine, self._stage, self._undrawn = engine, stage, undrawn
+        self._engine, self._sources, self._stage = engine, sources, stage
+        self._undrawn, self._eager, self._progress = undrawn, variant == "eager", progress
         self._host_sync = host_sync or HostSync(Signals(), Replicas(""))
         self._means = {name: Accumulator(engine.train.room) for name in sources}
         self._loops = {
@@ -124,8 +129,33 @@ class Evaluator:
         with self._undrawn(self.written):
             return self._read(global_step, most)
 
+    def each_prediction(self, visit: Callable[[str, Any, Any], None]) -> bool:
+        """Predict every set batch by batch, and keep nothing.
+
+        Args:
+            visit: Called with the name of the set, the batch and what `predict_step` returned for
+                it, as nests of arrays.
+
+        Returns:
+            Whether every batch was predicted; False if a signal ended it early.
+        """
+        interrupted = self._host_sync.interrupted
+        where = f"{type(self._engine.task).__name__}.predict_step"
+        with self._undrawn(None):
+            for number, (name, source) in enumerate(self._sources.items()):
+                step = partial(self._engine.predict_step, number)
+                outputs = _outputs(partial(_both, step), source, self._eager, None, interrupted)
+                while not interrupted():
+                    with user_code(where, source.spec):
+                        pair = next(outputs, None)
+                    if pair is None:
+                        break
+                    visit(name, *tf.nest.map_structure(np.asarray, pair))
+        return not interrupted()
+
     def _read(self, global_step: int, most: int | None) -> dict[str, float]:
         metrics: dict[str, float] = {}
+        told = _Told(self._progress, [_end_of(loop, most) for loop in self._loops.values()])
         for name, loop in self._loops.items():
             accumulator = self._means[name]
             aside = MetricStates(
@@ -133,7 +163,7 @@ class Evaluator:
             )
             accumulator.reset()
             try:
-                self._run(loop, global_step, most)
+                self._run(loop, global_step, most, told)
                 metrics |= {f"{self._prefix(name)}/{k}": v for k, v in accumulator.read().items()}
             finally:
                 loop.source.finished(0)
@@ -143,9 +173,8 @@ class Evaluator:
     def _prefix(self, name: str) -> str:
         return f"{self._stage}/{name}" if name else self._stage
 
-    def _run(self, loop: Loop, global_step: int, most: int | None) -> None:
-        span, at, end = SpanLength(), 0, loop.source.steps
-        end = most if end is None else min(end, end if most is None else most)
+    def _run(self, loop: Loop, global_step: int, most: int | None, told: _Told) -> None:
+        span, at, end = SpanLength(), 0, _end_of(loop, most)
         while (end is None or at < end) and not self._host_sync.interrupted():
             ends = [n for n in (end, at + span.steps) if n is not None]
             stop = self._host_sync.nearest(min(ends))
@@ -153,8 +182,32 @@ class Evaluator:
             done = loop.run(Span(0, at, stop, global_step))
             span.measured(done.steps, self._host_sync.beat(time.monotonic() - started))
             at += done.steps
+            told.add(done.steps)
             if done.ended:
                 return
+
+
+class _Told:
+    """The progress of one evaluation over its sets, told at most a few times a second."""
+
+    def __init__(self, tell: Callable[[int, int | None], None], ends: list[int | None]) -> None:
+        known = [end for end in ends if end is not None]
+        self._tell, self._total = tell, sum(known) if len(known) == len(ends) else None
+        self._done, self._at = 0, time.monotonic()
+
+    def add(self, steps: int) -> None:
+        """Count batches."""
+        self._done += steps
+        now = time.monotonic()
+        if now - self._at >= _SECONDS_BETWEEN and self._done != self._total:
+            self._at = now
+            self._tell(self._done, self._total)
+
+
+def _end_of(loop: Loop, most: int | None) -> int | None:
+    """Return how many batches to evaluate on, or None while that is unknown."""
+    end = loop.source.steps
+    return most if end is None else min(end, end if most is None else most)
 
 
 def predict(
@@ -170,10 +223,26 @@ def predict(
     The step is called with a batch and its index, at most `most` times; after every batch
     `interrupted` may end the prediction early.
     """
-    parts: list[Any] = []
+
+    def counted(batch: Any, index: tf.Tensor) -> Any:
+        return step(batch, index), batch_rows(batch, source.rows_axis)
+
+    parts = [_rows_of(*each) for each in _outputs(counted, source, eager, most, interrupted)]
+    _check_widths(parts)
+    return tf.nest.map_structure(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def _outputs(
+    function: Callable[[Any, tf.Tensor], Any],
+    source: Source,
+    eager: bool,
+    most: int | None,
+    interrupted: Callable[[], bool],
+) -> Iterator[Any]:
+    """Yield what a function of a batch and its index returns for each batch of a set."""
     end = source.steps if most is None else min(most, source.steps or most)
     for start, stop, size in source.parts(0, end if end is not None else 2**62):
-        run = partial(_step_of, step, source, source.cursor(0, start), size)
+        run = partial(_output_of, function, source, source.cursor(0, start), size)
         if not eager:  # one call per batch reads it, computes it and copies it to the host
             number = tf.TensorSpec([], tf.int64)
             run = tf.function(run, autograph=False).get_concrete_function(number)
@@ -183,12 +252,11 @@ def predict(
                     output = run(tf.constant(index, tf.int64))
             except tf.errors.OutOfRangeError:
                 break
-            parts.append(_rows_of(*output))
+            source.moved(index + 1)
+            yield output
             if interrupted():
                 break
     source.finished(0)
-    _check_widths(parts)
-    return tf.nest.map_structure(lambda *leaves: np.concatenate(leaves), *parts)
 
 
 def _rows_of(output: Any, rows: Any) -> Any:
@@ -222,8 +290,11 @@ def _check_widths(parts: list[Any]) -> None:
         )
 
 
-def _step_of(
-    step: Callable[..., Any], source: Source, cursor: Any, size: int | None, index: tf.Tensor
+def _output_of(
+    function: Callable[..., Any], source: Source, cursor: Any, size: int | None, index: tf.Tensor
 ) -> Any:
-    batch = source.read(cursor, index, size)
-    return step(batch, index), batch_rows(batch, source.rows_axis)
+    return function(source.read(cursor, index, size), index)
+
+
+def _both(step: Callable[..., Any], batch: Any, index: tf.Tensor) -> Any:
+    return batch, step(batch, index)

@@ -47,6 +47,8 @@ class Tuner:
         >>> tuner.finish()                  # every loop now has the variant to run with
         >>> tuner.report
         {'source': 'measured', 'steps_per_second': {'graph': 8100.0, 'loop_xla': 48000.0}, …}
+        >>> tuner.reason
+        'graph 8,100, loop_xla 48,000 steps/s; measured in 1.9 s'
 
     Args:
         config: The trainer's options.
@@ -72,6 +74,7 @@ class Tuner:
         self._began = 0.0
         self._kept: str | None = None
         self.report: dict[str, Any] = {}
+        self.reason = ""
 
     def begin(self, kept: str | None = None) -> None:
         """Set the variant of every loop for the first trace.
@@ -83,11 +86,14 @@ class Tuner:
             _log.info("the run resumes with engine=%s as before; only new runs are retuned", kept)
         if self._config.detect_anomaly and variant != "eager":
             variant = "graph"  # XLA has no checks
+            self.reason = "detect_anomaly"
         elif variant == "auto":
             # If the run was eager before, compile it now, unless engine=eager is given again.
-            variant = (
-                self._cached_variant() if kept is None else "graph" if kept == "eager" else kept
-            )
+            if kept is not None:
+                variant = "graph" if kept == "eager" else kept
+                self.reason = "as when the run began"
+            else:
+                variant = self._cached_variant()
         for loop in self._loops.values():
             loop.variant = variant
         self._began = time.perf_counter()
@@ -105,6 +111,7 @@ class Tuner:
             graph.check_repeatable()  # measuring must not have side effects
         except CannotCompile as reason:
             self.report = {"source": str(reason)}
+            self.reason = str(reason)
             return
         with _restored(graph):
             speed, budget = self._budget(graph)
@@ -112,7 +119,7 @@ class Tuner:
             compiling = COMPILING * tracing + CONVOLUTION * graph.count("Conv")
             if time.perf_counter() + compiling > end:
                 self.report = {"source": "a short run"}
-                _log.info("engine=auto: graph (measuring others would take a tenth of the run)")
+                self._say("graph", "measuring others would take a tenth of the run")
                 return
             loops = self._compiled(graph, speed, end, compiling)
             rates = _race(loops, end)
@@ -124,7 +131,7 @@ class Tuner:
         self.report = {"source": "measured", **measured}
         entry = {"variant": winner.variant, "compiling": round(loops[winner], 2), **measured}
         self._tuning_cache.put(self._subject, entry)
-        _log_choice(winner.variant, rates, f"measured in {seconds:.1f} s")
+        self._say(winner.variant, f"{_shown(rates)}; measured in {seconds:.1f} s")
         if winner is not graph:
             self._install(winner)
 
@@ -145,7 +152,7 @@ class Tuner:
     def _cached_variant(self) -> str:
         """Return the cached variant, or graph if there is none or it is not worthwhile."""
         if reason := self._nothing_to_choose():
-            self.report = {"source": reason}
+            self.report, self.reason = {"source": reason}, reason
             return "graph"
         self._subject = self._describe()
         found = None if self._config.retune else self._tuning_cache.get(self._subject)
@@ -159,8 +166,14 @@ class Tuner:
             return "graph"  # the entry is invalid: `finish` measures again
         self.report = {"source": "remembered", "steps_per_second": rates, "seconds": 0.0}
         variant = variant if pays else "graph"
-        _log_choice(variant, rates, "measured in an earlier run")
+        self._say(variant, f"{_shown(rates)}; measured in an earlier run")
         return variant
+
+    def _say(self, variant: str, reason: str) -> None:
+        """Record why a variant was chosen; where the summary shows it, only the log needs it."""
+        self.reason = reason
+        level = logging.DEBUG if self._config.enable_model_summary else logging.INFO
+        _log.log(level, "engine=auto: %s (%s)", variant, reason)
 
     def _budget(self, graph: Loop) -> tuple[float, float]:
         """Return the graph's steps per second, and the seconds that measuring may take."""
@@ -271,6 +284,6 @@ def _steps_within(loop: Loop, seconds: float) -> tuple[int, float]:
         steps = min(most, steps * 4)
 
 
-def _log_choice(variant: str, rates: Mapping[str, float], how: str) -> None:
-    shown = ", ".join(f"{name} {rate:,.0f}" for name, rate in rates.items())
-    _log.info("engine=auto: %s (%s steps/s; %s)", variant, shown, how)
+def _shown(rates: Mapping[str, float]) -> str:
+    shown = (f"{n} {rate:,.0f}" if rate >= 10 else f"{n} {rate:.2g}" for n, rate in rates.items())
+    return ", ".join(shown) + " steps/s"

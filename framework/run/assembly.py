@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
@@ -34,7 +34,11 @@ from framework.task import Task
 
 
 class Components(TaskState):
-    """The models, optimizers, loss scale and data of a run."""
+    """The models, optimizers, loss scale and data of a run.
+
+    Attributes:
+        class_names: The names of the classes in the data, by label.
+    """
 
     def __init__(
         self, task: Task, config: TrainerConfig, replicas: Replicas, data_info: dict[str, Any]
@@ -42,6 +46,7 @@ class Components(TaskState):
         super().__init__(task, config, replicas)
         self.made_optimizers: dict[str, Any] = {}  # see `Optimizers.made`
         self.data_info = data_info
+        self.class_names: Sequence[str] = ()
         self._streams = False  # whether read-ahead threads may draw random numbers
 
     def open_fit(self, data: Any) -> tuple[dict[int, Source], dict[str, Source]]:
@@ -78,6 +83,7 @@ class Components(TaskState):
         limit = config.overfit_batches or config.limit_val_batches
         evaluated = open_eval(data, stage, seed=config.seed, limit=limit, held=held)
         self._count_rows("val", *evaluated.values())
+        self._note_rows_to_test(data)
         return train, evaluated
 
     def open_eval(self, data: Any, stage: str, limit: int | float) -> dict[str, Source]:
@@ -250,11 +256,20 @@ class Components(TaskState):
                 "or choose a data set on the command line: data=mnist.",
             )
         self.data_info |= {"source": "given", **data.info}
+        self.class_names = data.class_names
         return data
 
     def _count_rows(self, stage: str, *sources: Source) -> None:
         if sources and all(isinstance(source, ArraySource) for source in sources):
             self.data_info[f"{stage}_rows"] = sum(source.count for source in sources)  # type: ignore[attr-defined]
+
+    def _note_rows_to_test(self, data: Data) -> None:
+        """Note the rows of a test set of arrays, which is opened only when it is used."""
+        pair = isinstance(data.test, (tuple, list)) and data.rows_axis == 0
+        leaves = tf.nest.flatten(data.test) if pair else []
+        shape = tuple(getattr(leaves[0], "shape", ())) if leaves else ()
+        if shape:
+            self.data_info["test_rows"] = int(shape[0])
 
     def _build(self, spec: Any, rows_axis: Any, step: str) -> None:
         # Traced in every engine, so that nothing is executed.

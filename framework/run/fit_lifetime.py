@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from framework.core.models_by_name import models_of
 from framework.core.state import LOADED, check_same_data
 from framework.run.evaluated_weights import averaged, noting_replaced
 from framework.run.fitting import Fitting
@@ -114,6 +115,10 @@ def _end(run: Run, stage: Stage, fitting: Fitting) -> None:
     else:
         with run.profile("saving"):
             run.saver.finish()
+    if run.run_dir is not None and run.status in ("completed", "stopped"):
+        with run.profile("logging"), stage.components.averaged():
+            for name, model in models_of(run.task.model).items():
+                run.metric_log.logger.log_model(name, model, run.progress.step)
     if run.config.profiler == "simple":
         _log.info("where the time went\n%s", run.profile.table())
     if run.status != "failed" and not run.already_complete:

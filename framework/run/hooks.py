@@ -40,7 +40,7 @@ class Hooks:
     def every_batch(self) -> bool:
         """Whether a callback overrides a per-batch hook, so that the host wakes for each batch."""
         return any(
-            getattr(type(callback), hook) is not getattr(Callback, hook)
+            getattr(getattr(callback, hook), "__func__", None) is not getattr(Callback, hook)
             for callback in self._callbacks
             for hook in _PER_BATCH
         )

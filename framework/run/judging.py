@@ -25,7 +25,7 @@ def evaluated(
     engine = stage.components.engine_for(sources, "eval_step", stage.train)
     stage.call("on_setup")
     _load_weights(run, stage, checkpoint, name)
-    evaluator = stage.evaluator(engine, sources, name)
+    evaluator = stage.make_evaluator(engine, sources, name)
     evaluator.trace()
     hook = "validation" if name == "val" else name
     stage.call(f"on_{hook}_start")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ class MetricLog:
         self._epoch: Sums = {}
         self._saved = saved
         self._open, self._durable = False, saved()
+        self._row: dict[str, float] | None = None
 
     def open(self, run_dir: Path | None, step: int | None) -> None:
         """Open the loggers; drop what an earlier run logged past `step`, unless it is None."""
@@ -70,7 +72,21 @@ class MetricLog:
         self.measured.update(dict.fromkeys(values, self.progress.step))
         self._give(values)
 
+    @contextmanager
+    def one_row(self) -> Iterator[None]:
+        """Pass what is logged in the body to the loggers at its end, as one row."""
+        self._row = {}
+        try:
+            yield
+        finally:
+            row, self._row = self._row, None
+            if row:
+                self._give(row)
+
     def _give(self, values: Mapping[str, float]) -> None:
+        if self._row is not None:
+            self._row |= values
+            return
         self.logger.log_metrics(values, self.progress.step, self.progress.current_epoch)
         self._mark_durable()
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from framework.callback import Callback
+from framework.callbacks.live_line import erase
 from framework.checkpoint.retention import Retention
 from framework.checkpoint.saver import Saver
 from framework.checkpoint.store import CheckpointStore, KeepsNothing
@@ -26,14 +28,16 @@ from framework.logger import Histogram, Logger
 from framework.run.check_given import check_attributes, check_listeners, with_wrapped
 from framework.run.default_callbacks import with_defaults
 from framework.run.fitting import Fitting
+from framework.run.looking import Looking
 from framework.run.metric_log import MetricLog
 from framework.run.result import describe, laid_over, write_result
 from framework.run.stage_context import Stage
 from framework.run.stop_condition import StopCondition
 from framework.task import Task
+from framework.text.escape import hidden
 
 
-class Run:
+class Run(Looking):
     """What a trainer keeps from stage to stage; implements `RunView`.
 
     Attributes:
@@ -73,10 +77,10 @@ class Run:
         self.best: dict[str, Any] | None = None
         self.weights: dict[str, dict[str, Any]] = {}
         self.already_complete = self._busy = False
-        self._given_callbacks, self._info = with_wrapped(callbacks), dict(info)
+        self.given_callbacks, self._info = with_wrapped(callbacks), dict(info)
         self.stop_condition, self._signals = StopCondition(self.config), Signals()
         self.metric_log = MetricLog(
-            loggers if writes else (), self.progress, lambda: self.saver.durable
+            loggers if self.run_dir else (), self.progress, lambda: self.saver.durable
         )
         self._task: Task | None = None
         self.active: Stage | None = None
@@ -105,8 +109,9 @@ class Run:
             self.data_info, self.fitting = {}, None
         self.config = self._options.for_task(type(task).__name__, needs_eager=task.needs_eager)
         former, self.stop_condition = self.stop_condition, StopCondition(self.config)
-        given = [*with_wrapped(task.configure_callbacks()), *self._given_callbacks]
-        self.callbacks = with_defaults(given, self.config, is_chief=self.is_chief)
+        given = [*with_wrapped(task.configure_callbacks()), *self.given_callbacks]
+        logs = bool(self.metric_log.logger.loggers)
+        self.callbacks = with_defaults(given, self.config, is_chief=self.is_chief, logs=logs)
         self.active = Stage(self, self._signals, self._workers, self.data_info)
         self._busy = True
         try:
@@ -115,12 +120,24 @@ class Run:
                 yield self.active
         finally:
             self._busy = False
+            erase()  # an error may have come before the callback that drew it was told
             if stage != "fit" and self._trained and self.status == "completed":
                 self.stop_condition = former  # a successful test does not change how training ended
-            self.metric_log.close(self.status, self.best)
-            self._write_result()
+            try:
+                self._write_result()  # first: a logger may keep a copy
+            finally:
+                self.metric_log.close(self.status, self.best)
             task.runtime.context = task.runtime.open_batches = None
-        self._signals.raise_received(self.active.host_sync.received)
+        self._leave_if_asked(self.active)
+
+    def _leave_if_asked(self, stage: Stage) -> None:
+        """End the program if a signal asked for it."""
+        with ExitStack() as last:
+            if (received := stage.host_sync.received) is not None:
+                meet = partial(stage.replicas.compare, "the end", dict)
+                # The chief queues the job again first: SLURM may end a step once a task has failed.
+                last.callback(meet) if self.is_chief else meet()
+            self._signals.raise_received(received)
 
     def assemble(self, data: Any) -> Fitting:
         """Set up everything for `fit` before anything runs or is written."""
@@ -158,15 +175,12 @@ class Run:
         if self.run_dir is None or not self.run_dir.is_dir():
             return
         path = self.run_dir / "result.json"
-        trained = self.progress.step > 0 and (self.stage == "fit" or self._trained)
-        trained = trained and not (self.stage == "fit" and self.already_complete)
-        write_result(path, laid_over(path, self.result(), whole=trained))
+        done = not self.already_complete if self.stage == "fit" else self._trained
+        write_result(path, laid_over(path, self.result(), whole=self.progress.step > 0 and done))
 
     def result(self) -> dict[str, Any]:
         """Return the content of `result.json`."""
-        fitting, rate = self.fitting, None
-        if fitting is not None and fitting.step_seconds:
-            rate = round(fitting.examples / fitting.step_seconds, 1)
+        fitting = self.fitting
         return {
             "status": self.status,
             "stop_reason": self.stop_reason,
@@ -174,12 +188,13 @@ class Run:
             **describe(self.config, self.progress),
             "engine": self.engine,
             "tuning": (fitting and fitting.tuner.report) or None,
+            "found_rates": (fitting and fitting.found_rates) or None,
             "metrics": self.metrics,
             "best": self.best,
             "weights": self.weights,
             "data": self.data_info,
             "device": "" if self.active is None else self.active.replicas.device.strip("/"),
-            "examples_per_second": rate,
+            "examples_per_second": fitting and fitting.examples_per_second,
             "time_in_steps": round(self.profile.share("steps"), 3),
             **self._info,
         }
@@ -216,12 +231,20 @@ class Run:
 
     @property
     def optimizers(self) -> dict[str, keras.Optimizer]:
+        return {} if self.updates is None else self.updates.optimizers
+
+    @property
+    def updates(self) -> Any:
         update = None if self.active is None else self.active.components.update
-        return {} if update is None else {o.name: o.optimizer for o in update.optimizers}
+        return None if update is None else update.extras
 
     @property
     def engine(self) -> str:
         return self.config.engine if self.fitting is None else self.fitting.engine
+
+    @property
+    def engine_reason(self) -> str:
+        return "" if self.fitting is None else self.fitting.tuner.reason
 
     @property
     def steps_per_epoch(self) -> int | None:
@@ -279,7 +302,7 @@ class Run:
             self.metric_log.log(metrics)
 
     def log_text(self, name: str, text: str) -> None:
-        self.metric_log.logger.log_text(name, text, self.progress.step)
+        self.metric_log.logger.log_text(name, hidden(text), self.progress.step)
 
     def log_images(self, name: str, images: Any) -> None:
         self.metric_log.logger.log_images(name, images, self.progress.step)

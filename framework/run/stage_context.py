@@ -32,6 +32,7 @@ class Stage:
         replicas: The devices of the run.
         components: The data, models and optimizers.
         call: Calls the hooks.
+        evaluator: Evaluates the data that the stage judges, if it has any.
         eval_variant: How evaluation loops are compiled.
         host_sync: The clock, while the stage is open.
         train: The accumulator of training values, while the stage is open.
@@ -47,6 +48,7 @@ class Stage:
         self.replicas = workers or open_replicas(run.config)
         self.components = Components(run.task, run.config, self.replicas, data_info)
         self.call = Hooks(run, run.callbacks)
+        self.evaluator: Evaluator | None = None
         self.eval_variant = "eager" if run.config.engine == "eager" else "graph"
         self._stack, self._locked = ExitStack(), False
 
@@ -85,16 +87,20 @@ class Stage:
                 self.call("on_exception", error)
             raise
 
-    def evaluator(self, engine: StepRunner, sources: Mapping[str, Source], name: str) -> Evaluator:
+    def make_evaluator(
+        self, engine: StepRunner, sources: Mapping[str, Source], name: str
+    ) -> Evaluator:
         """Return what evaluates data sets; their metrics start with `name`: `val` or `test`."""
-        return Evaluator(
+        self.evaluator = Evaluator(
             engine,
             sources,
             name,
             variant=self.eval_variant,
             host_sync=self.host_sync,
             undrawn=self.components.undrawn,
+            progress=lambda done, total: self.call("on_evaluation_progress", done, total),
         )
+        return self.evaluator
 
     def lock(self, *, started: bool = True) -> None:
         """Lock the run directory until the stage ends; create it if the run has started."""

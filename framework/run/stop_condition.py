@@ -10,9 +10,12 @@ from framework.config import TrainerConfig
 from framework.core.progress import Progress
 from framework.every import Every
 
-_SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
-if hasattr(signal, "SIGHUP"):
-    _SIGNALS[signal.SIGHUP] = "SIGHUP (the terminal was closed)"
+_SIGNALS = {
+    "SIGINT": "Ctrl-C",
+    "SIGHUP": "SIGHUP (the terminal was closed)",
+    "SIGUSR1": "SIGUSR1 (the job's time is nearly over)",
+    "SIGUSR2": "SIGUSR2 (the job's time is nearly over)",
+}
 
 
 class StopCondition:
@@ -55,8 +58,8 @@ class StopCondition:
             progress.seconds - (self._time_began or 0.0) >= self._seconds
         )
         if received is not None:
-            name = _SIGNALS.get(signal.Signals(received), "a signal")
-            self.end("interrupted", f"{name} at step {progress.step}")
+            name = signal.Signals(received).name
+            self.end("interrupted", f"{_SIGNALS.get(name, name)} at step {progress.step}")
         elif config.max_steps is not None and progress.step >= config.max_steps:
             self.end("completed", f"max_steps={config.max_steps} reached")
         elif config.max_epochs is not None and done >= config.max_epochs:

@@ -204,6 +204,7 @@ class TaskState:
         known += [v for each in optimizers for v in each.optimizer.variables]
         known += [copy for average in self.averages.values() for copy in average.copies]
         known += self.loss_scale.variables.values() if self.loss_scale else []
+        known += self.update.extras.variables if self.update else []
         return [*known, *self.task.runtime.variables.values()]
 
     def _held(self) -> dict[str, Any]:

@@ -70,9 +70,10 @@ class Wakeup:
             self._save_before_the_end()
         if not logged and (log or over or at_end):
             extra = self._stage.components.precision_values()
-            with run.profile("logging"):
-                row = self._metric_log.log_train(epoch_over=over or at_end, extra=extra)
-            self._call("on_log", row)
+            with self._metric_log.one_row():  # callbacks add to it
+                with run.profile("logging"):
+                    row = self._metric_log.log_train(epoch_over=over or at_end, extra=extra)
+                self._call("on_log", row)
         validates = validate or last_validation
         if validates and not self._validate():
             self._leave_open("validation")

@@ -195,6 +195,14 @@ def _seeds(node: Any, constants: dict[str, Any]) -> list[int]:
     return found
 
 
+def shuffles(dataset: tf.data.Dataset) -> bool:
+    """Return whether a dataset shuffles or draws anywhere, so that its iterations may differ."""
+    parts = list(_pipeline(dataset))
+    kinds = [type(each).__name__.strip("_") for each in parts]
+    inner = [node.op for each in parts for node in _nodes(each)]
+    return any(name.startswith((*_DRAWING, "Shuffle", "Random")) for name in [*kinds, *inner])
+
+
 def _shuffles_within(dataset: tf.data.Dataset) -> bool:
     """Return whether a dataset may shuffle repeatedly in one iteration, or cache elements."""
     parts = list(_pipeline(dataset))

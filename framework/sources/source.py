@@ -84,6 +84,25 @@ class Source(abc.ABC):
         """Return the first batch as a step receives it, but not augmented."""
         return self.mapped(self.first())
 
+    def opening(self) -> Any:
+        """Return the first batch of a run as the training step receives it.
+
+        Returns:
+            The batch; None where reading it apart would change what the run reads afterwards.
+        """
+        if not self.rereadable:
+            return None
+
+        def finished(*given: Any) -> Any:  # compiled, so that it draws nothing outside
+            return self._prepared(given[0], lambda: tf.constant(0, tf.int64))
+
+        return tf.function(finished, autograph=False)(self.first())
+
+    @property
+    def rereadable(self) -> bool:
+        """Whether `first` leaves all later batches as they are."""
+        return True
+
     def mapped(self, batch: Any) -> Any:
         """Apply `Data.map` to a batch."""
         if self._map is None:

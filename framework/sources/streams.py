@@ -14,7 +14,7 @@ import tensorflow as tf
 from framework.compat import dataset_inputs
 from framework.core.user_code import user_code
 from framework.errors import UserError
-from framework.sources.can_resume import BeforeEpoch
+from framework.sources.can_resume import BeforeEpoch, shuffles
 from framework.sources.source import Source, limited
 from framework.sources.user_exceptions import Guard, not_dense
 
@@ -114,6 +114,11 @@ class StreamSource(Source):
     def first(self) -> Any:
         with self.reading():
             return next(iter(self._dataset.take(1)), ())
+
+    @property
+    def rereadable(self) -> bool:
+        """Whether another iterator leaves the order of later ones as it is."""
+        return self.obstacle is None and not shuffles(self._dataset)
 
     def _place(self, epoch: int, batch: int) -> int:
         """Return the position of an epoch's batch in the iterator."""

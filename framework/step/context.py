@@ -280,7 +280,8 @@ class TaskContext:
             )
 
     def _apply(self, running: Running, parts: Sequence[Part]) -> None:
-        norms, finite = self._update.apply(parts)
+        training = running.training and not running.snapshots
+        norms, finite = self._update.apply(parts, running.global_step, training=training)
         if self._log_norms and running.training:
             everything = len(list(self._update.optimizers))
             for part, norm in zip(parts, norms, strict=True):

@@ -16,6 +16,7 @@ from framework.step.averaging import Average
 from framework.step.keras_trainer_duties import by_trainer, check_whole, overwrites, scaled
 from framework.step.optimizers import NamedOptimizer, Optimizers
 from framework.step.precision import LossScale, unscaled
+from framework.step.update_extras import UpdateExtras
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Update:
     """Update weights from a loss, with the same order of operations in every mode.
 
         scale the loss -> gradients -> (add up micro-batches) -> sum over devices -> unscale
-        -> one finite check -> clip -> apply -> average
+        -> one finite check -> clip -> apply -> scale the update -> average
 
     If a float16 gradient overflows on any device, all devices skip the update. Clipping uses the
     gradient of the whole batch. Averages use the new weights.
@@ -52,6 +53,10 @@ class Update:
             optimizers, if any.
         clip_norm: Maximum global norm of a loss's gradients.
         clip_value: Clip each element of a gradient to -clip_value..clip_value.
+
+    Attributes:
+        averages: Averages that follow the weights, by name.
+        extras: What callbacks add to every update.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class Update:
         self.optimizers, self.replicas, self.loss_scale = optimizers, replicas, loss_scale
         self._clip_norm, self._clip_value = clip_norm, clip_value
         self.averages: Mapping[str, Average] = {}
+        self.extras = UpdateExtras(optimizers, replicas)
 
     @property
     def scale(self) -> Any:
@@ -100,11 +106,19 @@ class Update:
 
         return [None if g is None else checked(g) for g in found]
 
-    def apply(self, parts: Sequence[Part]) -> tuple[list[tf.Tensor], Any]:
+    def apply(
+        self, parts: Sequence[Part], step: Any = 0, *, training: bool = True
+    ) -> tuple[list[tf.Tensor], Any]:
         """Update the weights with this device's scaled gradients of each loss.
 
-        Returns the global norm of each part before clipping, and whether all gradients are finite
-        (True without a loss scale).
+        Args:
+            parts: This device's gradients of each loss.
+            step: Steps done before this one.
+            training: Whether it is a training step, not an evaluation that trains.
+
+        Returns:
+            The global norm of each part before clipping, and whether all gradients are finite
+            (True without a loss scale).
         """
         # If all weights are frozen, there are no gradients.
         if all(g is None for part in parts for g in part.gradients):
@@ -119,6 +133,7 @@ class Update:
             flat = [g if new else t for g, t, new in zip(flat, true, values, strict=True)]
         if self.loss_scale is not None:
             finite = self.loss_scale.finite(flat)
+        known = self.extras.before(variables, flat, step, training=training)
         norms, clipped = [], []
         for count in counts:
             gradients, flat = flat[:count], flat[count:]
@@ -127,7 +142,7 @@ class Update:
             norms.append(tf.linalg.global_norm(slopes) if slopes else tf.constant(0.0))
             rest = iter(self._clipped(slopes, norms[-1]))
             clipped += [g if v else next(rest) for g, v in zip(gradients, new, strict=True)]
-        self.replicas.together(partial(self._apply_together, parts), clipped, finite)
+        self.replicas.together(partial(self._apply_together, parts), clipped, finite, known)
         return norms, finite
 
     def _clipped(self, gradients: list[Any], norm: tf.Tensor) -> list[Any]:
@@ -139,9 +154,12 @@ class Update:
             gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm, use_norm=norm)
         return gradients
 
-    def _apply_together(self, parts: Sequence[Part], gradients: list[Any], finite: Any) -> None:
+    def _apply_together(
+        self, parts: Sequence[Part], gradients: list[Any], finite: Any, known: Any
+    ) -> None:
         updates = _by_optimizer(parts)
-        updated = {id(v) for _, variables in updates for v in variables}
+        weights = [v for _, variables in updates for v in variables]
+        updated = {id(v) for v in weights}
 
         def apply(gradients: list[Any]) -> None:
             rest = list(gradients)
@@ -154,6 +172,7 @@ class Update:
 
         def good() -> tf.Tensor:
             self.replicas.each(apply, gradients)
+            self.extras.after(weights, known)
             for average in self.averages.values():
                 if average.follows(updated):
                     average.update(self.replicas)

@@ -252,7 +252,9 @@ SCRIPT = """
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["sigterm", "sigint"]
+    ("number", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)],
+    ids=["sigterm", "sigint", "sigusr1"],
 )
 def test_a_signal_leaves_a_checkpoint_that_continues_to_the_same_bits(
     number: int, code: int, unbroken: tuple[Any, ...], tmp_path: Path

@@ -68,7 +68,7 @@ def test_an_exercise_trains_and_tests(task: str, run: Any, here: Path) -> None:
     ]
     assert result["data"]["source"] == "dir"
     assert (result["data"]["train_rows"], result["data"]["test_rows"]) == (70, 20)
-    wanted = {"train/loss", "train/accuracy", "test/loss", "test/accuracy"}
+    wanted = {"train/loss", "train/accuracy", "test/loss", "test/accuracy", "train/learning_rate"}
     assert set(result["metrics"]) == wanted
     # An untrained network of n classes knows nothing: its loss is near ln n.
     classes = 10 if "mnist" in task else 100
@@ -81,7 +81,6 @@ def test_an_exercise_trains_and_tests(task: str, run: Any, here: Path) -> None:
         "log.txt",
         "checkpoints",
         "train",
-        "val",
         "test",
     }
     assert not list(here.glob("outputs")) + list(here.glob("multirun"))

@@ -43,6 +43,28 @@ def test_a_run_leaves_its_directory_and_nothing_else(run: Run, project: Path) ->
     assert f"tensorboard --logdir runs/mine/{path.name}" in out
 
 
+def test_a_batch_job_of_slurm_that_runs_again_finds_its_run(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    monkeypatch.setenv("ENVIRONMENT", "BATCH")
+    words = "task=parts", "trainer.max_steps=2", "trainer.engine=graph", "loggers=[]"
+    code, _, err = run(*words)
+    assert code == 0, err
+    first = only_run(project)
+    assert re.fullmatch("slurm-12-[0-9a-f]{8}", first.name)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    code, out, err = run(*words)
+    assert (code, only_run(project)) == (0, first), err
+    assert "already complete" in out + err
+    # Another command of the job, and one that only evaluates, have their own.
+    assert run(*words, "seed=5")[0] == 0
+    assert run("task=parts", "mode=test", f"checkpoint={first}")[0] == 0
+    names = sorted(path.name[:8] for path in (project / "runs/parts").iterdir())
+    assert names[1:] == ["slurm-12", "slurm-12"]
+    assert len(names) == 3
+
+
 def test_what_a_run_computes(run: Run, project: Path) -> None:
     # Gradient descent on the same batches, in NumPy: no shuffling, so the order is known.
     words = ["optimizer=sgd", "optimizer.learning_rate=0.05", "trainer.limit_train_batches=4"]

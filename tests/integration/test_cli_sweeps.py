@@ -10,6 +10,9 @@ from cli_project import Run, files, project, result, run
 
 __all__ = ["project", "run"]
 
+OWN = {"sweep.json", ".sweep"}
+"""What a sweep directory holds besides its runs."""
+
 
 def test_a_sweep(run: Run, project: Path) -> None:
     words = ["-m", "task=mine", "seed=1,2", "task.units=1,-1", "sweep_dir=s"]
@@ -17,7 +20,7 @@ def test_a_sweep(run: Run, project: Path) -> None:
     assert code == 2
     assert err.count("error:") == 2
     jobs = {p.name for p in (project / "s").iterdir()}
-    assert jobs == {"0_seed=1_task.units=1", "2_seed=2_task.units=1", "multirun.yaml"}
+    assert jobs == {"0_seed=1_task.units=1", "2_seed=2_task.units=1", *OWN}
     for number, seed in ((0, 1), (2, 2)):
         found = result(project / f"s/{number}_seed={seed}_task.units=1")
         assert (found["status"], found["seed"]) == ("completed", seed)
@@ -32,7 +35,7 @@ def test_a_sweep(run: Run, project: Path) -> None:
         "-m", "task=mine", "seed=1,2", "task.units=1", "sweep_dir=t", "trainer.max_epochs=2"
     )
     assert code == 0, err
-    assert {p.name for p in (project / "t").iterdir()} == {"0_seed=1", "1_seed=2", "multirun.yaml"}
+    assert {p.name for p in (project / "t").iterdir()} == {"0_seed=1", "1_seed=2", *OWN}
     assert result(project / "t/1_seed=2")["global_step"] == 20
 
 
@@ -47,10 +50,11 @@ def test_jobs_of_a_sweep_give_what_single_runs_give(run: Run, project: Path) -> 
 def test_a_sweep_that_is_interrupted_shows_what_was_not_run(
     run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from framework.cli import one_run as runs
+    from framework.cli import sweep_job
+    from framework.cli.job import Outcome
 
-    outcomes = iter([runs.Outcome(0), runs.Outcome(130, "interrupted")])
-    monkeypatch.setattr(runs, "run", lambda job: next(outcomes))
+    outcomes = iter([Outcome(0), Outcome(130, "interrupted")])
+    monkeypatch.setattr(sweep_job, "run", lambda job: next(outcomes))
     code, out, _ = run("-m", "task=mine", "seed=1,2,3", "optimizer=adam,sgd", "sweep_dir=s")
     assert code == 130
     rows = [line.split()[:4] for line in out.splitlines() if re.match(r" \d ", line)]

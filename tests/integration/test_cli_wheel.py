@@ -19,7 +19,11 @@ from places import ROOT
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from a copy, so that the build leaves nothing in the checkout."""
     folder = tmp_path_factory.mktemp("wheel")
-    ignore = shutil.ignore_patterns("__pycache__", ".*", "build", "dist", "runs", "*.egg-info")
+    unwanted = shutil.ignore_patterns("__pycache__", ".*", "build", "dist", "*.egg-info")
+
+    def ignore(folder: str, names: list[str]) -> set[str]:
+        return unwanted(folder, names) | ({"runs"} if Path(folder) == ROOT else set())
+
     shutil.copytree(ROOT, folder / "source", ignore=ignore)
     command = [sys.executable, "-m", "pip", "wheel", ".", "--no-deps", "-q", "-w", str(folder)]
     built = subprocess.run(command, cwd=folder / "source", text=True, capture_output=True)

@@ -275,7 +275,8 @@ def test_validation_sets_by_name_and_validation_alone() -> None:
     trainer = make_trainer(max_epochs=2, val_every="2ep", callbacks=[Look()], engine="eager")
     task = Net()
     trainer.fit(task, data)
-    train, sets = {"loss", "accuracy"}, {"easy_loss", "easy_accuracy", "hard_loss", "hard_accuracy"}
+    train = {"loss", "accuracy", "learning_rate"}
+    sets = {"easy_loss", "easy_accuracy", "hard_loss", "hard_accuracy"}
     assert seen == {
         "epoch 0": train,  # no validation, no values of one
         "epoch 1": train | {f"val_{name}" for name in sets},

@@ -88,7 +88,12 @@ def test_training_means_are_weighted_by_examples(engine: str) -> None:
         assert row["train/mae_epoch"] == pytest.approx(mean(epoch, "mae"), rel=1e-9)
     assert abs(mean(steps[:5], "loss") - np.mean([s["loss"] for s in steps[:5]])) > 1e-3
     assert metrics["train/loss"] == pytest.approx(mean(steps[5:], "loss"), rel=1e-9)
-    assert set(metrics) == {"train/loss", "train/mae", "train/weighted"}
+    assert set(metrics) == {
+        "train/loss",
+        "train/mae",
+        "train/weighted",
+        "train/learning_rate",
+    }
 
 
 class Judged(Net):

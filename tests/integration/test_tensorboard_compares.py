@@ -142,4 +142,7 @@ def check_dashboards(board: Board, runs: Path) -> None:
     assert "MatMul" in graph
     layout = board.get("plugin/custom_scalars/layout")
     charts = {page["title"]: [c["title"] for c in page["chart"]] for page in layout["category"]}
-    assert charts == {"Train, validation and test": ["loss"], "Between the epochs": ["loss"]}
+    assert charts == {
+        "Train, validation and test": ["loss"],
+        "Between the epochs": ["learning_rate", "loss"],
+    }

@@ -23,18 +23,14 @@ class Cluster:
         self.run_dir = run_dir
         self.processes: list[subprocess.Popen[str]] = []
 
-    def start(self, *, slurm: bool = False, **options: Any) -> None:
+    def start(self, **options: Any) -> None:
         self.stop()
         ports = free_ports(2)
         for index in (0, 1):
             env = os.environ | {"PYTHONPATH": f"{SUPPORT}:{ROOT}"}
-            if slurm:
-                env |= {"SLURM_PROCID": str(index), "SLURM_STEP_NUM_TASKS": "2"}
-                env |= {"SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_TASKS_PER_NODE": "2"}
-            else:
-                cluster = {"worker": [f"localhost:{port}" for port in ports]}
-                task = {"type": "worker", "index": index}
-                env["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})
+            cluster = {"worker": [f"localhost:{port}" for port in ports]}
+            task = {"type": "worker", "index": index}
+            env["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})
             command = [sys.executable, SUPPORT / "worker_run.py", self.run_dir, json.dumps(options)]
             out = open(self.run_dir.parent / f"out-{index}.txt", "w")  # noqa: SIM115
             self.processes.append(

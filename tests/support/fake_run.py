@@ -30,6 +30,9 @@ class FakeTrainer:
         self.stage = "fit"
         self.has_validation = True
         self.stop_reason = ""
+        self.best: dict[str, object] | None = None
+        self.data_info: dict[str, object] = {}
+        self.engine, self.engine_reason = "graph", ""
 
     def stop(self, reason: str) -> None:
         self.stop_reason = reason

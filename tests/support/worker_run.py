@@ -2,7 +2,8 @@
 
 Which one is told by the environment. Prints its weights' bytes, step and files when it is done.
 Of the options, `lost_at` is the step in which the second worker is killed, `differ` are those that
-the second worker has otherwise, `units` gives it another network; the rest is the Trainer's.
+the second worker has otherwise, `units` gives it another network, `pause` is how many seconds each
+epoch lasts longer; the rest is the Trainer's.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import logging
 import os
 import signal
 import sys
+import time
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from framework import Data, TrainingFailed, UserError
+from framework import Callback, Data, Every, TrainingFailed, UserError
 from framework.cli.console import show_error
 from framework.core.cluster import member
 
@@ -30,6 +32,7 @@ def main(run_dir: str, options: str) -> int:
 
     given = json.loads(options)
     lost_at, units = given.pop("lost_at", None), given.pop("units", False)
+    pause = given.pop("pause", 0.0)
     number = member(os.environ).index
     given |= given.pop("differ", {}) if number else {}
     given.pop("differ", None)
@@ -46,11 +49,18 @@ def main(run_dir: str, options: str) -> int:
             if step == lost_at and member(os.environ).index == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
 
+    class Pause(Callback):
+        every = Every("1ep")
+
+        def on_wake(self, run: Any) -> None:
+            time.sleep(pause)
+
     def network() -> Any:
         return keras.Sequential([keras.Input((4,)), keras.layers.Dense(3 + 2 * number)])
 
     kind = Net if lost_at is None else Lost
     try:
+        given["callbacks"] = [Pause()] if pause else []
         trainer = make_trainer(strategy="multi_worker", run_dir=run_dir, **given)
         data = Data(train=blobs(43), val=blobs(13, seed=1), batch_size=8)
         metrics = trainer.fit(kind(network if units else noisy), data)

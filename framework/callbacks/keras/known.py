@@ -12,9 +12,9 @@ from typing import Any
 import keras
 
 from framework.callback import RunView
-from framework.callbacks.direction import by_name
 from framework.callbacks.monitor import Monitor, why_none
 from framework.compat import set_monitor_op
+from framework.core.direction import by_name
 from framework.errors import UserError, closest
 from framework.schedules import is_scheduled
 from framework.text.escape import without_colours

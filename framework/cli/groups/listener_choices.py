@@ -18,6 +18,8 @@ class EarlyStoppingConfig:
     patience: int = 3
     min_delta: float = 0.0
     start_from_epoch: int = 0
+    stopping_threshold: Optional[float] = None
+    divergence_threshold: Optional[float] = None
 
 
 @dataclass
@@ -78,10 +80,114 @@ class FreezeConfig:
 
 
 @dataclass
+class FineTuningConfig:
+    """Unfreeze part by part, each with a learning rate of its own and a ramp."""
+
+    _target_: str = "framework.callbacks.finetuning.FineTuning"
+    parts: Any = None  # a list of {layers, epoch, rate, ramp}
+
+
+@dataclass
 class LearningRateMonitorConfig:
-    """Log the learning rate with the training metrics."""
+    """Log the learning rate with the training metrics, as every run does."""
 
     _target_: str = "framework.callbacks.learning_rate.LearningRateMonitor"
+
+
+@dataclass
+class FirstBatchConfig:
+    """Draw the first training batch as the network sees it."""
+
+    _target_: str = "framework.callbacks.pictures.first_batch.FirstBatch"
+    count: int = 32
+    images: Any = None
+    labels: Any = None
+
+
+@dataclass
+class ConfusionMatrixConfig:
+    """Draw which classes are taken for which others."""
+
+    _target_: str = "framework.callbacks.pictures.confusion_matrix.ConfusionMatrix"
+    every: Optional[str] = None
+    labels: Any = None
+    probabilities: Any = None
+
+
+@dataclass
+class WorstMistakesConfig:
+    """Draw the images that are misjudged with the highest confidence."""
+
+    _target_: str = "framework.callbacks.pictures.worst_mistakes.WorstMistakes"
+    count: int = 18
+    images: Any = None
+    every: Optional[str] = None
+    labels: Any = None
+    probabilities: Any = None
+
+
+@dataclass
+class RocPrConfig:
+    """Draw ROC and precision-recall curves."""
+
+    _target_: str = "framework.callbacks.pictures.roc_pr.RocPr"
+    every: Optional[str] = None
+    labels: Any = None
+    probabilities: Any = None
+
+
+@dataclass
+class CalibrationConfig:
+    """Draw how often predictions are right, by their confidence."""
+
+    _target_: str = "framework.callbacks.pictures.calibration.Calibration"
+    bins: int = 15
+    every: Optional[str] = None
+    labels: Any = None
+    probabilities: Any = None
+
+
+@dataclass
+class WeightNormsConfig:
+    """Log the norms of the weights."""
+
+    _target_: str = "framework.callbacks.weight_norms.WeightNorms"
+    every: str = "1ep"
+    per_layer: bool = False
+
+
+@dataclass
+class HistogramsConfig:
+    """Log histograms of weights and gradients."""
+
+    _target_: str = "framework.callbacks.histograms.Histograms"
+    every: str = "1ep"
+    bins: int = 40
+    gradients: bool = True
+
+
+@dataclass
+class DeviceStatsConfig:
+    """Log the use of CPU, memory and GPUs."""
+
+    _target_: str = "framework.callbacks.device_stats.DeviceStats"
+
+
+@dataclass
+class TimerConfig:
+    """Log the seconds of epochs, and stop after a total time."""
+
+    _target_: str = "framework.callbacks.timer.Timer"
+    duration: Optional[str] = None
+    at: str = "epoch"
+
+
+@dataclass
+class LambdaConfig:
+    """Functions as hooks: '+callbacks.lambda.on_log={_target_: mine.say, _partial_: true}'."""
+
+    _target_: str = "framework.callbacks.lambda_callback.LambdaCallback"
+    every: Optional[str] = None
 
 
 @dataclass
@@ -100,6 +206,30 @@ class TensorBoardLoggerConfig:
     dirname: str = "."
 
 
+@dataclass
+class MLflowLoggerConfig:
+    """A run on an MLflow server: parameters, metrics, artifacts, the model."""
+
+    _target_: str = "framework.loggers.mlflow.MLflowLogger"
+    tracking_uri: Optional[str] = None
+    experiment: str = "Default"
+    run_name: Optional[str] = None
+    log_model: bool = True
+    timeout: float = 10.0
+
+
+@dataclass
+class WandbLoggerConfig:
+    """A run of Weights & Biases, offline unless there is an API key."""
+
+    _target_: str = "framework.loggers.wandb.WandbLogger"
+    project: str = "keras-task-framework"
+    entity: Optional[str] = None
+    run_name: Optional[str] = None
+    mode: Optional[str] = None
+    timeout: float = 10.0
+
+
 CALLBACKS: dict[str, Any] = {
     "checkpoint": CheckpointConfig,
     "early_stopping": EarlyStoppingConfig,
@@ -107,6 +237,22 @@ CALLBACKS: dict[str, Any] = {
     "swa": SWAConfig,
     "reduce_on_plateau": ReduceOnPlateauConfig,
     "freeze": FreezeConfig,
+    "finetuning": FineTuningConfig,
     "learning_rate_monitor": LearningRateMonitorConfig,
+    "first_batch": FirstBatchConfig,
+    "confusion_matrix": ConfusionMatrixConfig,
+    "worst_mistakes": WorstMistakesConfig,
+    "roc_pr": RocPrConfig,
+    "calibration": CalibrationConfig,
+    "weight_norms": WeightNormsConfig,
+    "histograms": HistogramsConfig,
+    "device_stats": DeviceStatsConfig,
+    "timer": TimerConfig,
+    "lambda": LambdaConfig,
 }
-LOGGERS: dict[str, Any] = {"csv": CSVLoggerConfig, "tensorboard": TensorBoardLoggerConfig}
+LOGGERS: dict[str, Any] = {
+    "csv": CSVLoggerConfig,
+    "tensorboard": TensorBoardLoggerConfig,
+    "mlflow": MLflowLoggerConfig,
+    "wandb": WandbLoggerConfig,
+}

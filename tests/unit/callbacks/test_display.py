@@ -49,7 +49,7 @@ def test_shapes_of_layers_that_keep_none() -> None:
 
 def test_a_file_gets_whole_lines() -> None:
     stream = io.StringIO()
-    Display(Console(file=stream, width=20), False, time.monotonic).print_parts(["part"] * 20)
+    Display(Console(file=stream, width=20), False, time.monotonic).print(["part"] * 20)
     assert stream.getvalue() == "  ".join(["part"] * 20) + "\n"
 
 

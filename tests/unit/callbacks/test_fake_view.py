@@ -32,8 +32,10 @@ class FakeView:
         self.stage, self.status, self.stop_reason, self.engine = "fit", "running", "", "graph"
         self.validating = self.already_complete = self.holds_state = False
         self.has_validation = self.at_epoch_end = self.is_chief = True
+        self.updates = None
         self.task, self.optimizers, self.callbacks = task, {"optimizer": optimizer}, []
         self.run_dir, self.checkpoints, self.data_info = run_dir, None, {}
+        self.engine_reason, self.best = "", {"step": 10, "metric": "val/loss", "value": 2.0}
         self.steps_per_epoch, self.total_steps = 10, 30
         self.metrics = {"train/loss": 1.0, "val/loss": 2.0}
         self.metric_names = {"train/loss", "val/loss"}
@@ -45,7 +47,7 @@ class FakeView:
         super().__setattr__(name, value)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        if not inspect.isfunction(vars(RunView).get(name)):
+        if not inspect.isfunction(getattr(RunView, name, None)):
             raise AttributeError(name)
         answers = {"measured_at": 10, "epoch_so_far": dict(self.metrics), "steps_not_finite": 0}
         return lambda *_, **__: (self.asked.append(name), answers.get(name))[1]
@@ -57,19 +59,31 @@ class OfKeras(keras.callbacks.Callback):
 
 
 MADE: dict[str, Callable[[], Callback]] = {
+    "Calibration": callbacks.Calibration,
     "Checkpoint": lambda: callbacks.Checkpoint("val/loss", save_every="5st"),
+    "ConfusionMatrix": lambda: callbacks.ConfusionMatrix(every="1ep"),
+    "DeviceStats": callbacks.DeviceStats,
     "EMA": lambda: callbacks.EMA(0.9),
     "EarlyStopping": lambda: callbacks.EarlyStopping("val/loss"),
+    "FineTuning": lambda: callbacks.FineTuning([{"layers": "head", "epoch": 2, "ramp": 3}]),
+    "FirstBatch": callbacks.FirstBatch,
     "Freeze": lambda: callbacks.Freeze("head", until=2),
+    "Histograms": callbacks.Histograms,
     "KerasCallback": lambda: callbacks.KerasCallback(OfKeras()),
+    "LambdaCallback": lambda: callbacks.LambdaCallback(on_epoch_end=lambda run: run.metrics),
     "LearningRateMonitor": callbacks.LearningRateMonitor,
     "ModelSummary": callbacks.ModelSummary,
+    "NotebookProgress": lambda: callbacks.NotebookProgress(output=lambda: lambda html, text: None),
     "ProgressBar": callbacks.ProgressBar,
     "ReduceOnPlateau": lambda: callbacks.ReduceOnPlateau("val/loss"),
+    "RocPr": callbacks.RocPr,
     "SWA": lambda: callbacks.SWA(start=2),
     "StopOnNaN": callbacks.StopOnNaN,
     "Throughput": callbacks.Throughput,
+    "Timer": lambda: callbacks.Timer("1h"),
     "Trace": callbacks.Trace,
+    "WeightNorms": lambda: callbacks.WeightNorms(per_layer=True),
+    "WorstMistakes": callbacks.WorstMistakes,
 }
 
 

@@ -52,8 +52,9 @@ def test_a_sequential_model(keras):
     ]
     # 448 + 64 + 5,770, of which the norm's two moving averages are not trained.
     assert lines[7:] == [
-        "6,282 parameters (25.1 kB): 6,250 trainable, 32 not trainable",
-        "precision float32, device CPU:0",
+        "model    Sequential, 6,282 parameters (25.1 kB), 6,250 trainable",
+        "data     a stream of 100 steps",
+        "runs on  CPU:0, float32, engine graph",
     ]
 
 
@@ -73,7 +74,7 @@ def test_a_functional_model_with_a_model_inside(keras):
         ["  in2", "Dense", "(None, 4)", "20"],
         ["head_a", "Dense", "(None, 2)", "10"],
     ]
-    assert lines[8].startswith("46 parameters (184 bytes): 46 trainable")
+    assert lines[8] == "model    functional model, 46 parameters (184 bytes), 46 trainable"
 
 
 @pytest.mark.filterwarnings("ignore:`build\\(\\)` was called")
@@ -108,8 +109,8 @@ def test_models_by_name_share_weights_that_count_once(keras):
     assert "generator: functional model" in lines
     assert "critic: functional model" in lines
     # 16 shared 4-byte weights, and two heads of 5 with 8 bytes each.
-    assert lines[-2] == "26 parameters (144 bytes): 26 trainable, 0 not trainable"
-    assert lines[-1].startswith("precision float64")
+    assert lines[-3] == "model    2 models, 26 parameters (144 bytes), 26 trainable"
+    assert lines[-1] == "runs on  CPU:0, float64, engine graph"
 
 
 def test_a_long_model_is_cut_in_the_middle(keras):
@@ -123,3 +124,57 @@ def test_a_long_model_is_cut_in_the_middle(keras):
 def test_a_model_that_is_not_built_yet_is_no_error(keras):
     lines = summary(keras.Sequential([keras.layers.Dense(3, name="later")]))
     assert cells(lines)[2] == ["later", "Dense", "?", "0"]
+
+
+class TestSubclassed:
+    """No shape is unknown, however a model is called."""
+
+    def rows(self, model, inputs) -> dict[str, str]:
+        model(inputs)
+        lines = summary(model)
+        end = lines.index("")
+        return {row[0].strip(): row[2] for row in cells(lines[2:end])}
+
+    @pytest.mark.parametrize("kind", ["dict", "list"])
+    def test_several_inputs(self, keras, kind):
+        class Net(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.pool = keras.layers.GlobalAveragePooling1D(name="pool")
+                self.join = keras.layers.Concatenate(name="join")
+
+            def call(self, x):
+                a, b = (x["a"], x["b"]) if isinstance(x, dict) else x
+                return self.join([self.pool(a), b])
+
+        a, b = keras.ops.zeros((2, 5, 3)), keras.ops.zeros((2, 4))
+        found = self.rows(Net(), {"a": a, "b": b} if kind == "dict" else [a, b])
+        assert found == {"pool": "(2, 3)", "join": "(2, 7)"}
+
+    def test_integer_input_and_a_model_within_a_model(self, keras):
+        class Inner(keras.Model):
+            def __init__(self):
+                super().__init__(name="inner")
+                self.embed = keras.layers.Embedding(10, 4, name="embed")
+                self.act = keras.layers.ReLU(name="act")
+
+            def call(self, x):
+                return self.act(self.act(self.embed(x)))
+
+        class Outer(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.inner, self.flat = Inner(), keras.layers.Flatten(name="flat")
+
+            def call(self, x):
+                import tensorflow as tf
+
+                return self.flat(self.inner(tf.bitwise.bitwise_and(x, 7)))
+
+        found = self.rows(Outer(), keras.ops.zeros((2, 6), "int32"))
+        assert found == {
+            "inner": "(2, 6, 4)",
+            "embed": "(2, 6, 4)",
+            "act": "(2, 6, 4)",
+            "flat": "(2, 24)",
+        }

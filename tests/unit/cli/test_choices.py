@@ -93,6 +93,29 @@ def test_another_choice_has_only_its_own(
     assert {k: v for k, v in found.items() if k[0] != "_"} == options
 
 
+@pytest.mark.parametrize(
+    ("words", "chosen"),
+    [
+        ([], {"early_stopping": 7, "ema": 0.5}),
+        (["~callbacks.ema"], {"early_stopping": 7}),
+        (["callbacks.ema=null"], {"early_stopping": 7}),
+        (["callbacks.early_stopping.patience=2"], {"early_stopping": 2, "ema": 0.5}),
+        (["~callbacks.early_stopping", "callbacks.ema.decay=0.1"], {"ema": 0.1}),
+        (["callbacks=[early_stopping]"], {"early_stopping": 7}),
+        (["callbacks=[ema,early_stopping,timer]"], {"early_stopping": 7, "ema": 0.5, "timer": 0}),
+    ],
+)
+def test_one_of_the_tasks_callbacks_is_dropped_or_changed(
+    run: Run, defaults: Path, words: list[str], chosen: dict[str, float]
+) -> None:
+    two = FILE.replace("/callbacks: [early_stopping]", "/callbacks: [early_stopping, ema]")
+    two = two.replace("callbacks:\n", "callbacks:\n  ema: {decay: 0.5}\n")
+    (defaults / "conf/task/full.yaml").write_text(two)
+    found = {name: node for name, node in shown(run, *words)["callbacks"].items() if node}
+    option = {"early_stopping": "patience", "ema": "decay"}
+    assert {name: node.get(option.get(name), 0) for name, node in found.items()} == chosen
+
+
 def test_what_both_choices_have_stays(run: Run, defaults: Path) -> None:
     words = ["optimizer=sgd", "optimizer.momentum=0.5", "data=cifar10", "schedule=cosine_decay"]
     config = shown(run, *words)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from framework import UserError
 from framework.cli.quoting import value_of, with_quoted_tildes
-from framework.cli.sweep import job_name
+from framework.sweep.plan import job_name
 
 __all__ = ["project", "run"]
 

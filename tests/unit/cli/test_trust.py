@@ -146,6 +146,7 @@ def test_a_sent_run_runs_nothing(run: Run, project: Path) -> None:
     assert run("mode=test", "run_dir=runs/a")[0] == 0
     canary = project / "canary"
     touch = {"_target_": "os.mkdir", "path": str(canary)}
+    mlflow, server = {"_target_": "framework.loggers.mlflow.MLflowLogger"}, "http://example.com"
     written = {"_target_": "framework.loggers.csv.CSVLogger", "filename": str(canary)}
 
     def sent(name: str, change: Callable[[dict[str, Any]], Any], *lines: str) -> Path:
@@ -163,6 +164,7 @@ def test_a_sent_run_runs_nothing(run: Run, project: Path) -> None:
         sent("itself", lambda c: c.update(loss=touch, trust=["os"]), "trust=[os]"),
         sent("line", lambda c: None, f"+task.x={{_target_:os.mkdir,path:{canary}}}"),
         sent("through", lambda c: c.update(loss={"_target_": "cliproj.mine.time.sleep"})),
+        sent("server", lambda c: c.update(loggers={"mlflow": {**mlflow, "tracking_uri": server}})),
         sent("log", lambda c: c.update(loggers={"csv": written})),
         sent("aliases", lambda c: c.update(task=c["task"] | {"x": (one := [touch]), "y": one})),
     ]

@@ -29,6 +29,12 @@ def test_an_indexed_job_of_kubernetes_names_its_pods() -> None:
     )
 
 
+def test_a_task_of_slurm_has_its_place_among_all_of_its_step() -> None:
+    environ = {"SLURM_JOB_ID": "1", "SLURM_STEP_ID": "0", "SLURM_STEP_NODELIST": "n[1-2]"}
+    environ |= {"SLURM_STEP_TASKS_PER_NODE": "1(x2)", "SLURM_NODEID": "1", "SLURM_LOCALID": "0"}
+    assert member(environ) == Member(1, ("n1:20128", "n2:20129"), "SLURM")
+
+
 @pytest.mark.parametrize(
     ("environ", "what", "fix"),
     [
@@ -45,7 +51,8 @@ def test_an_indexed_job_of_kubernetes_names_its_pods() -> None:
             "has 1 workers, and this is number 1",
             "from 0",
         ),
-        ({"SLURM_PROCID": "x", "SLURM_STEP_NUM_TASKS": "2"}, "SLURM_PROCID is 'x'", "number"),
+        ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2"}, "it has no SLURM_JOB_ID", "srun"),
+        ({"SLURM_JOB_ID": "7", "SLURM_PROCID": "0"}, "SLURM_STEP_NODELIST", "Start it with srun"),
         ({"JOB_COMPLETION_INDEX": "0"}, "needs the variable JOB_NAME", "WORKERS"),
     ],
 )

@@ -11,7 +11,9 @@ import pytest
 from image_server import arrays, cache, offline
 
 from framework.datasets import named as datasets
+from framework.datasets.class_names import CLASS_NAMES
 from framework.datasets.named import image_data, load_dataset
+from framework.datasets.published import IMAGE_SETS
 from framework.errors import UserError
 
 __all__ = ["cache", "offline"]
@@ -111,3 +113,14 @@ def test_options_out_of_range_are_refused_before_anything_is_loaded(
     with pytest.raises(UserError) as caught:
         image_data(**{"name": "mnist", **options})
     assert caught.value.where == where
+
+
+def test_every_set_names_its_classes(tmp_path: Path) -> None:
+    assert CLASS_NAMES.keys() == IMAGE_SETS.keys()
+    for name, names in CLASS_NAMES.items():
+        assert len(set(names)) == len(names) == IMAGE_SETS[name].classes
+    # CIFAR-100 numbers its fine classes in alphabetical order.
+    assert list(CLASS_NAMES["cifar100"]) == sorted(CLASS_NAMES["cifar100"])
+    for name, wanted in (("cifar10", CLASS_NAMES["cifar10"]), ("flowers", ())):
+        np.savez(tmp_path / f"{name}.npz", **arrays())
+        assert image_data(name, dir=tmp_path).class_names == wanted

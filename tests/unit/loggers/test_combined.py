@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from helpers import Net, busy_data, make_trainer
 
-from framework import Histogram, Logger
+from framework import Callback, Histogram, Logger, RunView
 from framework.core.flat import flat
 
 
@@ -26,7 +27,7 @@ class Recording(Logger):
         self.calls.append(("config", dict(hparams)))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int, epoch: int) -> None:
-        self.calls.append(("metrics", step))
+        self.calls.append(("metrics", step, set(metrics)))
 
     def mark_durable(self, step: int) -> None:
         self.calls.append(("durable", step))
@@ -73,3 +74,30 @@ def test_a_histogram_counts_what_is_finite() -> None:
     histogram = Histogram.of(values, bins=2)
     assert histogram.counts.tolist() == [1, 3]
     assert histogram.edges.tolist() == [0.0, 1.0, 2.0]
+
+
+def test_what_callbacks_log_with_a_row_is_written_with_it(tmp_path: Path) -> None:
+    class Both(Callback):
+        def on_log(self, run: RunView, metrics: Mapping[str, float]) -> None:
+            run.log_metrics({"perf/x": 1.0})
+
+    logger = Recording()
+    options: dict[str, Any] = {"max_steps": 6, "log_every": "2st", "enable_checkpointing": False}
+    trainer = make_trainer(run_dir=tmp_path, loggers=[logger], callbacks=[Both()], **options)
+    trainer.fit(Net(), busy_data(val=None))
+    rows = [call for call in logger.calls if call[0] == "metrics"]
+    assert [step for _, step, _ in rows] == [2, 4, 6]
+    for _, _, names in rows:
+        assert {"train/loss", "train/learning_rate", "perf/x"} <= names
+
+
+def test_a_row_is_written_where_a_callback_ends_the_run(tmp_path: Path) -> None:
+    class Failing(Callback):
+        def on_log(self, run: RunView, metrics: Mapping[str, float]) -> None:
+            raise RuntimeError("boom")
+
+    logger = Recording()
+    trainer = make_trainer(run_dir=tmp_path, loggers=[logger], callbacks=[Failing()], max_steps=2)
+    with pytest.raises(RuntimeError, match="boom"):
+        trainer.fit(Net(), busy_data(val=None))
+    assert [call[1] for call in logger.calls if call[0] == "metrics"] == [2]

@@ -16,8 +16,9 @@ from rich.console import Console
 from framework import TrainingFailed, UserError
 from framework.callbacks.live_line import Screen
 from framework.cli.closed_stdio import lasting_streams
-from framework.cli.job import Outcome
-from framework.cli.sweep import SweepJob, print_table
+from framework.sweep.claim import Standing
+from framework.sweep.record import JobEntry
+from framework.sweep.table import print_table
 from framework.text.escape import one_line, plain
 from framework.text.tables import table
 
@@ -46,9 +47,10 @@ def test_plain_text_is_left_as_it_is() -> None:
 def test_tables_show_values_literally(value: str, capsys: pytest.CaptureFixture[str]) -> None:
     shown = table([value, "b"], [[value, 1]])
     assert shown.count(one_line(value)) == 2
+    varied = JobEntry(0, "", "0", (f"task.tags={value}",))
     jobs = [
-        SweepJob(0, (f"task.tags={value}",), Outcome(metrics={f"test/{value}": 1.0})),
-        SweepJob(1, (), Outcome(2, "refused", error=value)),
+        Standing(varied, "completed", metrics={f"test/{value}": 1.0}),
+        Standing(JobEntry(1, "", "1", ()), "refused", 2, error=value),
     ]
     print_table(jobs, Path(f"runs/{value}"))
     out = capsys.readouterr().out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from framework.callbacks.direction import by_name
+from framework.core.direction import by_name
 
 
 def _words(text: str) -> list[str]:

@@ -1,0 +1,1 @@
+"""Pictures of data and predictions, drawn with matplotlib."""

@@ -1,0 +1,56 @@
+"""Numbers as people read them: values, durations, sizes."""
+
+from __future__ import annotations
+
+import math
+
+_UNITS = ("bytes", "kB", "MB", "GB", "TB")
+
+
+def number(value: float) -> str:
+    """Return the value of a metric.
+
+    Example:
+        >>> number(2.61434), number(1e-5)
+        ('2.6143', '1e-05')
+    """
+    small = value == 0 or 1e-3 <= abs(value) < 1e5
+    return f"{value:.4f}" if small else f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """Return how long something took.
+
+    Example:
+        >>> duration(5.04), duration(75)
+        ('5.0 s', '1:15')
+    """
+    return f"{seconds:.1f} s" if seconds < 60 else clock_time(seconds)
+
+
+def clock_time(seconds: float) -> str:
+    """Return seconds as minutes and seconds, with hours if there are any; round up.
+
+    Example:
+        >>> clock_time(3.2), clock_time(3725)
+        ('0:04', '1:02:05')
+    """
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes.
+
+    Example:
+        >>> size(18_955_304)
+        '19.0 MB'
+    """
+    power = min(len(_UNITS) - 1, int(math.log(count, 1000)) if count >= 1 else 0)
+    return f"{count / 1000**power:.{1 if power else 0}f} {_UNITS[power]}"
+
+
+def is_rate(name: str) -> bool:
+    """Return whether a value is a learning rate, which is in the logs and would crowd a line."""
+    return name.startswith("train/learning_rate")
