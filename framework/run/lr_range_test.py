@@ -192,16 +192,7 @@ class _Test:
         with self._without_schedule():
             with user_code(self._where, self._loop.source.spec):
                 self._loop.trace()
-            before = [
-                (part, part.numpy())
-                for variable in self._loop.variables
-                for part in getattr(variable, "values", (variable,))
-            ]
-            try:
-                losses = self._losses()
-            finally:
-                for part, value in before:
-                    part.assign(value)
+            losses = self._losses()
         rates = tuple(float(rate) for rate in self._rates[: len(losses)])
         name, metric = self._optimizer.name, self._metric
         return RateCurve(name, metric, rates, tuple(losses), self._names)

@@ -326,6 +326,7 @@ class Run(Looking):
             return None
         fitting = self._fitted()
         with self.profile("saving"):
+            self.saver.wait()  # two states are never held at once
             # All workers must take part in reading metrics; only one writes.
             state = fitting.wakeup.final or fitting.state()
             if not self.is_chief:
