@@ -88,22 +88,25 @@ class NpzWriter:
 
     A single array is called `predictions`; the arrays of a nest are named by their place: `mean`,
     `0`, `boxes/1`. Types that NumPy's format does not support, such as bfloat16, become float32.
+    Numbers wait on the disk, texts in memory, since their longest decides how they are stored.
     """
 
     def __init__(self, path: Path, class_names: Sequence[str]) -> None:
         self._path, self._parts = path, dict[str, tuple[IO[bytes], np.ndarray, list[int]]]()
+        self._texts = dict[str, list[np.ndarray]]()
         self._classes, self._rows = class_names, list[str]()
 
     def add(self, name: str, predictions: Any, rows: Sequence[str] | None = None) -> None:
         nest = {name: predictions} if name else predictions
         for key, leaf in named_leaves(nest, "predictions"):
             array = storable(np.asarray(leaf))
+            if array.dtype.kind == "S":
+                self._texts.setdefault(key, []).append(array)
+                continue
             if key not in self._parts:
                 place = self._path.with_name(f"part-{len(self._parts)}")
                 self._parts[key] = open(place, "wb"), array[:0], [0]  # noqa: SIM115 - see close
-            file, first, count = self._parts[key]
-            if array.dtype.kind == "S":  # of another length
-                array = array.astype(first.dtype)
+            file, _, count = self._parts[key]
             file.write(np.ascontiguousarray(array).tobytes())
             count[0] += len(array)
         self._rows += rows or []
@@ -118,11 +121,12 @@ class NpzWriter:
                     np.lib.format.write_array_header_1_0(member, header)
                     with open(file.name, "rb") as part:
                         shutil.copyfileobj(part, member, 2**20)
-            others = {"class_names": self._classes, "rows": self._rows}
-            for key, texts in others.items():
-                if texts and key not in self._parts:
-                    with archive.open(f"{key}.npy", "w") as member:
-                        np.save(member, np.array(texts, str))
+            texts = {"class_names": np.array(self._classes, str), "rows": np.array(self._rows, str)}
+            texts |= {key: np.concatenate(parts) for key, parts in self._texts.items()}
+            for key, array in texts.items():
+                if len(array) and key not in self._parts:
+                    with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
+                        np.save(member, array)
 
 
 class CsvWriter:

@@ -93,5 +93,7 @@ def test_a_command_composes(page: str, line: str, capfd: pytest.CaptureFixture[s
     words = [w if "[" in w or "{" in w else w.split(",")[0] for w in words]
     if any(w.startswith("task=mine") for w in words):
         return  # a project elsewhere: test_cli_wheel.py
+    if not any(w.startswith("task=") for w in words):
+        words.append("task=cifar100_subclass")  # else that of the run, which is not there
     code = main(["--config-dir", str(ROOT / "conf"), "--cfg", "job", *words])
     assert code == 0, capfd.readouterr().err

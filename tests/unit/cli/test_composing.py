@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from cli_project import Run, project, run
 
@@ -106,22 +105,6 @@ def test_schemas_are_the_signatures_of_what_they_build() -> None:
             default = wanted[name].default
             given = tuple(options[name]) if isinstance(default, tuple) else options[name]
             assert given == default, (target, name)
-
-
-def test_half_floats_are_predicted_as_float32(tmp_path: Path) -> None:
-    import ml_dtypes
-
-    from framework.cli.predictions import save_predictions
-
-    given = {
-        "a": np.array([1.5, 2.0], ml_dtypes.bfloat16),
-        "b": np.array([1, 2]),
-        "c": np.array([b"x", b"yz"], object),
-    }
-    save_predictions(tmp_path / "p.npz", given)
-    with np.load(tmp_path / "p.npz", allow_pickle=False) as found:
-        assert {n: found[n].dtype.str for n in found} == {"a": "<f4", "b": "<i8", "c": "|S2"}
-        assert found["a"].tolist() == [1.5, 2.0]
 
 
 def test_the_version_is_this_packages(run: Run) -> None:

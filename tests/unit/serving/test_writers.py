@@ -37,6 +37,12 @@ def test_an_npz_file_is_what_numpy_reads_whatever_the_parts(tmp_path: Path) -> N
         assert (found["deep/1"].shape, found["deep/1"].dtype) == ((4, 3, 1), np.float32)
 
 
+def test_texts_keep_their_length_whatever_came_first(tmp_path: Path) -> None:
+    parts = [{"word": np.array(words, object)} for words in ([b"a"], [b"longer"])]
+    with np.load(write(tmp_path / "a.npz", parts, ()), allow_pickle=False) as found:
+        assert found["word"].tolist() == [b"a", b"longer"]
+
+
 def rows_of(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".csv":
         with open(path, newline="") as file:
@@ -61,15 +67,20 @@ def test_a_table_has_a_class_and_a_number_for_each(kind: str, tmp_path: Path) ->
     }  # fmt: skip
 
 
+def interrupted(path: Path) -> None:
+    with writing_predictions(path, NAMES) as writer:
+        writer.add("", PARTS[0])
+        raise KeyboardInterrupt
+
+
 def test_no_half_of_a_file_replaces_a_whole_one(tmp_path: Path) -> None:
     for kind in KINDS:
         if kind == ".parquet":
             pytest.importorskip("pyarrow", reason="needs the extra table")
         path = write(tmp_path / f"a{kind}", PARTS)
         before = path.read_bytes()
-        with pytest.raises(KeyboardInterrupt), writing_predictions(path, NAMES) as writer:
-            writer.add("", PARTS[0])
-            raise KeyboardInterrupt
+        with pytest.raises(KeyboardInterrupt):
+            interrupted(path)
         assert path.read_bytes() == before
         path.unlink()
     assert not list(tmp_path.iterdir())
