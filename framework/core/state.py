@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-import keras
 import numpy as np
 
 from framework.errors import UserError
@@ -25,6 +24,8 @@ class Stateful(Protocol):
 
 def assign(variable: Any, value: Any) -> None:
     """Give a variable a value; `keras.Variable.assign` would hold it twice more, and be slower."""
+    import keras  # here: a command reads checkpoints' names before it loads TensorFlow
+
     plain = variable.value if isinstance(variable, keras.Variable) else variable
     plain.assign(value, read_value=False)
 

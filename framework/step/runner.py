@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tensorflow as tf
 
@@ -23,12 +23,10 @@ from framework.step.current_step import Running
 from framework.step.metric_sums import Accumulator
 from framework.step.task_variables import assignable
 from framework.step.update import Part
-
-if TYPE_CHECKING:
-    from framework.task import Task
-
+from framework.task import Task
 
 _SETS_APART = 2**40  # batches
+_PREDICT = Task.predict_step
 
 
 class StepRunner(TaskContext):
@@ -102,6 +100,13 @@ class StepRunner(TaskContext):
 
     def predict_step(self, number: int, batch: Any, index: Any) -> Any:
         """Return the predictions for batch `index` of a set."""
+        if isinstance(self.task.model, Mapping) and type(self.task).predict_step is _PREDICT:
+            raise UserError(
+                f"the task has several models, {', '.join(self.task.model)}, and does not say "
+                "which of them predicts",
+                where=type(self.task).__name__,
+                fix="Write predict_step: return self.model[name](batch[0], training=False).",
+            )
         self._local.place = PREDICTION, index + number * _SETS_APART, 0
         try:
             return self._predict_step(batch)

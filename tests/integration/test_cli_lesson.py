@@ -76,6 +76,7 @@ def test_an_exercise_trains_and_tests(task: str, run: Any, here: Path) -> None:
     assert {p.name for p in Path("r").iterdir() if not p.name.startswith((".", "events."))} == {
         "config.yaml",
         "overrides.yaml",
+        "inputs.json",
         "result.json",
         "metrics.csv",
         "log.txt",

@@ -274,6 +274,15 @@ def test_a_file_that_differs_is_not_kept(
     assert sorted(p.name for p in (tmp_path / "export").iterdir()) == ["model.json", "model.keras"]
 
 
+def test_what_a_killed_export_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    found = trained(tmp_path, Net)
+    left = tmp_path / "export/.model.keras-999999"
+    left.mkdir(parents=True)
+    (left / "model.keras").write_bytes(b"half")
+    framework.export(found, "keras", inputs=blobs(9)[0])
+    assert sorted(p.name for p in (tmp_path / "export").iterdir()) == ["model.json", "model.keras"]
+
+
 def test_an_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("onnx", "tf2onnx", "onnxruntime", "ai_edge_litert"):
         monkeypatch.setitem(sys.modules, module, None)

@@ -118,6 +118,17 @@ def test_several_models_of_a_task_come_back_and_no_callback_is_made(tmp_path: Pa
     assert loaded.predict(x)["hidden"].shape == (5, 3)
 
 
+class Silent(Two):
+    predict_step = Task.predict_step
+
+
+def test_a_task_with_several_models_has_to_say_which_predicts(tmp_path: Path) -> None:
+    train(tmp_path, Silent())
+    with pytest.raises(UserError, match="several models, body, head") as refused:
+        framework.load(tmp_path, task=Silent()).predict(raw(2)[0])
+    assert "predict_step" in refused.value.fix
+
+
 def test_a_map_that_cannot_be_written_down_is_taken_from_data(tmp_path: Path) -> None:
     def python(batch: Any) -> Any:
         x = tf.numpy_function(lambda x: x.astype("f4") / 10, [batch[0]], tf.float32)
