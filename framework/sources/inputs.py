@@ -61,16 +61,17 @@ class Inputs:
         batch = tf.nest.map_structure(
             lambda t: tf.TensorSpec(t.shape, t.dtype), mapped.structured_outputs
         )
-        return cls(raw, batch, tuple(class_names), source.mapped)
+        return cls(raw, batch, tuple(class_names), source.mapped if source.maps else _unchanged)
 
     def write(self, path: Path) -> None:
         """Write them, whole or not at all."""
         content: dict[str, Any] = {"format": _FORMAT, "class_names": list(self.class_names)}
         content |= {"raw": _held(self.raw), "batch": _held(self.batch), "map": None}
-        try:
-            content["map"] = encode(self._on_leaves, tf.nest.flatten(self.raw))
-        except NotPure as reason:
-            content["why"] = str(reason)
+        if self.map is not _unchanged:
+            try:
+                content["map"] = encode(self._on_leaves, tf.nest.flatten(self.raw))
+            except NotPure as reason:
+                content["why"] = str(reason)
         with replacing(path) as file:
             file.write(json.dumps(content, indent=1).encode())
 
@@ -100,8 +101,10 @@ class Inputs:
                 raise ValueError(f"it has format {content['format']}, not {_FORMAT}")
             raw, batch = _released(content["raw"]), _released(content["batch"])
             names, stored = [str(n) for n in content["class_names"]], content["map"]
-            apply = None if stored is None else _mapping(decode(stored), batch)
-            return cls(raw, batch, tuple(names), apply, str(content.get("why", "")))
+            why = str(content.get("why", ""))
+            if stored is None:
+                return cls(raw, batch, tuple(names), None if why else _unchanged, why)
+            return cls(raw, batch, tuple(names), _mapping(decode(stored), batch))
         except FileNotFoundError:
             return None
         except Exception as error:
@@ -110,6 +113,10 @@ class Inputs:
                 where=str(path),
                 fix="Restore the file, or delete it: the task's data is then asked.",
             ) from error
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
 
 
 def _mapping(apply: Callable[..., list[tf.Tensor]], batch: Any) -> Callable[[Any], Any]:

@@ -107,6 +107,11 @@ class Source(abc.ABC):
         """Whether `first` leaves all later batches as they are."""
         return True
 
+    @property
+    def maps(self) -> bool:
+        """Whether there is a `map`."""
+        return self._map is not None
+
     def mapped(self, batch: Any) -> Any:
         """Apply `Data.map` to a batch."""
         if self._map is None:

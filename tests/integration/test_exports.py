@@ -209,6 +209,19 @@ def trained(folder: Path, task: Callable[[], Net]) -> framework.serving.trained.
     return framework.load(folder, task=task())
 
 
+def adapted() -> keras.Model:
+    normalize = keras.layers.Normalization(mean=[1.0] * 6, variance=[4.0] * 6)
+    return keras.Sequential([keras.Input((6,)), normalize, keras.layers.Dense(3)])
+
+
+def test_what_layers_keep_besides_variables_goes_along(tmp_path: Path) -> None:
+    found, x = trained(tmp_path, lambda: Net(adapted)), blobs(9)[0]
+    kernel, bias = found.model.get_weights()[-2:]
+    np.testing.assert_allclose(found.predict(x), (x - 1) / 2 @ kernel + bias, atol=1e-5)
+    differences = framework.export(found, installed(), inputs=x)
+    assert max(differences.values()) < 1e-5
+
+
 @pytest.mark.parametrize("kind", ["litert", "onnx"])
 def test_an_operation_that_a_format_lacks_is_named_with_its_layer(
     kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]

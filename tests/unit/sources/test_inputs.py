@@ -38,6 +38,13 @@ def test_a_map_is_read_back_and_gives_what_numpy_gives(tmp_path: Path) -> None:
     np.testing.assert_array_equal(batch["y"], [0, 1, 2])
 
 
+def test_texts_pass_where_there_is_no_map(tmp_path: Path) -> None:
+    words = np.array(["red", "green"])
+    found = written(tmp_path / "inputs.json", Data(test={"word": words}))
+    assert found.raw["word"] == tf.TensorSpec([None], tf.string)
+    assert found.mapped({"word": words})["word"].tolist() == ["red", "green"]
+
+
 def test_shapes_of_a_stream_come_from_its_description_without_reading_it(tmp_path: Path) -> None:
     def never() -> None:
         raise AssertionError("it was read")
