@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,38 +56,61 @@ class HostArraySource(ArraySource):
 
     def _gathered(self, cursor: Any, index: tf.Tensor, size: int | None) -> tuple[Any, Any]:
         epoch, batch = self.taken(cursor)
-        for leaf, array in zip(tf.nest.flatten(batch), self._flat, strict=True):
-            leaf.set_shape((size, *array.shape[1:]))
+        for leaf, spec in zip(tf.nest.flatten(batch), self._specs(), strict=True):
+            leaf.set_shape((size, *spec.shape[1:]))
         return epoch, batch
 
-    @property
-    def _flat(self) -> list[np.ndarray]:
+    def _specs(self) -> list[Any]:
+        """Return the dtypes and shapes of the leaves of a batch; the first axis holds the rows."""
         return list(tf.nest.flatten(self._tensors))
 
-    def _batches(self, epoch: int, start: int) -> tf.data.Dataset:
+    def _rows_by_batch(self) -> Callable[[int], slice | np.ndarray]:
+        """Return a function of a batch's number: its rows, in the order computed last."""
         order = None if self._in_place else np.asarray(self._order)
-        size, used, flat = self.batch_size, self._used, self._flat
+        size, used = self.batch_size, self._used
+
+        def rows(index: int) -> slice | np.ndarray:
+            part = slice(index * size, min(used, (index + 1) * size))
+            return part if order is None else order[part]
+
+        return rows
+
+    def _batches(self, epoch: int, start: int) -> tf.data.Dataset:
+        """Return the batches of an epoch from `start` on, each with the number of the epoch."""
+        rows, flat = self._rows_by_batch(), list(tf.nest.flatten(self._tensors))
 
         def take(index: int) -> list[np.ndarray]:
-            first, last = index * size, min(used, (index + 1) * size)
-            if order is None:
-                return [np.ascontiguousarray(array[first:last]) for array in flat]
-            return [np.take(array, order[first:last], axis=0) for array in flat]
+            part = rows(index)
+            if isinstance(part, slice):
+                return [np.ascontiguousarray(array[part]) for array in flat]
+            return [np.take(array, part, axis=0) for array in flat]
+
+        return self._read_by(take, epoch, start, tf.data.AUTOTUNE)
+
+    def _read_by(
+        self, take: Callable[[int], list[np.ndarray]], epoch: int, start: int, threads: int | None
+    ) -> tf.data.Dataset:
+        """Return the batches that a function of their number reads, a few ahead."""
+        specs = self._specs()
 
         def load(index: tf.Tensor) -> Any:
-            leaves = tf.numpy_function(take, [index], [array.dtype for array in flat])
-            for leaf, array in zip(leaves, flat, strict=True):
-                leaf.set_shape((None, *array.shape[1:]))
+            leaves = tf.numpy_function(take, [index], [spec.dtype for spec in specs])
+            for leaf, spec in zip(leaves, specs, strict=True):
+                leaf.set_shape((None, *spec.shape[1:]))
             return tf.constant(epoch, tf.int64), tf.nest.pack_sequence_as(self._tensors, leaves)
 
         numbers = tf.data.Dataset.range(start, self.steps)
-        return numbers.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        return numbers.map(load, num_parallel_calls=threads).prefetch(tf.data.AUTOTUNE)
 
 
 def fits_on_device(arrays: Any) -> bool:
     """Return whether arrays take less than half of the device's free memory."""
     leaves = tf.nest.flatten(arrays)
-    needed = sum(leaf.nbytes for leaf in leaves if isinstance(leaf, np.ndarray))
+    return fits(sum(leaf.nbytes for leaf in leaves if isinstance(leaf, np.ndarray)))
+
+
+def fits(needed: float) -> bool:
+    """Return whether so many bytes are less than half of the device's free memory."""
     return needed <= SHARE * free_bytes()
 
 
