@@ -65,6 +65,8 @@ class Data:
             with None for a tensor that every device receives whole. `map` and `augment` must keep
             it.
         info: What to record about the data in `result.json`, such as their origin.
+        preprocessing: What was done to the raw data before `map`, which is saved with the run; see
+            `framework.datasets.preprocessing`.
         class_names: The names of the classes, in the order of their labels, for pictures.
 
     Raises:
@@ -86,6 +88,7 @@ class Data:
     signature: Any = None
     rows_axis: Any = 0
     info: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Any = None
     class_names: Sequence[str] = ()
 
     def __post_init__(self) -> None:

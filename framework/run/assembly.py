@@ -258,6 +258,7 @@ class Components(TaskState):
             )
         self.data_info |= {"source": "given", **data.info}
         self.class_names = data.class_names
+        self.task.runtime.preprocessing = data.preprocessing
         return data
 
     def _count_rows(self, stage: str, *sources: Source) -> None:

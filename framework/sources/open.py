@@ -151,10 +151,10 @@ def _made(
     common |= {"limit": limit, "accumulate": accumulate}
     if data.val_fraction and name in ("train", "val") and not _has_rows(given):
         raise UserError(
-            f"val_fraction needs rows, and the training set is a {type(given).__name__} of batches",
+            "val_fraction needs arrays or a set with an index, and the training set is a "
+            f"{type(given).__name__}",
             where="data.val_fraction",
-            fix="Give arrays, a set with an index, or a separate validation set: "
-            "Data(train=..., val=...).",
+            fix="Give one of them, or a separate validation set: Data(train=..., val=...).",
         )
     if isinstance(given, Source):
         return given

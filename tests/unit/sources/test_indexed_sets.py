@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def test_what_goes_wrong_in_a_process_is_told_here() -> None:
 
 def test_what_cannot_be_sent_to_a_process_is_refused() -> None:
     rows = ByList(X, Y)
-    rows.file = (Path(__file__)).open()  # type: ignore[attr-defined]
+    rows.lock = threading.Lock()  # type: ignore[attr-defined]
     with pytest.raises(UserError, match="cannot be sent to another process"):
         batches(open_train(Data(train=rows, batch_size=8, workers=1), seed=0), 0, 0)
 
@@ -123,8 +124,7 @@ def test_batches_of_several_widths_need_a_signature() -> None:
 )
 def test_bad_rows_are_refused_by_name(train: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        source = open_train(Data(train=train, batch_size=8), seed=0)
-        batches(source, 0, 0)
+        batches(open_train(Data(train=train, batch_size=8), seed=0), 0, 0)
 
 
 def test_which_sets_are_read_by_row_numbers() -> None:
