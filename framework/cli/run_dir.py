@@ -31,8 +31,9 @@ _MAX_BYTES = 2**24  # bytes; the largest file kept in memory to restore later
 _MAY_DIFFER = {
     "mode", "checkpoint", "weights_only", "resume", "resume_data", "run_dir", "sweep_dir", "debug",
     "verbosity", "jobs", "objective", "direction",
-    "trust", "loggers", "callbacks.checkpoint", "data.eval_batch_size", "data.resident",
-    *(f"data.{name}" for name in ("dir", "file", "val", "test", "predict", "fitted", "workers")),
+    "trust", "loggers", "callbacks.checkpoint",
+    *(f"data.{name}" for name in ("dir", "file", "val", "test", "predict", "fitted", "on_error")),
+    *(f"data.{name}" for name in ("workers", "eval_batch_size", "resident")),
     *(f"trainer.{name}" for name in options_with(identity=False) if name != "engine"),
 }  # fmt: skip
 # Options in which a whole number is a count, and a fraction a share.

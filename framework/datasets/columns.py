@@ -231,10 +231,12 @@ def numbers(values: np.ndarray, name: str) -> np.ndarray:
 def as_values(column: Any) -> np.ndarray:
     """Return a column as an array: numbers, or objects with None for what is missing."""
     found: np.ndarray = np.asarray(column)
-    if found.dtype.kind in "USO":
-        found = found.astype(object)
-        found[[value is None or value != value for value in found]] = None
-    return found
+    if found.dtype.kind not in "USOb":
+        return found
+    found = found.astype(object)
+    found[[value is None or value != value for value in found]] = None
+    kinds = {type(value) for value in found.tolist()} - {type(None)}
+    return found.astype(np.float64) if kinds and kinds <= {int, float} else found
 
 
 def missing_column(name: str, there: Sequence[str], where: str) -> UserError:

@@ -147,13 +147,13 @@ class LabelledFiles:
         """Return the set without the files that cannot be decoded, and these; it decodes all."""
         import tensorflow as tf
 
-        def check(number: tf.Tensor) -> tf.Tensor:
-            with tf.control_dependencies([self.files.decoded(self._paths[number])]):
-                return tf.identity(number)
+        def check(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            # With a pixel, without which TensorFlow would not decode at all.
+            return number, self.files.decoded(self._paths[number])[0, 0, 0]
 
         numbers = tf.data.Dataset.range(len(self))
         checked = numbers.map(check, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
-        good = [int(number) for number in checked.as_numpy_iterator()]
+        good = [int(number) for number, _ in checked.as_numpy_iterator()]
         bad = sorted(set(range(len(self))) - set(good))
         labels = None if self.labels is None else [self.labels[number] for number in good]
         paths = [self.paths[number] for number in good]
