@@ -74,7 +74,8 @@ class ArraySource(RowSource):
         a quarter of a microsecond per row, half the time of a small step, and XLA does not have it.
         """
         if self._order is None or (self._shuffle and epoch != self._order_of):
-            self._order_of, self._order = epoch, self._order_in(epoch)
+            self._order_of = epoch
+            self._order = tf.constant(self._order_in(epoch), tf.int64)
         return tf.constant(epoch, tf.int64), self._order
 
     def first(self) -> Any:
@@ -115,7 +116,7 @@ class ArraySource(RowSource):
         inner = [node for function in graph.library.function for node in function.node_def]
         return {node.op for node in (*graph.node, *inner)}
 
-    def _order_in(self, epoch: int) -> tf.Tensor:
+    def _order_in(self, epoch: int) -> np.ndarray:
         """Return the rows of an epoch in order; empty if the arrays are read in place."""
         place = np.arange(0 if self._in_place else self._used)
         if self._shuffle:
@@ -124,7 +125,7 @@ class ArraySource(RowSource):
             if self._rows_in_order is None:
                 self._rows_in_order = permutation(self.rows, self._seed, _SPLIT)
             place = self._rows_in_order[place + self._first]
-        return tf.constant(place, tf.int64)
+        return place
 
 
 _SPLIT = 2**63  # no epoch has this number

@@ -13,7 +13,7 @@ import tensorflow as tf
 from framework.core.user_code import describe
 from framework.data import Steps
 from framework.errors import UserError
-from framework.sources.arrays import ArraySource, row_bytes
+from framework.sources.arrays import row_bytes
 from framework.sources.host_arrays import HostArraySource, fits
 from framework.sources.loading import LoadsInGraph
 from framework.sources.reading_processes import ReadingProcesses
@@ -73,7 +73,6 @@ class IndexedSource(HostArraySource):
 
     def first(self) -> Any:
         """Read the first batch in this process, which leaves what is read ahead as it is."""
-        ArraySource.cursor(self, 0, 0)
         leaves = [tf.convert_to_tensor(leaf) for leaf in self._leaves(self._numbers()(0))]
         return tf.nest.pack_sequence_as(self._tensors, leaves)
 
@@ -135,26 +134,26 @@ class IndexedSource(HostArraySource):
         """Return a function of a batch's number: the numbers of its rows."""
         rows, every = self._rows_by_batch(), range(self.rows)
 
-        def numbers(index: int) -> Any:
-            part = rows(int(index))
+        def numbers(number: int) -> Any:
+            part = rows(number)
             return every[part] if isinstance(part, slice) else part
 
         return numbers
 
-    def _batches(self, epoch: int, start: int) -> tf.data.Dataset:
+    def _batches(self, first: int, last: int) -> tf.data.Dataset:
         numbers = self._numbers()
         if not self._workers:
-            return self._read_by(lambda index: self._leaves(numbers(index)), epoch, start, None)
-        following = self._processes.in_order(numbers, start, self.steps)
+            return self._read_by(lambda number: self._leaves(numbers(number)), first, last)
+        following = self._processes.in_order(numbers, first, last)
 
-        def take(index: int) -> list[np.ndarray]:  # called in order: the map has one thread
+        def take(number: int) -> list[np.ndarray]:  # called in order: the map has one thread
             with self._guard.noting():
                 batch = following()
                 if batch is not None:
-                    return self._checked(batch, len(numbers(index)))
+                    return self._checked(batch, len(numbers(number)))
             raise RuntimeError("nobody reads this order any more")
 
-        return self._read_by(take, epoch, start, None)
+        return self._read_by(take, first, last)
 
 
 _AT_ONCE = 1024  # rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
@@ -39,7 +39,6 @@ class LoadingSource(HostArraySource):
 
     def __init__(self, rows: LoadsInGraph, batch_size: int, *, name: str = "data", **options: Any):
         self._given, self._name = rows, name
-        self._checked: set[int] = set()
         super().__init__(rows, batch_size, name=name, **options)
 
     def whole(self) -> Any:
@@ -49,7 +48,8 @@ class LoadingSource(HostArraySource):
         ]
         at = 0
         with self.reading():
-            for batch in self._loaded(np.arange(self.rows)).batch(64).prefetch(tf.data.AUTOTUNE):
+            rows = tf.data.Dataset.range(self.rows)
+            for batch in self._loaded(rows).batch(64).prefetch(tf.data.AUTOTUNE):
                 for array, leaf in zip(arrays, tf.nest.flatten(batch), strict=True):
                     array[at : at + len(leaf)] = leaf.numpy()
                 at += len(leaf)
@@ -62,12 +62,11 @@ class LoadingSource(HostArraySource):
         except tf.errors.OpError as error:
             if isinstance(error, tf.errors.OutOfRangeError):
                 raise
-            order = range(self.rows) if self._in_place else np.asarray(self._order)
-            first = max(0, self._next) * self.batch_size
-            for number in (*order[first:], *order[:first]):
-                found = self._given.explain(int(number))
-                if found is not None:
-                    raise found from None
+            rows = self._numbers()
+            for batch in range(self._next, self._next + self.steps):
+                for number in rows(batch):
+                    if (found := self._given.explain(int(number))) is not None:
+                        raise found from None
             raise
 
     def _opened(self, rows: Any, name: str, held: dict[int, Any]) -> int:
@@ -85,17 +84,35 @@ class LoadingSource(HostArraySource):
     def _row_bytes(self) -> int:
         return row_bytes(self._specs())
 
-    def _loaded(self, numbers: np.ndarray) -> tf.data.Dataset:
-        rows = tf.data.Dataset.from_tensor_slices(numbers.astype(np.int64))
+    def _numbers(self) -> Callable[[int], np.ndarray]:
+        """Return a function of a batch's number: the numbers of its rows."""
+        rows = self._rows_by_batch()
+
+        def numbers(number: int) -> np.ndarray:
+            part = rows(number)
+            return np.arange(part.start, part.stop) if isinstance(part, slice) else part
+
+        return numbers
+
+    def _loaded(self, rows: tf.data.Dataset) -> tf.data.Dataset:
         return rows.map(self._given.load, num_parallel_calls=tf.data.AUTOTUNE)
 
-    def _batches(self, epoch: int, start: int) -> tf.data.Dataset:
-        order = np.arange(self._used) if self._in_place else np.asarray(self._order)
-        rows = self._loaded(order[start * self.batch_size : self._used])
-        batches = rows.batch(self.batch_size)
-        numbered = batches.map(lambda *batch: (tf.constant(epoch, tf.int64), _packed(batch)))
-        return numbered.prefetch(tf.data.AUTOTUNE)
+    def _batches(self, first: int, last: int) -> tf.data.Dataset:
+        rows, size = self._numbers(), self.batch_size
 
+        def whole(number: int) -> np.ndarray:
+            # The ragged last batch of an epoch is filled up, so that reading goes on without a
+            # break, and cut below.
+            return np.resize(rows(number).astype(np.int64), size)
 
-def _packed(batch: tuple[Any, ...]) -> Any:
-    return batch if len(batch) > 1 else batch[0]
+        def filled(number: tf.Tensor) -> tf.Tensor:
+            return tf.ensure_shape(tf.numpy_function(whole, [number], tf.int64), [size])
+
+        def cut(number: tf.Tensor, batch: Any) -> Any:
+            left = self._used - number % self.steps * size
+            length = tf.minimum(tf.constant(size, tf.int64), left)
+            return number // self.steps, tf.nest.map_structure(lambda leaf: leaf[:length], batch)
+
+        numbers = tf.data.Dataset.range(first, last)
+        batches = self._loaded(numbers.map(filled).unbatch()).batch(size)
+        return tf.data.Dataset.zip((numbers, batches)).map(cut).prefetch(tf.data.AUTOTUNE)
