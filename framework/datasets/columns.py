@@ -73,7 +73,7 @@ class Words:
     """A column of texts: the numbers of their first words from 2 on, padded with 0.
 
     Words are lower-case runs of letters, digits and apostrophes. 1 stands for any other word than
-    the most frequent ones of training.
+    the most frequent ones of training, and for a text without any, which would have no mean.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Words:
         found = np.zeros((len(values), self.length), np.int32)
         for row, value in zip(found, values.tolist(), strict=True):
             words = _words(value)[: self.length]
-            row[: len(words)] = [known.get(word, 1) for word in words]
+            row[: max(1, len(words))] = [known.get(word, 1) for word in words] or 1
         return found
 
 
