@@ -49,7 +49,7 @@ def image_folder(
 
     Args:
         dir: A folder with a folder for each class; or with `train`, and maybe `val` and `test`,
-            which have them. JPEG, PNG, GIF (the first picture) and BMP.
+            which have them. JPEG, PNG, and GIF of one picture.
         val: The folder of the validation images, if it is elsewhere.
         test: The folder of the test images, if it is elsewhere.
         predict: A folder of images to predict on, in alphabetical order of their paths.
