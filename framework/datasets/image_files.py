@@ -109,14 +109,22 @@ class LabelledFiles:
         files: How they are decoded.
         paths: The files.
         labels: The label of each. None: a row is an image alone.
+        scaled: An image is float32 in 0..1, not uint8. To scale an image while it is in the cache
+            takes less time than to scale a batch.
     """
 
     def __init__(
-        self, files: ImageFiles, paths: Sequence[str], labels: Sequence[int] | None = None
+        self,
+        files: ImageFiles,
+        paths: Sequence[str],
+        labels: Sequence[int] | None = None,
+        *,
+        scaled: bool = True,
     ) -> None:
         import tensorflow as tf
 
         self.files, self.paths, self.labels = files, list(paths), labels
+        self.scaled = scaled
         with tf.device("/CPU:0"):
             self._paths = tf.constant(self.paths, tf.string)
             self._labels = None if labels is None else tf.constant(labels, tf.int64)
@@ -126,17 +134,11 @@ class LabelledFiles:
 
     def load(self, number: tf.Tensor) -> Any:
         """Return a row, in the graph."""
-        image = self.files.decoded(self._paths[number])
-        return image if self._labels is None else (image, self._labels[number])
-
-    def stored(self, row: Any) -> Any:
-        """Return a row with its image as uint8, in the graph."""
         import tensorflow as tf
 
-        if self._labels is None:
-            return tf.cast(row, tf.uint8)
-        image, label = row
-        return tf.cast(image, tf.uint8), label
+        image = self.files.decoded(tf.gather(self._paths, number))
+        image = image / 255.0 if self.scaled else tf.cast(image, tf.uint8)
+        return image if self._labels is None else (image, tf.gather(self._labels, number))
 
     def explain(self, number: int) -> UserError | None:
         """Return why a row cannot be loaded, or None if it can."""
@@ -158,7 +160,7 @@ class LabelledFiles:
 
         def check(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             # With a pixel, without which TensorFlow would not decode at all.
-            return number, self.files.decoded(self._paths[number])[0, 0, 0]
+            return number, self.files.decoded(tf.gather(self._paths, number))[0, 0, 0]
 
         numbers = tf.data.Dataset.range(len(self))
         checked = numbers.map(check, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
@@ -166,7 +168,7 @@ class LabelledFiles:
         bad = sorted(set(range(len(self))) - set(good))
         labels = None if self.labels is None else [self.labels[number] for number in good]
         paths = [self.paths[number] for number in good]
-        kept = self if not bad else LabelledFiles(self.files, paths, labels)
+        kept = self if not bad else LabelledFiles(self.files, paths, labels, scaled=self.scaled)
         return kept, [self.paths[number] for number in bad]
 
 

@@ -83,10 +83,13 @@ def image_folder(
     places = _places(dir, {"val": val, "test": test})
     names = _classes(places["train"])
     files = ImageFiles(height, width, channels, fit, tuple(names))
-    sets: dict[str, Any] = {part: _labelled(files, place, part) for part, place in places.items()}
+    sets: dict[str, Any] = {
+        part: LabelledFiles(files, *_labelled(names, place), scaled=not resident)
+        for part, place in places.items()
+    }
     if predict is not None:
-        place = _folder(predict, "predict")
-        sets["predict"] = LabelledFiles(files, _images(place))
+        paths = _images(_folder(predict, "predict"))
+        sets["predict"] = LabelledFiles(files, paths, scaled=not resident)
     info: dict[str, Any] = {"source": "dir", "name": places["train"].name}
     if on_error == "skip":
         sets, info["skipped"] = _without_unreadable(sets)
@@ -97,7 +100,7 @@ def image_folder(
         resident=resident,
         shuffle=shuffle,
         val_fraction=val_fraction,
-        map=scaled,
+        map=scaled if resident else None,
         augment=None if isinstance(augment, Augment) and not augment.enabled else augment,
         info={**info, "num_classes": len(names)},
         preprocessing=files,
@@ -154,21 +157,21 @@ def _classes(place: Path) -> list[str]:
     return names
 
 
-def _labelled(files: ImageFiles, place: Path, part: str) -> LabelledFiles:
-    known = {name: label for label, name in enumerate(files.class_names)}
+def _labelled(names: Sequence[str], place: Path) -> tuple[list[str], list[int]]:
+    """Return the images in the folders of classes, and their labels."""
     paths: list[str] = []
     labels: list[int] = []
     for name in _classes(place):
-        if name not in known:
+        if name not in names:
             raise UserError(
                 f"{name!r} is not a class of the training images",
                 where=str(place / name),
-                fix=choice(name, files.class_names),
+                fix=choice(name, names),
             )
         found = _images(place / name)
         paths += found
-        labels += [known[name]] * len(found)
-    return LabelledFiles(files, paths, labels)
+        labels += [names.index(name)] * len(found)
+    return paths, labels
 
 
 def _images(folder: Path) -> list[str]:

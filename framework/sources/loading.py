@@ -24,9 +24,6 @@ class LoadsInGraph(Protocol):
     def load(self, number: tf.Tensor) -> Any:
         """Return a row, in the graph; its shapes must be known."""
 
-    def stored(self, row: Any) -> Any:
-        """Return a row in the types in which it is held in memory, in the graph."""
-
     def explain(self, number: int) -> UserError | None:
         """Return why a row cannot be loaded, or None if it can."""
 
@@ -46,10 +43,9 @@ class LoadingSource(HostArraySource):
 
     def whole(self) -> Any:
         """Return all rows in their own order, as arrays, which are filled while they are read."""
-        rows = self._loaded(tf.data.Dataset.range(self.rows)).map(_of_row(self._given.stored))
-        leaves = tf.nest.flatten(rows.element_spec)
-        arrays = [np.empty((self.rows, *s.shape), s.dtype.as_numpy_dtype) for s in leaves]
-        at = 0
+        rows = self._loaded(tf.data.Dataset.range(self.rows))
+        shapes = [((self.rows, *s.shape[1:]), s.dtype.as_numpy_dtype) for s in self._specs()]
+        arrays, at = [np.empty(*each) for each in shapes], 0
         with self.reading():
             for batch in rows.batch(64).prefetch(tf.data.AUTOTUNE):
                 for array, leaf in zip(arrays, tf.nest.flatten(batch), strict=True):
@@ -118,8 +114,3 @@ class LoadingSource(HostArraySource):
         numbers = tf.data.Dataset.range(first, last)
         batches = self._loaded(numbers.map(filled).unbatch()).batch(size)
         return tf.data.Dataset.zip((numbers, batches)).map(cut).prefetch(tf.data.AUTOTUNE)
-
-
-def _of_row(function: Callable[[Any], Any]) -> Callable[..., Any]:
-    """Return a function of a row for `tf.data`, which passes the parts of a tuple one by one."""
-    return lambda *row: function(row if len(row) > 1 else row[0])
