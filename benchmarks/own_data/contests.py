@@ -20,7 +20,7 @@ from benchmarks.contenders import Stopwatch
 from framework import Data, Task, Trainer
 from framework.core.extras import is_installed
 from framework.datasets.image_folder import image_folder
-from framework.datasets.table import table_data
+from framework.datasets.table_data import table_data
 
 Turn = Callable[[], float]  # trains, and returns steps per second
 

@@ -40,7 +40,7 @@ def data_of(kind: str, folder: Path) -> Any:
     """Return the `Data` of a kind; files are written into the folder by whoever comes first."""
     from framework import Data
     from framework.datasets.image_folder import image_folder
-    from framework.datasets.table import table_data
+    from framework.datasets.table_data import table_data
 
     rows = Rows()
     if kind in ("folder", "decoded"):

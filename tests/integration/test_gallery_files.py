@@ -18,7 +18,7 @@ from places import ROOT
 from framework import UserError
 from framework.datasets.image_folder import image_folder
 from framework.datasets.preprocessing import FILE, load_preprocessing
-from framework.datasets.table import table_data
+from framework.datasets.table_data import table_data
 from tasks import samples
 from tasks.folder_transfer import FolderTransfer
 from tasks.text_embedding import TextEmbedding

@@ -66,7 +66,7 @@ class FolderConfig:
 class TableConfig:
     """The columns of a CSV or Parquet file."""
 
-    _target_: str = "framework.datasets.table.table_data"
+    _target_: str = "framework.datasets.table_data.table_data"
     _partial_: bool = True
     file: Optional[str] = option(None, "The training rows, in a CSV or Parquet file.")
     target: Optional[str] = option(None, "The column to predict.")
@@ -112,8 +112,8 @@ class OwnConfig:
 
 DATA: dict[str, Any] = {
     "none": {},
+    **{n: DataConfig(name=n) for n in ("mnist", "fashion_mnist", "cifar10", "cifar100")},
     "image_folder": FolderConfig,
     "table": TableConfig,
     "own": OwnConfig,
-    **{n: DataConfig(name=n) for n in ("mnist", "fashion_mnist", "cifar10", "cifar100")},
 }

@@ -13,7 +13,7 @@ import pytest
 
 from framework import UserError
 from framework.datasets.columns import Columns, Words
-from framework.datasets.table import table_data
+from framework.datasets.table_data import table_data
 
 pytest.importorskip("pyarrow", reason="tables need the extra [table]")
 
