@@ -16,6 +16,7 @@ from framework.core.lazy import also_known_as, lazily
 from framework.text.escape import PlainText
 
 _WHERE = {
+    "Augment": "framework.datasets.augment",
     "Callback": "framework.callback",
     "Data": "framework.data",
     "Every": "framework.every",
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from framework.callbacks.keras.wrapper import KerasCallback as KerasCallback
     from framework.data import Data as Data
     from framework.data import Steps as Steps
+    from framework.datasets.augment import Augment as Augment
     from framework.errors import TrainingFailed as TrainingFailed
     from framework.errors import UserError as UserError
     from framework.every import Every as Every
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from framework.trainer import Trainer as Trainer
 
 __all__ = [
+    "Augment",
     "Callback",
     "Data",
     "Every",

@@ -132,6 +132,12 @@ class TrainerConfig:
     )
     # A count or a dict, for which OmegaConf has no type.
     accumulate: Any = option(1, "Batches in one step; {0: 1, 5: 4}: from epoch.", identity=True)  # noqa: RUF009
+    # A truth value or a dict, for which OmegaConf has no type.
+    auto_lr: Any = option(  # noqa: RUF009
+        False,
+        "Find the learning rate before a new run: true, or options of lr_find, {steps: 200}.",
+        identity=True,
+    )
     clip_norm: Optional[float] = option(
         None, "Scale gradients to this global norm at most.", identity=True, **_ABOVE_0
     )
@@ -184,6 +190,8 @@ class TrainerConfig:
         if self.detect_anomaly and self.precision == "mixed_float16":
             refuse("detect_anomaly", True, "false with mixed_float16, where overflows are expected")
         _ = self.accumulate_by_epoch
+        if not isinstance(self.auto_lr, (bool, Mapping)):
+            refuse("auto_lr", self.auto_lr, "true, false, or options of lr_find, {steps: 200}")
         if not re.fullmatch(r"auto|(cpu|gpu)(:\d+)?", self.device):
             _refuse_device(self.device)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+import keras
 import tensorflow as tf
 
 from framework.errors import UserError
@@ -55,8 +56,9 @@ class Data:
         map: A function of a batch, run inside the compiled loop on every set, such as
             `lambda batch: (tf.cast(batch[0], tf.float32) / 255, batch[1])`.
         augment: A function of a batch and a seed (an int64 tensor of shape [2], different for every
-            step), run after `map` on training batches. With TensorFlow's stateless random
-            operations, it gives the same batches in every run.
+            step), run after `map` on training batches, such as an `Augment`, which can apply
+            Keras's preprocessing layers. With TensorFlow's stateless random operations, it gives
+            the same batches in every run.
         signature: The batches of generators and `PyDataset`s with varying shapes: a nest of
             `tf.TensorSpec`s, with None for each dimension that varies. Default: every batch has the
             shapes of the first one, except for the number of rows.
@@ -112,6 +114,8 @@ class Data:
             value = getattr(self, name)
             if value is not None and not callable(value):
                 _refuse(name, value, "Give a function of a batch.")
+        if isinstance(self.augment, keras.Layer):
+            _refuse("augment", self.augment.name, "Give Augment(layers=[...]).")
         for axis in tf.nest.flatten(self.rows_axis):
             given = _is_whole(axis) and axis >= 0
             if not (given or (axis is None and axis is not self.rows_axis)):

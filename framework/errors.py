@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
@@ -21,6 +22,12 @@ class _Explained(Exception):
         lines = [what, f"  where: {where}"] if where else [what]
         lines.append("  fix:   " + fix.replace("\n", "\n         "))
         super().__init__(plain("\n".join(lines)))
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows: the message, and a traceback only of other errors."""
+        if self.__cause__ is not None:
+            return traceback.format_exception(self)
+        return [f"{type(self).__name__}: {self}"]
 
 
 class UserError(_Explained):

@@ -10,7 +10,9 @@ from framework.callback import Callback
 from framework.core.flat import flat
 from framework.logger import Logger
 from framework.run.fit_lifetime import resume_from, resume_point, started
+from framework.run.found_rates import find_rate, rates_of_new_run, use_rates
 from framework.run.judging import evaluated, predicted
+from framework.run.rate_curve import RateCurve
 from framework.run.run import Run
 from framework.task import Task
 
@@ -94,6 +96,7 @@ class Trainer(Run):
             KeyboardInterrupt: Ctrl-C was pressed; a checkpoint was saved.
             SystemExit: SIGTERM arrived; a checkpoint was saved, and the exit code is 143.
         """
+        rates = rates_of_new_run(self, task, data, checkpoint, weights_only=weights_only)
         with self.working("fit", task) as stage:
             fitting = self.assemble(data)
             start = resume_point(self, stage, fitting, checkpoint, weights_only=weights_only)
@@ -101,6 +104,7 @@ class Trainer(Run):
                 for loop in loops:
                     loop.trace()
             resume_from(start, self, fitting)
+            use_rates(self, rates)
             del start  # it holds the arrays of a whole checkpoint
             with started(self, stage, fitting):
                 while fitting.wants_epoch():
@@ -155,3 +159,10 @@ class Trainer(Run):
         """
         with self.working("predict", task) as stage:
             return predicted(self, stage, data, checkpoint)
+
+    def lr_find(self, task: Task, data: Any = None, **options: Any) -> RateCurve:
+        """Find a learning rate by a range test, which leaves task and data as they were.
+
+        The options are those of `RangeTest`; and `checkpoint` and `weights_only`, as in `fit`.
+        """
+        return find_rate(self, task, data, **options)

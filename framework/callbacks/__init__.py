@@ -21,6 +21,7 @@ _WHERE = {
     "LambdaCallback": "framework.callbacks.lambda_callback",
     "LearningRateMonitor": "framework.callbacks.learning_rate",
     "ModelSummary": "framework.callbacks.model_summary",
+    "NotebookProgress": "framework.callbacks.notebook",
     "ProgressBar": "framework.callbacks.progress_bar",
     "ReduceOnPlateau": "framework.callbacks.reduce_on_plateau",
     "RocPr": "framework.callbacks.pictures.roc_pr",
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from framework.callbacks.learning_rate import LearningRateMonitor as LearningRateMonitor
     from framework.callbacks.model_summary import ModelSummary as ModelSummary
     from framework.callbacks.nan import StopOnNaN as StopOnNaN
+    from framework.callbacks.notebook import NotebookProgress as NotebookProgress
     from framework.callbacks.pictures.calibration import Calibration as Calibration
     from framework.callbacks.pictures.confusion_matrix import ConfusionMatrix as ConfusionMatrix
     from framework.callbacks.pictures.first_batch import FirstBatch as FirstBatch

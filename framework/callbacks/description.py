@@ -7,9 +7,8 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from framework.callback import Callback
+from framework.callbacks.live_line import Screen
 from framework.callbacks.model_summary import ModelSummary, models_by_name
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ class Description(Callback):
         if run.run_dir is None or run.progress.step:
             return
         summary = io.StringIO()
-        ModelSummary(console=Console(file=summary)).on_fit_start(run)
+        ModelSummary(console=Screen(file=summary)).on_fit_start(run)
         run.log_text("model", summary.getvalue().rstrip())
         run.log_text("data", _lines(run.data_info))
         self._log_graph(run)

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from rich.console import Console
 from rich.live import Live
@@ -65,6 +65,25 @@ class Line:
         return text
 
 
+class Surface(Protocol):
+    """What a progress bar draws on.
+
+    Attributes:
+        live: Whether it redraws; otherwise it only prints permanent lines.
+    """
+
+    live: bool
+
+    def draw(self, line: Callable[[], Line], urgent: bool) -> None:
+        """Redraw, unless the last redraw is too recent; an urgent one may come sooner."""
+
+    def print(self, parts: Sequence[str], mark: str = "") -> None:
+        """Print parts as one permanent line, with a `mark` at its end."""
+
+    def stop(self) -> None:
+        """Remove what is redrawn, and leave what is permanent."""
+
+
 class Display:
     """Redraw one line in place, below everything that is printed meanwhile.
 
@@ -74,10 +93,10 @@ class Display:
 
     Attributes:
         live: Whether it redraws; otherwise it only prints permanent lines.
-        shown: The display whose line is on the screen.
+        shown: The display, or other surface, whose line is on the screen.
     """
 
-    shown: ClassVar[Display | None] = None
+    shown: ClassVar[Surface | None] = None
 
     def __init__(self, console: Console, live: bool | None, clock: Callable[[], float]) -> None:
         self._console = console
@@ -199,7 +218,13 @@ def _bare(name: str) -> str:
 
 
 class Screen(Console):
-    """A rich console that tolerates a closed pipe, so that the run continues."""
+    """A rich console that tolerates a closed pipe, so that the run continues.
+
+    In a notebook it prints text: rich would make one output of every line.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"force_jupyter": False, **options})
 
     def on_broken_pipe(self) -> None:
         """Stop printing."""

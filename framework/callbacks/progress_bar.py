@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from rich.console import Console
 
 from framework.callback import Callback, RunView
-from framework.callbacks.live_line import Display, Line, Screen, in_order
+from framework.callbacks.epoch_row import EpochRow, pairs
+from framework.callbacks.live_line import Display, Line, Screen, Surface, in_order
 from framework.callbacks.pace import Pace
 from framework.callbacks.thinning import Thinning
 from framework.every import Every
-from framework.text.escape import one_line
-from framework.text.readable import clock_time, duration, is_rate, number
+from framework.text.readable import clock_time, duration, is_rate
 
 _SECONDS_BETWEEN_LINES = 10.0
 _COMPILING = "compiling ..."
@@ -24,8 +24,9 @@ class ProgressBar(Callback):
 
     On a terminal, one line is redrawn in place, at most 10 times a second. It uses only values
     that are on the host already and fetches nothing from the device. Log lines, warnings and
-    prints appear above it. In a pipe, a file, CI, a dumb terminal or a notebook, there are only
-    plain lines: one per epoch, and one every 10 seconds within a long epoch.
+    prints appear above it. In a pipe, a file, CI, a dumb terminal, there are only plain
+    lines: one per epoch, and one every 10 seconds within a long epoch. In a notebook, a run has a
+    `NotebookProgress` instead.
 
     The line of an epoch shows its training metrics, those of a validation at its end, its wall
     time, and the training examples per second, not counting the time in validation. It ends with
@@ -54,7 +55,7 @@ class ProgressBar(Callback):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
-        self._display = Display(console or Screen(highlight=False), live, clock)
+        self._display: Surface = Display(console or Screen(highlight=False), live, clock)
         self._epoch = 1
         self._status = ""
         self._train: dict[str, float] = {}
@@ -154,24 +155,22 @@ class ProgressBar(Callback):
             self._print_pending(run)
             validated = {}
         self._pending = None
-        parts = [
-            self._epoch_name(run),
-            *_epoch_metrics(run.metrics),
-            *_pairs(in_order(validated, run.metrics)),
-        ]
-        if run.progress.epoch < self._epoch:
-            parts.insert(1, f"ended after {run.progress.batch} steps")
-        parts.append(duration(now - self._started))
+        ended_early = run.progress.epoch < self._epoch
         training = now - self._started - self._validated
         examples = run.progress.examples - self._examples
-        if examples > 0 and training > 0:
-            parts.append(f"{examples / training:,.0f} examples/s")
-        step, mark = run.progress.step, self._mark(run, run.progress.step)
-        self._line_step = step
-        if self._thinning.keeps(self._epoch, now) or run.stop_reason:
-            self._print(parts, mark)
-            return
-        self._unprinted = lambda: self._print(parts, mark)
+        self._line_step = run.progress.step
+        self._end_epoch(
+            run,
+            EpochRow(
+                self._epoch_name(run),
+                run.progress.step,
+                in_order(_of_epoch(run.metrics), run.metrics),
+                in_order(validated, run.metrics),
+                f"ended after {run.progress.batch} steps" if ended_early else "",
+                now - self._started,
+                examples / training if examples > 0 and training > 0 else None,
+            ),
+        )
 
     def on_exception(self, run: RunView, error: BaseException) -> None:
         """Restore the terminal."""
@@ -211,12 +210,25 @@ class ProgressBar(Callback):
         (step, metrics), self._pending = self._pending, None
         if step == 0:
             return
+        values = in_order(metrics, run.metrics)
+        self._add_validation(
+            run, EpochRow(self._epoch_name(run), step, {}, values, f"step {step:,}")
+        )
+
+    def _end_epoch(self, run: RunView, row: EpochRow) -> None:
+        """Print the line of an epoch, now or never."""
+        mark = self._mark(run, row.step)
+        if self._thinning.keeps(self._epoch, self._clock()) or run.stop_reason:
+            self._print(row.parts(), mark)
+            return
+        self._unprinted = lambda: self._print(row.parts(), mark)
+
+    def _add_validation(self, run: RunView, row: EpochRow) -> None:
+        """Print a validation in mid-epoch."""
         self._validations += 1
         if self._checks.keeps(self._validations, self._clock()):
             self._checks.kept(self._clock())
-            values = _pairs(in_order(metrics, run.metrics))
-            parts = [self._epoch_name(run), f"step {step:,}", *values]
-            self._display.print(parts, self._mark(run, step))
+            self._display.print(row.parts(), self._mark(run, row.step))
 
     def _print(self, parts: Sequence[str], mark: str = "") -> None:
         """Print a line that stays."""
@@ -228,7 +240,7 @@ class ProgressBar(Callback):
         self._status = ""
         self._display.stop()
         seconds = duration(self._clock() - self._status_since)
-        self._display.print([*_pairs(metrics), seconds])
+        self._display.print([*pairs(metrics), seconds])
 
     def _mark(self, run: RunView, step: int) -> str:
         return "best" if run.best is not None and run.best["step"] == step else ""
@@ -266,10 +278,10 @@ class ProgressBar(Callback):
 
     def _values(self, run: RunView, left_of_bar: int) -> list[str]:
         """Return the latest metrics, the best value so far, and the time left of the whole run."""
-        loss, *others = _pairs(in_order(self._train, run.metrics)) or [""]
+        loss, *others = pairs(in_order(self._train, run.metrics)) or [""]
         values = [loss] if loss else []
         if run.best is not None:
-            values += [f"best {each}" for each in _pairs({run.best["metric"]: run.best["value"]})]
+            values += [f"best {each}" for each in pairs({run.best["metric"]: run.best["value"]})]
         steps = (run.total_steps or 0) - run.progress.step
         seconds = self._pace.seconds_for(steps) if steps > left_of_bar else None
         whole = [] if seconds is None else [f"run {clock_time(seconds)} left"]
@@ -284,7 +296,7 @@ def _planned_epochs(run: RunView) -> int | None:
     return left // run.steps_per_epoch if run.steps_per_epoch else None
 
 
-def _epoch_metrics(metrics: Mapping[str, float]) -> list[str]:
+def _of_epoch(metrics: Mapping[str, float]) -> dict[str, float]:
     """Return each training metric once, as its mean over the epoch if there is one."""
     chosen: dict[str, float] = {}
     for name, value in metrics.items():
@@ -293,14 +305,4 @@ def _epoch_metrics(metrics: Mapping[str, float]) -> list[str]:
                 chosen[name.removesuffix("_epoch")] = value
             else:
                 chosen.setdefault(name, value)
-    return _pairs(in_order(chosen, metrics))
-
-
-def _pairs(metrics: Mapping[str, float]) -> list[str]:
-    """Return `val loss 2.6143` for `val/loss`, `loss 2.9950` for `train/loss`."""
-    return [
-        f"{name.removeprefix('train/').replace('/', ' ', 1)} {number(value)}"
-        if name.startswith(("train/", "val/", "test/"))
-        else f"{name} {number(value)}"
-        for name, value in ((one_line(name), value) for name, value in metrics.items())
-    ]
+    return chosen

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 import zipfile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 
 from framework.core.safe_files import ours
 
 _HEADER = 10_000  # bytes, as in NumPy
+_LARGE = 2**26  # bytes of an array that stays in the file until it is used
 
 
 class Arrays:
@@ -34,7 +36,7 @@ class Arrays:
     """
 
     def __init__(self, path: Path, *, shapes_only: bool = False) -> None:
-        self._shapes_only = shapes_only
+        self._path, self._shapes_only = path, shapes_only
         self._file: IO[bytes] = open(path, "rb", opener=ours)  # noqa: SIM115 - closed by __exit__
         try:
             self._zip = zipfile.ZipFile(self._file)
@@ -44,7 +46,7 @@ class Arrays:
             raise
 
     def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
-        """Read one array."""
+        """Read one array; a large one is a map of the file, so that it is not held twice."""
         member = self._zip.getinfo(f"{name}.npy")
         with self._zip.open(member) as file:
             version = np.lib.format.read_magic(file)
@@ -63,9 +65,19 @@ class Arrays:
                 raise ValueError(f"array {name} does not have the size that it states")
             if self._shapes_only:
                 return np.broadcast_to(np.zeros((), dtype), shape)
+            order: Literal["F", "C"] = "F" if fortran else "C"
+            if size >= _LARGE:
+                start = self._start(member) + file.tell()
+                return np.memmap(self._path, dtype, "c", start, shape, order)
             found = np.empty(math.prod(shape), dtype)
             _fill(found, file)
-        return found.reshape(shape, order="F" if fortran else "C")
+        return found.reshape(shape, order=order)
+
+    def _start(self, member: zipfile.ZipInfo) -> int:
+        """Return where a member's content begins in the file, after its own header."""
+        self._file.seek(member.header_offset)
+        name, extra = struct.unpack("<26x2H", self._file.read(30))
+        return member.header_offset + 30 + int(name) + int(extra)
 
     def __enter__(self) -> Arrays:
         return self

@@ -54,7 +54,9 @@ class Arguments:
         while words:
             word = words.pop(0)
             name, equals, value = word.partition("=")
-            if not word.startswith("-"):
+            if word == "debug=nan":  # Hydra would read a number
+                found.overrides.append("debug='nan'")
+            elif not word.startswith("-"):
                 found.overrides.append(with_quoted_tildes(word))
             elif word in ("--help", "-h"):
                 found.help = True

@@ -16,7 +16,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from framework.callback import Callback, RunView
-from framework.cli.groups.optimizer_choices import in_range
+from framework.cli.groups.optimizer_choices import AUTO, in_range
 from framework.cli.groups.root import GROUPS
 from framework.cli.unused_choices import (
     PARTS,
@@ -126,6 +126,8 @@ def build_part(name: str, node: Any) -> Any:
     if name == "model":
         return _namespace(build(node, name))
     if name == "optimizer":
+        if node.get("learning_rate") == AUTO:  # until the trainer has found one: the default
+            node = {key: value for key, value in node.items() if key != "learning_rate"}
         _check_rate(node.get("learning_rate", 0.0))
     return build(node, name)
 
@@ -138,6 +140,12 @@ def scheduled(optimizer: Mapping[str, Any], schedule: Mapping[str, Any]) -> dict
     if not schedule:
         return dict(optimizer)
     rate = optimizer.get("learning_rate")
+    if rate == AUTO:
+        raise UserError(
+            "auto finds a constant rate, which a schedule would replace",
+            where="optimizer.learning_rate=auto",
+            fix="Choose schedule=none; or run mode=lr_find, and give the rate that it suggests.",
+        )
     if isinstance(rate, dict):
         raise UserError(
             "optimizer.learning_rate is already a schedule",
@@ -240,7 +248,7 @@ def _check_rate(rate: Any) -> None:
         raise UserError(
             f"optimizer.learning_rate: {rate!r} is not a number",
             where="optimizer.learning_rate",
-            fix="Give a number, or a node with a _target_ for a schedule.",
+            fix="Give a number, auto to have one found, or a node with a _target_ for a schedule.",
         )
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from framework.cli.arguments import Arguments
 from framework.cli.closed_stdio import lasting_streams
 from framework.cli.console import show_error, show_log
+from framework.cli.did_you_mean import check_debug
 from framework.cli.help import help_text, usage
 from framework.cli.hydra_main import job_of, overrides_of_job, run_with_hydra
 from framework.cli.quoting import key_of, value_of
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _guarded(words: list[str]) -> int:
-    debug = bool({"-v", "--verbose", "debug=true", "debug=True"}.intersection(words))
+    debug = bool({"-v", "--verbose"}.intersection(words))
     # Until the trainer handles these signals, they end the process cleanly.
     asking = [number for number in ending_signals() if number != signal.SIGINT]
     former = {number: signal.signal(number, leave) for number in asking}
@@ -78,10 +79,11 @@ def _main(arguments: Arguments) -> int:
     if here not in map(os.path.abspath, sys.path):
         # `python -m` adds the working directory to sys.path; a console script does not.
         sys.path.insert(0, here)
-    if arguments.verbose:
-        arguments.overrides.append("debug=true")
+    if arguments.verbose and arguments.multirun:
+        arguments.overrides.append("verbosity=2")
     sweeps = arguments.multirun or sweeps_by_file(arguments)
     _check_hydra_dirs(arguments.overrides, sweeps)
+    check_debug(arguments.overrides)
     if not sweeps:
         from framework.cli.evaluated_config import with_earlier
 
@@ -102,7 +104,13 @@ def _main(arguments: Arguments) -> int:
     def job(config: Any) -> None:
         from framework.cli.one_run import run
 
-        codes.append(run(job_of(config, arguments.config_dir, command=arguments.words)).code)
+        codes.append(
+            run(
+                job_of(
+                    config, arguments.config_dir, command=arguments.words, verbose=arguments.verbose
+                )
+            ).code
+        )
 
     run_with_hydra(arguments, job)
     return codes[0]

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from framework.cli.groups.data_choices import DataConfig
-from framework.cli.groups.root import GROUPS, LISTS, MODES, RunConfig
+from framework.cli.groups.root import GROUPS, LISTS, MODES, SPANNING, RunConfig
 from framework.cli.help import list_choices
 from framework.compat import is_null, node_of
 from framework.config import TrainerConfig
-from framework.errors import choice, closest
+from framework.errors import UserError, choice, closest
 
 # By intended option: the names that other trainers use, as the last part of a key.
 _CALLED = {
@@ -22,7 +22,7 @@ _CALLED = {
     "trainer.max_epochs": "epochs epoch num_epochs n_epochs nb_epochs num_train_epochs",
     "trainer.max_steps": "steps step num_steps n_steps iterations total_steps train_steps",
     "trainer.max_time": "time timeout max_duration",
-    "data.batch_size": "batch bs batchsize train_batch_size per_device_train_batch_size",
+    "data.batch_size": "batch_size batch bs batchsize train_batch_size per_device_train_batch_size",
     "data.eval_batch_size": "val_batch_size test_batch_size per_device_eval_batch_size",
     "data.val_fraction": "val_split validation_split",
     "trainer.devices": "gpus num_gpus n_gpus n_gpu num_devices",
@@ -39,7 +39,8 @@ _CALLED = {
         "output out output_dir out_dir logdir log_dir save_dir root_dir default_root_dir "
         "work_dir rundir logging_dir"
     ),
-    "task": "experiment exp experiment_name job",
+    "task": "experiment_name job",
+    "experiment": "exp",
     "data": "dataset datasets datamodule",
     "data.dir": "data_dir data_path dataset_dir datadir",
     "schedule": "scheduler lr_scheduler lr_schedule",
@@ -58,7 +59,7 @@ _CALLED = {
         "val_check_interval check_val_every_n_epoch eval_every eval_steps validate_every"
     ),
     "trainer.log_every": "log_every_n_steps log_interval logging_steps",
-    "debug": "verbose verbosity",
+    "-v": "verbose verbosity",
     "trainer.enable_progress_bar": "progress_bar progress",
     "trainer.engine": "jit compile run_eagerly eager",
     "mode": "stage phase action command",
@@ -68,6 +69,8 @@ _MODES = {
     **dict.fromkeys(("train", "training", "run"), "fit"),
     **dict.fromkeys(("eval", "evaluate", "val", "valid", "validation"), "validate"),
     **dict.fromkeys(("infer", "inference", "pred", "prediction"), "predict"),
+    **dict.fromkeys(("lr", "find_lr", "lr_finder", "lr_range_test"), "lr_find"),
+    **dict.fromkeys(("batch_size", "scale_batch_size", "batch_finder"), "batch_size_find"),
 }
 _UNNEEDED = dict.fromkeys(
     ("num_workers", "workers", "n_workers", "dataloader_num_workers", "pin_memory", "prefetch"),
@@ -99,6 +102,22 @@ def guess(key: str, value: str = "<value>", *, anywhere: bool = True) -> str:
     return right and f"Write {written(right, value)}"
 
 
+def check_debug(overrides: Sequence[str]) -> None:
+    """Refuse `debug=true`, which once showed tracebacks.
+
+    Raises:
+        UserError: A truth value is given for `debug`.
+    """
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        if key == "debug" and value.lower() in ("true", "false", "1", "0"):
+            raise UserError(
+                f"debug is {value}, but it names what to debug",
+                where=override,
+                fix=f"Write -v to see tracebacks. Or {choice(value, SPANNING['debug'])}",
+            )
+
+
 def mode_fix(word: str) -> str:
     """Return the fix for a mode that does not exist."""
     return choice(_MODES.get(word.lower(), word), MODES)
@@ -106,7 +125,8 @@ def mode_fix(word: str) -> str:
 
 def written(right: str, value: str) -> str:
     """Return an option from `meant` with a value, unless it already has one."""
-    return right if "=" in right.rpartition(" ")[2] else f"{right}={value}"
+    done = right.startswith("-") or "=" in right.rpartition(" ")[2]
+    return right if done else f"{right}={value}"
 
 
 def _last(key: str) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 
-from framework.cli.groups.root import GROUPS, RunConfig
+from framework.cli.groups.root import GROUPS, SPANNING, RunConfig
 
 FLAGS = """\
 flags:
@@ -23,9 +23,8 @@ USAGE = "usage: python -m framework task=<task> [key=value ...] [flags]    (or: 
 
 _TRAINER = (
     *("max_epochs", "max_steps", "max_time", "limit_train_batches", "limit_val_batches"),
-    *("val_every", "log_every", "fast_dev_run", "overfit_batches"),
-    *("precision", "device", "devices", "strategy", "engine", "deterministic"),
-    *("accumulate", "clip_norm"),
+    *("val_every", "log_every", "precision", "device", "devices", "strategy", "engine"),
+    *("accumulate", "clip_norm"),  # debug= stands for those of a try-out
 )
 
 
@@ -34,8 +33,17 @@ def list_tasks(config_dir: Path | None) -> dict[str, str]:
 
     Each file `task/<name>.yaml` is a task, unless its name starts with an underscore.
     """
+    return _described("task", config_dir)
+
+
+def list_experiments(config_dir: Path | None) -> dict[str, str]:
+    """Return the experiments of a project, `experiment/<name>.yaml`, as `list_tasks` does."""
+    return _described("experiment", config_dir)
+
+
+def _described(group: str, config_dir: Path | None) -> dict[str, str]:
     found = {}
-    for path in sorted((config_dir or Path("conf")).glob("task/*.yaml")):
+    for path in sorted((config_dir or Path("conf")).glob(f"{group}/*.yaml")):
         if not path.name.startswith("_"):
             found[path.stem] = _first_comment(path)
     return found
@@ -43,7 +51,7 @@ def list_tasks(config_dir: Path | None) -> dict[str, str]:
 
 def list_choices(config_dir: Path | None) -> dict[str, list[str]]:
     """Return every group except `task` with its choices, both the library's and the project's."""
-    choices = {group: list(known) for group, known in GROUPS.items()}
+    choices = {group: list(known) for group, known in {**GROUPS, **SPANNING}.items()}
     if config_dir and config_dir.is_dir():
         for folder in sorted(p for p in config_dir.iterdir() if p.is_dir() and p.name != "task"):
             own = [p.stem for p in sorted(folder.glob("*.yaml")) if p.name[0] != "_"]
@@ -71,7 +79,10 @@ def help_text(config_dir: Path | None) -> str:
         "groups (group=choice, then group.option=value; metrics, callbacks, loggers: [a,b]):",
     ]
     for group, names in list_choices(config_dir).items():
-        lines += _hanging(group, ", ".join(names))
+        if group != "experiment":
+            lines += _hanging(group, ", ".join(names))
+    experiments = list_experiments(config_dir)
+    lines += ["", *_lines_of("experiments (experiment=...)", experiments)] if experiments else []
     lines += ["", "options:"]
     for field in fields(RunConfig):
         if "help" in field.metadata:
@@ -88,8 +99,13 @@ def _task_lines(config_dir: Path | None) -> list[str]:
     tasks = list_tasks(config_dir)
     if not tasks:
         return ["no tasks here. Write conf/task/<name>.yaml with a line `_target_: tasks.x.X`."]
-    width = max(map(len, tasks)) + 2
-    return ["tasks:", *(f"  {name:<{width}}{text}".rstrip() for name, text in tasks.items())]
+    return _lines_of("tasks", tasks)
+
+
+def _lines_of(title: str, described: Mapping[str, str]) -> list[str]:
+    width = max(map(len, described), default=0) + 2
+    lines = (f"  {name:<{width}}{text}".rstrip() for name, text in described.items())
+    return [f"{title}:", *lines] if described else []
 
 
 def _examples(tasks: Iterable[str]) -> list[str]:

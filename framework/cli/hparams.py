@@ -17,7 +17,7 @@ _ALWAYS = (
 )
 _NOT_COMPARED = {
     "run_dir", "sweep_dir", "jobs", "objective", "direction", "mode", "checkpoint", "debug",
-    "trust", "resume", "verbosity",
+    "trust", "resume", "verbosity", "lr_find", "batch_size_find",
 }  # fmt: skip
 
 

@@ -23,6 +23,8 @@ def job_of(
     config_dir: Path | None,
     run_dir: Path | None = None,
     command: Sequence[str] = (),
+    *,
+    verbose: bool = False,
 ) -> Job:
     """Return the job that a composed configuration describes.
 
@@ -31,6 +33,7 @@ def job_of(
         config_dir: The project's directory of configuration.
         run_dir: Where the run goes, unless the configuration says so.
         command: The words of the command line, for messages that repeat it.
+        verbose: Whether to show tracebacks; `verbosity=2` shows them too.
 
     Raises:
         UserError: A value is missing, refers to nothing, or belongs to nothing.
@@ -62,11 +65,14 @@ def job_of(
             name = key and str(key)
             fix = f"Set {name}=<value>." if name else "Correct it; --cfg job shows it."
             raise UserError(what, where=name, fix=fix) from None
+    if hydra.runtime.choices["debug"] == "overfit" and (values["data"] or {}).get("augment"):
+        values["data"]["augment"] = None
     references = find_references(config) if read else References()
     check_added(overrides, values, config_dir)
     if values["mode"] != "fit" and (place := values["run_dir"] or run_dir):
         values = laid_over_run(values, overrides, local_path(place, "run_dir"), references)
-    return Job(values, task, overrides, run_dir, references, command)
+    verbose = verbose or values["verbosity"] == 2
+    return Job(values, task, overrides, run_dir, references, command, verbose)
 
 
 def overrides_of_job() -> list[str]:

@@ -27,6 +27,7 @@ class Job:
             `runs/<task>/slurm-<job>-<of the command>`.
         references: The parts of the configuration that refer to the environment.
         command: The words of the command line, for messages that repeat it; empty in a sweep.
+        verbose: Whether to show tracebacks.
     """
 
     config: Mapping[str, Any]
@@ -35,6 +36,7 @@ class Job:
     run_dir: Path | None = None
     references: References = field(default_factory=References)
     command: Sequence[str] = ()
+    verbose: bool = False
 
     @property
     def written(self) -> dict[str, Any]:

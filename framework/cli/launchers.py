@@ -53,7 +53,7 @@ def check_launcher(arguments: Arguments) -> None:
             )
         if name == "submitit_slurm" and not shutil.which("sbatch"):
             raise UserError(
-                "There is no Slurm on this machine: the command sbatch is missing",
+                "There is no SLURM on this machine: the command sbatch is missing",
                 where=given[-1],
                 fix="Start the sweep on a login node, or write hydra/launcher=submitit_local.",
             )

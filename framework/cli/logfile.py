@@ -6,10 +6,8 @@ import logging
 from collections.abc import Mapping
 from io import StringIO
 
-from rich.console import Console
-
 from framework.callback import Callback, RunView
-from framework.callbacks.live_line import in_order
+from framework.callbacks.live_line import Screen, in_order
 from framework.callbacks.model_summary import ModelSummary
 
 _log = logging.getLogger("framework")
@@ -21,7 +19,7 @@ class RunLog(Callback):
     def on_fit_start(self, run: RunView) -> None:
         """Write the model."""
         text = StringIO()
-        ModelSummary(console=Console(file=text, width=100)).on_fit_start(run)
+        ModelSummary(console=Screen(file=text, width=100)).on_fit_start(run)
         _log.debug("The model:\n%s", text.getvalue().rstrip())
 
     def on_epoch_end(self, run: RunView) -> None:

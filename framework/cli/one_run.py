@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from framework.cli.batch_size_find import batch_sizes
 from framework.cli.console import show_error, show_log
 from framework.cli.did_you_mean import mode_fix
 from framework.cli.env_references import FILE as REFERENCES
 from framework.cli.env_references import check_references
 from framework.cli.evaluated_config import nodes_of
-from framework.cli.groups.root import MODES
+from framework.cli.finding import auto_rate, lr_find, summary
+from framework.cli.groups.root import EVALUATING, MODES
 from framework.cli.hparams import hparams_of
 from framework.cli.job import Job, Outcome
 from framework.cli.opening import starting
@@ -54,24 +56,23 @@ def run(job: Job) -> Outcome:
     its first step.
     """
     with hiding(job.references.hidden(job.config)):
-        return _run(job)
+        return batch_sizes(job) if job.config["mode"] == "batch_size_find" else _run(job)
 
 
 def _run(job: Job) -> Outcome:
-    debug = bool(job.config["debug"])
+    debug = job.verbose
     directory: RunDir | None = None
     trainer: Trainer | None = None
     outcome = Outcome()
     error: BaseException | None = None
     try:
         mode, options = _check(job.config)
-        if _writes(job, options):
+        if mode != "summary" and _writes(job, options):
             directory = _open_directory(job, mode, options)
         checkpoint = _checkpoint(job, mode, directory)
         trainer, task = _assemble(job, directory)
-        weights_only = bool(job.config["weights_only"])
-        _run_mode(mode, trainer, task, checkpoint, directory, weights_only=weights_only)
-        outcome.status = trainer.status
+        _run_mode(job, trainer, task, checkpoint, directory)
+        outcome.status = "completed" if mode == "lr_find" else trainer.status
     except UserError as mistake:
         error, outcome.code, outcome.status = mistake, 2, "refused"
     except KeyboardInterrupt:
@@ -144,7 +145,7 @@ def _open_directory(job: Job, mode: str, options: TrainerConfig) -> RunDir | Non
         if evaluating and given and path.exists():
             check_run(path, job.written, evaluating)
         return None
-    if evaluating and given and not job.config["checkpoint"] and not path.exists():
+    if mode in EVALUATING and given and not job.config["checkpoint"] and not path.exists():
         raise UserError(
             f"There is no run to {mode}",
             where=str(path),
@@ -172,7 +173,7 @@ def _checkpoint(job: Job, mode: str, directory: RunDir | None) -> str | None:
     path = job.place()
     if given:
         return str(_find(str(given), path))
-    if mode == "fit":
+    if mode not in EVALUATING:
         return None
     store = _store(path) if path else None
     if store and store.steps():
@@ -260,7 +261,7 @@ def _assemble(job: Job, directory: RunDir | None) -> tuple[Trainer, Task]:
         info={"task": job.task, "overrides": list(job.overrides)},
         hparams=hparams_of(job),
         full_config=job.written,
-        **_shown(config),
+        **{**_shown(config), **auto_rate(config)},
     )
     # Build after the trainer, which must configure its devices before any tensor exists.
     return trainer, assemble.build_task(config, job.chosen())
@@ -275,15 +276,11 @@ def _shown(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _run_mode(
-    mode: str,
-    trainer: Trainer,
-    task: Task,
-    checkpoint: str | None,
-    directory: RunDir | None,
-    *,
-    weights_only: bool,
+    job: Job, trainer: Trainer, task: Task, checkpoint: str | None, directory: RunDir | None
 ) -> None:
     from framework.cli.assemble import blaming
+
+    mode, weights_only = job.config["mode"], bool(job.config["weights_only"])
 
     # Build the data once, for both training and the test.
     with blaming(f"{type(task).__name__}.build_data failed"):
@@ -293,6 +290,11 @@ def _run_mode(
         wanted = getattr(data, "test", None) is not None and trainer.config.limit_test_batches
         if wanted and not (trainer.already_complete and _was_tested(directory)):
             trainer.test(task, data)
+    elif mode == "lr_find":
+        options = job.config["lr_find"]
+        lr_find(trainer, task, data, options, checkpoint=checkpoint, weights_only=weights_only)
+    elif mode == "summary":
+        summary(trainer, task, data)
     elif mode == "validate":
         trainer.validate(task, data, checkpoint=checkpoint)
     elif mode == "test":

@@ -89,7 +89,7 @@ def _check_task(parsed: Sequence[Override], config_dir: Path | None) -> None:
             raise UserError(
                 f"There is no mode {value!r}", where=override.input_line, fix=mode_fix(value)
             )
-    if not any(o.key_or_group == "task" for o in parsed):
+    if not any(o.key_or_group in ("task", "experiment") for o in parsed):
         for override in parsed:
             key, value = str(override.key_or_group), _value(override)
             if meant(key) == "task":
@@ -163,6 +163,9 @@ def _check_choices(parsed: Sequence[Override], config_dir: Path | None) -> None:
                 continue
             if group == "task":
                 raise no_such_task(str(name), config_dir)
+            if group == "experiment" and name in groups["task"]:
+                fix = f"Write task={name}."
+                raise UserError(f"{name!r} is a task", where=override.input_line, fix=fix)
             one, known = group.removesuffix("s") if group in LISTS else group, groups[group]
             fix = choice(str(name), known) if known else f"Write conf/{group}/{name}.yaml."
             raise UserError(f"There is no {one} {str(name)!r}", where=override.input_line, fix=fix)
@@ -241,7 +244,7 @@ def _try_one_by_one(parsed: Sequence[Override], config_dir: Path | None) -> None
                 composed = compose(ROOT, [*accepted, line])
             except Exception as refused:
                 # Nothing composes until a task is chosen; do not blame this override for that.
-                if any(str(a).startswith("task=") for a in [*accepted, line]):
+                if any(str(a).startswith(("task=", "experiment=")) for a in [*accepted, line]):
                     if override.is_delete():
                         raise refused_removal(line, str(override.key_or_group), config) from None
                     raise explain(refused, alternative, config_dir) from None

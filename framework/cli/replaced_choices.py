@@ -24,14 +24,33 @@ from framework.errors import UserError
 _log = logging.getLogger("framework")
 
 
-def chosen_groups(overrides: Sequence[str]) -> set[str]:
-    """Return the groups for which a command line makes a choice.
+def chosen_groups(overrides: Sequence[str], config_dir: Path | None = None) -> set[str]:
+    """Return the groups for which a command line makes a choice, itself or by its experiment.
 
     Example:
         >>> chosen_groups(["task=mine", "optimizer=sgd", "data.batch_size=8"])
         {'optimizer'}
     """
-    return set(map(key_of, overrides)) & (GROUPS.keys() - {"trainer"})
+    keys = {*map(key_of, overrides), *_of_experiment(overrides, config_dir)}
+    return keys & (GROUPS.keys() - {"trainer"})
+
+
+def _of_experiment(overrides: Sequence[str], config_dir: Path | None) -> dict[str, Any]:
+    """Return the choices that the experiments of a command line make, by group."""
+    from omegaconf import OmegaConf
+
+    found: dict[str, Any] = {}
+    given = [o.partition("=")[2] for o in overrides if o.partition("=")[0] == "experiment"]
+    for name in ",".join(given).split(","):
+        path = (config_dir or Path("conf")) / "experiment" / f"{name}.yaml"
+        try:
+            defaults: Any = OmegaConf.to_container(OmegaConf.load(path)).get("defaults")  # type: ignore[union-attr]
+            entries = [each for each in defaults or () if isinstance(each, dict)]
+        except Exception:  # Hydra reports what is wrong with it
+            continue
+        for entry in entries:
+            found |= {k.removeprefix("override").strip().lstrip("/"): v for k, v in entry.items()}
+    return found
 
 
 def fitted(config: Any, overrides: Sequence[str], config_dir: Path | None) -> Any:
@@ -44,10 +63,10 @@ def fitted(config: Any, overrides: Sequence[str], config_dir: Path | None) -> An
     found = copy.deepcopy(config)
     OmegaConf.set_struct(found, False)
     left: list[str] = []
-    choices = HydraConfig.get().runtime.choices
-    for group in sorted(chosen_groups(overrides)):
+    choices, made = HydraConfig.get().runtime.choices, _of_experiment(overrides, config_dir)
+    for group in sorted(chosen_groups(overrides, config_dir)):
         if group in LISTS:
-            names = _listed(overrides, group)
+            names = _listed(overrides, group, made.get(group))
             for name in list(found[group] or ()):
                 place = f"{group}.{name}"
                 if name not in names:
@@ -70,9 +89,9 @@ def fitted(config: Any, overrides: Sequence[str], config_dir: Path | None) -> An
     return found
 
 
-def _listed(overrides: Sequence[str], group: str) -> list[str]:
+def _listed(overrides: Sequence[str], group: str, otherwise: Any) -> list[str]:
     given = [o for o in overrides if o.lstrip("+").partition("=")[0] == group]
-    value = OverridesParser.create().parse_override(given[-1]).value()
+    value = OverridesParser.create().parse_override(given[-1]).value() if given else otherwise
     return [str(name) for name in (value if isinstance(value, list) else [value])]
 
 

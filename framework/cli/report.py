@@ -28,7 +28,7 @@ def say_end(job: Job, outcome: Outcome, trainer: Trainer | None) -> None:
     if not outcome.run_dir:
         return
     _log.info("Run directory: %s", outcome.run_dir)
-    if outcome.code == 1 and not job.config["debug"]:
+    if outcome.code == 1 and not job.verbose:
         _log.info("The traceback is in %s; -v shows it here.", outcome.run_dir / "log.txt")
     if outcome.code == 0 and not swept:
         if trainer is not None and mode == "fit":

@@ -30,7 +30,7 @@ _MAX_BYTES = 2**24  # bytes; the largest file kept in memory to restore later
 # Options that may change when a run resumes: its length, its output, the data's location.
 _MAY_DIFFER = {
     "mode", "checkpoint", "weights_only", "resume", "resume_data", "run_dir", "sweep_dir", "debug",
-    "verbosity", "jobs", "objective", "direction",
+    "verbosity", "jobs", "objective", "direction", "lr_find", "batch_size_find",
     "trust", "loggers", "callbacks.checkpoint",
     *(f"data.{name}" for name in ("dir", "file", "val", "test", "predict", "fitted", "on_error")),
     *(f"data.{name}" for name in ("workers", "eval_batch_size", "resident")),
@@ -259,6 +259,8 @@ def check_run(path: Path, config: Mapping[str, Any], evaluating: bool) -> Mappin
             fix="Delete this file: the run then resumes from its checkpoints with the options that "
             "you give.",
         ) from error
+    if old.get("mode") == "lr_find" and not there & {"checkpoints", "result.json"}:
+        return None  # only a range test, which a run may follow
     changed = differences(old, config, _MUST_AGREE if evaluating else None)
     if changed:
         raise UserError(

@@ -11,6 +11,18 @@ from framework.errors import UserError
 
 LOCK = ".lock"
 _TRIES, _PAUSE = 5, 0.02  # seconds; longer than `is_locked` holds a lock
+_HELD: set[int] = set()  # the open files of this process's locks
+
+
+def _forget_all() -> None:
+    # Closing is enough; in a fork, it does not release the parent's lock.
+    while _HELD:
+        os.close(_HELD.pop())
+
+
+# Once for all locks: what is registered is never let go, and a notebook locks many times.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
 
 
 def locked(handle: int) -> bool:
@@ -92,13 +104,9 @@ class RunLock:
         os.ftruncate(handle, 0)
         os.write(handle, f"process {os.getpid()}\n".encode())
         self._handle = handle
-        os.register_at_fork(after_in_child=self._forget)
+        _HELD.add(handle)
 
     def __exit__(self, *_: object) -> None:
-        self._forget()
-
-    def _forget(self) -> None:
-        # Closing is enough; in a fork, it does not release the parent's lock.
-        if self._handle is not None:
+        if self._handle in _HELD:  # a fork has closed it
+            _HELD.discard(self._handle)
             os.close(self._handle)
-            self._handle = None

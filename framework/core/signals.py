@@ -68,7 +68,7 @@ def put_off() -> Iterator[None]:
 
 def _unwind(number: int, frame: FrameType | None = None) -> NoReturn:
     if number == signal.SIGINT:
-        raise KeyboardInterrupt from None
+        raise _interrupt() from None
     raise SystemExit(128 + number) from None
 
 
@@ -147,3 +147,10 @@ class Signals:
         self.received = number
         if again or not self._deferred:
             self.raise_received()
+
+
+def _interrupt() -> KeyboardInterrupt:
+    """Return a KeyboardInterrupt that a notebook shows in one line: it was asked for."""
+    error = KeyboardInterrupt()
+    vars(error)["_render_traceback_"] = lambda: ["KeyboardInterrupt"]
+    return error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import keras
 import numpy as np
 
 from framework.errors import UserError
@@ -22,6 +23,12 @@ class Stateful(Protocol):
         """Restore the state."""
 
 
+def assign(variable: Any, value: Any) -> None:
+    """Give a variable a value; `keras.Variable.assign` would hold it twice more, and be slower."""
+    plain = variable.value if isinstance(variable, keras.Variable) else variable
+    plain.assign(value, read_value=False)
+
+
 def variables_state(variables: Sequence[Any]) -> State:
     """Return the values of Keras variables, keyed by position and path, since paths can repeat."""
     return {f"{i:04d}:{v.path}": np.asarray(v.numpy()) for i, v in enumerate(variables)}
@@ -31,7 +38,7 @@ def load_variables(variables: Sequence[Any], state: Mapping[str, Any], what: str
     """Assign what `variables_state` returned, after checking that it fits."""
     check_variables(variables, state, what)
     for variable, value in zip(variables, state.values(), strict=True):
-        variable.assign(value)
+        assign(variable, value)
 
 
 def check_variables(variables: Sequence[Any], state: Mapping[str, Any], what: str) -> None:
@@ -69,7 +76,7 @@ def load_fitting(
         elif np.shape(value) != tuple(variable.shape):
             outcome = f"is {list(variable.shape)}, there {list(np.shape(value))}"
         else:
-            variable.assign(value)
+            assign(variable, value)
             outcome = LOADED
         report.append((f"{of}: {variable.path}", outcome))
     return report + [(f"{of}: {path}", "only in the checkpoint") for path in left]

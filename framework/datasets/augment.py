@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+import keras
 import tensorflow as tf
 
+from framework.datasets.keras_layers import apply_layers
 from framework.errors import UserError
-from framework.random import uniform
+from framework.random import fold, uniform
 
 # Random numbers of each example, by column: flip, crop down and right, contrast, brightness,
 # cutout down and right. All are always drawn, so one option does not change the others' numbers.
 _DRAWS = 7
+_LAYERS = 1  # the fold of the seed that layers draw from
 
 
 @dataclass(frozen=True)
 class Augment:
     """Augment training images at random; give it to `Data(augment=...)`.
 
-    The steps run in this order: flip, crop, contrast, brightness, cutout. Every example has its
-    own random numbers, which depend on the seed alone and are the same with and without XLA. The
-    same seed gives the same batch in every run and engine.
+    The steps run in this order: flip, crop, contrast, brightness, cutout, layers. Every example
+    has its own random numbers, which depend on the seed alone and are the same with and without
+    XLA. The same seed gives the same batch in every run and engine; with layers, in every run.
 
     Example:
         >>> augment = Augment(flip=True, crop=4)
@@ -37,6 +41,7 @@ class Augment:
             (1.0, or 255 for whole-number pixels), and clip to the range. From 0 (off) to 1.
         contrast: Multiply the distance from the mean of each channel by a number from
             1 - contrast to 1 + contrast, and clip to the range. From 0 (off) to 1.
+        layers: Keras's preprocessing layers, or your own, in order; see `apply_layers`.
 
     Raises:
         UserError: If a value is out of range.
@@ -47,6 +52,7 @@ class Augment:
     cutout: int = 0
     brightness: float = 0.0
     contrast: float = 0.0
+    layers: Sequence[keras.Layer] = ()
 
     def __post_init__(self) -> None:
         flip: object = self.flip  # any type, whatever the annotation says
@@ -61,6 +67,12 @@ class Augment:
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not number or not 0 <= value <= 1:
                 _refuse(name, value, "a number from 0 (off) to 1")
+        layers: object = self.layers
+        if isinstance(layers, (str, Mapping)) or not isinstance(layers, Sequence):
+            _refuse("layers", layers, "a list of layers")
+        for each in self.layers:
+            if not isinstance(each, keras.Layer):
+                _refuse("layers", each, "layers, such as {_target_: keras.layers.RandomZoom, ...}")
 
     @property
     def enabled(self) -> bool:
@@ -72,7 +84,7 @@ class Augment:
 
         Args:
             batch: A nest with the images as its first leaf, of shape (B, H, W) or (B, H, W, C),
-                floats in 0..1 or whole numbers in 0..255. Other leaves are not changed.
+                floats in 0..1 or whole numbers in 0..255. Only layers change other leaves.
             seed: Whole numbers of shape (2,).
 
         Returns:
@@ -94,7 +106,8 @@ class Augment:
         self._check_size(images)
         varied = self._vary(images if images.shape.rank == 4 else images[..., tf.newaxis], seed)
         varied = tf.ensure_shape(varied if images.shape.rank == 4 else varied[..., 0], images.shape)
-        return tf.nest.pack_sequence_as(batch, [varied, *leaves[1:]])
+        batch = tf.nest.pack_sequence_as(batch, [varied, *leaves[1:]])
+        return apply_layers(self.layers, batch, fold(seed, _LAYERS)) if self.layers else batch
 
     def _check_size(self, images: tf.Tensor) -> None:
         sides = [side for side in images.shape[1:3] if side is not None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +118,7 @@ def image_data(
     shuffle: bool = True,
     val_fraction: float = 0.0,
     augment: Callable[[Any, Any], Any] | None = None,
+    one_hot: bool = False,
     seed: int = 0,
 ) -> Data:
     """Create the `Data` of an image set: float32 images with a channel axis, pixels in 0..1.
@@ -139,6 +141,7 @@ def image_data(
         shuffle: Use a different order in every epoch.
         val_fraction: Fraction of the training split to validate on.
         augment: A function of a batch and a seed, such as an `Augment`, for training batches.
+        one_hot: Turn labels into float32 rows of num_classes, with a 1 at the label's place.
         seed: Seed of the synthetic stand-in.
 
     Returns:
@@ -165,6 +168,8 @@ def image_data(
     found = load_dataset(name, dir=dir, source=source, seed=seed)
     import tensorflow as tf
 
+    if one_hot:
+        options["map"] = partial(_to_float_and_one_hot, classes=found.num_classes)
     info = {"name": name, "source": found.source, "num_classes": found.num_classes}
     with tf.device("/CPU:0"):
         # As tensors, so that the trainer does not copy them and the arrays can be freed.
@@ -192,6 +197,13 @@ def to_float(batch: Any) -> Any:
     if images.dtype.is_integer:
         scaled /= 255.0
     return (scaled[..., tf.newaxis] if images.shape.rank == 3 else scaled), labels
+
+
+def _to_float_and_one_hot(batch: Any, classes: int) -> Any:
+    import tensorflow as tf
+
+    images, labels = to_float(batch)
+    return images, tf.one_hot(labels, classes)
 
 
 def _from_dir(name: str, dir: str | Path) -> DatasetArrays:

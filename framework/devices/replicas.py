@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from framework.compat import takes_reduced_gradients
+
 
 class Batch(NamedTuple):
     """A batch on one device, and its place in an epoch or an evaluation.
@@ -150,6 +152,9 @@ class Replicas:
 
     def own(self, optimizer: keras.Optimizer) -> keras.Optimizer:
         """Return an optimizer with variables on every device that accepts reduced gradients."""
+        # The sum over one device is the gradient itself, but TensorFlow would keep the graph of
+        # every run that asks for it.
+        takes_reduced_gradients(optimizer)
         return optimizer
 
     def diversify(self, variables: Iterable[Any]) -> None:

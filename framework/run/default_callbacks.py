@@ -10,6 +10,7 @@ from framework.callbacks.description import Description
 from framework.callbacks.learning_rate import LearningRateMonitor
 from framework.callbacks.model_summary import ModelSummary
 from framework.callbacks.nan import StopOnNaN
+from framework.callbacks.notebook import NotebookProgress, in_notebook
 from framework.callbacks.profiling import Throughput, Trace
 from framework.callbacks.progress_bar import ProgressBar
 from framework.config import TrainerConfig
@@ -27,7 +28,7 @@ def with_defaults(
     The order is: the stop on NaN and the summary, the given callbacks, the description, then the
     checkpoint, so that it saves the final state of the others, and last the progress bar, which has
     none, so that it knows whether the checkpoint is the best. A given callback replaces the
-    built-in one of its class.
+    built-in one of its class. In a notebook, the progress bar is a `NotebookProgress`.
     """
     first: list[Callback] = []
     last: list[Callback] = []
@@ -44,8 +45,8 @@ def with_defaults(
         last.append(Trace())
     if config.enable_checkpointing:
         last.append(Checkpoint())
-    if config.enable_progress_bar:
-        last.append(ProgressBar())
+    if config.enable_progress_bar and not any(isinstance(g, ProgressBar) for g in given):
+        last.append(NotebookProgress() if in_notebook() else ProgressBar())
 
     def unless_given(callbacks: list[Callback]) -> list[Callback]:
         return [c for c in callbacks if not any(isinstance(g, type(c)) for g in given)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from framework.checkpoint.store import CheckpointStore
 from framework.core.models_by_name import models_of
@@ -48,7 +49,9 @@ def noting_replaced(task: Task) -> Iterator[None]:
 
 def _digest(task: Task) -> list[int]:
     weights = (v for model in models_of(task.model).values() for v in model.weights)
-    return [zlib.crc32(np.asarray(v.numpy()).tobytes()) for v in weights]
+    # Not `numpy()`, which copies.
+    arrays = (np.asarray(tf.convert_to_tensor(v)) for v in weights)
+    return [zlib.crc32(np.ascontiguousarray(a).reshape(-1).view(np.uint8).data) for a in arrays]
 
 
 def described(

@@ -61,6 +61,7 @@ class Fitting:
         self._run, self._stage, self._metric_log = run, stage, metric_log
         self._stop_condition, self._keeps = stop_condition, keeps
         self.started_from: str | None = None
+        self.found_rates: dict[str, float] = {}  # see `auto_lr`
         self.examples, self.step_seconds, self._began = 0, 0.0, 0.0
         config, components = run.config, stage.components
         with run.profile("data"):
@@ -193,6 +194,11 @@ class Fitting:
     def engine(self) -> str:
         """How the training loop is compiled."""
         return next(iter(self._loops.values())).variant
+
+    @property
+    def examples_per_second(self) -> float | None:
+        """The speed of the training steps."""
+        return round(self.examples / self.step_seconds, 1) if self.step_seconds else None
 
     @property
     def metric_names(self) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import tensorflow as tf
@@ -52,9 +52,12 @@ def _by_pairs(add_n: Callable[..., Any]) -> Callable[..., Any]:
     return add
 
 
-def _snapshot(tensor: tf.Tensor) -> tuple[tf.Tensor, Any]:
+def _apart(tensor: tf.Tensor) -> tf.Tensor:
     """Return the tensor such that TensorFlow's graph optimizer does not merge it into an AddN."""
-    return tf.raw_ops.Snapshot(input=tensor), lambda upstream: upstream
+    return tf.raw_ops.Snapshot(input=tensor)
 
 
-_apart: Callable[[tf.Tensor], tf.Tensor] = tf.custom_gradient(_snapshot)
+# TensorFlow gives a Snapshot no gradient. `tf.custom_gradient` would register one for each use, for
+# ever, and with it keep the graph of every run alive.
+with suppress(KeyError):  # it has one after all
+    tf.RegisterGradient("Snapshot")(lambda operation, upstream: upstream)

@@ -64,7 +64,7 @@ def laid_over(path: Path, result: dict[str, Any], *, whole: bool) -> dict[str, A
     weights = {**earlier.get("weights", {}), **result["weights"]}
     if whole:
         # A run that was already complete measures no speed, and a resumed one picks no engine.
-        measured = ("examples_per_second", "time_in_steps", "tuning")
+        measured = ("examples_per_second", "time_in_steps", "tuning", "found_rates")
         kept = {key: result.get(key) or earlier.get(key) for key in measured}
         return {**result, "metrics": metrics, "weights": weights, **kept}
     rows = {key: count for key, count in result["data"].items() if key.endswith("_rows")}

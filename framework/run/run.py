@@ -77,7 +77,7 @@ class Run(Looking):
         self.best: dict[str, Any] | None = None
         self.weights: dict[str, dict[str, Any]] = {}
         self.already_complete = self._busy = False
-        self._given_callbacks, self._info = with_wrapped(callbacks), dict(info)
+        self.given_callbacks, self._info = with_wrapped(callbacks), dict(info)
         self.stop_condition, self._signals = StopCondition(self.config), Signals()
         self.metric_log = MetricLog(
             loggers if self.run_dir else (), self.progress, lambda: self.saver.durable
@@ -109,7 +109,7 @@ class Run(Looking):
             self.data_info, self.fitting = {}, None
         self.config = self._options.for_task(type(task).__name__, needs_eager=task.needs_eager)
         former, self.stop_condition = self.stop_condition, StopCondition(self.config)
-        given = [*with_wrapped(task.configure_callbacks()), *self._given_callbacks]
+        given = [*with_wrapped(task.configure_callbacks()), *self.given_callbacks]
         logs = bool(self.metric_log.logger.loggers)
         self.callbacks = with_defaults(given, self.config, is_chief=self.is_chief, logs=logs)
         self.active = Stage(self, self._signals, self._workers, self.data_info)
@@ -180,9 +180,7 @@ class Run(Looking):
 
     def result(self) -> dict[str, Any]:
         """Return the content of `result.json`."""
-        fitting, rate = self.fitting, None
-        if fitting is not None and fitting.step_seconds:
-            rate = round(fitting.examples / fitting.step_seconds, 1)
+        fitting = self.fitting
         return {
             "status": self.status,
             "stop_reason": self.stop_reason,
@@ -190,12 +188,13 @@ class Run(Looking):
             **describe(self.config, self.progress),
             "engine": self.engine,
             "tuning": (fitting and fitting.tuner.report) or None,
+            "found_rates": (fitting and fitting.found_rates) or None,
             "metrics": self.metrics,
             "best": self.best,
             "weights": self.weights,
             "data": self.data_info,
             "device": "" if self.active is None else self.active.replicas.device.strip("/"),
-            "examples_per_second": rate,
+            "examples_per_second": fitting and fitting.examples_per_second,
             "time_in_steps": round(self.profile.share("steps"), 3),
             **self._info,
         }
@@ -327,6 +326,7 @@ class Run(Looking):
             return None
         fitting = self._fitted()
         with self.profile("saving"):
+            self.saver.wait()  # two states are never held at once
             # All workers must take part in reading metrics; only one writes.
             state = fitting.wakeup.final or fitting.state()
             if not self.is_chief:

@@ -14,6 +14,7 @@ from framework.core.models_by_name import models_of
 from framework.core.state import (
     LOADED,
     State,
+    assign,
     check_variables,
     load_fitting,
     load_variables,
@@ -92,7 +93,7 @@ class TaskState:
         for name, variable in self._held().items():
             value = state["held"].get(name)
             if value is not None and np.shape(value) == tuple(variable.shape):
-                variable.assign(value)
+                assign(variable, value)
         self.load_models(state)
         if state.get("host") is not None:
             with user_code(f"{type(self.task).__name__}.load_state_dict"):
@@ -242,4 +243,4 @@ class TaskState:
                     where=f'{type(self.task).__name__}.variable("{name}")',
                     fix="Use the task that the checkpoint was saved from.",
                 )
-            variable.assign(state[name])
+            assign(variable, state[name])

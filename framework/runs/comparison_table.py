@@ -11,9 +11,9 @@ from typing import Any
 from framework.core.direction import by_name
 from framework.errors import UserError, choice
 from framework.runs.finished_run import RunRecord
+from framework.text.readable import main_metrics
 
 _MOST_METRICS = 6
-_ORDER = ("val/", "test/", "train/")
 
 
 @dataclass
@@ -97,7 +97,8 @@ def compare(
     objective = _objective(runs, objective)
     direction = _direction(objective, direction)
     options = [key for key in differing(runs) if key not in group]
-    metrics = _main_metrics(runs, objective)
+    measured = (name for run in runs for name in run.metrics)
+    metrics = main_metrics(measured, objective, _MOST_METRICS)
     if columns:
         known = {name for run in runs for name in run.metrics}
         for name in columns:
@@ -149,18 +150,6 @@ def _direction(objective: str | None, given: str | None) -> str | None:
             fix="Give --direction min or --direction max.",
         )
     return direction
-
-
-def _main_metrics(runs: Sequence[RunRecord], objective: str | None) -> list[str]:
-    known = dict.fromkeys(name for run in runs for name in run.metrics)
-    order = {stage: place for place, stage in enumerate(_ORDER)}
-    names = [
-        name for name in known if name.startswith(_ORDER) and not name.startswith("train/learning_")
-    ]
-    names.sort(key=lambda name: order[name.partition("/")[0] + "/"])
-    if objective in names:
-        names.remove(objective)
-    return ([objective] if objective else []) + names[: _MOST_METRICS - bool(objective)]
 
 
 def _rows(

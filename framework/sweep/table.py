@@ -15,6 +15,7 @@ from rich.table import Table
 from framework.errors import UserError, choice
 from framework.sweep.claim import Standing
 from framework.sweep.record import Objective
+from framework.text.readable import main_metrics
 from framework.text.tables import cell
 
 
@@ -28,10 +29,10 @@ def print_table(
         sweep_dir: The sweep directory.
         objective: What to rank by; without it, the order stays.
     """
-    names = main_metrics(standings)
+    measured = [name for each in standings for name in each.metrics]
+    names = main_metrics(measured, objective.metric if objective else None, most=3)
     if objective:
         standings = ranked(standings, objective)
-        names = [objective.metric, *(n for n in names if n != objective.metric)][:3]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("job", "overrides", "status", *names, "directory"):
         table.add_column(
@@ -48,17 +49,6 @@ def print_table(
         table.add_row(*map(cell, (each.job.number, varied, status, *values, place)))
     # In a file, lines may be longer than on an 80-column terminal.
     Console(width=None if sys.stdout.isatty() else 140).print(table)
-
-
-def main_metrics(standings: Sequence[Standing], most: int = 3) -> list[str]:
-    """Return the most informative metrics of these runs: of the test, else of validation."""
-    for stage in ("test/", "val/", "train/"):
-        found: list[str] = []
-        for each in standings:
-            found += [n for n in each.metrics if n.startswith(stage) and n not in found]
-        if found:
-            return found[:most]
-    return []
 
 
 def ranked(standings: Sequence[Standing], objective: Objective) -> list[Standing]:

@@ -37,7 +37,8 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], most: int = 12)
         made.add_row(*map(cell, row))
     if len(rows) > most:
         made.add_row(f"and {len(rows) - most} more", *[""] * (len(columns) - 1))
-    console = Console(file=StringIO(), width=100)
+    # In a notebook, rich would show it there instead.
+    console = Console(file=StringIO(), width=100, force_jupyter=False)
     console.print(made)
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return "\n".join("  " + line.rstrip() for line in text.splitlines() if line.strip())

@@ -24,8 +24,9 @@ def test_a_sweep(run: Run, project: Path) -> None:
     for number, seed in ((0, 1), (2, 2)):
         found = result(project / f"s/{number}_seed={seed}_task.units=1")
         assert (found["status"], found["seed"]) == ("completed", seed)
-        loss = f"{found['metrics']['test/loss']:.4f}"
-        assert re.search(rf"^ {number} .*completed +{loss}", out, re.MULTILINE)
+        # Validation comes first, since whoever chooses by a table should not choose by the test.
+        losses = [f"{found['metrics'][f'{stage}/loss']:.4f}" for stage in ("val", "test", "train")]
+        assert re.search(rf"^ {number} .*completed +{' +'.join(losses)}", out, re.MULTILINE)
     assert len(re.findall(r"refused \(2\)", out)) == 2
     assert files(project).isdisjoint({"multirun", "outputs", "runs"})
 

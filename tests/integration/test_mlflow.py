@@ -198,7 +198,8 @@ def check_artifacts(server: Server, run: str, place: Path) -> None:
     from helpers import blobs
 
     top = {each["path"] for each in server.get("artifacts/list", run_id=run)["files"]}
-    assert top == {"images", "model", "result.json"}
+    texts = {"data.txt", "model.txt", "stop_reason.txt"}
+    assert top == {"images", "model", "result.json"} | texts
     images = server.get("artifacts/list", run_id=run, path="images/val/pairs")["files"]
     assert [each["path"] for each in images] == ["images/val/pairs/val-pairs-00000013-0.png"]
     import mlflow.pyfunc

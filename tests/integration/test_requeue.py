@@ -1,4 +1,4 @@
-"""A Slurm job whose time is over: its run saves, is queued again, and ends with the same bits."""
+"""A SLURM job whose time is over: its run saves, is queued again, and ends with the same bits."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def test_a_whole_run_is_plain(run: Run, project: Path) -> None:
         ("task=mine", "+task.fail='\x1b[2J'", "run_dir='r[/x]'", *QUICK): 0,
         ("task=mine", "+task.fail='[/b]\u202e'", "run_dir='r[/x]'", *QUICK): 2,
         ("task=mine", "+task.fail=epoch", "run_dir=e", *QUICK): 1,
-        ("task=mine", "+task.fail=epoch", "debug=true", "run_dir=d", *QUICK): 1,
+        ("task=mine", "+task.fail=epoch", "-v", "run_dir=d", *QUICK): 1,
         ("-m", "task=mine", "+task.fail='\x1b[2J','[/data]'", "sweep_dir='s[/b]'", *QUICK): 0,
         ("task=mine\x1b[2J",): 2,
         ("task=mine", "trainer.max\x1bepochs=1"): 2,

@@ -20,6 +20,9 @@ class AugmentConfig:
     cutout: int = option(0, "Blank a square of this many pixels.")
     brightness: float = option(0.0, "Shift brightness by up to this much, of 1.")
     contrast: float = option(0.0, "Scale contrast by up to this much, of 1.")
+    layers: Any = option(  # noqa: RUF009 - any, since the items become layers
+        (), "Then apply these: [{_target_: keras.layers.RandomZoom, height_factor: 0.1}]."
+    )
 
 
 @dataclass
@@ -37,6 +40,9 @@ class DataConfig:
     shuffle: bool = option(True, "Draw a new order in every epoch.")
     val_fraction: float = option(0.0, "Fraction of the training split to validate on.")
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    one_hot: bool = option(
+        False, "Labels as rows of 0 and 1, for losses and layers that need them."
+    )
     seed: int = option(0, "Seed of the synthetic stand-in.")
 
 

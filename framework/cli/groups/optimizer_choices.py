@@ -11,6 +11,9 @@ from typing import Any, Optional
 
 from framework.errors import UserError
 
+AUTO = "auto"
+"""The learning rate that has a new run find its own."""
+
 
 @dataclass
 class OptimizerConfig:
@@ -18,7 +21,7 @@ class OptimizerConfig:
 
     _target_: str = "keras.optimizers.Adam"
     _partial_: bool = True
-    # A number, or a schedule: a node with a `_target_` such as keras.optimizers.schedules.X.
+    # A number, `auto`, or a schedule: a node with `_target_: keras.optimizers.schedules.X`.
     learning_rate: Any = 0.001
     weight_decay: Optional[float] = None
     clipnorm: Optional[float] = None

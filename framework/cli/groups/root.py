@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Any, Optional
 
 from framework.cli.groups.data_choices import DATA
+from framework.cli.groups.finding_choices import DEBUG, BatchSizeFindConfig, LRFindConfig
 from framework.cli.groups.listener_choices import CALLBACKS, LOGGERS
 from framework.cli.groups.loss_choices import LOSSES, METRICS
 from framework.cli.groups.optimizer_choices import OPTIMIZERS
@@ -36,7 +37,11 @@ GROUPS: dict[str, dict[str, Any]] = {
 LISTS = ("metrics", "callbacks", "loggers")
 """Groups with several choices at once, each in a node with its own name."""
 
-MODES = ("fit", "validate", "test", "predict")
+SPANNING: dict[str, dict[str, Any]] = {"experiment": {"none": {}}, "debug": DEBUG}
+"""Groups whose choices set options of other groups, and have no node of their own."""
+
+EVALUATING = ("validate", "test", "predict")
+MODES = ("fit", *EVALUATING, "lr_find", "batch_size_find", "summary")
 
 
 def mutable(schema: type) -> type:
@@ -53,7 +58,8 @@ TrainerOptions.__module__, TrainerOptions.__qualname__ = __name__, "TrainerOptio
 
 
 def _defaults() -> list[Any]:
-    # The task comes last, so that its defaults list can override the choices of other groups.
+    # The task comes late, so that its defaults list can override the choices of other groups, and
+    # then what can override the task.
     return [
         "_self_",
         {"trainer": "default"},
@@ -66,6 +72,8 @@ def _defaults() -> list[Any]:
         {"callbacks": []},
         {"loggers": ["csv", "tensorboard"]},
         {"task": "???"},
+        {"experiment": "none"},
+        {"debug": "none"},
         {"override hydra/job_logging": "none"},
         {"override hydra/hydra_logging": "none"},
     ]
@@ -87,7 +95,7 @@ class RunConfig:
 
     defaults: list[Any] = field(default_factory=_defaults)
     hydra: Any = field(default_factory=_hydra)
-    mode: str = option("fit", "fit (train, validate, then test), validate, test or predict.")
+    mode: str = option("fit", "fit, validate, test, predict, lr_find, batch_size_find, summary.")
     checkpoint: Optional[str] = option(None, "Start from best, last, or a checkpoint's path.")
     weights_only: bool = option(False, "Take only weights from checkpoint=, where they fit.")
     run_dir: Optional[str] = option(None, "Where the run goes; null: runs/<task>/<time>-<random>.")
@@ -99,7 +107,6 @@ class RunConfig:
     resume_data: str = option("exact", "exact, or restart: accept data that start again.")
     seed: int = option(0, "Seed of weights, shuffling, dropout and augmentation.")
     trust: Any = None  # names that an evaluated run may use; docs/trust.md
-    debug: bool = False  # -v
     verbosity: int = option(1, "0: only warnings and errors; 2: also the log's debug messages.")
     trainer: TrainerOptions = field(  # type: ignore[valid-type]
         default_factory=lambda: TrainerOptions(
@@ -115,6 +122,8 @@ class RunConfig:
     callbacks: Any = field(default_factory=dict)
     loggers: Any = field(default_factory=dict)
     task: Any = None
+    lr_find: LRFindConfig = field(default_factory=LRFindConfig)
+    batch_size_find: BatchSizeFindConfig = field(default_factory=BatchSizeFindConfig)
 
 
 def register(sweep: Mapping[str, str] | None = None, open_groups: Collection[str] = ()) -> None:
@@ -144,3 +153,6 @@ def register(sweep: Mapping[str, str] | None = None, open_groups: Collection[str
             if group in open_groups:
                 node = OmegaConf.to_container(OmegaConf.structured(node))
             store.store(group=group, name=name, node=node, package=package)
+    for group, choices in SPANNING.items():
+        for name, node in choices.items():
+            store.store(group=group, name=name, node=node, package="_global_")

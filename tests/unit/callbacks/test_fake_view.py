@@ -73,6 +73,7 @@ MADE: dict[str, Callable[[], Callback]] = {
     "LambdaCallback": lambda: callbacks.LambdaCallback(on_epoch_end=lambda run: run.metrics),
     "LearningRateMonitor": callbacks.LearningRateMonitor,
     "ModelSummary": callbacks.ModelSummary,
+    "NotebookProgress": lambda: callbacks.NotebookProgress(output=lambda: lambda html, text: None),
     "ProgressBar": callbacks.ProgressBar,
     "ReduceOnPlateau": lambda: callbacks.ReduceOnPlateau("val/loss"),
     "RocPr": callbacks.RocPr,

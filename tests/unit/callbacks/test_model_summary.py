@@ -124,3 +124,57 @@ def test_a_long_model_is_cut_in_the_middle(keras):
 def test_a_model_that_is_not_built_yet_is_no_error(keras):
     lines = summary(keras.Sequential([keras.layers.Dense(3, name="later")]))
     assert cells(lines)[2] == ["later", "Dense", "?", "0"]
+
+
+class TestSubclassed:
+    """No shape is unknown, however a model is called."""
+
+    def rows(self, model, inputs) -> dict[str, str]:
+        model(inputs)
+        lines = summary(model)
+        end = lines.index("")
+        return {row[0].strip(): row[2] for row in cells(lines[2:end])}
+
+    @pytest.mark.parametrize("kind", ["dict", "list"])
+    def test_several_inputs(self, keras, kind):
+        class Net(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.pool = keras.layers.GlobalAveragePooling1D(name="pool")
+                self.join = keras.layers.Concatenate(name="join")
+
+            def call(self, x):
+                a, b = (x["a"], x["b"]) if isinstance(x, dict) else x
+                return self.join([self.pool(a), b])
+
+        a, b = keras.ops.zeros((2, 5, 3)), keras.ops.zeros((2, 4))
+        found = self.rows(Net(), {"a": a, "b": b} if kind == "dict" else [a, b])
+        assert found == {"pool": "(2, 3)", "join": "(2, 7)"}
+
+    def test_integer_input_and_a_model_within_a_model(self, keras):
+        class Inner(keras.Model):
+            def __init__(self):
+                super().__init__(name="inner")
+                self.embed = keras.layers.Embedding(10, 4, name="embed")
+                self.act = keras.layers.ReLU(name="act")
+
+            def call(self, x):
+                return self.act(self.act(self.embed(x)))
+
+        class Outer(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.inner, self.flat = Inner(), keras.layers.Flatten(name="flat")
+
+            def call(self, x):
+                import tensorflow as tf
+
+                return self.flat(self.inner(tf.bitwise.bitwise_and(x, 7)))
+
+        found = self.rows(Outer(), keras.ops.zeros((2, 6), "int32"))
+        assert found == {
+            "inner": "(2, 6, 4)",
+            "embed": "(2, 6, 4)",
+            "act": "(2, 6, 4)",
+            "flat": "(2, 24)",
+        }

@@ -88,7 +88,12 @@ CONFIGURATION = {
         ["task=mine", "trainer.limit_val_batches=abc"],
         ["trainer.limit_val_batches", "'abc'", "a whole number or a number"],
     ),
-    "number for a switch": (["task=mine", "debug=7.5"], ["debug", "'7.5'", "true or false"]),
+    "number for a switch": (
+        ["task=mine", "weights_only=7.5"],
+        ["weights_only", "'7.5'", "true or false"],
+    ),
+    "debug as a switch": (["task=mine", "debug=true"], ["debug=true", "Write -v", "overfit"]),
+    "debug of another name": (["task=mine", "debug=7.5"], ["no debug '7.5'", "fast, overfit"]),
     "type in a sweep": (["-m", "task=mine", "seed=1,a"], ["seed", "'a'", "a whole number"]),
     "choice in a sweep": (["-m", "task=mine,mien"], ["no task 'mien'", "'mine'"]),
     "out of range": (["task=mine", "trainer.max_epochs=0"], ["max_epochs is 0", "1 or more"]),
@@ -208,8 +213,8 @@ def test_a_mistake_gets_one_screen(name: str, run: Run, project: Path) -> None:
     assert files(project) == before
 
 
-def test_debug_shows_the_traceback(run: Run) -> None:
-    for flag in ("-v", "debug=true"):
+def test_a_flag_shows_the_traceback(run: Run) -> None:
+    for flag in ("-v", "--verbose"):
         code, _, err = run("task=mine", "+task.fail=init", flag)
         assert code == 2
         assert "Traceback" in err

@@ -122,7 +122,8 @@ def session_status(run_dir):
 
 def test_a_session_ends_as_the_run_did_and_a_resumed_one_starts_again(tmp_path):
     success, failure = 1, 2  # of TensorBoard's api.proto
-    for status, shown in [("failed", failure), ("interrupted", 0), ("completed", success)]:
+    ends = {"failed": failure, "interrupted": 0, "stopped": success, "completed": success}
+    for status, shown in ends.items():
         logger = board(tmp_path)
         logger.log_config({}, {"seed": 0})
         assert session_status(tmp_path) == 0, "a running one has no status"
