@@ -23,7 +23,7 @@ def measure(rounds: int, quick: bool, say: Say) -> tuple[list[list[str]], list[s
         folder = Path(directory)
         say("data: writing files")
         found = [
-            contests.images(folder / "images", 1000 if quick else 10_000, 60 if quick else 400),
+            contests.images(folder / "images", 1000 if quick else 10_000, 60 if quick else 1000),
             contests.table(folder, 50_000 if quick else 1_000_000, 500 if quick else 6000),
             contests.hugging_face(20_000 if quick else 200_000, 500 if quick else 6000),
         ]
