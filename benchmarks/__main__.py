@@ -19,12 +19,13 @@ WORKLOADS = (
     *("startup", "memory", "evaluation", "steady", "one_layer", "mnist", "wgan_gp"),
     *("mnist_lesson", "cifar100", "cifar100_stream", "devices"),
 )
-# Only if they are named: they take long, and measure no speed.
+# Only if they are named: they take long.
 ALONE = (
     "repeat",
     "faults",
     "hostile",
     "sweep",
+    "data",
 )
 
 
@@ -64,6 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
             missed, refused = missed + wrong, refused or bool(wrong)
         elif name == "sweep":
             missed += _sweep(report, errors, options)
+        elif name == "data":
+            missed += _data(report, errors, rounds, options.quick)
         elif name == "evaluation":
             missed += _evaluation(report, errors, options.data_dir, rounds)
         elif name == "steady":
@@ -229,6 +232,16 @@ def _sweep(report: Report, errors: Console, options: argparse.Namespace) -> list
     report.table(title, side_by_side.COLUMNS, side_by_side.rows(*found))
     faults = [] if good else [f"sweep_faults: {ending}"]
     return [*faults, *launchers.missed(rows), *side_by_side.missed(*found)]
+
+
+def _data(report: Report, errors: Console, rounds: int, quick: bool) -> list[str]:
+    from benchmarks.own_data import report as own
+
+    rows, missed = own.measure(rounds, quick, errors.print)
+    report.table(f"data: engine=graph; median of {rounds} rounds", own.COLUMNS, rows)
+    rows, faults = own.kill(1 if quick else 3, errors.print)
+    report.table("data_killed: SIGKILL in mid-epoch, continued", own.KILLED_COLUMNS, rows)
+    return missed + faults
 
 
 def _evaluation(report: Report, errors: Console, data_dir: str | None, rounds: int) -> list[str]:

@@ -30,16 +30,16 @@ _WHERE = {
     "Trainer": "framework.trainer",
     "TrainingFailed": "framework.errors",
     "UserError": "framework.errors",
-    "export": "framework.cli.loading",
-    "load": "framework.cli.loading",
+    "export": "framework.cli.loaded_run",
+    "load": "framework.cli.loaded_run",
 }
 
 if TYPE_CHECKING:
     from framework.callback import Callback as Callback
     from framework.callback import RunView as RunView
     from framework.callbacks.keras.wrapper import KerasCallback as KerasCallback
-    from framework.cli.loading import export as export
-    from framework.cli.loading import load as load
+    from framework.cli.loaded_run import export as export
+    from framework.cli.loaded_run import load as load
     from framework.data import Data as Data
     from framework.data import Steps as Steps
     from framework.datasets.augment import Augment as Augment

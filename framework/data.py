@@ -19,12 +19,15 @@ class Data:
 
     Each set is one of: NumPy arrays or tensors, in any nest, such as `(x, y)` or `{"image": x,
     "label": y}`; a `tf.data.Dataset` of batches; a `keras.utils.PyDataset`; a function that returns
-    an iterator of batches (its argument, if any, is the number of the epoch, from 0); a `Steps`, if
-    the steps make their own batches. Arrays are held once, in their stored form. The compiled loop
-    gathers batches from them, shuffled by a stateless permutation of (seed, epoch). Any batch is
-    available directly, so a run resumes in mid-epoch at no cost. Arrays that are too large for the
-    device, such as an `np.memmap` of a file, stay where they are; the same batches are read ahead
-    from them. The other kinds of sets bring their own batches in their own order.
+    an iterator of batches (its argument, if any, is the number of the epoch, from 0); a set with a
+    length and an index, which takes a list of row numbers, as Hugging Face's do, or one number, as
+    grain's do; a `Steps`, if the steps make their own batches.
+
+    Arrays are held once, in their stored form. The compiled loop gathers batches from them,
+    shuffled by a stateless permutation of (seed, epoch). Any batch is available directly, so a run
+    resumes in mid-epoch at no cost. Arrays that are too large for the device, such as an
+    `np.memmap` of a file, stay where they are, and so do sets with an index; the same batches are
+    read ahead from them. The other kinds of sets bring their own batches in their own order.
 
     Example:
         >>> Data(train=(x, y), val_fraction=0.1, batch_size=64)
@@ -43,6 +46,10 @@ class Data:
             means over examples; `batch_size` if a limit counts batches. Set it if a value depends
             on the other examples in the batch, as in a contrastive loss.
         resident: Put arrays on the device. Default: if they take less than half of its free memory.
+            A set with an index is read once for that if True, and by default if it is a table of
+            Hugging Face.
+        workers: Processes that read a set with an index ahead, each with a copy of it. 0: a thread
+            of this process. The batches are the same.
         shuffle: Visit the rows of training arrays in a different order in every epoch.
         val_fraction: Fraction of the rows of training arrays to hold out for validation, drawn by
             the seed.
@@ -60,6 +67,8 @@ class Data:
             with None for a tensor that every device receives whole. `map` and `augment` must keep
             it.
         info: What to record about the data in `result.json`, such as their origin.
+        preprocessing: What was done to the raw data before `map`, which is saved with the run; see
+            `framework.datasets.preprocessing`.
         class_names: The names of the classes, in the order of their labels, for pictures.
 
     Raises:
@@ -73,6 +82,7 @@ class Data:
     batch_size: int = 32
     eval_batch_size: int | None = None
     resident: bool | None = None
+    workers: int = 0
     shuffle: bool = True
     val_fraction: float = 0.0
     map: Callable[[Any], Any] | None = None
@@ -80,6 +90,7 @@ class Data:
     signature: Any = None
     rows_axis: Any = 0
     info: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Any = None
     class_names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -90,6 +101,8 @@ class Data:
             if not _is_whole(value) or value < 1:
                 _refuse(name, value, "Give a whole number, 1 or more.")
             object.__setattr__(self, name, int(value))  # accepts NumPy's integers
+        if not _is_whole(self.workers) or self.workers < 0:
+            _refuse("workers", self.workers, "Give the number of processes; 0: none.")
         fraction: Any = self.val_fraction
         number = isinstance(fraction, numbers.Real) and not isinstance(fraction, bool)
         if not (number and 0 <= fraction < 1):

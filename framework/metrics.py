@@ -14,8 +14,9 @@ METRICS = {
     "binary_accuracy": "binary_accuracy",
     "mse": "mean_squared_error",
     "mae": "mean_absolute_error",
+    "auc": "AUC",
 }
-"""Functions of `keras.metrics` by their names on the command line."""
+"""Functions and classes of `keras.metrics` by their names on the command line."""
 
 
 def named_metrics(given: Any) -> dict[str, Any]:
@@ -71,7 +72,8 @@ def _metric(given: Any) -> Any:
             fix="Give a Keras metric, a function of (y_true, y_pred), or a name: 'accuracy'.",
         )
     if given in METRICS:
-        return getattr(keras.metrics, METRICS[given])
+        found = getattr(keras.metrics, METRICS[given])
+        return found() if isinstance(found, type) else found
     try:
         return keras.metrics.get(given)
     except ValueError:

@@ -224,6 +224,7 @@ class TaskRuntime:
         variables: The variables that `Task.variable` created, by name.
         followers: Models with their averaged copies and decay, as created by `Task.ema_of`.
         averages: The objects that update those copies, by name, once their models are built.
+        preprocessing: What was done to the raw data; see `Data`.
     """
 
     context: StepContext | None = None
@@ -234,3 +235,4 @@ class TaskRuntime:
     variables: dict[str, keras.Variable] = field(default_factory=dict)
     followers: list[tuple[Any, Any, float]] = field(default_factory=list)
     averages: dict[str, Any] = field(default_factory=dict)
+    preprocessing: Any = None

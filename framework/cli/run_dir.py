@@ -32,7 +32,9 @@ _MAY_DIFFER = {
     "mode", "checkpoint", "weights_only", "resume", "resume_data", "run_dir", "sweep_dir", "debug",
     "verbosity", "jobs", "objective", "direction", "lr_find", "batch_size_find",
     "export", "predict",
-    "trust", "loggers", "callbacks.checkpoint", "data.dir", "data.eval_batch_size", "data.resident",
+    "trust", "loggers", "callbacks.checkpoint",
+    *(f"data.{name}" for name in ("dir", "file", "val", "test", "predict", "fitted", "on_error")),
+    *(f"data.{name}" for name in ("workers", "eval_batch_size", "resident")),
     *(f"trainer.{name}" for name in options_with(identity=False) if name != "engine"),
 }  # fmt: skip
 # Options in which a whole number is a count, and a fraction a share.

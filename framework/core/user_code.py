@@ -136,7 +136,8 @@ def _spec_of(made: Callable[[], Any]) -> Any:
 
 def _place(error: BaseException) -> str | None:
     # AutoGraph generates the frames, so the user's own lines are only in the message.
-    frames = [(f, int(n)) for f, n, _ in _FRAME.findall(str(error))]
+    # Those of another process are in the cause.
+    frames = [(f, int(n)) for f, n, _ in _FRAME.findall(f"{error}\n{error.__cause__}")]
     stack = traceback.extract_tb(error.__traceback__)
     frames = [(f.filename, f.lineno or 0) for f in stack] + frames
     for file, line in reversed(frames):

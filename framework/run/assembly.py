@@ -17,6 +17,7 @@ from framework.devices.replicas import Batch, Replicas
 from framework.errors import UserError
 from framework.run.task_state import TaskState
 from framework.sources.arrays import ArraySource
+from framework.sources.indexed import IndexedSource
 from framework.sources.open import larger_batches, open_batches, open_eval, open_train
 from framework.sources.source import Source, batch_rows
 from framework.step.averaging import Average
@@ -78,7 +79,7 @@ class Components(TaskState):
         }
         first = next(iter(train.values()))
         self._count_rows("train", first)
-        self._streams = not isinstance(first, ArraySource)
+        self._streams = isinstance(first, IndexedSource) or not isinstance(first, ArraySource)
         stage = "overfit" if config.overfit_batches else "val"
         limit = config.overfit_batches or config.limit_val_batches
         evaluated = open_eval(data, stage, seed=config.seed, limit=limit, held=held)
@@ -269,6 +270,7 @@ class Components(TaskState):
             )
         self.data_info |= {"source": "given", **data.info}
         self.class_names = data.class_names
+        self.task.runtime.preprocessing = data.preprocessing
         return data
 
     def _count_rows(self, stage: str, *sources: Source) -> None:

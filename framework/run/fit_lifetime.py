@@ -9,6 +9,7 @@ from pathlib import Path
 
 from framework.core.models_by_name import models_of
 from framework.core.state import LOADED, check_same_data
+from framework.datasets.preprocessing import check_preprocessing, save_preprocessing
 from framework.run.evaluated_weights import averaged, noting_replaced
 from framework.run.fitting import Fitting
 from framework.run.resume import (
@@ -36,6 +37,8 @@ def resume_point(
     fitting.started_from = which and str(which)
     if run.run_dir is not None and not run.keeps:
         check_no_overwrite(run.config, run.run_dir)
+    if run.run_dir is not None:
+        check_preprocessing(run.run_dir, run.task.runtime.preprocessing)
     run.checkpoints.recover()
     return find_resume_point(
         run.config,
@@ -75,6 +78,7 @@ def started(run: Run, stage: Stage, fitting: Fitting) -> Iterator[None]:
     stage.lock()
     run.metric_log.open(run.run_dir, _last_logged(run))
     if run.run_dir is not None:
+        save_preprocessing(run.run_dir, run.task.runtime.preprocessing)
         run.metric_log.logger.log_config(*run.recorded)
         _describe_inputs(run.run_dir / INPUTS, fitting)
     with stage.signals.deferred():

@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from framework.core.user_code import user_code
+from framework.datasets.preprocessing import check_preprocessing
 from framework.loop.evaluation import predictions
 from framework.run.evaluated_weights import averaged, described, in_words, of_checkpoint
 from framework.run.resume import understood
 from framework.run.run import Run
 from framework.run.stage_context import Stage
+from framework.sources.source import Source
 
 _log = logging.getLogger("framework")
 
@@ -25,7 +28,7 @@ def evaluated(
 ) -> dict[str, float]:
     """Evaluate a task on its data called `val` or `test`; see `Trainer.validate`."""
     limits = {"val": run.config.limit_val_batches, "test": run.config.limit_test_batches}
-    sources = stage.components.open_eval(data, name, limits[name])
+    sources = _opened(run, stage, data, name, limits[name])
     engine = stage.components.engine_for(sources, "eval_step", stage.train)
     stage.call("on_setup")
     _load_weights(run, stage, checkpoint, name)
@@ -57,7 +60,7 @@ def predicted(
     each: Callable[[str, Any], None] | None = None,
 ) -> Any:
     """Return the model's predictions for every example; see `Trainer.predict`."""
-    sources = stage.components.open_eval(data, {"train": "overfit"}.get(split, split), 1.0)
+    sources = _opened(run, stage, data, {"train": "overfit"}.get(split, split), 1.0)
     engine = stage.components.engine_for(sources, "predict_step", stage.train)
     stage.call("on_setup")
     _load_weights(run, stage, checkpoint, "predict")
@@ -88,6 +91,14 @@ def predicted(
         for name, parts in outputs.items()
     }
     return whole[""] if list(whole) == [""] else whole
+
+
+def _opened(run: Run, stage: Stage, data: Any, name: str, limit: int | float) -> dict[str, Source]:
+    """Open the data of a stage, which must be prepared as those that the run was trained on."""
+    sources = stage.components.open_eval(data, name, limit)
+    if run.place is not None:
+        check_preprocessing(Path(run.place), run.task.runtime.preprocessing)
+    return sources
 
 
 def _load_weights(run: Run, stage: Stage, checkpoint: str | None, name: str) -> None:

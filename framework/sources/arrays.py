@@ -48,9 +48,7 @@ class ArraySource(RowSource):
         name: str = "data",
         held: dict[int, tf.Tensor] | None = None,
     ) -> None:
-        self.rows = check_rows(arrays, name)
-        found = {} if held is None else held
-        self._tensors = tf.nest.map_structure(lambda a: self._hold(a, found), arrays)
+        self.rows = self._opened(arrays, name, {} if held is None else held)
         self._first, self.count = part if part else (0, self.rows)
         if self.count == 0:
             raise UserError(
@@ -60,7 +58,7 @@ class ArraySource(RowSource):
             )
         size = min(batch_size, self.count)
         if large:
-            size = _large(size, self.count, tf.nest.flatten(self._tensors))
+            size = _large(size, self.count, self._row_bytes())
         self._count_batches(size, limit, accumulate)
         self._split, self._shuffle = part is not None, shuffle
         self._map, self._augment, self._seed = map, augment, seed
@@ -76,13 +74,24 @@ class ArraySource(RowSource):
         a quarter of a microsecond per row, half the time of a small step, and XLA does not have it.
         """
         if self._order is None or (self._shuffle and epoch != self._order_of):
-            self._order_of, self._order = epoch, self._order_in(epoch)
+            self._order_of = epoch
+            self._order = tf.constant(self._order_in(epoch), tf.int64)
         return tf.constant(epoch, tf.int64), self._order
 
     def first(self) -> Any:
         """Gather the rows of the first batch."""
         (_, _, size), *_ = self.parts(0, 1)
         return self._gathered(self.cursor(0, 0), tf.constant(0, tf.int64), size)[1]
+
+    def _opened(self, arrays: Any, name: str, held: dict[int, Any]) -> int:
+        """Check and store what was given, and return its number of rows."""
+        rows = check_rows(arrays, name)
+        self._tensors = tf.nest.map_structure(lambda a: self._hold(a, held), arrays)
+        return rows
+
+    def _row_bytes(self) -> int:
+        """Return the bytes of a row."""
+        return row_bytes(tf.nest.flatten(self._tensors))
 
     def _hold(self, array: Any, held: dict[int, Any]) -> Any:
         """Return the stored form of an array, the same object for every set."""
@@ -107,7 +116,7 @@ class ArraySource(RowSource):
         inner = [node for function in graph.library.function for node in function.node_def]
         return {node.op for node in (*graph.node, *inner)}
 
-    def _order_in(self, epoch: int) -> tf.Tensor:
+    def _order_in(self, epoch: int) -> np.ndarray:
         """Return the rows of an epoch in order; empty if the arrays are read in place."""
         place = np.arange(0 if self._in_place else self._used)
         if self._shuffle:
@@ -116,7 +125,7 @@ class ArraySource(RowSource):
             if self._rows_in_order is None:
                 self._rows_in_order = permutation(self.rows, self._seed, _SPLIT)
             place = self._rows_in_order[place + self._first]
-        return tf.constant(place, tf.int64)
+        return place
 
 
 _SPLIT = 2**63  # no epoch has this number
@@ -131,9 +140,13 @@ def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
 LARGE_ROWS, LARGE_BYTES = 512, 2**24
 
 
-def _large(size: int, count: int, tensors: list[tf.Tensor]) -> int:
+def row_bytes(tensors: list[Any]) -> int:
+    """Return the bytes of a row of tensors, arrays or specs, whose first axis holds the rows."""
+    return sum(tf.as_dtype(t.dtype).size * math.prod(t.shape[1:]) for t in tensors)
+
+
+def _large(size: int, count: int, row: int) -> int:
     """Return the rows per evaluation batch; equal sizes avoid tracing a ragged batch too."""
-    row: int = sum(tf.as_dtype(t.dtype).size * math.prod(t.shape[1:]) for t in tensors)
     most = max(size, min(LARGE_ROWS, LARGE_BYTES // max(1, row)))
     return max(size, math.ceil(count / math.ceil(count / most)))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,61 +34,101 @@ class HostArraySource(ArraySource):
     def __init__(self, arrays: Any, batch_size: int, **options: Any) -> None:
         super().__init__(arrays, batch_size, **options)
         self._iterator: Any = None
-        self._epoch, self._next = -1, 0
+        self._epoch, self._next = -1, 0  # the number of the next batch, counted through the run
 
     def cursor(self, epoch: int, start: int) -> Any:
-        """Return an iterator at batch `start`: the current one, if it is there already."""
-        if self._iterator is None or (epoch, start) != (self._epoch, self._next):
-            super().cursor(epoch, start)
-            self._iterator = iter(self._batches(epoch, start))
-            self._epoch, self._next = epoch, start
+        """Return an iterator at batch `start`: the current one, if it is there already.
+
+        While a set is shuffled, and so is trained on, the next epoch is read ahead as well.
+        """
+        place, same = epoch * self.steps + start, self._shuffle or epoch == self._epoch
+        if self._iterator is None or place != self._next or not same:
+            last = 2**62 if self._shuffle else (epoch + 1) * self.steps
+            self._iterator = iter(self._batches(place, last))
+        self._epoch, self._next = epoch, place
         return self._iterator
 
     def first(self) -> Any:
         """Read the first batch without moving the current iterator."""
-        super().cursor(0, 0)
-        return next(iter(self._batches(0, 0)))[1]
+        return next(iter(self._batches(0, 1)))[1]
 
     def moved(self, stop: int) -> None:
-        self._next = stop
+        self._next = self._epoch * self.steps + stop
 
     def _hold(self, array: Any, held: dict[int, Any]) -> Any:
         return array if isinstance(array, np.ndarray) else as_tensor(array).numpy()
 
     def _gathered(self, cursor: Any, index: tf.Tensor, size: int | None) -> tuple[Any, Any]:
         epoch, batch = self.taken(cursor)
-        for leaf, array in zip(tf.nest.flatten(batch), self._flat, strict=True):
-            leaf.set_shape((size, *array.shape[1:]))
+        for leaf, spec in zip(tf.nest.flatten(batch), self._specs(), strict=True):
+            leaf.set_shape((size, *spec.shape[1:]))
         return epoch, batch
 
-    @property
-    def _flat(self) -> list[np.ndarray]:
+    def _specs(self) -> list[Any]:
+        """Return the dtypes and shapes of the leaves of a batch; the first axis holds the rows."""
         return list(tf.nest.flatten(self._tensors))
 
-    def _batches(self, epoch: int, start: int) -> tf.data.Dataset:
-        order = None if self._in_place else np.asarray(self._order)
-        size, used, flat = self.batch_size, self._used, self._flat
+    def _rows_by_batch(self) -> Callable[[int], slice | np.ndarray]:
+        """Return a function of a batch's number, counted through the run: its rows."""
+        held, lock = dict[int, np.ndarray](), threading.Lock()
 
-        def take(index: int) -> list[np.ndarray]:
-            first, last = index * size, min(used, (index + 1) * size)
-            if order is None:
-                return [np.ascontiguousarray(array[first:last]) for array in flat]
-            return [np.take(array, order[first:last], axis=0) for array in flat]
+        def order(epoch: int) -> np.ndarray:
+            with lock:  # threads come to an epoch together
+                if epoch not in held:
+                    for earlier in [each for each in held if each < epoch - 1]:
+                        del held[earlier]
+                    held[epoch] = self._order_in(epoch)
+                return held[epoch]
 
-        def load(index: tf.Tensor) -> Any:
-            leaves = tf.numpy_function(take, [index], [array.dtype for array in flat])
-            for leaf, array in zip(leaves, flat, strict=True):
-                leaf.set_shape((None, *array.shape[1:]))
-            return tf.constant(epoch, tf.int64), tf.nest.pack_sequence_as(self._tensors, leaves)
+        def rows(number: int) -> slice | np.ndarray:
+            epoch, index = divmod(int(number), self.steps)
+            start = index * self.batch_size
+            part = slice(start, min(self._used, start + self.batch_size))
+            return part if self._in_place else order(epoch)[part]
 
-        numbers = tf.data.Dataset.range(start, self.steps)
-        return numbers.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        return rows
+
+    def _batches(self, first: int, last: int) -> tf.data.Dataset:
+        """Return the batches [first, last) of the run, each with the number of its epoch."""
+        rows, flat = self._rows_by_batch(), list(tf.nest.flatten(self._tensors))
+
+        def take(number: int) -> list[np.ndarray]:
+            part = rows(number)
+            if isinstance(part, slice):
+                return [np.ascontiguousarray(array[part]) for array in flat]
+            return [np.take(array, part, axis=0) for array in flat]
+
+        return self._read_by(take, first, last, threads=tf.data.AUTOTUNE)
+
+    def _read_by(
+        self,
+        take: Callable[[int], list[np.ndarray]],
+        first: int,
+        last: int,
+        *,
+        threads: int | None = None,
+    ) -> tf.data.Dataset:
+        """Return the batches that a function of their number reads, a few ahead."""
+        specs = self._specs()
+
+        def load(number: tf.Tensor) -> Any:
+            leaves = tf.numpy_function(take, [number], [spec.dtype for spec in specs])
+            for leaf, spec in zip(leaves, specs, strict=True):
+                leaf.set_shape((None, *spec.shape[1:]))
+            return number // self.steps, tf.nest.pack_sequence_as(self._tensors, leaves)
+
+        numbers = tf.data.Dataset.range(first, last)
+        return numbers.map(load, num_parallel_calls=threads).prefetch(tf.data.AUTOTUNE)
 
 
 def fits_on_device(arrays: Any) -> bool:
     """Return whether arrays take less than half of the device's free memory."""
     leaves = tf.nest.flatten(arrays)
-    needed = sum(leaf.nbytes for leaf in leaves if isinstance(leaf, np.ndarray))
+    return fits(sum(leaf.nbytes for leaf in leaves if isinstance(leaf, np.ndarray)))
+
+
+def fits(needed: float) -> bool:
+    """Return whether so many bytes are less than half of the device's free memory."""
     return needed <= SHARE * free_bytes()
 
 

@@ -18,6 +18,8 @@ from framework.errors import UserError
 from framework.sources.arrays import ArraySource, check_rows
 from framework.sources.can_resume import EpochHooks, calls_generator, obstacle, passing
 from framework.sources.host_arrays import HostArraySource, fits_on_device
+from framework.sources.indexed import IndexedSource, columns, is_indexed
+from framework.sources.loading import LoadingSource, LoadsInGraph
 from framework.sources.no_data import StepSource
 from framework.sources.python_pipelines import from_generator, from_pydataset
 from framework.sources.rows_axis import rows_back, rows_first
@@ -111,6 +113,12 @@ def _open(given: Any, data: Data, name: str, **options: Any) -> Source:
         given = rows_first(given, axis, name, {} if held is None else held)
         back, then = partial(rows_back, rows_axis=axis), data.map
         data = replace(data, map=back if then is None else lambda batch: then(back(batch)))
+    elif is_indexed(given):
+        raise UserError(
+            f"the {name} set is read by row numbers, so its rows are on the first axis",
+            where="data.rows_axis",
+            fix="Leave rows_axis out, and transpose its batches in Data(map=...).",
+        )
     elif options.get("accumulate", 1) > 1:
         raise UserError(
             f"batches of a {type(given).__name__} can only be joined along their first axis",
@@ -141,28 +149,57 @@ def _made(
     augment = data.augment if train else None
     common: dict[str, Any] = {"map": data.map, "augment": augment, "seed": seed}
     common |= {"limit": limit, "accumulate": accumulate}
-    if data.val_fraction and name in ("train", "val") and not _is_arrays(given):
+    if data.val_fraction and name in ("train", "val") and not _has_rows(given):
         raise UserError(
-            f"val_fraction needs arrays, and the training set is a {type(given).__name__}",
+            "val_fraction needs arrays or a set with an index, and the training set is a "
+            f"{type(given).__name__}",
             where="data.val_fraction",
-            fix="Give arrays, or a separate validation set: Data(train=..., val=...).",
+            fix="Give one of them, or a separate validation set: Data(train=..., val=...).",
         )
     if isinstance(given, Source):
         return given
     if isinstance(given, Steps):
         return StepSource(given, batch_size, counts_on=shuffle, **common)
     common["name"], held = name, {} if held is None else held
-    if not _is_arrays(given):
+    if not _has_rows(given):
         counted = train and not overfit and isinstance(limit, int)
         option = f"limit_{name}_batches" if name in ("train", "val", "test") else ""
         common |= {"restart": restart, "limit_name": "overfit_batches" if overfit else option}
         return _stream(given, data, counted=counted, train=train, held=held, **common)
+    by_number = is_indexed(given)
+    if by_number and (arrays := _stored(given, data, name, held)) is not None:
+        given, by_number = arrays, False
     part = None
     if data.val_fraction and name in ("train", "val"):
-        part = _split(check_rows(given, "train"), data.val_fraction, name)
+        rows = len(given) if by_number else check_rows(given, "train")
+        part = _split(rows, data.val_fraction, name)
+    common |= {"large": large, "shuffle": shuffle, "part": part, "held": held}
+    if by_number:
+        return _by_number(given, data, batch_size, **common)
     resident = fits_on_device(given) if data.resident is None else data.resident
     kind = ArraySource if resident else HostArraySource
-    return kind(given, batch_size, large=large, shuffle=shuffle, part=part, held=held, **common)
+    return kind(given, batch_size, **common)
+
+
+def _by_number(
+    given: Any, data: Data, batch_size: int, **options: Any
+) -> IndexedSource | LoadingSource:
+    """Open a source that reads a set by the numbers of its rows."""
+    if isinstance(given, LoadsInGraph):
+        return LoadingSource(given, batch_size, **options)
+    options |= {"workers": data.workers, "signature": data.signature}
+    return IndexedSource(given, batch_size, **options)
+
+
+def _stored(given: Any, data: Data, name: str, held: dict[int, Any]) -> Any:
+    """Return the rows of a set as arrays if it is to be read once, or holds columns; else None."""
+    if data.resident is False:
+        return None
+    if id(given) not in held:
+        whole = data.resident and len(given)
+        found = _by_number(given, data, 1, name=name).whole() if whole else columns(given)
+        held[id(given)] = found
+    return held[id(given)]
 
 
 def _stream(
@@ -207,7 +244,7 @@ def _stream(
 def larger_batches(data: Data, config: TrainerConfig) -> str:
     """Return how to configure batches as large as the accumulated ones."""
     times = max(config.accumulate_by_epoch.values())
-    if not _is_arrays(data.train):
+    if not _has_rows(data.train):
         return f"give batches {times} times as large"
     size = data.batch_size * times
     return f"give larger batches: data.batch_size={size}, from Python Data(batch_size={size})"
@@ -226,7 +263,11 @@ def _split(rows: int, fraction: float, name: str) -> tuple[int, int]:
 
 def _is_arrays(given: Any) -> bool:
     kinds = (Source, Steps, tf.data.Dataset, keras.utils.PyDataset, Iterator)
-    return not isinstance(given, kinds) and not callable(given)
+    return not isinstance(given, kinds) and not callable(given) and not is_indexed(given)
+
+
+def _has_rows(given: Any) -> bool:
+    return is_indexed(given) or _is_arrays(given)
 
 
 def _is_several(sets: Any, train: Any) -> bool:
@@ -235,7 +276,9 @@ def _is_several(sets: Any, train: Any) -> bool:
     if isinstance(train, Mapping) and train.keys() == sets.keys():
         return False  # one set of dict batches, as in the training set
     kinds = (tuple, list, Mapping, Source, Steps, tf.data.Dataset, keras.utils.PyDataset)
-    return all(isinstance(each, kinds) or callable(each) for each in sets.values())
+    return all(
+        isinstance(each, kinds) or callable(each) or is_indexed(each) for each in sets.values()
+    )
 
 
 class _Generator:

@@ -60,6 +60,15 @@ class TopKConfig(MetricConfig):
     k: int = 5
 
 
+@dataclass
+class AucConfig:
+    """The area under the curve of two classes, approximated by so many thresholds."""
+
+    _target_: str = "keras.metrics.AUC"
+    curve: str = "ROC"  # or PR
+    num_thresholds: int = 200
+
+
 LOSSES: dict[str, Any] = {
     "none": {},
     "sparse_categorical_crossentropy": SparseCrossentropyConfig,
@@ -72,6 +81,10 @@ LOSSES: dict[str, Any] = {
 }
 
 METRICS: dict[str, Any] = {
-    name: TopKConfig if name == "top5" else MetricConfig(_target_=f"keras.metrics.{function}")
-    for name, function in metrics.METRICS.items()
+    **{
+        name: MetricConfig(_target_=f"keras.metrics.{function}")
+        for name, function in metrics.METRICS.items()
+    },
+    "top5": TopKConfig,
+    "auc": AucConfig,
 }
