@@ -68,7 +68,11 @@ def predict_file(
     if path is None:
         path = Path("predictions.npz")
     parts = read_inputs(
-        str(options["file"]), trained.answers, array=options["array"], resize=options["resize"]
+        str(options["file"]),
+        trained.answers,
+        prepare=task.runtime.preprocessing,
+        array=options["array"],
+        resize=options["resize"],
     )
     rows = 0
     with writing(path.parent), writing_predictions(path, trained.class_names) as writer:

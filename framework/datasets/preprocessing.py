@@ -54,11 +54,12 @@ def load_preprocessing(run: str | Path, *, where: str = "run_dir") -> Any:
             where=str(place),
             fix="Give the directory of a run with data=table or data=image_folder.",
         )
-    saved = _read(path)
-    try:
-        return _KINDS[saved["kind"]].of_state(saved["state"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, error) from None
+    return _of_file(path)
+
+
+def saved_preprocessing(run: Path) -> Any:
+    """Return what `load_preprocessing` returns, or None if the run has none."""
+    return _of_file(run / FILE) if (run / FILE).exists() else None
 
 
 def check_preprocessing(run: Path, now: Preprocessing | None) -> None:
@@ -92,6 +93,14 @@ def _written(now: Preprocessing) -> str:
             fix="Give what table_data or image_folder made.",
         )
     return json.dumps({"kind": kind, "state": now.state()}, indent=1, allow_nan=False)
+
+
+def _of_file(path: Path) -> Any:
+    saved = _read(path)
+    try:
+        return _KINDS[saved["kind"]].of_state(saved["state"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -217,6 +217,9 @@ def _input_names(raw: Any, used: list[int]) -> dict[int, str]:
     places = dict(enumerate(tf.nest.flatten(_paths(raw))))
     if len(used) == 1 and not re.search("[a-zA-Z]", places[used[0]]):
         return {used[0]: _ALONE[0]}
+    parts = {places[i].partition("/")[0] for i in used}
+    if len(parts) == 1 and parts.pop().isdigit():  # the inputs of (inputs, labels) are a dict
+        places = {i: place.partition("/")[2] or place for i, place in places.items()}
     names = {i: re.sub(r"\W", "_", places[i]) for i in used}
     return {i: name if name[0].isalpha() else f"{_ALONE[0]}_{name}" for i, name in names.items()}
 

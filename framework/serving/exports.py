@@ -116,7 +116,9 @@ def real_inputs(trained: Trained, data: Any = None) -> Arrays:
     """
     with user_code(f"{type(trained.task).__name__}.build_data"):
         given = trained.task.build_data() if data is None else data
-    source = next(iter(open_eval(given, "predict", seed=0).values()), None) if given else None
+    sets = ("predict", "overfit") if given else ()  # else, of training, in its own order
+    opened = (open_eval(given, name, seed=0) for name in sets)
+    source = next((each for sources in opened for each in sources.values()), None)
     if source is None:
         raise UserError(
             "there are no real inputs to compare an export with",

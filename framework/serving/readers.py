@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from framework.core.extras import require
 from framework.core.paths import local_path
+from framework.datasets.table_file import KINDS, read_columns
 from framework.errors import UserError, choice
 from framework.serving.answers import Answers, Arrays
 
@@ -23,13 +24,19 @@ Part = tuple[Arrays, Sequence[str] | None]
 
 
 def read_inputs(
-    file: str, answers: Answers, *, array: str | None = None, resize: bool = False
+    file: str,
+    answers: Answers,
+    *,
+    prepare: Any = None,
+    array: str | None = None,
+    resize: bool = False,
 ) -> Iterator[Part]:
     """Yield raw inputs by name, as `Answers.named` returns them, and the names of their rows.
 
     Args:
         file: The file, or the folder of images.
         answers: What the inputs are for.
+        prepare: The preprocessing of a run on a table or on files of images.
         array: The array of an `.npz` file, for a task with a single input.
         resize: Stretch images of other sizes.
 
@@ -38,12 +45,14 @@ def read_inputs(
     """
     path = local_path(file, _WHERE)
     if path.is_dir():
-        parts = _images(path, answers, resize=resize)
+        parts = _images(path, answers, prepare, resize=resize)
     elif not path.exists():
         fix = "Give an .npz, .csv or .parquet file, or a folder of images."
         raise UserError("there is no such file", where=f"{_WHERE}={file}", fix=fix)
     elif path.suffix == ".npz":
         parts = _of_npz(path, answers, array)
+    elif prepare is not None and path.suffix in KINDS:
+        parts = _prepared(read_columns(path, _WHERE), answers, prepare)
     elif path.suffix in _TABLES:
         require("pyarrow", "table", what=f"a {path.suffix} file", where=_WHERE)
         parts = _of_table(path, answers)
@@ -155,6 +164,12 @@ def _of_table(path: Path, answers: Answers) -> Iterator[Part]:
         raise _unreadable(path, error) from error
 
 
+def _prepared(columns: Mapping[str, Any], answers: Answers, prepare: Any) -> Iterator[Part]:
+    size = answers.rows_at_once()
+    for start in range(0, len(next(iter(columns.values()))), size):
+        yield prepare({name: c[start : start + size] for name, c in columns.items()}), None
+
+
 def _of_columns(path: Path, batch: Any, answers: Answers) -> dict[str, np.ndarray]:
     """Return columns as inputs: by their names, or all of them in order for a single input."""
     columns = dict(zip(batch.schema.names, batch.columns, strict=True))
@@ -208,12 +223,12 @@ def _numbers(path: Path, column: Any, names: Sequence[str]) -> np.ndarray:
 # ---- images
 
 
-def _images(folder: Path, answers: Answers, *, resize: bool) -> Iterator[Part]:
+def _images(folder: Path, answers: Answers, prepare: Any, *, resize: bool) -> Iterator[Part]:
     if len(answers.inputs) != 1:
         fix = f"Give a file with {', '.join(answers.inputs)}."
         raise UserError("the task takes more than an image", where=_WHERE, fix=fix)
     (name, spec), *_ = answers.inputs.items()
-    if spec.dtype != tf.uint8 or spec.shape.rank not in (3, 4):
+    if prepare is None and (spec.dtype != tf.uint8 or spec.shape.rank not in (3, 4)):
         raise UserError(
             f"the task does not take raw images, but {spec.dtype.name} of shape {spec.shape[1:]}",
             where=_WHERE,
@@ -226,7 +241,10 @@ def _images(folder: Path, answers: Answers, *, resize: bool) -> Iterator[Part]:
     size = answers.rows_at_once()
     for start in range(0, len(paths), size):
         chosen = paths[start : start + size]
-        images = np.stack([_image(path, spec.shape[1:], resize=resize) for path in chosen])
+        if prepare is not None:
+            images = prepare(chosen)
+        else:
+            images = np.stack([_image(path, spec.shape[1:], resize=resize) for path in chosen])
         yield {name: images}, [str(path.relative_to(folder)) for path in chosen]
 
 

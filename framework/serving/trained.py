@@ -13,6 +13,7 @@ import tensorflow as tf
 from framework.checkpoint.store import CheckpointStore
 from framework.core.state import State, load_variables
 from framework.core.user_code import user_code
+from framework.datasets.preprocessing import saved_preprocessing
 from framework.devices.select import open_replicas
 from framework.run.assembly import Components
 from framework.run.evaluated_weights import averaged, of_checkpoint
@@ -65,10 +66,12 @@ class Trained:
         Example:
             >>> load("runs/a").predict(np.zeros((2, 28, 28), np.uint8)).shape
             (2, 10)
+            >>> load("runs/b").predict({"age": [41], "city": ["Oslo"]})  # of data=table
 
         Args:
             inputs: An array with one row for each example, as the data set has it, before
-                `Data.map`; without labels. Several inputs: a tuple, or a dict by name.
+                `Data.map`; without labels. Several inputs: a tuple, or a dict by name. For a run
+                with `data=table`, columns by name; with `data=image_folder`, files of images.
 
         Returns:
             What `predict_step` returns, as NumPy arrays.
@@ -76,7 +79,9 @@ class Trained:
         Raises:
             UserError: The inputs have another shape or type, or `predict_step` fails.
         """
-        return self.answers.packed(self.answers(self.answers.named(inputs)))
+        prepare = self.task.runtime.preprocessing
+        ready = inputs if prepare is None else prepare(inputs)
+        return self.answers.packed(self.answers(self.answers.named(ready)))
 
     @cached_property
     def answers(self) -> Answers:
@@ -121,6 +126,7 @@ def restore(
     run = Run((), (), None, {}, options | ({"precision": precision} if precision else {}))
     run.stage, task.trainer = "predict", run
     inputs = _inputs(task, checkpoint.parents[1] / FILE, data)
+    task.runtime.preprocessing = saved_preprocessing(checkpoint.parents[1])
     components = Components(task, run.config, open_replicas(run.config), {})
     finalized = dict(state.get("finalized", {}))
     with isolated(run.config.precision, deterministic=run.config.deterministic):

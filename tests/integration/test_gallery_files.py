@@ -15,7 +15,7 @@ import pytest
 from helpers import make_trainer
 from places import ROOT
 
-from framework import UserError
+from framework import UserError, load
 from framework.datasets.image_folder import image_folder
 from framework.datasets.preprocessing import FILE, load_preprocessing
 from framework.datasets.table_data import table_data
@@ -75,7 +75,12 @@ def test_a_rare_class_in_a_table(payments: Path, run: Callable[..., str]) -> Non
     new = ["data.file=null", "data.test_fraction=0", "data.fitted=r", "data.predict=new.csv"]
     said = run("task=table_imbalance", *new, "data.batch_size=32", "mode=predict")
     assert "country: 1 of 2 predict rows have a value" in said
-    assert np.load("r/predictions.npz")["predictions"].shape == (2, 1)
+    predicted = np.load("r/predictions.npz")["predictions"]
+    assert predicted.shape == (2, 1)
+    run("mode=predict", "predict.file=new.csv", "predict.to=p.npz")
+    np.testing.assert_array_equal(np.load("p.npz")["predictions"], predicted)
+    new_rows = {"amount": [22.5, np.nan], "hour": [3, 12], "country": ["US", "FR"]}
+    np.testing.assert_allclose(load("r").predict(new_rows), predicted, rtol=1e-6)
     inputs = load_preprocessing("r/checkpoints")({"amount": [22.5], "hour": [3], "country": ["US"]})
     state = json.loads((Path("r") / FILE).read_text())["state"]
     wanted = [
@@ -137,7 +142,7 @@ def test_only_the_head_of_a_transferred_network_learns(tmp_path: Path) -> None:
     def weights() -> dict[str, np.ndarray]:
         return {v.path: v.numpy().astype("float64") for v in task.model.variables}
 
-    trainer = make_trainer(max_steps=1)
+    trainer = make_trainer(max_steps=1, run_dir=tmp_path / "r")
     task.on_fit_start = lambda: before.update(weights())  # type: ignore[method-assign]
     trainer.fit(task, data)
     after = weights()
@@ -155,6 +160,12 @@ def test_only_the_head_of_a_transferred_network_learns(tmp_path: Path) -> None:
     gradient = features.T @ (probabilities - np.eye(3)[labels]) / 9
     wanted = before["head/kernel"] - 0.5 * gradient
     np.testing.assert_allclose(after["head/kernel"], wanted, atol=1e-6)
+
+    # A loaded task takes the files themselves.
+    again = Shallow(model=network, loss=task.loss)
+    predicted = load(tmp_path / "r", task=again).predict(paths)
+    alone = task.model(data.preprocessing(paths), training=False)
+    np.testing.assert_allclose(predicted, alone, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["table_imbalance", "text_embedding", "folder_transfer"])
