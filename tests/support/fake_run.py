@@ -34,7 +34,7 @@ class FakeTrainer:
         self.data_info: dict[str, object] = {}
         self.engine, self.engine_reason = "graph", ""
 
-    def stop(self, reason: str) -> None:
+    def stop(self, reason: str, *, status: str = "stopped") -> None:
         self.stop_reason = reason
 
     def keras_metric(self, name: str) -> None:

@@ -1,0 +1,222 @@
+"""The trials of a search: which is next, who runs it, and what came of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from framework.core.lock import locked
+from framework.core.safe_files import ours
+from framework.errors import UserError
+from framework.search.options import SearchOptions
+from framework.search.samplers import grid_of
+from framework.search.space import Space, overrides_of, suggest
+from framework.search.study import load_study
+from framework.sweep.claim import Standing, standing_of, standings
+from framework.sweep.record import FOLDER, JobEntry, SweepRecord, wait_for
+from framework.sweep.table import check_measured
+
+RUN_DIR = "run_dir"
+"""The attribute of a trial that names its run directory."""
+_LOCK = "study.lock"
+_PATIENCE = 60.0  # seconds; asking takes milliseconds
+
+
+@dataclass
+class _Held:
+    """A trial that this process runs, and the lock that says so."""
+
+    trial: FrozenTrial
+    job: JobEntry
+    lock: int
+
+
+class Trials:
+    """Ask the study for trials, one after the other, and tell it what came of each.
+
+    A trial is a job of the sweep, which is known by its parameters. Whoever runs a trial holds a
+    lock on its file, so that another process, or the same command after a kill, sees which trials
+    nobody runs any more, and goes on with those first. A trial with the parameters of an earlier
+    one is the same job: it gets what that one measured.
+
+    Example:
+        >>> with Trials(record, options, space, fixed=["task=mine"]) as trials:
+        ...     while overrides := trials.take():
+        ...         launch(overrides)
+        ...         trials.settle()
+
+    Args:
+        record: The record of the sweep.
+        options: Those of the search.
+        space: What it varies.
+        fixed: The overrides of every job.
+
+    Attributes:
+        problem: Why the search cannot go on.
+        refused: Whether the very first trial was refused: the command is wrong, not the values.
+    """
+
+    def __init__(
+        self, record: SweepRecord, options: SearchOptions, space: Space, fixed: Sequence[str]
+    ) -> None:
+        self._record, self._space, self._fixed = record, space, list(fixed)
+        self._objectives = record.read().objectives
+        self._stored = load_study(options, record.path, space)
+        self._study = self._stored.study
+        self._most = options.n_trials
+        if options.sampler == "grid":
+            points = 1
+            for values in grid_of(space).values():
+                points *= len(values)
+            self._most = min(self._most, points)
+        self._until = time.monotonic() + options.seconds if options.seconds else None
+        self._held: dict[int, _Held] = {}
+        self._tried: set[int] = set()
+        self._elsewhere: list[int] = []
+        self.problem: UserError | None = None
+        self.refused = False
+
+    def __enter__(self) -> Trials:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for held in self._held.values():
+            os.close(held.lock)
+        self._held.clear()
+
+    @property
+    def most(self) -> int:
+        """How many trials there are in the end."""
+        return self._most
+
+    @property
+    def elsewhere(self) -> list[int]:
+        """The trials that other processes run, as the last `take` found them."""
+        return self._elsewhere
+
+    @property
+    def stopped(self) -> bool:
+        """Whether no trial is to start any more, however many are left."""
+        late = self._until is not None and time.monotonic() >= self._until
+        return late or self.refused or self.problem is not None
+
+    def take(self) -> list[str] | None:
+        """Return the overrides of the next job to run; None if there is none now.
+
+        First come trials that nobody runs any more, then new ones.
+        """
+        with opening(self._record.path):
+            while not self.stopped:
+                held = self._abandoned() or self._new()
+                if held is None:
+                    return None
+                found = standing_of(self._record, held.job)
+                if found.status in ("not run", "killed", "interrupted", "refused"):
+                    self._tried.add(held.trial.number)
+                    return [*self._fixed, *held.job.overrides]
+                if found.status != "running":  # it ended, but the study was not told
+                    self._tell(held, found)
+                self._let_go(held)
+        return None
+
+    def settle(self) -> None:
+        """Tell the study what came of the jobs that have ended."""
+        for held in list(self._held.values()):
+            found = standing_of(self._record, held.job)
+            if found.status in ("running", "not run"):
+                continue
+            if found.status != "interrupted":  # else it goes on when the search does
+                self._tell(held, found)
+            self._let_go(held)
+
+    def _abandoned(self) -> _Held | None:
+        """Return a trial that has begun, and that nobody runs."""
+        self._elsewhere = []
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial.number in self._held or trial.number in self._tried:
+                continue
+            held = self._hold(trial)
+            if held and standing_of(self._record, held.job).status != "running":
+                return held
+            if held:
+                self._let_go(held)
+            self._elsewhere.append(trial.number)
+        return None
+
+    def _new(self) -> _Held | None:
+        if len(self._study.get_trials(deepcopy=False)) >= self._most:
+            return None
+        trial = self._study.ask()
+        return self._hold(self._study.get_trials(deepcopy=False)[trial.number])
+
+    def _hold(self, trial: FrozenTrial) -> _Held | None:
+        """Return a trial with a lock on it; None if another process has that."""
+        place = self._record.path / FOLDER / f"trial-{trial.number}.lock"
+        lock = ours(place, os.O_RDWR | os.O_CREAT)
+        if not locked(lock):
+            os.close(lock)
+            return None
+        job = self._record.register([*self._fixed, *overrides_of(self._params(trial))])
+        if trial.user_attrs.get(RUN_DIR) != job.directory:
+            self._stored.trial(trial.number).set_user_attr(RUN_DIR, job.directory)
+        held = self._held[trial.number] = _Held(trial, job, lock)
+        return held
+
+    def _params(self, trial: FrozenTrial) -> dict[str, object]:
+        """Return a trial's parameters; draw those that a kill has left out."""
+        if self._space.keys() - trial.params.keys():
+            drawing = self._stored.trial(trial.number)
+            return {key: suggest(drawing, key, each) for key, each in self._space.items()}
+        return {key: trial.params[key] for key in self._space}
+
+    def _let_go(self, held: _Held) -> None:
+        os.close(held.lock)
+        del self._held[held.trial.number]
+
+    def _tell(self, held: _Held, found: Standing) -> None:
+        """Tell the study how a trial has ended."""
+        ended = [t for t in self._study.get_trials(deepcopy=False) if t.state.is_finished()]
+        if found.status == "refused" and not ended:
+            self.refused = True
+            return
+        try:
+            check_measured(standings(self._record), self._objectives)
+        except UserError as error:
+            self.problem = error
+            return
+        names = [objective.metric for objective in self._objectives]
+        number = held.trial.number
+        if found.status == "pruned":
+            self._study.tell(number, state=TrialState.PRUNED)
+        elif found.finished and all(name in found.metrics for name in names):
+            self._study.tell(number, [found.metrics[name] for name in names])
+        else:
+            self._study.tell(number, state=TrialState.FAIL)
+
+
+@contextmanager
+def opening(sweep_dir: Path) -> Iterator[None]:
+    """Keep other processes from asking the study, or making it, while the body runs."""
+    folder = sweep_dir / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = ours(folder / _LOCK, os.O_RDWR | os.O_CREAT)
+    try:
+        wait_for(handle, _PATIENCE, sweep_dir)
+        yield
+    finally:
+        os.close(handle)
+
+
+def trial_of(study: Study, job: JobEntry) -> int | None:
+    """Return the number of the running trial that a job belongs to, if there is one."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial.user_attrs.get(RUN_DIR) == job.directory:
+            return trial.number
+    return None
