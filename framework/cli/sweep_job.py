@@ -71,7 +71,7 @@ def run_sweep_job(config: Any) -> Value:
 
     record = SweepRecord(Path(str(HydraConfig.get().sweep.dir)))
     elsewhere = not (_here or is_child())
-    with lasting_streams() if elsewhere else nullcontext():
+    with nullcontext() if _here else lasting_streams():
         folder = str(working_directory())
         if folder not in map(os.path.abspath, sys.path):
             sys.path.insert(0, folder)

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from framework.core.lock import locked
 from framework.core.safe_files import ours
+from framework.core.statuses import PRUNED
 from framework.errors import UserError
 from framework.search.options import SearchOptions
 from framework.search.samplers import grid_of
@@ -192,13 +193,15 @@ class Trials:
             self.problem = error
             return
         names = [objective.metric for objective in self._objectives]
-        number = held.trial.number
-        if found.status == "pruned":
-            self._study.tell(number, state=TrialState.PRUNED)
+        values: list[float] | None = None
+        if found.status == PRUNED:
+            state = TrialState.PRUNED
         elif found.finished and all(name in found.metrics for name in names):
-            self._study.tell(number, [found.metrics[name] for name in names])
+            state, values = TrialState.COMPLETE, [found.metrics[name] for name in names]
         else:
-            self._study.tell(number, state=TrialState.FAIL)
+            state = TrialState.FAIL
+        # Another process may have told it before it let go of the trial.
+        self._study.tell(held.trial.number, values, state, skip_if_finished=True)
 
 
 @contextmanager
