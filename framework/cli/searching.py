@@ -38,6 +38,13 @@ def search_options(config: Any, overrides: Sequence[str]) -> SearchOptions | Non
             )
     if not config.search:
         return None
+    for override in overrides:
+        if override.startswith("hydra/sweeper="):
+            raise UserError(
+                "A search asks for the jobs itself, without another sweeper",
+                where=override,
+                fix="Leave it out, or leave out search=.",
+            )
     require("optuna", "search", what="search=optuna", where="search=optuna")
     options: Any = OmegaConf.to_container(config.search, resolve=True)
     return SearchOptions.of(options)

@@ -23,7 +23,7 @@ from framework.cli.run_dir import flat, to_yaml
 from framework.core.paths import working_directory
 from framework.core.signals import put_off, queue_again
 from framework.errors import UserError
-from framework.search.options import SearchOptions
+from framework.search.options import SWEEPER, SearchOptions
 from framework.sweep.child import is_child
 from framework.sweep.claim import Claim, claimed, standing_of, standings
 from framework.sweep.launcher import Value, value_in
@@ -125,7 +125,9 @@ def _run(record: SweepRecord, entry: JobEntry, config: Any) -> Outcome:
 
 def _callbacks(record: SweepRecord, entry: JobEntry, config: Any) -> Sequence[Any]:
     """Return the callbacks that the sweep adds to its jobs."""
-    if not config.search:
+    from hydra.core.hydra_config import HydraConfig
+
+    if f"hydra/sweeper={HydraConfig.get().runtime.choices['hydra/sweeper']}" != SWEEPER:
         return ()
     from framework.search.pruning import pruning_of
 

@@ -54,6 +54,9 @@ class SearchOptions:
         """
         for known in fields(cls):
             check(known.name, given.get(known.name, known.default), known.metadata, "search")
+        for name in ("sampler_options", "pruner_options"):
+            if not isinstance(given.get(name, {}), (Mapping, type(None))):
+                refuse(name, given[name], "arguments by name, such as {seed: 1}", "search")
         made = cls(**given)
         _ = made.seconds
         return made

@@ -43,7 +43,11 @@ class Pruning(Callback):
 
     def on_fit_start(self, run: RunView) -> None:
         """Check that the objective will be measured; stop at once if it was pruned before."""
-        self._monitor.check(run)
+        try:
+            self._monitor.check(run)
+        except UserError as error:
+            where = f"objective={self._monitor.name}"
+            raise UserError(error.what, where=where, fix=error.fix) from None
         self._stop_if_pruned(run)
 
     def on_validation_end(self, run: RunView, metrics: Mapping[str, float]) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, ValueType
 from optuna.distributions import (
-    BaseDistribution,
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
@@ -18,10 +17,11 @@ from optuna.trial import Trial
 
 from framework.errors import UserError
 
-Space = Mapping[str, BaseDistribution]
+Distribution = FloatDistribution | IntDistribution | CategoricalDistribution
+Space = Mapping[str, Distribution]
 
 
-def space_of(overrides: Iterable[str]) -> dict[str, BaseDistribution]:
+def space_of(overrides: Iterable[str]) -> dict[str, Distribution]:
     """Return what a search varies, by key; of several overrides of one key, the last counts.
 
     Example:
@@ -57,17 +57,34 @@ def overrides_of(params: Mapping[str, Any]) -> list[str]:
     return [f"{key}={value}" for key, value in params.items()]
 
 
-def suggest(trial: Trial, key: str, each: BaseDistribution) -> Any:
+def covering(space: Space) -> list[list[str]]:
+    """Return the overrides of a few jobs in which every choice occurs once.
+
+    Example:
+        >>> covering(space_of(["optimizer=adam,sgd", "seed=1,2,3"]))[2]
+        ['optimizer=adam', 'seed=3']
+    """
+    values = {
+        key: each.choices if isinstance(each, CategoricalDistribution) else (each.low,)
+        for key, each in space.items()
+    }
+    most = max(map(len, values.values()))
+    return [
+        overrides_of({key: each[n % len(each)] for key, each in values.items()})
+        for n in range(most)
+    ]
+
+
+def suggest(trial: Trial, key: str, each: Distribution) -> Any:
     """Draw one parameter of a trial; one that was drawn before stays as it is."""
     if isinstance(each, FloatDistribution):
         return trial.suggest_float(key, each.low, each.high, step=each.step, log=each.log)
     if isinstance(each, IntDistribution):
         return trial.suggest_int(key, each.low, each.high, step=each.step, log=each.log)
-    assert isinstance(each, CategoricalDistribution)
     return trial.suggest_categorical(key, each.choices)
 
 
-def _distribution(override: Override) -> BaseDistribution:
+def _distribution(override: Override) -> Distribution:
     line = str(override.input_line)
     swept: Any = override.value()
     log = "log" in swept.tags
@@ -89,7 +106,7 @@ def _distribution(override: Override) -> BaseDistribution:
         raise UserError(f"{override.key_or_group}: {error}", where=line, fix=fix) from None
 
 
-def _of_range(swept: RangeSweep, log: bool) -> BaseDistribution:
+def _of_range(swept: RangeSweep, log: bool) -> Distribution:
     """Return the distribution of `range(start,stop,step)`, whose stop does not belong to it."""
     values = sorted(swept.range())
     if not values:

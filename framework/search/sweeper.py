@@ -17,7 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from framework.search.options import SearchOptions
-from framework.search.space import space_of
+from framework.search.space import covering, space_of
 from framework.search.trials import Trials
 from framework.sweep.launcher import PACKAGE, ProcessLauncher, enter_hydra_plugins
 from framework.sweep.plan import fixed_overrides
@@ -72,7 +72,9 @@ class SearchSweeper(Sweeper):
         record = SweepRecord(Path(str(self.config.hydra.sweep.dir)))
         options: Any = OmegaConf.to_container(self.config.search, resolve=True)
         options = SearchOptions.of(options)
-        with Trials(record, options, space_of(given), fixed) as trials:
+        space = space_of(given)
+        self.validate_batch_is_legal([[*fixed, *each] for each in covering(space)])
+        with Trials(record, options, space, fixed) as trials:
             self._run(trials, options.batch)
         if trials.problem:
             raise trials.problem
@@ -93,15 +95,15 @@ class SearchSweeper(Sweeper):
     def _launch(self, trials: Trials, number: int, batch: int) -> int:
         """Run some trials; return how many."""
         if isinstance(self._launcher, ProcessLauncher):
-            return len(self._launcher.run(trials.take, trials.most, number, trials.settle))
-        jobs: list[Sequence[str]] = []
-        while len(jobs) < batch and (job := trials.take()):
-            jobs.append(job)
-        if jobs:
-            self.validate_batch_is_legal(jobs)
-            self._launcher.launch(jobs, initial_job_idx=number)
+            started = len(self._launcher.run(trials.take, trials.most, number, trials.settle))
+        else:
+            jobs: list[Sequence[str]] = []
+            while len(jobs) < batch and (job := trials.take()):
+                jobs.append(job)
+            started = len(self._launcher.launch(jobs, initial_job_idx=number) if jobs else ())
             trials.settle()
-        return len(jobs)
+        trials.let_go()
+        return started
 
 
 SearchSweeper.__module__ = _MODULE

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -28,6 +29,10 @@ RUN_DIR = "run_dir"
 """The attribute of a trial that names its run directory."""
 _LOCK = "study.lock"
 _PATIENCE = 60.0  # seconds; asking takes milliseconds
+# A job in one of these states has no end yet. One that was refused has, but for the trial that
+# stopped the search: somebody has corrected what was wrong.
+_TO_RUN = ("not run", "killed", "interrupted")
+_TO_RUN_AGAIN = (*_TO_RUN, "refused")
 
 
 @dataclass
@@ -88,9 +93,18 @@ class Trials:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self.refused or self.problem:
+            self._undo()
         for held in self._held.values():
             os.close(held.lock)
         self._held.clear()
+
+    def _undo(self) -> None:
+        """Remove a study that has come to nothing, so that a corrected command can make it."""
+        with opening(self._record.path):
+            trials = self._study.get_trials(deepcopy=False)
+            if all(t.number in self._held and not t.state.is_finished() for t in trials):
+                optuna.delete_study(study_name=self._study.study_name, storage=self._stored.storage)
 
     @property
     def most(self) -> int:
@@ -115,11 +129,12 @@ class Trials:
         """
         with opening(self._record.path):
             while not self.stopped:
-                held = self._abandoned() or self._new()
+                begun = self._abandoned()
+                held = begun or self._new()
                 if held is None:
                     return None
                 found = standing_of(self._record, held.job)
-                if found.status in ("not run", "killed", "interrupted", "refused"):
+                if found.status in (_TO_RUN_AGAIN if begun else _TO_RUN):
                     self._tried.add(held.trial.number)
                     return [*self._fixed, *held.job.overrides]
                 if found.status != "running":  # it ended, but the study was not told
@@ -135,6 +150,14 @@ class Trials:
                 continue
             if found.status != "interrupted":  # else it goes on when the search does
                 self._tell(held, found)
+            if not self.stopped:
+                self._let_go(held)
+
+    def let_go(self) -> None:
+        """Leave to others what has not ended, when nothing runs that this process started."""
+        for held in [] if self.stopped else list(self._held.values()):
+            if standing_of(self._record, held.job).status == "running":  # another process runs it
+                self._tried.discard(held.trial.number)
             self._let_go(held)
 
     def _abandoned(self) -> _Held | None:
