@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,10 +149,10 @@ def _check(study: Study, aim: Aim, sweep_dir: Path) -> None:
     elsewhere = there.get(_PLACE)
     if elsewhere and elsewhere != str(sweep_dir.resolve()) and Path(elsewhere).is_dir():
         raise _other(study, f"its runs are in {elsewhere}", f"Give sweep_dir={elsewhere}")
-    for key, name in ((_SPACE, "space"), (_OBJECTIVES, "objective"), (_FIXED, "setting")):
+    for key in (_SPACE, _OBJECTIVES, _FIXED):
         if there.get(key) != wanted[key]:
-            fix = "Write what it was started with"
-            raise _other(study, _difference(name, there.get(key), wanted[key]), fix)
+            how = _difference(there.get(key) or (), wanted[key])
+            raise _other(study, how, "Write what it was started with")
 
 
 def _other(study: Study, how: str, fix: str) -> UserError:
@@ -165,27 +164,20 @@ def _other(study: Study, how: str, fix: str) -> UserError:
     )
 
 
-def _difference(name: str, there: Any, wanted: Any) -> str:
+def _difference(there: Any, here: Any) -> str:
     """Return what a study has and what this search has, of what they do not share."""
-    if isinstance(there, dict) and isinstance(wanted, dict):
-        keys = [k for k in {**there, **wanted} if there.get(k) != wanted.get(k)]
-        return "; ".join(
-            f"{k} is {_shown(there.get(k))}, not {_shown(wanted.get(k))}" for k in keys
-        )
-    if isinstance(there, list) and isinstance(wanted, list):
-        gone = [_shown(each) for each in there if each not in wanted] or ["none"]
-        new = [_shown(each) for each in wanted if each not in there] or ["none"]
-        return f"its {name} is {', '.join(gone)}, not {', '.join(new)}"
-    return f"it has no {name} that this program knows"
+    if isinstance(here, dict):
+        there = [(key, value) for key, value in dict(there).items()]
+        here = list(here.items())
+    gone = [_shown(each) for each in there if each not in here] or ["nothing"]
+    new = [_shown(each) for each in here if each not in there] or ["nothing"]
+    return f"there {', '.join(gone)}; here {', '.join(new)}"
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, dict) and "attributes" in value:
+    if isinstance(value, dict):
         about: dict[str, Any] = value["attributes"]
         if "choices" in about:
             return ",".join(map(str, about["choices"]))
-        log = "log " if about.get("log") else ""
-        return f"{log}{about['low']:g} to {about['high']:g}"
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return " ".join(map(str, value))
-    return "fixed" if value is None else str(value)
+        return f"{'log ' if about['log'] else ''}{about['low']:g} to {about['high']:g}"
+    return value if isinstance(value, str) else " ".join(map(_shown, value))

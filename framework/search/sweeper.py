@@ -64,7 +64,7 @@ class SearchSweeper(Sweeper):
         """Run trials until the study has as many as it is to have.
 
         Raises:
-            UserError: No trial measures the objective, or the study cannot be used.
+            HydraException: Hydra refuses one of the choices.
         """
         assert self.config is not None
         given = [*(f"{key}={value}" for key, value in self._params.items()), *arguments]
@@ -76,8 +76,8 @@ class SearchSweeper(Sweeper):
         self.validate_batch_is_legal([[*fixed, *each] for each in covering(space)])
         with Trials(record, options, space, fixed) as trials:
             self._run(trials, options.batch)
-        if trials.problem:
-            raise trials.problem
+            if not trials.wrong:
+                _log.info("search: %s", trials)
 
     def _run(self, trials: Trials, batch: int) -> None:
         number, waits = 0, False
@@ -95,7 +95,7 @@ class SearchSweeper(Sweeper):
     def _launch(self, trials: Trials, number: int, batch: int) -> int:
         """Run some trials; return how many."""
         if isinstance(self._launcher, ProcessLauncher):
-            started = len(self._launcher.run(trials.take, trials.most, number, trials.settle))
+            started = len(self._launcher.run(trials.take, trials.left, number, trials.settle))
         else:
             jobs: list[Sequence[str]] = []
             while len(jobs) < batch and (job := trials.take()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,8 +66,8 @@ class Trials:
         fixed: The overrides of every job.
 
     Attributes:
-        problem: Why the search cannot go on.
-        refused: Whether the very first trial was refused: the command is wrong, not the values.
+        wrong: Whether the command is wrong, and not the values of a trial: the very first one was
+            refused, or none measures the objective.
     """
 
     def __init__(
@@ -86,14 +87,13 @@ class Trials:
         self._held: dict[int, _Held] = {}
         self._tried: set[int] = set()
         self._elsewhere: list[int] = []
-        self.problem: UserError | None = None
-        self.refused = False
+        self.wrong = False
 
     def __enter__(self) -> Trials:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.refused or self.problem:
+        if self.wrong:
             self._undo()
         for held in self._held.values():
             os.close(held.lock)
@@ -107,9 +107,19 @@ class Trials:
                 optuna.delete_study(study_name=self._study.study_name, storage=self._stored.storage)
 
     @property
-    def most(self) -> int:
-        """How many trials there are in the end."""
-        return self._most
+    def left(self) -> int:
+        """How many trials have not ended yet, of those that there are to be."""
+        return max(0, self._most - sum(self._ended().values()))
+
+    def __str__(self) -> str:
+        """How many trials have ended, and how."""
+        ended = self._ended()
+        kinds = "".join(f", {count} {kind}" for kind, count in ended.items())
+        return f"{sum(ended.values())} of {self._most} trials have ended{kinds}"
+
+    def _ended(self) -> dict[str, int]:
+        trials = self._study.get_trials(deepcopy=False)
+        return Counter(t.state.name.lower() for t in trials if t.state.is_finished())
 
     @property
     def elsewhere(self) -> list[int]:
@@ -120,7 +130,7 @@ class Trials:
     def stopped(self) -> bool:
         """Whether no trial is to start any more, however many are left."""
         late = self._until is not None and time.monotonic() >= self._until
-        return late or self.refused or self.problem is not None
+        return late or self.wrong
 
     def take(self) -> list[str] | None:
         """Return the overrides of the next job to run; None if there is none now.
@@ -206,14 +216,12 @@ class Trials:
 
     def _tell(self, held: _Held, found: Standing) -> None:
         """Tell the study how a trial has ended."""
-        ended = [t for t in self._study.get_trials(deepcopy=False) if t.state.is_finished()]
-        if found.status == "refused" and not ended:
-            self.refused = True
-            return
         try:
             check_measured(standings(self._record), self._objectives)
-        except UserError as error:
-            self.problem = error
+        except UserError:  # whoever shows the table says so
+            self.wrong = True
+        self.wrong = self.wrong or (found.status == "refused" and not self._ended())
+        if self.wrong:
             return
         names = [objective.metric for objective in self._objectives]
         values: list[float] | None = None
