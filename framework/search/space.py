@@ -87,9 +87,9 @@ def suggest(trial: Trial, key: str, each: Distribution) -> Any:
 def _distribution(override: Override) -> Distribution:
     line = str(override.input_line)
     swept: Any = override.value()
-    log = "log" in swept.tags
     if override.value_type is ValueType.GLOB_CHOICE_SWEEP:
         raise UserError("A search cannot look up names", where=line, fix="List them: a,b,c.")
+    log = "log" in swept.tags
     try:
         if isinstance(swept, IntervalSweep):
             low: Any = swept.start

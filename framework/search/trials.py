@@ -30,10 +30,7 @@ RUN_DIR = "run_dir"
 """The attribute of a trial that names its run directory."""
 _LOCK = "study.lock"
 _PATIENCE = 60.0  # seconds; asking takes milliseconds
-# A job in one of these states has no end yet. One that was refused has, but for the trial that
-# stopped the search: somebody has corrected what was wrong.
-_TO_RUN = ("not run", "killed", "interrupted")
-_TO_RUN_AGAIN = (*_TO_RUN, "refused")
+_NO_END = ("not run", "killed", "interrupted")
 
 
 @dataclass
@@ -139,12 +136,13 @@ class Trials:
         """
         with opening(self._record.path):
             while not self.stopped:
-                begun = self._abandoned()
-                held = begun or self._new()
+                held = self._abandoned() or self._new()
                 if held is None:
                     return None
                 found = standing_of(self._record, held.job)
-                if found.status in (_TO_RUN_AGAIN if begun else _TO_RUN):
+                # If no trial tells of a refusal, it stopped the search, and has been corrected.
+                corrected = found.status == "refused" and not self._is_told(held.job)
+                if corrected or found.status in _NO_END:
                     self._tried.add(held.trial.number)
                     return [*self._fixed, *held.job.overrides]
                 if found.status != "running":  # it ended, but the study was not told
@@ -209,6 +207,12 @@ class Trials:
             drawing = self._stored.trial(trial.number)
             return {key: suggest(drawing, key, each) for key, each in self._space.items()}
         return {key: trial.params[key] for key in self._space}
+
+    def _is_told(self, job: JobEntry) -> bool:
+        return any(
+            trial.state.is_finished() and trial.user_attrs.get(RUN_DIR) == job.directory
+            for trial in self._study.get_trials(deepcopy=False)
+        )
 
     def _let_go(self, held: _Held) -> None:
         os.close(held.lock)
