@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from framework.cli.quoting import key_of
+from framework.config import options_with
 from framework.core.extras import require
 from framework.errors import UserError
 from framework.search.options import SearchOptions
@@ -14,9 +15,10 @@ from framework.sweep.plan import fixed_overrides
 from framework.sweep.record import Objective
 
 STUDY = "study.db"
-# Options that may change while a search is continued; trials under any others cannot be compared.
+# Options that may change while a search goes on; trials under any others cannot be compared.
 _MAY_CHANGE = {
-    "search", "jobs", "sweep_dir", "objective", "direction", "verbosity", "loggers", "debug",
+    "search", "jobs", "sweep_dir", "objective", "direction", "verbosity", "loggers", "trust",
+    *(f"trainer.{name}" for name in options_with(local=True)),
 }  # fmt: skip
 
 
@@ -94,5 +96,8 @@ def check_search(
 def _that_matter(given: Sequence[str]) -> tuple[str, ...]:
     """Return the overrides that are the same for all jobs and decide what they compute."""
     last = {key_of(override): override for override in given}
-    fixed = fixed_overrides(list(last.values()))
-    return tuple(each for each in fixed if key_of(each).partition(".")[0] not in _MAY_CHANGE)
+    return tuple(
+        each
+        for each in fixed_overrides(list(last.values()))
+        if _MAY_CHANGE.isdisjoint((key_of(each), key_of(each).partition(".")[0]))
+    )
