@@ -116,7 +116,7 @@ class RunView(RunLogs, Protocol):
 
     @property
     def status(self) -> str:
-        """`running`, `completed`, `stopped`, `interrupted` or `failed`."""
+        """`running`, `completed`, `stopped`, `pruned`, `interrupted` or `failed`."""
 
     @property
     def stop_reason(self) -> str:
@@ -191,11 +191,12 @@ class RunView(RunLogs, Protocol):
     def each_prediction(self, visit: Callable[[str, Any, Any], None]) -> bool:
         """Call `visit(set, batch, prediction)` for each evaluated batch; False: interrupted."""
 
-    def stop(self, reason: str) -> None:
+    def stop(self, reason: str, *, status: str = "stopped") -> None:
         """End training deliberately after the current wake-up.
 
         Args:
             reason: The reason, as a sentence for the log and `result.json`.
+            status: `stopped`, or `pruned` if others were better.
         """
 
     def save_checkpoint(

@@ -12,6 +12,7 @@ import keras
 from framework.callback import RunView
 from framework.callbacks.ema import WeightAverage
 from framework.core.fractions import exact
+from framework.core.statuses import ENDED
 from framework.errors import UserError
 from framework.options.option import refuse
 from framework.step.averaging import Average
@@ -80,7 +81,7 @@ class SWA(WeightAverage):
         """Warn if the run ended before the average started."""
         epochs = run.config.max_epochs
         warned = epochs is not None and self._first >= epochs
-        ended = run.status in ("completed", "stopped") and not run.config.fast_dev_run
+        ended = run.status in ENDED and not run.config.fast_dev_run
         if ended and not warned and self.average is not None and not self.average.ready:
             _log.warning(
                 "SWA has averaged no weights: it starts at epoch %d, and the run ended in epoch "

@@ -87,7 +87,7 @@ def _main(arguments: Arguments) -> int:
     if not sweeps:
         from framework.cli.evaluated_config import with_earlier
 
-        _check_sweep_dir(arguments.overrides)
+        _check_single(arguments.overrides)
         arguments.overrides = with_earlier(arguments.overrides)
     if arguments.only_shows:
         _show(arguments)
@@ -174,9 +174,15 @@ def _check_hydra_dirs(overrides: Sequence[str], sweeps: bool) -> None:
             )
 
 
-def _check_sweep_dir(overrides: Sequence[str]) -> None:
+def _check_single(overrides: Sequence[str]) -> None:
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
+        if key.partition(".")[0] == "search" and value != "none":
+            raise UserError(
+                "A search runs many jobs, but this is a single run",
+                where=override,
+                fix="Add -m, and say what varies: -m optimizer=adam,sgd",
+            )
         if key == "sweep_dir" and value not in ("null", ""):
             raise UserError(
                 "sweep_dir is for sweeps, but this is a single run",

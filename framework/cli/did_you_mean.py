@@ -170,8 +170,9 @@ def key_fix(steps: Sequence[str], config: Any, config_dir: Path | None, value: s
     if known is None:
         return guess(key, value) or f"{parent} is a single value, so it has no options."
     near = closest(step, known)
-    if near.startswith("Did"):
-        right = near.split("'")[1]
+    right = near.split("'")[1] if near.startswith("Did") else ""
+    last = depth == len(steps) - 1
+    if right and (last or parent or OmegaConf.is_dict(node_of(node, right))):
         full = f"{parent}.{right}" if parent else ".".join([right, *steps[1:]])
         return f"Did you mean {full!r}?"
     if guessed := guess(key, value):

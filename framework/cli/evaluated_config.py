@@ -18,7 +18,7 @@ from framework.core.same_option import same
 
 # Options of a single command, not of the run.
 _OF_A_COMMAND = (
-    "mode", "checkpoint", "run_dir", "sweep_dir", "jobs", "trust", "verbosity",
+    "mode", "checkpoint", "run_dir", "sweep_dir", "jobs", "search", "trust", "verbosity",
     "export", "predict",
     "debug",  # of earlier runs
 )  # fmt: skip

@@ -16,8 +16,9 @@ _ALWAYS = (
     "trainer.precision",
 )
 _NOT_COMPARED = {
-    "run_dir", "sweep_dir", "jobs", "objective", "direction", "mode", "checkpoint", "debug",
-    "trust", "resume", "verbosity", "lr_find", "batch_size_find", "export", "predict",
+    "run_dir", "sweep_dir", "jobs", "objective", "direction", "search", "mode", "checkpoint",
+    "debug", "trust", "resume", "verbosity", "lr_find", "batch_size_find", "export",
+    "predict",
 }  # fmt: skip
 
 

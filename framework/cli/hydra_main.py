@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any
 from framework.cli.arguments import Arguments
 from framework.core.paths import local_path
 from framework.errors import UserError
+from framework.search.options import SWEEPER
 from framework.text.escape import hiding
+
+# Overrides that are the same for all jobs, as Hydra or this program reads them before the jobs.
+_OF_THE_SWEEP = ("hydra.", "hydra/", "~", "search=", "search.")
 
 if TYPE_CHECKING:
     from framework.cli.job import Job
@@ -118,6 +122,8 @@ def with_hydra(arguments: Arguments, function: Callable[[Any], Any]) -> None:
     former, sys.argv = sys.argv, [*argv, *overrides]
     try:
         decorated()
+    except UserError:  # of a sweeper
+        raise
     except Exception as error:
         # Hydra's own "not found" is also an OSError.
         if isinstance(error, OSError) and not isinstance(error, HydraException):
@@ -194,9 +200,10 @@ def _prepare(arguments: Arguments) -> list[str]:
 def _split_sweep(arguments: Arguments) -> tuple[list[str], dict[str, str] | None]:
     """Return the overrides for Hydra, and those for its sweeper."""
     overrides = list(arguments.overrides)
-    if not arguments.multirun or any(o.startswith("hydra/sweeper=") for o in overrides):
+    own = [o for o in overrides if o.startswith("hydra/sweeper=") and o != SWEEPER]
+    if own or not arguments.multirun:
         return overrides, None
-    kept = [o for o in overrides if o.startswith(("hydra.", "hydra/", "~")) or "=" not in o]
+    kept = [o for o in overrides if o.startswith(_OF_THE_SWEEP) or "=" not in o]
     swept = [o.partition("=") for o in overrides if o not in kept]
     return kept, {key: value for key, _, value in swept}
 

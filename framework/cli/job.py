@@ -28,6 +28,7 @@ class Job:
         references: The parts of the configuration that refer to the environment.
         command: The words of the command line, for messages that repeat it; empty in a sweep.
         verbose: Whether to show tracebacks.
+        callbacks: Those of a sweep, besides the configuration's.
     """
 
     config: Mapping[str, Any]
@@ -37,6 +38,7 @@ class Job:
     references: References = field(default_factory=References)
     command: Sequence[str] = ()
     verbose: bool = False
+    callbacks: Sequence[Any] = ()
 
     @property
     def written(self) -> dict[str, Any]:
@@ -65,7 +67,7 @@ class Outcome:
 
     Attributes:
         code: The exit code.
-        status: `completed`, `stopped`, `interrupted`, `failed` or `refused`.
+        status: `completed`, `stopped`, `pruned`, `interrupted`, `failed` or `refused`.
         metrics: The latest value of every metric, by full name.
         run_dir: Where the run's files are, or None if it left none.
         error: The reason for a failure, in one line.

@@ -29,6 +29,7 @@ from framework.config import TrainerConfig
 from framework.core.cluster import member
 from framework.core.paths import local_path
 from framework.core.safe_files import NotAFile
+from framework.core.statuses import PRUNED
 from framework.errors import UserError
 from framework.text.escape import hiding
 
@@ -256,7 +257,12 @@ def _assemble(job: Job, directory: RunDir | None) -> tuple[Trainer, Task]:
     # A worker that does not write reads the run directory of the one that does.
     read_only = job.place() if config["trainer"]["strategy"] == "multi_worker" else None
     trainer = Trainer(
-        callbacks=[*callbacks.values(), assemble.ConfigText(to_yaml(job.written)), RunLog()],
+        callbacks=[
+            *callbacks.values(),
+            *job.callbacks,
+            assemble.ConfigText(to_yaml(job.written)),
+            RunLog(),
+        ],
         loggers=list(loggers.values()),
         run_dir=directory.path if directory else read_only,
         info={"task": job.task, "overrides": list(job.overrides)},
@@ -293,6 +299,7 @@ def _run_mode(
     if mode == "fit":
         trainer.fit(task, data, checkpoint=checkpoint, weights_only=weights_only)
         wanted = getattr(data, "test", None) is not None and trainer.config.limit_test_batches
+        wanted = wanted and trainer.status != PRUNED
         if wanted and not (trainer.already_complete and _was_tested(directory)):
             trainer.test(task, data)
     elif mode == "lr_find":

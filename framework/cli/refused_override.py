@@ -37,7 +37,7 @@ def diagnose(
     """Return the error to show for a configuration that could not be composed."""
     try:
         parsed = [_parse(text, config_dir) for text in overrides]
-        if multirun and not any(text.startswith("hydra/sweeper=") for text in overrides):
+        if multirun and not any(t.startswith(("hydra/sweeper=", "search=")) for t in overrides):
             _check_intervals(parsed)
         _check_task(parsed, config_dir)
         _check_choices(parsed, config_dir)
@@ -115,11 +115,10 @@ def _check_intervals(parsed: Sequence[Override]) -> None:
         if override.value_type is ValueType.INTERVAL_SWEEP:
             ends = cast("IntervalSweep", override.value())
             raise UserError(
-                f"{override.key_or_group} is an interval, but Hydra's basic sweeper accepts no "
-                "values",
+                f"{override.key_or_group} is an interval, but nothing draws values from it",
                 where=override.input_line,
-                fix=f"Give values: {override.key_or_group}={ends.start:g},{ends.end:g}; or a "
-                "sweeper that draws them: hydra/sweeper=<name>.",
+                fix=f"Give values: {override.key_or_group}={ends.start:g},{ends.end:g}; or search "
+                "it: search=optuna.",
             )
 
 
@@ -219,6 +218,11 @@ def _choices(override: Override) -> list[Any]:
 def _alternatives(override: Override) -> Iterator[Override]:
     if not override.is_sweep_override():
         yield override
+        return
+    if override.value_type is ValueType.INTERVAL_SWEEP:
+        ends = cast("IntervalSweep", override.value())
+        for end in (ends.start, ends.end):
+            yield OverridesParser.create().parse_override(f"{override.get_key_element()}={end}")
         return
     if not override.is_discrete_sweep() or override.value_type is ValueType.GLOB_CHOICE_SWEEP:
         return  # only the sweeper knows the values

@@ -32,7 +32,7 @@ def chosen_groups(overrides: Sequence[str], config_dir: Path | None = None) -> s
         {'optimizer'}
     """
     keys = {*map(key_of, overrides), *_of_experiment(overrides, config_dir)}
-    return keys & (GROUPS.keys() - {"trainer"})
+    return keys & (GROUPS.keys() - {"trainer", "search"})
 
 
 def _of_experiment(overrides: Sequence[str], config_dir: Path | None) -> dict[str, Any]:

@@ -30,7 +30,7 @@ _MAX_BYTES = 2**24  # bytes; the largest file kept in memory to restore later
 # Options that may change when a run resumes: its length, its output, the data's location.
 _MAY_DIFFER = {
     "mode", "checkpoint", "weights_only", "resume", "resume_data", "run_dir", "sweep_dir", "debug",
-    "verbosity", "jobs", "objective", "direction", "lr_find", "batch_size_find",
+    "verbosity", "jobs", "objective", "direction", "search", "lr_find", "batch_size_find",
     "export", "predict",
     "trust", "loggers", "callbacks.checkpoint",
     *(f"data.{name}" for name in ("dir", "file", "val", "test", "predict", "fitted", "on_error")),

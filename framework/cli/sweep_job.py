@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gc
-import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from omegaconf import OmegaConf
 
 from framework.cli.closed_stdio import lasting_streams
 from framework.cli.console import show_error, show_log
@@ -21,8 +23,10 @@ from framework.cli.run_dir import flat, to_yaml
 from framework.core.paths import working_directory
 from framework.core.signals import put_off, queue_again
 from framework.errors import UserError
+from framework.search.options import SWEEPER, SearchOptions
 from framework.sweep.child import is_child
 from framework.sweep.claim import Claim, claimed, standing_of, standings
+from framework.sweep.launcher import Value, value_in
 from framework.sweep.numbered import numbered_output
 from framework.sweep.record import JobEntry, SweepRecord
 from framework.sweep.table import check_measured
@@ -30,7 +34,7 @@ from framework.text.escape import one_line
 
 # Options that change nothing about what a finished job has left.
 _OF_NO_MATTER = {
-    "sweep_dir", "run_dir", "jobs", "objective", "direction", "debug", "trust",
+    "sweep_dir", "run_dir", "jobs", "objective", "direction", "search", "debug", "trust",
     "verbosity",
 }  # fmt: skip
 
@@ -48,7 +52,7 @@ def in_this_process() -> Iterator[None]:
         _here = False
 
 
-def run_sweep_job(config: Any) -> float | None:
+def run_sweep_job(config: Any) -> Value:
     """Run the job that Hydra has composed; how it stands is left in the sweep directory.
 
     Hydra's launchers send this function to other processes by its name.
@@ -57,7 +61,8 @@ def run_sweep_job(config: Any) -> float | None:
         config: The job's configuration.
 
     Returns:
-        The value of the sweep's objective, for Hydra's sweepers; NaN if the job has none.
+        The value of the sweep's objective, for Hydra's sweepers; NaN if the job has none. A list
+        with several objectives.
 
     Raises:
         KeyboardInterrupt: The job was interrupted, and no other is to start.
@@ -66,7 +71,7 @@ def run_sweep_job(config: Any) -> float | None:
 
     record = SweepRecord(Path(str(HydraConfig.get().sweep.dir)))
     elsewhere = not (_here or is_child())
-    with lasting_streams() if elsewhere else nullcontext():
+    with nullcontext() if _here else lasting_streams():
         folder = str(working_directory())
         if folder not in map(os.path.abspath, sys.path):
             sys.path.insert(0, folder)
@@ -80,14 +85,12 @@ def run_sweep_job(config: Any) -> float | None:
                 )
             with put_off():
                 outcome = _run(record, entry, config)
-    objective = record.read().objective
+    objectives = record.read().objectives
     if outcome.status == "interrupted":
         if elsewhere:
             queue_again(outcome.code)
         raise KeyboardInterrupt if outcome.code == 130 else SystemExit(outcome.code)
-    if objective is None:
-        return None
-    return outcome.metrics.get(objective.metric, math.nan) if outcome.code == 0 else math.nan
+    return value_in(outcome.metrics if outcome.code == 0 else {}, objectives)
 
 
 def _run(record: SweepRecord, entry: JobEntry, config: Any) -> Outcome:
@@ -101,9 +104,9 @@ def _run(record: SweepRecord, entry: JobEntry, config: Any) -> Outcome:
                     if config.verbosity:
                         print("finished before: not run again", flush=True)
                     return Outcome(0, former.status, dict(former.metrics), former.run_dir)
-                check_measured(standings(record), record.read().objective)
+                check_measured(standings(record), record.read().objectives)
                 claim.begin()
-                outcome = run(job)
+                outcome = run(replace(job, callbacks=_callbacks(record, entry, config)))
             except UserError as error:
                 show_error(error, debug=False)
                 outcome = Outcome(2, "refused", error=str(error).splitlines()[0])
@@ -120,6 +123,18 @@ def _run(record: SweepRecord, entry: JobEntry, config: Any) -> Outcome:
         return Outcome(2, "running", error=error.what)
 
 
+def _callbacks(record: SweepRecord, entry: JobEntry, config: Any) -> Sequence[Any]:
+    """Return the callbacks that the sweep adds to its jobs."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if f"hydra/sweeper={HydraConfig.get().runtime.choices['hydra/sweeper']}" != SWEEPER:
+        return ()
+    from framework.search.pruning import pruning_of
+
+    options: Any = OmegaConf.to_container(config.search, resolve=True)
+    return pruning_of(SearchOptions.of(options), record.path, entry, record.read().objectives)
+
+
 def _note(claim: Claim, outcome: Outcome) -> None:
     place = outcome.run_dir
     claim.end(outcome.status, outcome.code, outcome.metrics, place, outcome.error)
@@ -130,14 +145,12 @@ def is_unchanged(job: Job) -> bool:
     place = job.place()
     if place is None or job.config["mode"] != "fit":
         return False
-    from omegaconf import OmegaConf
-
     now: Any = OmegaConf.to_container(OmegaConf.create(to_yaml(job.written)))
     return _compared(read_config(place)) == _compared(now)
 
 
 def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in flat(config).items() if key not in _OF_NO_MATTER}
+    return {k: v for k, v in flat(config).items() if k.partition(".")[0] not in _OF_NO_MATTER}
 
 
 @contextmanager

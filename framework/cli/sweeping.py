@@ -16,15 +16,18 @@ from framework.cli.launchers import check_launcher
 from framework.cli.quoting import again, key_of, quoted, value_of
 from framework.cli.report import has_curves
 from framework.cli.run_dir import make_dirs, make_unique, remove_empty, writing
+from framework.cli.searching import STUDY, check_search, search_options
 from framework.cli.sweep_job import in_this_process, run_sweep_job
 from framework.core.direction import by_name
 from framework.core.paths import local_path
+from framework.core.statuses import PRUNED
 from framework.errors import UserError, choice
+from framework.search.options import SWEEPER, SearchOptions
 from framework.sweep import launcher
 from framework.sweep.claim import Standing, standings
 from framework.sweep.plan import fixed_overrides, planned_jobs
 from framework.sweep.record import FILE, FOLDER, Content, JobEntry, Objective, SweepRecord
-from framework.sweep.table import best_of, check_measured, print_table
+from framework.sweep.table import best_of, check_measured, print_table, values
 from framework.text.escape import one_line, plain
 
 _NOBODY = JobEntry(0, "", "", ())
@@ -37,8 +40,10 @@ class _Wanted:
 
     sweep_dir: str | None
     jobs: int
-    objective: Objective | None
+    objectives: tuple[Objective, ...]
     planned: Sequence[tuple[str, ...]]
+    search: SearchOptions | None
+    given: Sequence[str]
     shows: bool
 
 
@@ -65,10 +70,13 @@ def sweep(arguments: Arguments) -> int:
     before: Content | None = None
     stood: list[Standing] = []
     try:
-        with writing(record.path), record.running():
+        with writing(record.path), record.running(together=wanted.search is not None):
             before = record.read()
             stood = standings(record)
-            record.begin(fixed_overrides(arguments.overrides), wanted.planned, wanted.objective)
+            fixed = fixed_overrides(arguments.overrides)
+            if wanted.search:
+                check_search(record.path, wanted.search, wanted.given, wanted.objectives)
+            record.begin(fixed, wanted.planned, wanted.objectives)
             return _run(arguments, wanted, record, stood)
     except UserError:
         if before is not None and not _any_started(record, stood):
@@ -91,23 +99,42 @@ def _wanted(arguments: Arguments) -> _Wanted:
     jobs = option("jobs") or "1"
     if not jobs.isdigit() or int(jobs) < 1:
         raise UserError(f"jobs is {jobs}", where=f"jobs={jobs}", fix="Give a number of 1 or more.")
+    given = _given(arguments, config)
     return _Wanted(
         place,
         int(jobs),
-        _objective(option("objective"), option("direction") or "auto"),
-        _planned(arguments, config),
+        _objectives(_listed(option("objective")), _listed(option("direction")) or ["auto"]),
+        _planned(given) if given and not config.search else [],
+        search_options(config, arguments.overrides),
+        given,
         option("verbosity") != "0",
     )
 
 
-def _objective(metric: str | None, direction: str) -> Objective | None:
-    if direction not in ("auto", "min", "max"):
-        fix = choice(direction, ("min", "max", "auto"))
+def _listed(text: str | None) -> list[str]:
+    """Return the words of `[a,b]`, or the only one."""
+    words = (text or "").strip("[]").split(",")
+    return [word.strip(" '\"") for word in words if word.strip()]
+
+
+def _objectives(metrics: Sequence[str], directions: Sequence[str]) -> tuple[Objective, ...]:
+    if len(directions) not in (1, len(metrics)) and metrics:
         raise UserError(
-            f"There is no direction {direction!r}", where=f"direction={direction}", fix=fix
+            f"There are {len(metrics)} objectives and {len(directions)} directions",
+            where=f"direction=[{','.join(directions)}]",
+            fix="Give as many directions as objectives, or one for all.",
         )
-    if metric is None:
-        return None
+    if len(directions) == 1:
+        directions = [*directions] * len(metrics)
+    for direction in directions:
+        if direction not in ("auto", "min", "max"):
+            fix = choice(direction, ("min", "max", "auto"))
+            where = f"direction={direction}"
+            raise UserError(f"There is no direction {direction!r}", where=where, fix=fix)
+    return tuple(_objective(*pair) for pair in zip(metrics, directions, strict=True))
+
+
+def _objective(metric: str, direction: str) -> Objective:
     found = by_name(metric) if direction == "auto" else direction
     if found is None:
         raise UserError(
@@ -118,8 +145,8 @@ def _objective(metric: str | None, direction: str) -> Objective | None:
     return Objective(metric, found)
 
 
-def _planned(arguments: Arguments, config: Any) -> list[tuple[str, ...]]:
-    """Return the jobs that are known before the sweep; none if a sweeper chooses as it goes."""
+def _given(arguments: Arguments, config: Any) -> list[str]:
+    """Return everything that is varied or fixed; nothing if a sweeper chooses as it goes."""
     from omegaconf import OmegaConf
 
     sweeper: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
@@ -127,8 +154,13 @@ def _planned(arguments: Arguments, config: Any) -> list[tuple[str, ...]]:
         return []
     params = sweeper.get("params") or {}
     listed = [f"{k}={str(v).replace(chr(92) * 7, '')}" for k, v in params.items()]
+    return [*listed, *arguments.overrides]
+
+
+def _planned(given: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the jobs that are known before the sweep."""
     with suppress(Exception):  # Hydra will refuse it.
-        return planned_jobs([*listed, *arguments.overrides])
+        return planned_jobs(given)
     return []
 
 
@@ -140,6 +172,8 @@ def _run(
     hydra.append(f"hydra.sweep.dir={quoted(record.path)}")
     if arguments.multirun:  # else a file says so
         hydra.append("hydra.mode=MULTIRUN")
+    if wanted.search:
+        hydra.append(SWEEPER)
     if wanted.jobs > 1:
         hydra += [f"hydra/launcher={launcher.NAME}", f"hydra.launcher.jobs={wanted.jobs}"]
     words = Arguments(
@@ -178,11 +212,20 @@ def _conclude(
         _show(arguments, wanted, record, found, ended)
     if broken is not None:
         show_error(broken, debug=False)
-    check_measured(found, wanted.objective)
-    asked = record.read().round
-    mine = [s for s in found if s.job.round == asked]
+    check_measured(found, wanted.objectives)
+    mine = _asked_for(wanted, record, found)
+    if wanted.search and any(s.finished and s.status != PRUNED for s in mine):
+        return ended or int(broken is not None)  # a trial that fails is a result
     code = next((s.code for s in mine if s.code), ended)
     return code or int(not all(s.finished for s in mine))
+
+
+def _asked_for(
+    wanted: _Wanted, record: SweepRecord, found: Sequence[Standing]
+) -> Sequence[Standing]:
+    """Return the jobs of this command; to a search, all belong, whoever asked for them."""
+    asked = record.read().round
+    return [s for s in found if wanted.search or s.job.round == asked]
 
 
 def _show(
@@ -193,18 +236,17 @@ def _show(
     ended: int,
 ) -> None:
     """Print the table of a sweep, where it is, and the command that continues it."""
-    print_table(found, record.path, wanted.objective)
-    best = best_of(found, wanted.objective) if wanted.objective else None
-    if best and wanted.objective:
-        value = best.metrics[wanted.objective.metric]
-        varied = one_line(" ".join(best.job.overrides))
-        print(f"Best: #{best.job.number}  {varied}  {wanted.objective.metric} {value:.4f}")
+    print_table(found, record.path, wanted.objectives)
+    best = best_of(found, wanted.objectives)
+    title = "Best" if len(wanted.objectives) == 1 else "Pareto front"
+    for each in best:
+        varied = one_line(" ".join(each.job.overrides))
+        print(f"{title}: #{each.job.number}  {varied}  {values(each, wanted.objectives)}")
     shown = shlex.quote(one_line(record.path))
     print(f"Sweep directory: {shown}")
     if any(s.run_dir and has_curves(s.run_dir) for s in found):
         print(f"To see the curves: tensorboard --logdir {shown}")
-    asked = record.read().round
-    mine = [s for s in found if s.job.round == asked]
+    mine = _asked_for(wanted, record, found)
     if ended or any(s.status in ("interrupted", "killed", "not run") for s in mine):
         print(plain(f"To continue: {again(arguments.words, sweep_dir=record.path)}"))
 
@@ -240,7 +282,7 @@ def _tidy(record: SweepRecord, made: Sequence[Path], *, new: bool) -> None:
     if new and not any(s.run_dir for s in standings(record)):
         folder = record.path / FOLDER
         with suppress(OSError):
-            for file in [*folder.glob("*"), record.path / FILE]:
+            for file in [*folder.glob("*"), record.path / FILE, record.path / STUDY]:
                 file.unlink(missing_ok=True)
             folder.rmdir()
     remove_empty(made)

@@ -25,13 +25,15 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_all)
 
 
-def locked(handle: int) -> bool:
+def locked(handle: int, *, shared: bool = False) -> bool:
     """Lock an open file until this process closes it; return False if another one has locked it.
+
+    Several processes can have a `shared` lock at a time.
 
     Where there are no locks, as on Windows and some file systems, nothing stops anybody.
     """
     for last in range(_TRIES - 1, -1, -1):
-        if _flocked(handle, "LOCK_EX"):
+        if _flocked(handle, "LOCK_SH" if shared else "LOCK_EX"):
             return True
         if last:
             time.sleep(_PAUSE)

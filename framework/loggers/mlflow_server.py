@@ -22,6 +22,7 @@ _STATUS = {
     "running": "RUNNING",
     "completed": "FINISHED",
     "stopped": "FINISHED",
+    "pruned": "FINISHED",
     "interrupted": "KILLED",
     "failed": "FAILED",
 }

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from framework.core.statuses import ENDED
+
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
 
-SUCCEEDED = {"completed": True, "stopped": True, "failed": False}
+SUCCEEDED = {**dict.fromkeys(ENDED, True), "failed": False}
 """Whether a run that ended so succeeded. An interrupted one has not ended: it can continue."""
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from framework.core.commit import commit_of
 from framework.core.extras import require
 from framework.core.safe_files import ours, read_bytes
+from framework.core.statuses import ENDED
 from framework.core.versions import versions
 from framework.errors import UserError
 from framework.logger import Histogram, Logger
@@ -139,7 +140,7 @@ class TrackerLogger(Logger):
         """Record how the stage ended, and the files of the run directory that tell of it."""
         if self._outbox is None:
             return
-        if status in ("completed", "stopped"):
+        if status in ENDED:
             self._outbox.release(None)
         for path in (self._run_dir / "config.yaml", self._run_dir / "result.json"):
             if path.exists():

@@ -44,20 +44,20 @@ def option(
     return field(default=default, metadata=known)
 
 
-def check(name: str, value: Any, known: Mapping[str, Any]) -> None:
+def check(name: str, value: Any, known: Mapping[str, Any], where: str = "trainer") -> None:
     """Refuse a value that is outside its option's range or not among its choices."""
     choices, least, above = known["choices"], known["least"], known["above"]
     if value is None:
         return
     if choices is not None and value not in choices:
         fix = choice(value, choices, known["aliases"])
-        raise UserError(f"{name} is {value!r}", where=f"trainer.{name}", fix=fix)
+        raise UserError(f"{name} is {value!r}", where=f"{where}.{name}", fix=fix)
     right = least is None or value >= least
     right = right and (above is None or above < value < math.inf)
     if known["share"]:
         right = math.isfinite(value) and value >= 0 and (isinstance(value, int) or value <= 1)
     if not right or (least is not None and value >= known["below"]):
-        refuse(name, value, known["wanted"])
+        refuse(name, value, known["wanted"], where)
 
 
 def refuse(name: str, value: object, wanted: str, where: str = "trainer") -> NoReturn:

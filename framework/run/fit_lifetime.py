@@ -9,6 +9,7 @@ from pathlib import Path
 
 from framework.core.models_by_name import models_of
 from framework.core.state import LOADED, check_same_data
+from framework.core.statuses import ENDED
 from framework.datasets.preprocessing import check_preprocessing, save_preprocessing
 from framework.run.evaluated_weights import averaged, noting_replaced
 from framework.run.fitting import Fitting
@@ -135,7 +136,7 @@ def _end(run: Run, stage: Stage, fitting: Fitting) -> None:
     else:
         with run.profile("saving"):
             run.saver.finish()
-    if run.run_dir is not None and run.status in ("completed", "stopped"):
+    if run.run_dir is not None and run.status in ENDED:
         with run.profile("logging"), stage.components.averaged():
             for name, model in models_of(run.task.model).items():
                 run.metric_log.logger.log_model(name, model, run.progress.step)
@@ -148,7 +149,7 @@ def _end(run: Run, stage: Stage, fitting: Fitting) -> None:
 def _finalize_weights(run: Run, stage: Stage, fitting: Fitting) -> None:
     """Let optimizers finalize the weights; a resumed run starts from the weights of training."""
     update = stage.components.update
-    if update is None or run.status not in ("completed", "stopped"):
+    if update is None or run.status not in ENDED:
         return
     if finalizes(update.optimizers):
         run.hold_state()

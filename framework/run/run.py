@@ -294,8 +294,8 @@ class Run(Looking):
 
     # ---- what callbacks ask for
 
-    def stop(self, reason: str) -> None:
-        self.stop_condition.end("stopped", reason)
+    def stop(self, reason: str, *, status: str = "stopped") -> None:
+        self.stop_condition.end(status, reason)
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         with self.profile("logging"):

@@ -32,7 +32,7 @@ class StopCondition:
         ('completed', 'max_steps=100 reached')
 
     Attributes:
-        status: `running`, `completed`, `stopped`, `interrupted` or `failed`.
+        status: `running`, `completed`, `stopped`, `pruned`, `interrupted` or `failed`.
         reason: The reason, as a sentence; empty while running.
         broken: Whether an exception ended it, so that the state in memory must not be saved.
     """

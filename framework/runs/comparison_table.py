@@ -98,7 +98,7 @@ def compare(
     direction = _direction(objective, direction)
     options = [key for key in differing(runs) if key not in group]
     measured = (name for run in runs for name in run.metrics)
-    metrics = main_metrics(measured, objective, _MOST_METRICS)
+    metrics = main_metrics(measured, [objective] if objective else [], _MOST_METRICS)
     if columns:
         known = {name for run in runs for name in run.metrics}
         for name in columns:

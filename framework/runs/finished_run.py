@@ -17,7 +17,17 @@ from framework.runs.option_file import OptionFile, scalar
 RESULT, CONFIG, OVERRIDES, METRICS = "result.json", "config.yaml", "overrides.yaml", "metrics.csv"
 _MAX_BYTES = 2**24
 # What no two runs are compared by: where they are, and how they were started.
-_NOT_COMPARED = {"run_dir", "sweep_dir", "mode", "resume", "trust", "debug", "verbosity", "jobs"}
+_NOT_COMPARED = {
+    "run_dir",
+    "sweep_dir",
+    "mode",
+    "resume",
+    "trust",
+    "debug",
+    "verbosity",
+    "jobs",
+    "search",
+}
 _LEFT_OUT = {"checkpoints", "train", "val", "test", "pictures", "export"}
 
 
@@ -28,8 +38,8 @@ class RunRecord:
     Attributes:
         path: The run directory.
         name: The directory relative to the one that was searched.
-        status: `completed`, `stopped`, `failed`, `interrupted`, `running`, `killed` (neither ended
-            nor running) or `broken`.
+        status: `completed`, `stopped`, `pruned`, `failed`, `interrupted`, `running`, `killed`
+            (neither ended nor running) or `broken`.
         overrides: What was chosen on the command line, by key, as values.
         metrics: The latest value of every metric by full name.
         best: The best checkpoint: `step`, `metric`, `value`; empty without one.

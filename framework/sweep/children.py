@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -22,6 +22,9 @@ from framework.sweep.child import PRELOAD, Surroundings, run_child
 from framework.sweep.claim import claimed, standing_of
 from framework.sweep.display import SweepDisplay
 from framework.sweep.record import JobEntry, SweepRecord
+
+Work = tuple[JobEntry, Callable[..., Any], tuple[Any, ...]]
+"""A job, what to call in its process, and with what."""
 
 _REFRESH = 0.5  # seconds
 _CHUNK = 65536
@@ -59,33 +62,36 @@ class Children:
         with _no_stderr():
             ensure_running()
 
-    def run(
-        self,
-        jobs: Sequence[tuple[JobEntry, Callable[[], tuple[Callable[..., Any], tuple[Any, ...]]]]],
-    ) -> None:
+    def run(self, take: Callable[[], Work | None], ended: Callable[[], None]) -> None:
         """Run jobs to their ends.
 
         Args:
-            jobs: Each job, with a function that returns what to call in its process, and with what.
+            take: Returns the next job, or None if there is none now; asked whenever one can start.
+            ended: Called when a job has ended, unless this process was asked to end.
 
         Raises:
             KeyboardInterrupt: Ctrl-C was pressed; the jobs have saved and ended.
             SystemExit: SIGTERM arrived; the same.
         """
-        waiting = list(jobs)[::-1]
         with self._signals():
             try:
-                while self._running or (waiting and not self._received):
-                    while waiting and len(self._running) < self._most and not self._received:
-                        job, prepared = waiting.pop()
-                        self._start(job, *prepared())
-                    self._attend()
+                while self._fill(take):
+                    for child in self._attend():
+                        self._note_end(child)
+                        if not self._received:
+                            ended()
             finally:
                 self._kill()
         if self._received and self._received[0] == signal.SIGINT:
             raise KeyboardInterrupt
         if self._received:
             raise SystemExit(128 + self._received[0])
+
+    def _fill(self, take: Callable[[], Work | None]) -> bool:
+        """Start jobs while there is room for them; return whether any runs."""
+        while len(self._running) < self._most and not self._received and (work := take()):
+            self._start(*work)
+        return bool(self._running)
 
     def _start(self, job: JobEntry, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         taken = {child.slot for child in self._running}
@@ -106,14 +112,15 @@ class Children:
         for number in self._received:  # while it was started
             self._send(self._running[-1], number)
 
-    def _attend(self) -> None:
-        """Pass on what the children print, and note which have ended."""
+    def _attend(self) -> list[_Child]:
+        """Pass on what the children print; return those that have ended."""
         pipes = {number: child for child in self._running for number in child.pipes}
         ready = wait([*pipes, *(child.process.sentinel for child in self._running)], _REFRESH)
         for number in ready:
             if number in pipes:
                 self._read(pipes[number], number)
-        for child in [c for c in self._running if not c.process.is_alive()]:
+        ended = [child for child in self._running if not child.process.is_alive()]
+        for child in ended:
             child.process.join()
             for number in list(child.pipes):
                 os.set_blocking(number, False)
@@ -122,7 +129,7 @@ class Children:
                         self._read(child, number)
                 self._close(child, number)
             self._running.remove(child)
-            self._note_end(child)
+        return ended
 
     def _read(self, child: _Child, number: int) -> None:
         chunk = os.read(number, _CHUNK)

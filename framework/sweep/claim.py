@@ -16,6 +16,7 @@ from typing import Any
 
 from framework.core.lock import is_locked
 from framework.core.safe_files import ours, read_bytes
+from framework.core.statuses import ENDED
 from framework.run.result import read_metrics
 from framework.sweep.record import JobEntry, SweepRecord, wait_for
 
@@ -23,7 +24,6 @@ _MAX_BYTES = 2**24
 # Seconds to wait for a job that another process has not finished saving.
 PATIENCE = 60.0
 KILLED = 128 + signal.SIGKILL.value if hasattr(signal, "SIGKILL") else 137
-ENDED = ("completed", "stopped")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Standing:
 
     Attributes:
         job: The job.
-        status: `not run`, `running`, `killed`, or how it ended: `completed`, `stopped`,
+        status: `not run`, `running`, `killed`, or how it ended: `completed`, `stopped`, `pruned`,
             `interrupted`, `failed` or `refused`.
         code: Its exit code; 0 while there is none.
         metrics: The latest value of every metric, by full name.

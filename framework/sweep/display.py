@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -13,9 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from framework.callbacks.live_line import Screen
+from framework.core.statuses import PRUNED
 from framework.sweep.claim import Standing
 from framework.sweep.record import JobEntry, Objective
-from framework.sweep.table import best_of
+from framework.sweep.table import best_of, values
 from framework.text.escape import one_line
 from framework.text.tables import cell
 
@@ -27,13 +28,13 @@ class SweepDisplay:
     lines: one when a job starts, and one when it ends.
 
     Example:
-        >>> with SweepDisplay(total=12, side_by_side=2, objective=None) as display:
+        >>> with SweepDisplay(total=12, side_by_side=2, objectives=()) as display:
         ...     display.started(job)
 
     Args:
         total: How many jobs there are.
         side_by_side: How many run at a time.
-        objective: What the jobs are ranked by, if anything.
+        objectives: What the jobs are ranked by, if anything.
         console: Where to draw. Default: standard output.
         clock: Returns monotonic seconds; replaced in tests.
     """
@@ -42,11 +43,11 @@ class SweepDisplay:
         self,
         total: int,
         side_by_side: int,
-        objective: Objective | None,
+        objectives: Sequence[Objective],
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._total, self._side_by_side, self._objective = total, side_by_side, objective
+        self._total, self._side_by_side, self._objectives = total, side_by_side, objectives
         self._console = console or Screen(highlight=False)
         self._clock = clock
         self._running: dict[int, tuple[JobEntry, float]] = {}
@@ -104,13 +105,17 @@ class SweepDisplay:
     def summary(self) -> str:
         """Return one line: what is done, the best so far, and the time left."""
         words = [f"{len(self._ended)} of {self._total} done"]
+        pruned = sum(each.status == PRUNED for each in self._ended)
+        if pruned:
+            words.append(f"{pruned} {PRUNED}")
         bad = sum(not each.finished for each in self._ended)
         if bad:
             words.append(f"{bad} without a result")
-        best = best_of(self._ended, self._objective) if self._objective else None
-        if best and self._objective:
-            name = self._objective.metric
-            words.append(f"best #{best.job.number} with {name} {best.metrics[name]:.4f}")
+        best = best_of(self._ended, self._objectives)
+        if len(best) > 1:
+            words.append(f"best {', '.join(f'#{each.job.number}' for each in best)}")
+        elif best:
+            words.append(f"best #{best[0].job.number} with {values(best[0], self._objectives)}")
         left = self._total - len(self._ended)
         if left and self._spent:
             mean = sum(self._spent) / len(self._spent)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -21,15 +20,16 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from framework.sweep.children import Children
+from framework.sweep.children import Children, Work
 from framework.sweep.claim import standing_of
 from framework.sweep.display import SweepDisplay
-from framework.sweep.record import Objective, SweepRecord
+from framework.sweep.record import JobEntry, Objective, SweepRecord
 
 NAME = "processes"
 # Hydra takes plugins only from modules of a package with this name, which other plugins share.
-_PACKAGE, _NAME = "hydra_plugins", "keras_task_framework"
-_MODULE = f"{_PACKAGE}.{_NAME}"
+PACKAGE = "hydra_plugins"
+_MODULE = f"{PACKAGE}.keras_task_framework"
+Value = float | list[float] | None
 
 
 @dataclass
@@ -63,26 +63,45 @@ class ProcessLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run jobs to their ends; return the value of each one's objective."""
+        jobs = iter(job_overrides)
+        return self.run(lambda: next(jobs, None), len(job_overrides), initial_job_idx)
+
+    def run(
+        self,
+        take: Callable[[], Sequence[str] | None],
+        total: int,
+        first: int,
+        ended: Callable[[], None] = lambda: None,
+    ) -> Sequence[JobReturn]:
+        """Run jobs that are asked for as soon as one can start.
+
+        Args:
+            take: Returns the overrides of the next job; None: there is none now.
+            total: How many there are to be, for the display.
+            first: The number of the first job, for Hydra.
+            ended: Called whenever a job has ended.
+
+        Returns:
+            The value of each one's objective.
+        """
         setup_globals()
         record = SweepRecord(Path(str(self._config.hydra.sweep.dir)))
-        entries = [record.register(list(each)) for each in job_overrides]
-        objective = record.read().objective
-        composed: dict[int, Any] = {}
+        objectives = record.read().objectives
+        started: list[tuple[JobEntry, DictConfig]] = []
 
-        def prepared(place: int) -> Any:
-            config = self._composed(list(job_overrides[place]), initial_job_idx + place)
+        def work() -> Work | None:
+            overrides = take()
+            if overrides is None:
+                return None
+            config = self._composed(list(overrides), first + len(started))
             state = {kind: kind.instance() for kind in (GlobalHydra, ConfigStore, JobRuntime)}
-            composed[place] = config
-            return run_composed, (self._function, self._context, config, state)
+            entry = record.register(list(overrides))
+            started.append((entry, config))
+            return entry, run_composed, (self._function, self._context, config, state)
 
-        with SweepDisplay(len(entries), self._jobs, objective) as display:
-            Children(record, self._jobs, display).run(
-                [(job, partial(prepared, place)) for place, job in enumerate(entries)]
-            )
-        return [
-            returned(composed.get(place), value_of(record, entry, objective))
-            for place, entry in enumerate(entries)
-        ]
+        with SweepDisplay(total, self._jobs, objectives) as display:
+            Children(record, self._jobs, display).run(work, ended)
+        return [returned(config, value_of(record, entry, objectives)) for entry, config in started]
 
     def _composed(self, overrides: list[str], number: int) -> DictConfig:
         assert self._context is not None
@@ -95,22 +114,28 @@ class ProcessLauncher(Launcher):
 ProcessLauncher.__module__ = _MODULE
 
 
-def returned(config: DictConfig | None, value: float | None) -> JobReturn:
+def returned(config: DictConfig, value: Value) -> JobReturn:
     """Return what Hydra's sweepers expect of a job that has ended."""
     made = JobReturn(status=JobStatus.COMPLETED)
     made.return_value = value
-    if config is not None:
-        overrides: Any = OmegaConf.to_container(config.hydra.overrides.task)
-        made.overrides = overrides
+    overrides: Any = OmegaConf.to_container(config.hydra.overrides.task)
+    made.overrides = overrides
     return made
 
 
-def value_of(record: SweepRecord, job: Any, objective: Objective | None) -> float | None:
-    """Return what a job measured of the objective; NaN if it failed or did not measure it."""
-    if objective is None:
-        return None
+def value_of(record: SweepRecord, job: JobEntry, objectives: Sequence[Objective]) -> Value:
+    """Return what a job measured of the objectives, for Hydra's sweepers.
+
+    NaN stands for what it did not measure, or if it failed; None if there is no objective.
+    """
     found = standing_of(record, job)
-    return found.metrics.get(objective.metric, math.nan) if found.finished else math.nan
+    return value_in(found.metrics if found.finished else {}, objectives)
+
+
+def value_in(metrics: Mapping[str, float], objectives: Sequence[Objective]) -> Value:
+    """Return the value of one objective, or of several, among these metrics."""
+    values = [metrics.get(objective.metric, math.nan) for objective in objectives]
+    return values if len(values) > 1 else next(iter(values), None)
 
 
 def run_composed(
@@ -131,12 +156,18 @@ def run_composed(
 
 def register() -> None:
     """Make `hydra/launcher=processes` a choice."""
-    try:
-        package = import_module(_PACKAGE)
-    except ImportError:  # no plugin is installed
-        package = sys.modules[_PACKAGE] = ModuleType(_PACKAGE)
-        package.__path__ = []
-    sys.modules[_MODULE] = sys.modules[__name__]
-    setattr(package, _NAME, sys.modules[__name__])
+    enter_hydra_plugins(_MODULE, sys.modules[__name__])
     ConfigStore.instance().store(group="hydra/launcher", name=NAME, node=ProcessesConfig)
     Plugins.instance().register(ProcessLauncher)
+
+
+def enter_hydra_plugins(name: str, module: ModuleType) -> None:
+    """Let a module be found as one of the package that Hydra takes plugins from."""
+    package, _, last = name.rpartition(".")
+    try:
+        parent = import_module(package)
+    except ImportError:  # no plugin is installed
+        parent = sys.modules[package] = ModuleType(package)
+        parent.__path__ = []
+    sys.modules[name] = module
+    setattr(parent, last, module)

@@ -60,14 +60,14 @@ class Content:
     Attributes:
         fixed: The overrides that are the same for all jobs.
         varied: The keys in which jobs differ.
-        objective: What the jobs are ranked by, if anything.
+        objectives: What the jobs are ranked by, if anything.
         round: How often the sweep was started.
         jobs: Its jobs by number.
     """
 
     fixed: tuple[str, ...] = ()
     varied: tuple[str, ...] = ()
-    objective: Objective | None = None
+    objectives: tuple[Objective, ...] = ()
     round: int = 0
     jobs: tuple[JobEntry, ...] = ()
 
@@ -77,7 +77,7 @@ class SweepRecord:
 
     Example:
         >>> record = SweepRecord(Path("runs/s"))
-        >>> record.begin(["task=mine"], [("seed=1",), ("seed=2",)], None)
+        >>> record.begin(["task=mine"], [("seed=1",), ("seed=2",)])
         >>> record.register(["task=mine", "seed=2"]).directory
         '1_seed=2'
 
@@ -99,7 +99,7 @@ class SweepRecord:
             found = json.loads(read_bytes(place, _MAX_BYTES))
             if found["format"] != _FORMAT:
                 raise ValueError(f"it has format {found['format']}, not {_FORMAT}")
-            objective = found["objective"] and Objective(**found["objective"])
+            objectives = tuple(Objective(**each) for each in found["objectives"])
             jobs = [
                 JobEntry(**{**job, "overrides": tuple(job["overrides"])}) for job in found["jobs"]
             ]
@@ -108,7 +108,7 @@ class SweepRecord:
             return Content(
                 tuple(found["fixed"]),
                 tuple(found["varied"]),
-                objective,
+                objectives,
                 found["round"],
                 tuple(jobs),
             )
@@ -125,7 +125,7 @@ class SweepRecord:
         self,
         fixed: Sequence[str],
         planned: Sequence[Sequence[str]],
-        objective: Objective | None,
+        objectives: Sequence[Objective] = (),
     ) -> None:
         """Start the sweep, or start it again: note what it is, and the jobs that are known so far.
 
@@ -135,7 +135,7 @@ class SweepRecord:
         Args:
             fixed: The overrides with one value for all jobs.
             planned: What each job varies, as far as that is known.
-            objective: What to rank by.
+            objectives: What to rank by.
         """
         with self._changing() as before:
             varied = dict.fromkeys([*before.varied, *(k for job in planned for k in _ordered(job))])
@@ -147,7 +147,9 @@ class SweepRecord:
                 overrides = (*job.overrides, *added)
                 jobs.append(replace(job, overrides=overrides, key=job_key(overrides)))
             always = tuple(o for o in fixed if not keys_of([o]) & varied.keys())
-            content = Content(always, tuple(varied), objective, before.round + 1, tuple(jobs))
+            content = Content(
+                always, tuple(varied), tuple(objectives), before.round + 1, tuple(jobs)
+            )
             single = [o for o in fixed if keys_of([o]) & varied.keys()]
             for each in planned:
                 content, _ = _with_job(content, (*each, *single))
@@ -171,23 +173,25 @@ class SweepRecord:
                 self._write(content)
 
     @contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self, *, together: bool = False) -> Iterator[None]:
         """Keep other processes from running this sweep while the body runs.
+
+        Args:
+            together: Let others run it that also want it together with others.
 
         Raises:
             UserError: Another process runs it.
         """
         handle = ours(self._folder() / "running", os.O_RDWR | os.O_CREAT)
         try:
-            if not locked(handle):
+            if not locked(handle, shared=together):
                 owner = os.read(handle, 32).decode(errors="replace").strip()
                 raise UserError(
                     f"Another process{f' ({owner})' if owner else ''} runs this sweep",
                     where=str(self.path),
                     fix="Wait for it to end, or give another sweep_dir=.",
                 )
-            os.ftruncate(handle, 0)
-            os.write(handle, f"process {os.getpid()}\n".encode())
+            os.pwrite(handle, f"process {os.getpid()}\n".ljust(32).encode(), 0)
             yield
         finally:
             os.close(handle)

@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from framework.core.statuses import PRUNED
 from framework.errors import UserError, choice
 from framework.sweep.claim import Standing
 from framework.sweep.record import Objective
@@ -20,19 +21,20 @@ from framework.text.tables import cell
 
 
 def print_table(
-    standings: Sequence[Standing], sweep_dir: Path, objective: Objective | None = None
+    standings: Sequence[Standing], sweep_dir: Path, objectives: Sequence[Objective] = ()
 ) -> None:
     """Print a table of jobs: number, overrides, status, main metrics, directory.
 
     Args:
         standings: How the jobs stand.
         sweep_dir: The sweep directory.
-        objective: What to rank by; without it, the order stays.
+        objectives: What to rank by; without any, the order stays.
     """
     measured = [name for each in standings for name in each.metrics]
-    names = main_metrics(measured, objective.metric if objective else None, most=3)
-    if objective:
-        standings = ranked(standings, objective)
+    aims = [objective.metric for objective in objectives]
+    names = main_metrics(measured, aims, most=max(3, len(aims)))
+    if objectives:
+        standings = ranked(standings, objectives)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("job", "overrides", "status", *names, "directory"):
         table.add_column(
@@ -51,36 +53,63 @@ def print_table(
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
-def ranked(standings: Sequence[Standing], objective: Objective) -> list[Standing]:
-    """Return jobs from the best to the worst; those without a result last, by number."""
-    sign = -1 if objective.direction == "max" else 1
+def ranked(standings: Sequence[Standing], objectives: Sequence[Objective]) -> list[Standing]:
+    """Return jobs from the best to the worst; those without a result last, by number.
 
-    def rank(each: Standing) -> tuple[bool, float, int]:
-        value = each.metrics.get(objective.metric, math.nan)
-        counts = each.finished and not math.isnan(value)
-        return (not counts, sign * value if counts else 0.0, each.job.number)
+    With several objectives, the Pareto front comes first.
+    """
+    front = best_of(standings, objectives)
+
+    def rank(each: Standing) -> tuple[bool, bool, tuple[float, ...], int]:
+        value = _value(each, objectives) or ()
+        return (not value, each not in front, value, each.job.number)
 
     return sorted(standings, key=rank)
 
 
-def best_of(standings: Sequence[Standing], objective: Objective) -> Standing | None:
-    """Return the best finished job, if any has a value to be ranked by."""
-    there = [s for s in standings if s.finished and objective.metric in s.metrics]
-    return ranked(there, objective)[0] if there else None
+def best_of(standings: Sequence[Standing], objectives: Sequence[Objective]) -> list[Standing]:
+    """Return the Pareto front: the jobs that no other beats, by number.
+
+    With one objective, that is the best job. Of jobs with the same values, the first one counts.
+    """
+    found: dict[tuple[float, ...], Standing] = {}
+    for each in sorted(standings, key=lambda each: each.job.number):
+        if value := _value(each, objectives):
+            found.setdefault(value, each)
+    return [each for value, each in found.items() if not any(_beats(v, value) for v in found)]
 
 
-def check_measured(standings: Sequence[Standing], objective: Objective | None) -> None:
+def values(each: Standing, objectives: Sequence[Objective]) -> str:
+    """Return what a job measured of the objectives, in words."""
+    return ", ".join(f"{o.metric} {each.metrics[o.metric]:.4f}" for o in objectives)
+
+
+def _value(each: Standing, objectives: Sequence[Objective]) -> tuple[float, ...] | None:
+    """Return a job's values, of which less is better; None if it has no result."""
+    values = [
+        each.metrics.get(o.metric, math.nan) * (-1 if o.direction == "max" else 1)
+        for o in objectives
+    ]
+    complete = each.finished and each.status != PRUNED
+    return None if not complete or any(map(math.isnan, values)) else tuple(values)
+
+
+def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
+
+
+def check_measured(standings: Sequence[Standing], objectives: Sequence[Objective]) -> None:
     """Refuse an objective that jobs have ended without measuring.
 
     Raises:
         UserError: There are finished jobs, and none of them has it; it lists what they measure.
     """
     done = [s for s in standings if s.finished]
-    if objective is None or not done or any(objective.metric in s.metrics for s in done):
-        return
     known = sorted({name for s in done for name in s.metrics})
-    raise UserError(
-        f"No run measures {objective.metric!r}",
-        where=f"objective={objective.metric}",
-        fix=choice(objective.metric, known),
-    )
+    for objective in objectives if done else ():
+        if objective.metric not in known:
+            raise UserError(
+                f"No run measures {objective.metric!r}",
+                where=f"objective={objective.metric}",
+                fix=choice(objective.metric, known),
+            )

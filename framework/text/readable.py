@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 _STAGES = ("val/", "test/", "train/")  # of metrics, in a table of runs
@@ -58,21 +58,21 @@ def is_rate(name: str) -> bool:
     return name.startswith("train/learning_rate")
 
 
-def main_metrics(names: Iterable[str], objective: str | None, most: int) -> list[str]:
+def main_metrics(names: Iterable[str], objectives: Sequence[str], most: int) -> list[str]:
     """Return the metrics that a table of runs shows: those of validation before those of the test.
 
     Whoever chooses a run by a table should not choose it by its test.
 
     Example:
-        >>> main_metrics(["train/loss", "test/loss", "val/loss", "train/learning_rate"], None, 2)
+        >>> main_metrics(["train/loss", "test/loss", "val/loss", "train/learning_rate"], [], 2)
         ['val/loss', 'test/loss']
 
     Args:
         names: What was measured; repeated names count once.
-        objective: What comes first, if anything.
+        objectives: What comes first, if anything.
         most: How many to return at most.
     """
     given = [name for name in dict.fromkeys(names) if name.startswith(_STAGES)]
     given.sort(key=lambda name: _STAGES.index(name.partition("/")[0] + "/"))
-    first = [objective] if objective else []
-    return [*first, *(n for n in given if n != objective and not is_rate(n))][:most]
+    others = (name for name in given if name not in objectives and not is_rate(name))
+    return [*objectives, *others][:most]

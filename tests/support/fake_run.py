@@ -29,13 +29,13 @@ class FakeTrainer:
         self.metric_names: set[str] = set()
         self.stage = "fit"
         self.has_validation = True
-        self.stop_reason = ""
+        self.stop_reason, self.status = "", "running"
         self.best: dict[str, object] | None = None
         self.data_info: dict[str, object] = {}
         self.engine, self.engine_reason = "graph", ""
 
-    def stop(self, reason: str) -> None:
-        self.stop_reason = reason
+    def stop(self, reason: str, *, status: str = "stopped") -> None:
+        self.stop_reason, self.status = reason, status
 
     def keras_metric(self, name: str) -> None:
         """No metric of Keras is logged."""

@@ -112,7 +112,7 @@ PAIRS: dict[str, Callable[[], tuple[Any, Any]]] = {
 IN_RUNS = {
     "Callback", "Hooks", "MetricLog", "Epochs", "Components", "Trainer", "Run", "Fitting",
     "TaskState", "Patience", "EMA", "SWA", "Attributes", "KerasCallback",
-    "FineTuning", "Histograms", "Timer",
+    "FineTuning", "Histograms", "Timer", "Pruning",
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import keras
 
 from framework.callback import RunView
 from framework.callbacks.keras.known import WRITERS, keras_logs
+from framework.core.statuses import STOPPED
 from framework.errors import UserError
 from framework.step.check_logged import number_of
 
@@ -34,7 +35,7 @@ class KerasCalls:
         """Call one hook; return whether it has set `model.stop_training`."""
         if not run.is_chief and isinstance(self._callback, WRITERS):
             return False
-        stopped = run.status == "stopped"
+        stopped = run.status in STOPPED
         with self._lent(run, stop_training=stopped):
             getattr(self._callback, hook)(*args)
             return bool(self.model.stop_training) and not stopped

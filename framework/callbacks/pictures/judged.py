@@ -11,6 +11,7 @@ import numpy as np
 
 from framework.callbacks.pictures.picture import Picture
 from framework.callbacks.pictures.recognition import Entry, Recognition
+from framework.core.statuses import ENDED
 from framework.errors import UserError
 from framework.every import Every
 
@@ -117,7 +118,7 @@ class JudgedPicture(Picture):
 
     def on_fit_end(self, run: RunView) -> None:
         """Draw, unless this step has been drawn or the run was cut short."""
-        ended = run.status in ("completed", "stopped") and not run.already_complete
+        ended = run.status in ENDED and not run.already_complete
         if ended and self._drawn != run.progress.step:
             self._draw_all(run, "val")
         self._drop_after(run)

@@ -4,17 +4,18 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from framework.cli.groups.data_choices import DATA
 from framework.cli.groups.finding_choices import DEBUG, BatchSizeFindConfig, LRFindConfig
 from framework.cli.groups.listener_choices import CALLBACKS, LOGGERS
 from framework.cli.groups.loss_choices import LOSSES, METRICS
+from framework.cli.groups.mutable import mutable
 from framework.cli.groups.optimizer_choices import OPTIMIZERS
 from framework.cli.groups.schedule_choices import SCHEDULES
+from framework.cli.groups.search_choices import SEARCH
 from framework.cli.groups.serving_choices import ExportConfig, PredictConfig
 from framework.config import TrainerConfig
 from framework.options.option import option
@@ -32,6 +33,7 @@ GROUPS: dict[str, dict[str, Any]] = {
     "metrics": METRICS,
     "callbacks": CALLBACKS,
     "loggers": LOGGERS,
+    "search": SEARCH,
 }
 """The groups and their choices, in the order shown by the help."""
 
@@ -45,17 +47,7 @@ EVALUATING = ("validate", "test", "predict", "export")
 MODES = ("fit", *EVALUATING, "lr_find", "batch_size_find", "summary")
 
 
-def mutable(schema: type) -> type:
-    """Return a copy of the schema that OmegaConf can write to, as it locks frozen dataclasses."""
-    types = typing.get_type_hints(schema)
-    return make_dataclass(
-        schema.__name__, [(f.name, types[f.name], field(default=f.default)) for f in fields(schema)]
-    )
-
-
-TrainerOptions = mutable(TrainerConfig)
-# Found by this name when a launcher sends a configuration to another process.
-TrainerOptions.__module__, TrainerOptions.__qualname__ = __name__, "TrainerOptions"
+TrainerOptions = mutable(TrainerConfig, __name__, "TrainerOptions")
 
 
 def _defaults() -> list[Any]:
@@ -72,6 +64,7 @@ def _defaults() -> list[Any]:
         {"metrics": []},
         {"callbacks": []},
         {"loggers": ["csv", "tensorboard"]},
+        {"search": "none"},
         {"task": "???"},
         {"experiment": "none"},
         {"debug": "none"},
@@ -104,8 +97,8 @@ class RunConfig:
     run_dir: Optional[str] = option(None, "Where the run goes; null: runs/<task>/<time>-<random>.")
     sweep_dir: Optional[str] = option(None, "The same for -m; null: runs/sweep-<time>-<random>.")
     jobs: int = option(1, "How many jobs of -m run at a time.")
-    objective: Optional[str] = option(None, "The metric that ranks the jobs of -m.")
-    direction: str = "auto"  # min or max: which value of the objective is best; docs/sweeps.md
+    objective: Any = option(None, "The metric that ranks the jobs of -m, or [a,b].")  # noqa: RUF009
+    direction: Any = "auto"  # min or max: which value of the objective is best; docs/sweeps.md
     resume: str = option("auto", "Resume the run in run_dir: auto (if any), must, or never.")
     resume_data: str = option("exact", "exact, or restart: accept data that start again.")
     seed: int = option(0, "Seed of weights, shuffling, dropout and augmentation.")
@@ -124,6 +117,7 @@ class RunConfig:
     metrics: Any = field(default_factory=dict)
     callbacks: Any = field(default_factory=dict)
     loggers: Any = field(default_factory=dict)
+    search: Any = None
     task: Any = None
     lr_find: LRFindConfig = field(default_factory=LRFindConfig)
     batch_size_find: BatchSizeFindConfig = field(default_factory=BatchSizeFindConfig)

@@ -21,12 +21,12 @@ def names(record: SweepRecord) -> list[str]:
 
 def test_a_job_keeps_its_name_and_a_new_one_gets_the_next_number(tmp_path: Path) -> None:
     record = SweepRecord(tmp_path)
-    record.begin(["task=a"], [("seed=2",), ("seed=1",)], None)
+    record.begin(["task=a"], [("seed=2",), ("seed=1",)])
     assert names(record) == ["0_seed=2", "1_seed=1"]
-    record.begin(["task=a"], [("seed=1",), ("seed=5",)], Objective("val/auc", "max"))
+    record.begin(["task=a"], [("seed=1",), ("seed=5",)], (Objective("val/auc", "max"),))
     assert names(record) == ["0_seed=2", "1_seed=1", "2_seed=5"]
     found = record.read()
-    assert found.objective == Objective("val/auc", "max")
+    assert found.objectives == (Objective("val/auc", "max"),)
     assert [job.round for job in found.jobs] == [1, 2, 2]
     assert record.register(["task=a", "seed=1"]).number == 1
     assert record.register(["seed=9", "task=a"]).directory == "3_seed=9"
@@ -34,17 +34,17 @@ def test_a_job_keeps_its_name_and_a_new_one_gets_the_next_number(tmp_path: Path)
 
 def test_one_value_of_a_key_that_varies_is_still_the_same_job(tmp_path: Path) -> None:
     record = SweepRecord(tmp_path)
-    record.begin(["task=a"], [("seed=1", "x=1"), ("seed=2", "x=1")], None)
-    record.begin(["task=a", "x=1"], [("seed=1",), ("seed=3",)], None)
+    record.begin(["task=a"], [("seed=1", "x=1"), ("seed=2", "x=1")])
+    record.begin(["task=a", "x=1"], [("seed=1",), ("seed=3",)])
     assert names(record) == ["0_seed=1_x=1", "1_seed=2_x=1", "2_seed=3_x=1"]
     assert record.register(["x=1", "task=a", "seed=3"]).number == 2
 
 
 def test_a_key_that_varies_from_now_on_makes_no_job_a_new_one(tmp_path: Path) -> None:
     record = SweepRecord(tmp_path)
-    record.begin(["task=a", "optimizer=sgd"], [("seed=1",), ("seed=2",)], None)
+    record.begin(["task=a", "optimizer=sgd"], [("seed=1",), ("seed=2",)])
     planned = [(f"seed={s}", f"optimizer={o}") for s in (1, 2) for o in ("adam", "sgd")]
-    record.begin(["task=a"], planned, None)
+    record.begin(["task=a"], planned)
     assert [(job.number, job.overrides) for job in record.read().jobs] == [
         (0, ("seed=1", "optimizer=sgd")),
         (1, ("seed=2", "optimizer=sgd")),
@@ -59,7 +59,7 @@ def register_some(path: Path, first: int) -> None:
 
 
 def test_processes_that_register_at_once_lose_and_double_nothing(tmp_path: Path) -> None:
-    SweepRecord(tmp_path).begin(["task=a"], [], None)
+    SweepRecord(tmp_path).begin(["task=a"], [])
     context = multiprocessing.get_context("fork")
     workers = [context.Process(target=register_some, args=(tmp_path, 10 * i)) for i in range(4)]
     for worker in workers:
@@ -74,9 +74,9 @@ def test_processes_that_register_at_once_lose_and_double_nothing(tmp_path: Path)
 
 def test_a_start_that_came_to_nothing_is_undone(tmp_path: Path) -> None:
     record = SweepRecord(tmp_path)
-    record.begin(["task=a"], [("seed=1",)], None)
+    record.begin(["task=a"], [("seed=1",)])
     before = record.read()
-    record.begin(["task=a"], [("seed=x",)], None)
+    record.begin(["task=a"], [("seed=x",)])
     record.restore(before)
     assert record.read() == before
     record.restore(Content())
@@ -95,7 +95,7 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> Non
 
 def test_a_record_cannot_point_outside_its_directory(tmp_path: Path) -> None:
     record = SweepRecord(tmp_path)
-    record.begin(["task=a"], [("seed=1",)], None)
+    record.begin(["task=a"], [("seed=1",)])
     found = json.loads((tmp_path / "sweep.json").read_text())
     found["jobs"][0]["directory"] = "../elsewhere"
     (tmp_path / "sweep.json").write_text(json.dumps(found))
@@ -124,7 +124,7 @@ def begin_and_hang(path: Path, ready: str) -> None:
 
 def test_how_a_job_stands_is_read_from_the_disk(tmp_path: Path) -> None:
     record = SweepRecord(tmp_path)
-    record.begin([], [("seed=1",), ("seed=2",)], None)
+    record.begin([], [("seed=1",), ("seed=2",)])
     assert [s.status for s in standings(record)] == ["not run", "not run"]
     ready = tmp_path / "ready"
     worker = multiprocessing.get_context("fork").Process(

@@ -30,28 +30,42 @@ def done(number: int, **metrics: float) -> Standing:
 def test_jobs_are_ranked_and_those_without_a_value_come_last(
     direction: str, order: list[int]
 ) -> None:
-    objective = Objective("val/auc", direction)
+    objectives = [Objective("val/auc", direction)]
     failed = Standing(job(1), "failed", 1, {"val/auc": 0.99})
     jobs = [done(0, val_auc=0.5), failed, done(2, val_auc=0.9), done(3), done(4, val_auc=0.5)]
-    assert [s.job.number for s in ranked(jobs, objective)] == [*order, 1, 3]
-    best = best_of(jobs, objective)
-    assert best is not None
-    assert best.job.number == order[0]
-    assert best_of([failed], objective) is None
+    assert [s.job.number for s in ranked(jobs, objectives)] == [*order, 1, 3]
+    assert [s.job.number for s in best_of(jobs, objectives)] == [order[0]]
+    assert best_of([failed], objectives) == []
+
+
+def test_of_several_objectives_the_jobs_that_no_other_beats_come_first() -> None:
+    objectives = [Objective("val/auc", "max"), Objective("val/loss", "min")]
+    points = [(0.5, 0.2), (0.7, 0.3), (0.6, 0.4), (0.9, 0.9), (0.7, 0.3)]
+    jobs = [done(n, val_auc=auc, val_loss=loss) for n, (auc, loss) in enumerate(points)]
+    # What a pruned run has measured was measured too early to count.
+    jobs.append(Standing(job(5), "pruned", metrics={"val/auc": 0.99, "val/loss": 0.0}))
+    beaten = {
+        n
+        for n, (auc, loss) in enumerate(points)
+        if any(a >= auc and x <= loss and (a, x) != (auc, loss) for a, x in points)
+    }
+    assert beaten == {2}
+    assert [s.job.number for s in best_of(jobs, objectives)] == [0, 1, 3]  # 4 is 1 again
+    assert [s.job.number for s in ranked(jobs, objectives)] == [3, 1, 0, 4, 2, 5]
 
 
 def test_a_metric_that_no_run_measures_is_refused_with_those_there_are() -> None:
     jobs = [done(0, val_loss=0.5, val_accuracy=0.5), Standing(job(1))]
-    check_measured(jobs, Objective("val/loss", "min"))
-    check_measured([Standing(job(1), "failed", 1)], Objective("val/auc", "max"))
+    check_measured(jobs, [Objective("val/loss", "min")])
+    check_measured([Standing(job(1), "failed", 1)], [Objective("val/auc", "max")])
     with pytest.raises(UserError) as caught:
-        check_measured(jobs, Objective("val/acuracy", "max"))
+        check_measured(jobs, [Objective("val/acuracy", "max")])
     assert "Did you mean 'val/accuracy'" in str(caught.value)
 
 
 def test_lines_tell_what_is_done_and_how_long_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
     now = [0.0]
-    with SweepDisplay(4, 2, Objective("val/auc", "max"), clock=lambda: now[0]) as display:
+    with SweepDisplay(4, 2, [Objective("val/auc", "max")], clock=lambda: now[0]) as display:
         display.started(job(0))
         display.started(job(1))
         display.say(1, "epoch 1")
@@ -73,7 +87,7 @@ def test_lines_tell_what_is_done_and_how_long_it_takes(capsys: pytest.CaptureFix
 
 def test_a_terminal_shows_what_runs() -> None:
     now, screen = [0.0], Console(file=io.StringIO(), force_terminal=True, width=80)
-    with SweepDisplay(3, 2, None, screen, clock=lambda: now[0]) as display:
+    with SweepDisplay(3, 2, (), screen, clock=lambda: now[0]) as display:
         display.started(job(7))
         display.say(7, "epoch 2  loss 0.1")
         now[0] = 75.0
