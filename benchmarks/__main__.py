@@ -206,13 +206,14 @@ def _hostile(report: Report, errors: Console) -> list[str]:
 
 
 def _sweep(report: Report, errors: Console, options: argparse.Namespace) -> list[str]:
-    from benchmarks.sweep import disturbed, launchers, side_by_side
+    from benchmarks.sweep import disturbed, launchers, searched, side_by_side
 
     quick = options.quick
     with tempfile.TemporaryDirectory() as directory:
         count = 5 if quick else 12
         ending = disturbed.disturb(count, Path(directory), errors.print)
         rows = launchers.compare(2 if quick else 6, Path(directory), errors.print)
+        searches = searched.disturb(8 if quick else 20, Path(directory), errors.print)
     whole = {"completed": count - 1, "failed": 1}
     good = (ending.code, ending.statuses, ending.folders) == (1, whole, count)
     good = good and not ending.different
@@ -221,6 +222,8 @@ def _sweep(report: Report, errors: Console, options: argparse.Namespace) -> list
     report.table(title, ["sweep", "ended", "from the undisturbed one"], [row])
     title = "sweep_launchers: the same sweep under every launcher, bit for bit"
     report.table(title, launchers.COLUMNS, rows)
+    title = "search_faults: a search undisturbed, killed twice, and by three processes"
+    report.table(title, searched.COLUMNS, searches)
     found = side_by_side.measure(
         options.data_dir,
         jobs=2 if quick else 8,
@@ -231,6 +234,7 @@ def _sweep(report: Report, errors: Console, options: argparse.Namespace) -> list
     title = "sweep: the lesson's CIFAR-100 task, one and two jobs at a time, in turn"
     report.table(title, side_by_side.COLUMNS, side_by_side.rows(*found))
     faults = [] if good else [f"sweep_faults: {ending}"]
+    faults += searched.missed(searches)
     return [*faults, *launchers.missed(rows), *side_by_side.missed(*found)]
 
 

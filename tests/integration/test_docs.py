@@ -87,9 +87,10 @@ def test_a_command_composes(page: str, line: str, capfd: pytest.CaptureFixture[s
     if "…" in line or "--help" in words:
         return
     # Of a sweep the first job stands for all; where the sweep goes is nothing that a job knows.
-    # A launcher is an extra, and no job knows of it either.
-    elsewhere = ("sweep_dir=", "hydra/launcher=", "hydra.launcher.")
+    # A launcher is an extra, and no job knows of it either, nor of the search that asks for it.
+    elsewhere = ("sweep_dir=", "hydra/launcher=", "hydra.launcher.", "search")
     words = [w for w in words if w not in ("-m", "&&") and not w.startswith(elsewhere)]
+    words = [re.sub(r"=tag\(log,interval\(([^,]+),.*", r"=\1", w) for w in words]
     words = [w if "[" in w or "{" in w else w.split(",")[0] for w in words]
     if any(w.startswith("task=mine") for w in words):
         return  # a project elsewhere: test_cli_wheel.py
