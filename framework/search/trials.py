@@ -147,7 +147,8 @@ class Trials:
                     return [*self._fixed, *held.job.overrides]
                 if found.status != "running":  # it ended, but the study was not told
                     self._tell(held, found)
-                self._let_go(held)
+                if not self.wrong:
+                    self._let_go(held)
         return None
 
     def settle(self) -> None:

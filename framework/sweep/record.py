@@ -16,7 +16,7 @@ from framework.errors import UserError
 from framework.sweep.plan import job_key, job_name, keys_of, varied_by
 
 FILE, FOLDER = "sweep.json", ".sweep"
-_FORMAT = 1
+_FORMAT = 2
 _MAX_BYTES = 2**26
 _PATIENCE = 60.0  # seconds; a job holds the record for milliseconds
 

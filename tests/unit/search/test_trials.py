@@ -200,6 +200,11 @@ def test_a_command_that_is_wrong_leaves_no_study(tmp_path: Path, mistake: str) -
         trials.settle()
         assert trials.wrong
         assert trials.take() is None
+    if mistake == "not measured":  # the same command finds the job, and is as wrong
+        same = Search(tmp_path / "s", objectives=(objective,), n_trials=3)
+        with same.trials() as trials:
+            assert trials.take() is None
+            assert trials.wrong
     right = Search(tmp_path / "s", n_trials=3).whole()
     assert [trial.state.name for trial in right.found] == ["COMPLETE"] * 3
     # The same first trial is drawn again; what it has measured counts now.

@@ -85,7 +85,7 @@ def test_a_start_that_came_to_nothing_is_undone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", '{"format": 2}', '{"format": 1, "jobs": 3}'],
+    ["", "{", "[]", '{"format": 3}', '{"format": 2, "jobs": 3}'],
 )
 def test_a_record_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "sweep.json").write_text(text)
