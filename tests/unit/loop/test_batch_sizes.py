@@ -9,7 +9,7 @@ import tensorflow as tf
 from helpers import blobs
 
 from framework import Data
-from framework.sources.arrays import ArraySource, _large
+from framework.sources.arrays import ArraySource, _large, row_bytes
 from framework.sources.open import open_eval
 
 X, Y = blobs(1_100)
@@ -32,7 +32,7 @@ def test_automatic_batches_are_large_even_and_bounded_by_memory(
         def __init__(self) -> None:
             self.shape, self.dtype = (rows, *shape), tf.as_dtype(dtype)
 
-    assert _large(batch, rows, [Spec()]) == expected
+    assert _large(batch, rows, row_bytes([Spec()])) == expected
 
 
 def test_a_size_that_is_given_and_a_limit_that_counts_batches_are_kept() -> None:
