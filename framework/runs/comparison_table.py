@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from framework.core.direction import by_name
+from framework.core.statuses import PRUNED
 from framework.errors import UserError, choice
 from framework.runs.finished_run import RunRecord
 from framework.text.readable import main_metrics
@@ -107,7 +108,8 @@ def compare(
         metrics = [name for name in columns if name in known]
         options = [name for name in columns if name not in known]
     rows = _rows(runs, options, group, {*metrics, *([objective] if objective else [])})
-    ranked = [row for row in rows if objective and _finite(row.metrics.get(objective))]
+    ended = [row for row in rows if row.status != PRUNED]
+    ranked = [row for row in ended if objective and _finite(row.metrics.get(objective))]
     if ranked and objective:
         pick = min if direction == "min" else max
         pick(ranked, key=lambda row: row.metrics[objective]).best = True

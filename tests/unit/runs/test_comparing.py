@@ -67,6 +67,13 @@ def test_only_what_differs_is_shown_and_the_best_comes_first(root: Path) -> None
     assert [row.options["optimizer.learning_rate"] for row in comparison.rows][:2] == [0.01, 0.1]
 
 
+def test_a_pruned_run_is_never_the_best(root: Path) -> None:
+    write_run(root, "9_pruned", 0.1, "seed=5", status="pruned")
+    rows = {row.runs[0].name: row for row in compare(find_runs(root)).rows}
+    assert rows["9_pruned"].status == "pruned"
+    assert [name for name, row in rows.items() if row.best] == ["2_x"]
+
+
 def test_seeds_are_averaged(root: Path) -> None:
     comparison = compare(find_runs(root), group=["seed"])
     assert comparison.options == ["optimizer.learning_rate"]
