@@ -109,7 +109,7 @@ def compare(
         options = [name for name in columns if name not in known]
     rows = _rows(runs, options, group, {*metrics, *([objective] if objective else [])})
     ended = [row for row in rows if row.status != PRUNED]
-    ranked = [row for row in ended if objective and _finite(row.metrics.get(objective))]
+    ranked = [row for row in ended if math.isfinite(row.metrics.get(objective or "", math.nan))]
     if ranked and objective:
         pick = min if direction == "min" else max
         pick(ranked, key=lambda row: row.metrics[objective]).best = True

@@ -67,6 +67,14 @@ def test_only_what_differs_is_shown_and_the_best_comes_first(root: Path) -> None
     assert [row.options["optimizer.learning_rate"] for row in comparison.rows][:2] == [0.01, 0.1]
 
 
+def test_runs_without_the_objective_are_shown_and_not_ranked(root: Path) -> None:
+    write_run(root, "8_early", 0.0, "seed=8", status="failed", metrics={"train/loss": 1.0})
+    write_run(root, "9_nothing", None, "seed=9")
+    rows = {row.runs[0].name: row for row in compare(find_runs(root), objective="val/loss").rows}
+    assert {"8_early", "9_nothing"} <= rows.keys()
+    assert [name for name, row in rows.items() if row.best] == ["2_x"]
+
+
 def test_a_pruned_run_is_never_the_best(root: Path) -> None:
     write_run(root, "9_pruned", 0.1, "seed=5", status="pruned")
     rows = {row.runs[0].name: row for row in compare(find_runs(root)).rows}
