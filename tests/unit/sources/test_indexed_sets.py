@@ -138,7 +138,9 @@ def test_which_sets_are_read_by_row_numbers() -> None:
 
 
 def test_columns_of_hugging_face_are_arrays_unless_they_are_decoded() -> None:
-    sets = pytest.importorskip("datasets", reason="Hugging Face's datasets is the user's own")
+    # Not "datasets" alone, which may be the folder of tests of that name.
+    reason = "Hugging Face's datasets is the user's own"
+    sets = pytest.importorskip("datasets.arrow_dataset", reason=reason)
     table = sets.Dataset.from_dict({"x": X, "y": Y})
     same = {"map": lambda batch: (batch["x"], batch["y"]), "batch_size": 8, "shuffle": True}
     (held,) = open_eval(Data(test=table, **same), "test", seed=0).values()
