@@ -116,8 +116,7 @@ def test_a_run_resumes_in_mid_epoch_to_the_same_bits(
         return task.model.get_weights()
 
     whole = fit("whole", 6)
-    assert fit("parts", 3)
+    half = fit("parts", 3)
+    assert any(not np.array_equal(a, b) for a, b in zip(half, whole, strict=True))
     for ours, unbroken in zip(fit("parts", 6), whole, strict=True):
         np.testing.assert_array_equal(ours, unbroken)
-    start = fit("start", 1)
-    assert any(not np.array_equal(a, b) for a, b in zip(start, whole, strict=True))
