@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks import peers
-from benchmarks.contenders import CONTENDERS, Run
-from benchmarks.workloads import Workload
+from benchmarks.contenders import CONTENDERS
+from benchmarks.workloads import Run, Workload
 
 Say = Callable[[str], None]
 _CALIBRATION_STEPS = 64

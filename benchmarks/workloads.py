@@ -34,6 +34,9 @@ NETWORK_B = SimpleNamespace(
     classes=100,
 )
 
+Run = Callable[[int], float]
+"""Trains that many steps, and returns the seconds they took."""
+
 
 @dataclass(frozen=True, eq=False)
 class Workload:

@@ -36,7 +36,7 @@ class Arrays:
     """
 
     def __init__(self, path: Path, *, shapes_only: bool = False) -> None:
-        self._path, self._shapes_only = path, shapes_only
+        self._shapes_only = shapes_only
         self._file: IO[bytes] = open(path, "rb", opener=ours)  # noqa: SIM115 - closed by __exit__
         try:
             self._zip = zipfile.ZipFile(self._file)
@@ -68,7 +68,7 @@ class Arrays:
             order: Literal["F", "C"] = "F" if fortran else "C"
             if size >= _LARGE:
                 start = self._start(member) + file.tell()
-                return np.memmap(self._path, dtype, "c", start, shape, order)
+                return np.memmap(self._file, dtype, "c", start, shape, order)
             found = np.empty(math.prod(shape), dtype)
             _fill(found, file)
         return found.reshape(shape, order=order)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from framework.core.paths import local_path
 from framework.datasets.image_files import ENDINGS, ImageFiles, LabelledFiles
+from framework.datasets.one_hot import one_hot_after
 from framework.errors import UserError, choice
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ def image_folder(
     shuffle: bool = True,
     val_fraction: float = 0.0,
     augment: Callable[[Any, Any], Any] | None = None,
+    one_hot: bool = False,
 ) -> Data:
     """Create the `Data` of a folder of images: float32 in 0..1, and the number of their class.
 
@@ -65,6 +68,7 @@ def image_folder(
         shuffle: See `Data`.
         val_fraction: Fraction of the training images to validate on.
         augment: A function of a batch and a seed, such as an `Augment`, for training batches.
+        one_hot: Labels as float32 rows with a 1 at the class; see `one_hot_after`.
 
     Returns:
         Data with `preprocessing` (`ImageFiles`) and `class_names`.
@@ -90,6 +94,9 @@ def image_folder(
     if predict is not None:
         paths = _images(_folder(predict, "predict"))
         sets["predict"] = LabelledFiles(files, paths, scaled=not resident)
+    mapped: Callable[[Any], Any] | None = scaled if resident else None
+    if one_hot:
+        mapped = partial(one_hot_after, classes=len(names), first=mapped)
     info: dict[str, Any] = {"source": "dir", "name": places["train"].name}
     if on_error == "skip":
         sets, info["skipped"] = _without_unreadable(sets)
@@ -100,7 +107,7 @@ def image_folder(
         resident=resident,
         shuffle=shuffle,
         val_fraction=val_fraction,
-        map=scaled if resident else None,
+        map=mapped,
         augment=None if isinstance(augment, Augment) and not augment.enabled else augment,
         info={**info, "num_classes": len(names)},
         preprocessing=files,

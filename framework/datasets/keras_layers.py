@@ -59,7 +59,7 @@ def apply_layers(layers: Sequence[keras.Layer], batch: Any, seed: tf.Tensor) -> 
                 f"{type(layer).__name__} mixes labels, and the batch has no one-hot ones",
                 where="data.augment",
                 fix="Give (images, labels) with float labels of shape (B, classes): for the "
-                "built-in sets, data.one_hot=true and loss=categorical_crossentropy.",
+                "built-in sets and folders, data.one_hot=true loss=categorical_crossentropy.",
             )
         given = {"images": images, "labels": labels} if mixes else images
         if not layer.built:  # Keras may call a layer to build it, which would draw as well

@@ -15,6 +15,7 @@ from framework.core.paths import local_path
 from framework.datasets.class_names import CLASS_NAMES
 from framework.datasets.download import Unavailable
 from framework.datasets.npz import read_npz
+from framework.datasets.one_hot import one_hot_after
 from framework.datasets.published import IMAGE_SETS, load_original
 from framework.datasets.synthetic import synthetic_images
 from framework.errors import UserError, choice
@@ -169,7 +170,7 @@ def image_data(
     import tensorflow as tf
 
     if one_hot:
-        options["map"] = partial(_to_float_and_one_hot, classes=found.num_classes)
+        options["map"] = partial(one_hot_after, classes=found.num_classes, first=to_float)
     info = {"name": name, "source": found.source, "num_classes": found.num_classes}
     with tf.device("/CPU:0"):
         # As tensors, so that the trainer does not copy them and the arrays can be freed.
@@ -197,13 +198,6 @@ def to_float(batch: Any) -> Any:
     if images.dtype.is_integer:
         scaled /= 255.0
     return (scaled[..., tf.newaxis] if images.shape.rank == 3 else scaled), labels
-
-
-def _to_float_and_one_hot(batch: Any, classes: int) -> Any:
-    import tensorflow as tf
-
-    images, labels = to_float(batch)
-    return images, tf.one_hot(labels, classes)
 
 
 def _from_dir(name: str, dir: str | Path) -> DatasetArrays:

@@ -28,10 +28,19 @@ def write(trained: Trained, path: Path, about: str) -> None:
             content, error = _converted(converter)
     if error is not None:
         kinds = re.findall(r"'?tf\.(\w+)'?(?: op|\()", str(error))
-        raise unsupported("litert", kinds, trained, error) from error
+        raise unsupported("litert", kinds, trained, *reason_and_place(str(error))) from error
     path.write_bytes(content)
     with zipfile.ZipFile(path, "a") as archive:  # a model may have files appended to it
         archive.writestr("model.json", about)
+
+
+def reason_and_place(said: str) -> tuple[str, str]:
+    """Return what the converter complains of, and the operation's name if it says that.
+
+    An operation may have a counterpart, though not for these types.
+    """
+    found = re.match(r'.*?error: loc.*?"([^"@]+)@[^"]*"\].*?\)+: (.+)', said)
+    return (found[2], found[1]) if found else (said, "")
 
 
 def _converted(converter: Any) -> tuple[bytes, Exception | None]:

@@ -35,7 +35,7 @@ def write(trained: Trained, path: Path, about: str) -> None:
         _keep_captured(model, function.get_concrete_function(), names)
     except Exception as error:  # the converter has no kind of its own
         tables = [kind for kind in operations_of(trained) if kind.startswith("LookupTable")]
-        raise unsupported("onnx", tables, trained, error) from error
+        raise unsupported("onnx", tables, trained, str(error)) from error
     unknown = {n.op_type for n in model.graph.node if not onnx.defs.has(n.op_type, n.domain)}
     if unknown:
         raise unsupported("onnx", unknown, trained)

@@ -26,7 +26,7 @@ def write(trained: Trained, path: Path, about: str) -> None:
     module.variables_of_task, module.parts = _parts(trained)
     signature = trained.answers.function
     if python := operations_of(trained) & _PYTHON:
-        raise unsupported("saved_model", python, trained, None)
+        raise unsupported("saved_model", python, trained)
     with quiet():
         tf.saved_model.save(module, str(path), signatures={_SIGNATURE: signature})
     (path / "assets.extra").mkdir(exist_ok=True)  # where TensorFlow keeps what it does not read

@@ -12,7 +12,8 @@ def unsupported(
     name: str,
     kinds: Iterable[str],
     trained: Trained,
-    error: Exception | None = None,
+    reason: str = "",
+    place: str = "",
 ) -> UserError:
     """Return the message for operations that a format does not have.
 
@@ -20,7 +21,8 @@ def unsupported(
         name: The format.
         kinds: The types of the operations, if they are known.
         trained: The task that uses them.
-        error: What the converter raised.
+        reason: What the converter said.
+        place: Where, if it said that.
     """
     found = sorted(set(kinds))
     task = type(trained.task).__name__
@@ -29,11 +31,10 @@ def unsupported(
         for op in trained.answers.function.graph.get_operations()
         if op.type in found
     ]
-    lines = str(error).strip().splitlines() if error else []
-    what = ", ".join(found) or (lines[0] if lines else "an operation")
+    what = ", ".join(found) or next(iter(reason.strip().splitlines()), "an operation")
     return UserError(
         f"the format {name} has no {what}" if found else f"the format {name} fails: {what[:200]}",
-        where=", ".join(places[:3]) or task,
+        where=", ".join(places[:3]) or place or task,
         fix="Use another operation there, or export to another format.",
     )
 

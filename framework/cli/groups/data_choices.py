@@ -66,6 +66,9 @@ class FolderConfig:
     shuffle: bool = option(True, "Draw a new order in every epoch.")
     val_fraction: float = option(0.0, "Fraction of the training images to validate on.")
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    one_hot: bool = option(
+        False, "Labels as rows of 0 and 1, for losses and layers that need them."
+    )
 
 
 @dataclass

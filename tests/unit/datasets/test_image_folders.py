@@ -6,12 +6,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import make_trainer
 
-from framework import Task, UserError
+from framework import Augment, Task, UserError
 from framework.datasets.image_files import ImageFiles
 from framework.datasets.image_folder import image_folder
 from framework.sources.arrays import permutation
@@ -56,6 +57,22 @@ def test_batches_have_the_order_of_arrays_and_start_anywhere(folder: Path, resid
         wanted = [(part.tolist(), (part // 4).tolist()) for part in cut]
         assert epoch(source, number, start) == wanted
     assert data.class_names == ("ape", "bee", "cat")
+
+
+@pytest.mark.parametrize("resident", [None, True])
+def test_labels_of_folders_can_be_mixed(folder: Path, resident: Any) -> None:
+    augment = Augment(layers=[keras.layers.MixUp()])
+    data = image_folder(
+        folder, size=(4, 4), batch_size=5, resident=resident, one_hot=True, augment=augment
+    )
+    assert data.map is not None
+    labels = data.map((np.zeros((3, 4, 4, 3), np.float32), np.array([2, 0, 1])))[1]
+    np.testing.assert_array_equal(labels, np.eye(3)[[2, 0, 1]])
+    source = open_train(data, seed=3)
+    with source.reading():
+        images, mixed = source.read(source.cursor(0, 0), tf.constant(0, tf.int64), 5)
+    assert images.shape == (5, 4, 4, 3)
+    np.testing.assert_allclose(tf.reduce_sum(mixed, 1), np.ones(5), atol=1e-6)
 
 
 def test_sizes_and_proportions(tmp_path: Path) -> None:
