@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,16 +109,13 @@ def with_hydra(arguments: Arguments, function: Callable[[Any], Any]) -> None:
         UserError: The configuration cannot be composed.
     """
     import hydra
-    from hydra.errors import HydraException
-
-    from framework.cli.groups.root import ROOT
 
     overrides = _prepare(arguments)
     argv = [sys.argv[0], *arguments.flags]
     if arguments.config_dir:
         argv += ["--config-dir", str(arguments.config_dir)]
     decorated = hydra.main(
-        config_path="pkg://framework.cli.groups", config_name=ROOT, version_base="1.3"
+        config_path="pkg://framework.cli.groups", config_name=_root(), version_base="1.3"
     )(function)
     former, sys.argv = sys.argv, [*argv, *overrides]
     try:
@@ -125,8 +123,7 @@ def with_hydra(arguments: Arguments, function: Callable[[Any], Any]) -> None:
     except UserError:  # of a sweeper
         raise
     except Exception as error:
-        # Hydra's own "not found" is also an OSError.
-        if isinstance(error, OSError) and not isinstance(error, HydraException):
+        if isinstance(error, OSError) and not _is_of_hydra(error):
             raise
         raise _diagnosed(error, arguments) from error
     finally:
@@ -134,7 +131,10 @@ def with_hydra(arguments: Arguments, function: Callable[[Any], Any]) -> None:
 
 
 def run_with_hydra(arguments: Arguments, job: Callable[[Any], None]) -> None:
-    """Let Hydra compose the configuration of one run, and call `job` with it."""
+    """Let Hydra compose the configuration of one run, and call `job` with it.
+
+    Hydra's own entry point would compose it twice, the first time to see whether it is a sweep.
+    """
     failures: list[Exception] = []
 
     def guarded(config: Any) -> None:
@@ -145,7 +145,11 @@ def run_with_hydra(arguments: Arguments, job: Callable[[Any], None]) -> None:
             failures.append(error)
 
     guarded.__module__ = __name__
-    with_hydra(arguments, guarded)
+    if arguments.flags:  # Hydra's own, such as --info
+        with_hydra(arguments, guarded)
+    else:
+        with _hydra(arguments) as (hydra, overrides):
+            hydra.run(config_name=_root(), task_function=guarded, overrides=overrides)
     if failures:
         raise failures[0]
 
@@ -158,11 +162,27 @@ def composed_for_all(arguments: Arguments) -> Any:
     Raises:
         UserError: It cannot be composed.
     """
-    from hydra import initialize_config_dir, initialize_config_module
-    from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
 
-    from framework.cli.groups.root import ROOT
+    with _hydra(arguments) as (hydra, overrides):
+        return hydra.compose_config(
+            config_name=_root(),
+            overrides=overrides,
+            run_mode=RunMode.MULTIRUN,
+            with_log_configuration=False,
+            validate_sweep_overrides=False,
+        )
+
+
+@contextmanager
+def _hydra(arguments: Arguments) -> Iterator[tuple[Any, list[str]]]:
+    """Set up Hydra for a command line; yield it, and the overrides for it.
+
+    Raises:
+        UserError: The configuration cannot be composed in the body.
+    """
+    from hydra import initialize_config_dir, initialize_config_module
+    from hydra.core.global_hydra import GlobalHydra
 
     overrides = _prepare(arguments)
     folder = arguments.config_dir and str(arguments.config_dir.resolve())
@@ -172,15 +192,24 @@ def composed_for_all(arguments: Arguments) -> Any:
             if folder
             else initialize_config_module("framework.cli.groups", version_base="1.3")
         ):
-            return GlobalHydra.instance().hydra.compose_config(  # type: ignore[union-attr]
-                config_name=ROOT,
-                overrides=overrides,
-                run_mode=RunMode.MULTIRUN,
-                with_log_configuration=False,
-                validate_sweep_overrides=False,
-            )
+            yield GlobalHydra.instance().hydra, overrides
     except Exception as error:
+        # Hydra's own "not found" is also an OSError.
+        if isinstance(error, OSError) and not _is_of_hydra(error):
+            raise
         raise _diagnosed(error, arguments) from error
+
+
+def _is_of_hydra(error: Exception) -> bool:
+    from hydra.errors import HydraException
+
+    return isinstance(error, HydraException)
+
+
+def _root() -> str:
+    from framework.cli.groups.root import ROOT
+
+    return ROOT
 
 
 def _prepare(arguments: Arguments) -> list[str]:
