@@ -14,10 +14,13 @@ from framework.cli.arguments import Arguments
 from framework.core.paths import local_path
 from framework.errors import UserError
 from framework.search.options import SWEEPER
+from framework.sweep.plan import fixed_overrides
 from framework.text.escape import hiding
 
 # Overrides that are the same for all jobs, as Hydra or this program reads them before the jobs.
 _OF_THE_SWEEP = ("hydra.", "hydra/", "~", "search=", "search.")
+# One experiment for all jobs is read there too: it can ask for a search, or name the objective.
+_EXPERIMENT = "experiment="
 
 if TYPE_CHECKING:
     from framework.cli.job import Job
@@ -233,6 +236,7 @@ def _split_sweep(arguments: Arguments) -> tuple[list[str], dict[str, str] | None
     if own or not arguments.multirun:
         return overrides, None
     kept = [o for o in overrides if o.startswith(_OF_THE_SWEEP) or "=" not in o]
+    kept += fixed_overrides([o for o in overrides if o.startswith(_EXPERIMENT)])
     swept = [o.partition("=") for o in overrides if o not in kept]
     return kept, {key: value for key, _, value in swept}
 

@@ -18,6 +18,7 @@ from framework.sweep.claim import Standing
 from framework.sweep.record import JobEntry, Objective
 from framework.sweep.table import best_of, values
 from framework.text.escape import one_line
+from framework.text.readable import clock_time, short_numbers
 from framework.text.tables import cell
 
 
@@ -80,7 +81,7 @@ class SweepDisplay:
 
     def started(self, job: JobEntry) -> None:
         """Note that a job runs."""
-        self.say(job.number, one_line(" ".join(job.overrides)))
+        self.say(job.number, one_line(short_numbers(" ".join(job.overrides))))
         self._running[job.number] = (job, self._clock())
 
     def ended(self, standing: Standing) -> None:
@@ -119,7 +120,7 @@ class SweepDisplay:
         left = self._total - len(self._ended)
         if left and self._spent:
             mean = sum(self._spent) / len(self._spent)
-            words.append(f"about {duration(mean * left / self._side_by_side)} left")
+            words.append(f"about {clock_time(mean * left / self._side_by_side)} left")
         return ", ".join(words)
 
     def _table(self) -> Table:
@@ -127,25 +128,10 @@ class SweepDisplay:
         now = self._clock()
         for job, began in list(self._running.values()):
             said = self._said.get(job.number, "")
-            name = one_line(" ".join(job.overrides))
-            row = (f"#{job.number}", duration(now - began), name, said)
+            name = one_line(short_numbers(" ".join(job.overrides)))
+            row = (f"#{job.number}", clock_time(now - began), name, said)
             table.add_row(*map(cell, row))
         whole = Table.grid()
         whole.add_row(table)
         whole.add_row(cell(self.summary()))
         return whole
-
-
-def duration(seconds: float) -> str:
-    """Return a time for people.
-
-    Example:
-        >>> duration(4), duration(75), duration(7300)
-        ('4 s', '1 min 15 s', '2 h 1 min')
-    """
-    whole = round(max(0.0, seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

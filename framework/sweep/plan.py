@@ -12,6 +12,8 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from framework.text.readable import short_numbers
+
 _LONGEST = 100  # bytes, well below the limit of file systems
 
 
@@ -23,7 +25,7 @@ def job_name(number: int, varied: Sequence[str]) -> str:
         '3_task=mnist_subclass_seed=2'
     """
     text = "_".join(varied)
-    name = re.sub(r"[^\w.=+-]+", "_", text).strip("_")
+    name = re.sub(r"[^\w.=+-]+", "_", "_".join(map(short_numbers, varied))).strip("_")
     if len(os.fsencode(name)) > _LONGEST:
         start = name.encode("utf-8", "surrogateescape")[:_LONGEST].decode("utf-8", "ignore")
         name = f"{start}-{hashlib.sha256(os.fsencode(text)).hexdigest()[:8]}"

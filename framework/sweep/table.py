@@ -16,7 +16,7 @@ from framework.core.statuses import PRUNED
 from framework.errors import UserError, choice
 from framework.sweep.claim import Standing
 from framework.sweep.record import Objective
-from framework.text.readable import main_metrics
+from framework.text.readable import main_metrics, short_numbers
 from framework.text.tables import cell
 
 
@@ -47,7 +47,7 @@ def print_table(
             where = where.relative_to(sweep_dir)
         status = each.status + (f" ({each.code})" if each.code else "")
         place = str(where) if where else shorten(each.error, 60, placeholder="...")
-        varied = " ".join(each.job.overrides)
+        varied = short_numbers(" ".join(each.job.overrides))
         table.add_row(*map(cell, (each.job.number, varied, status, *values, place)))
     # In a file, lines may be longer than on an 80-column terminal.
     Console(width=None if sys.stdout.isatty() else 140).print(table)

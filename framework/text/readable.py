@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
+_LONG_DECIMAL = re.compile(r"(?<![\w.])\d+\.\d{7,}(e[+-]?\d+)?(?![\w.])")
 _STAGES = ("val/", "test/", "train/")  # of metrics, in a table of runs
 
 
@@ -18,6 +20,16 @@ def number(value: float) -> str:
     """
     small = value == 0 or 1e-3 <= abs(value) < 1e5
     return f"{value:.4f}" if small else f"{value:.3g}"
+
+
+def short_numbers(text: str) -> str:
+    """Return text with five digits of each long decimal number, as a search draws them.
+
+    Example:
+        >>> short_numbers("optimizer.learning_rate=0.00031622776601683794")
+        'optimizer.learning_rate=0.00031623'
+    """
+    return _LONG_DECIMAL.sub(lambda found: f"{float(found[0]):.5g}", text)
 
 
 def duration(seconds: float) -> str:

@@ -94,6 +94,19 @@ def test_a_finished_search_runs_nothing_and_a_longer_one_the_rest(run: Run, proj
     assert first.stat() == before
 
 
+def test_an_experiment_can_ask_for_the_search(run: Run, project: Path) -> None:
+    (project / "conf/experiment").mkdir()
+    (project / "conf/experiment/tuned.yaml").write_text(
+        "# @package _global_\ndefaults: [{override /search: optuna}]\n"
+        "objective: val/loss\nsearch: {n_trials: 2}\ntrainer: {max_steps: 2}\n"
+    )
+    code, out, err = run("-m", "task=mine", "experiment=tuned", RATE, "sweep_dir=s")
+    assert (code, len(rows(out))) == (0, 2), err
+    assert "2 of 2 trials have ended" in out
+    rates = [path.name.partition("=")[2] for path in project.glob("s/*_*")]
+    assert all(len(rate) < 12 for rate in rates), rates
+
+
 def test_several_objectives_have_a_front(run: Run, project: Path) -> None:
     words = (*WORDS[:3], "objective=[val/loss,test/loss]", "seed=1,2", "trainer.max_steps=2")
     code, out, err = run(*words, "search.sampler=grid", "sweep_dir=s", "search.storage=s.log")

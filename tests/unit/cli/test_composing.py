@@ -131,6 +131,8 @@ def test_names_of_jobs() -> None:
     assert job_name(3, []) == "3"
     assert job_name(3, ["task=a", "metrics=[a,b]"]) == "3_task=a_metrics=_a_b"
     assert job_name(3, ["data.dir=/a/b c"]) == "3_data.dir=_a_b_c"
+    drawn = ["optimizer.learning_rate=0.00031622776601683794", "seed=1"]
+    assert job_name(3, drawn) == "3_optimizer.learning_rate=0.00031623_seed=1"
     long = [job_name(0, [f"x={'a' * 200}{end}"]) for end in "bc"]
     assert max(map(len, long)) < 120
     assert long[0] != long[1]

@@ -78,9 +78,9 @@ def test_lines_tell_what_is_done_and_how_long_it_takes(capsys: pytest.CaptureFix
         "#0  seed=0",
         "#1  seed=1",
         "#1  epoch 1",
-        "#0  completed.  1 of 4 done, best #0 with val/auc 0.7500, about 45 s left",
+        "#0  completed.  1 of 4 done, best #0 with val/auc 0.7500, about 0:45 left",
         "#1  killed (137).  2 of 4 done, 1 without a result, best #0 with val/auc 0.7500, "
-        "about 30 s left",
+        "about 0:30 left",
     ]
     assert err == "#1  a warning\n"
 
@@ -92,7 +92,7 @@ def test_a_terminal_shows_what_runs() -> None:
         display.say(7, "epoch 2  loss 0.1")
         now[0] = 75.0
     text = screen.file.getvalue()  # type: ignore[attr-defined]
-    assert "1 min 15 s" in text
+    assert "1:15" in text
     assert "0 of 3 done" in text
     assert "#7  epoch 2  loss 0.1" in text
 
