@@ -248,20 +248,36 @@ def is_resource(kind: type) -> bool:
     return issubclass(kind, TrackableResource)
 
 
-@contextmanager
-def sums_made_by(make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
-    """Replace the function that adds tensors in the body; `make` receives TensorFlow's own.
+SUMMED_IN_ORDER = "_grappler_ArithmeticOptimizer_AddOpsRewriteStage"
+"""The attribute of an addition that TensorFlow's graph optimizer leaves as it is.
 
-    `tensorflow.python.ops.gen_math_ops.add_n`, which tapes and `tf.add_n` call.
+`kAddOpsRewriteTag` in `tensorflow/core/grappler/optimizers/arithmetic_optimizer.cc`: the optimizer
+sets it itself on what it has looked at. An option for this one rewrite would replace it.
+"""
+
+
+@contextmanager
+def sums_made_by(make: Callable[..., tuple[Any, Any]]) -> Iterator[None]:
+    """Replace the functions that add tensors in the body; `make` receives TensorFlow's own.
+
+    `tensorflow.python.ops.gen_math_ops.add_n`, which tapes and `tf.add_n` call, and `add_v2`, which
+    `+` and `tf.add` call.
     """
     from tensorflow.python.ops import gen_math_ops
 
-    own = gen_math_ops.add_n
-    gen_math_ops.add_n = make(own)
+    own = gen_math_ops.add_n, gen_math_ops.add_v2
+    gen_math_ops.add_n, gen_math_ops.add_v2 = make(*own)
     try:
         yield
     finally:
-        gen_math_ops.add_n = own
+        gen_math_ops.add_n, gen_math_ops.add_v2 = own
+
+
+def mark(operation: Any, attribute: str) -> None:
+    """Set a private attribute of an operation in a graph: `Operation._set_attr`."""
+    from tensorflow.core.framework.attr_value_pb2 import AttrValue
+
+    operation._set_attr(attribute, AttrValue(b=True))
 
 
 def lowered(function: Any, specs: Sequence[Any]) -> None:

@@ -102,7 +102,7 @@ class TrainerConfig:
     )
     deterministic: bool = option(
         False,
-        "Bit-identical results on a GPU, and for sums like a + b + c; slower for some models.",
+        "Bit-identical results on a GPU; slower for some models.",
         identity=True,
     )
     precision: str = option(

@@ -18,7 +18,7 @@ from framework.compat import (
     keras_global,
     set_keras_global,
 )
-from framework.run.gradient_sums import added_in_order
+from framework.run.ordered_sums import added_in_order
 from framework.step.precision import set_precision
 
 # Keras keeps these per process, with no public way to read and write all of them.
@@ -51,7 +51,7 @@ def isolated(precision: str, *, deterministic: bool = False) -> Iterator[None]:
         set_keras_global("object_name_uids", None)
         set_precision(precision)
         operations = deterministic_operations() if deterministic else nullcontext()
-        with operations, added_in_order(everywhere=deterministic):
+        with operations, added_in_order():
             yield
     finally:
         for name, value in keras_globals.items():
