@@ -1,13 +1,13 @@
 """The private names of Keras, TensorFlow and OmegaConf that this framework uses.
 
 Each function says what a name is for and what could replace it; each section names the version in
-which it was verified. Functions import the libraries when called, so that `--help` needs none.
+which it was verified. Functions import the libraries when called: `--help` needs none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 # ---- Keras (3.15)
@@ -62,8 +62,8 @@ def put_on_devices(optimizer: Any, strategy: Any) -> bool:
     Returns:
         False if its variables are, or will be, on other devices.
     """
-    if optimizer.built and hasattr(optimizer.iterations.value, "values"):
-        optimizer._distribution_strategy = strategy  # replaces an earlier run's
+    if optimizer.built and hasattr(optimizer.iterations.value, "values"):  # an earlier run's
+        optimizer._distribution_strategy = strategy
     return optimizer._distribution_strategy is strategy
 
 
@@ -78,8 +78,7 @@ def copy_weight_decay(optimizer: Any, other: Any) -> None:
     `_exclude_from_weight_decay` and `_exclude_from_weight_decay_pattern`.
     """
     for name in ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"):
-        value = getattr(other, name, None)
-        if value:
+        if value := getattr(other, name, None):
             setattr(optimizer, name, value)
 
 
@@ -139,36 +138,24 @@ def keras_seed_generator() -> Any:
     return global_seed_generator()
 
 
-@contextmanager
-def unscaled_losses() -> Iterator[None]:
+def unscaled_losses() -> AbstractContextManager[None]:
     """Keep Keras's loss objects from dividing by the number of devices in the body.
 
     `keras.src.losses.loss.scale_loss_for_distribution`. An argument of `Loss` could replace it.
     """
     from keras.src.losses import loss
 
-    former = loss.scale_loss_for_distribution
-    loss.scale_loss_for_distribution = lambda value: value
-    try:
-        yield
-    finally:
-        loss.scale_loss_for_distribution = former
+    return _replaced(loss, scale_loss_for_distribution=lambda value: value)
 
 
-@contextmanager
-def nothing_dropped() -> Iterator[None]:
+def nothing_dropped() -> AbstractContextManager[None]:
     """Make Keras's dropout layers drop nothing in the body.
 
     `keras.src.backend.random.dropout`. `training=False` would also affect batch normalization.
     """
     from keras.src import backend
 
-    former = backend.random.dropout
-    backend.random.dropout = lambda inputs, *_, **__: inputs
-    try:
-        yield
-    finally:
-        backend.random.dropout = former
+    return _replaced(backend.random, dropout=lambda inputs, *_, **__: inputs)
 
 
 # ---- TensorFlow (2.21)
@@ -189,12 +176,11 @@ def eager_random_state() -> Any:
     return None if context.global_seed() is None else context.context()._rng
 
 
-def global_seed() -> int | None:
-    """Return the last argument of `tf.random.set_seed`: `context.global_seed`."""
+def global_seed() -> Any:
+    """Return the last argument of `tf.random.set_seed`, or None: `context.global_seed`."""
     from tensorflow.python.eager import context
 
-    found: int | None = context.global_seed()
-    return found
+    return context.global_seed()
 
 
 @contextmanager
@@ -248,36 +234,25 @@ def is_resource(kind: type) -> bool:
     return issubclass(kind, TrackableResource)
 
 
-SUMMED_IN_ORDER = "_grappler_ArithmeticOptimizer_AddOpsRewriteStage"
-"""The attribute of an addition that TensorFlow's graph optimizer leaves as it is.
-
-`kAddOpsRewriteTag` in `tensorflow/core/grappler/optimizers/arithmetic_optimizer.cc`: the optimizer
-sets it itself on what it has looked at. An option for this one rewrite would replace it.
-"""
-
-
-@contextmanager
-def sums_made_by(make: Callable[..., tuple[Any, Any]]) -> Iterator[None]:
+def sums_made_by(make: Callable[..., tuple[Any, Any]]) -> AbstractContextManager[None]:
     """Replace the functions that add tensors in the body; `make` receives TensorFlow's own.
 
-    `tensorflow.python.ops.gen_math_ops.add_n`, which tapes and `tf.add_n` call, and `add_v2`, which
-    `+` and `tf.add` call.
+    `gen_math_ops.add_n`, which tapes and `tf.add_n` call, and `add_v2`, which `+` calls.
     """
     from tensorflow.python.ops import gen_math_ops
 
-    own = gen_math_ops.add_n, gen_math_ops.add_v2
-    gen_math_ops.add_n, gen_math_ops.add_v2 = make(*own)
-    try:
-        yield
-    finally:
-        gen_math_ops.add_n, gen_math_ops.add_v2 = own
+    add_n, add_v2 = make(gen_math_ops.add_n, gen_math_ops.add_v2)
+    return _replaced(gen_math_ops, add_n=add_n, add_v2=add_v2)
 
 
-def mark(operation: Any, attribute: str) -> None:
-    """Set a private attribute of an operation in a graph: `Operation._set_attr`."""
+def keep_sum(operation: Any) -> None:
+    """Mark an addition as one that the graph optimizer has looked at, so that it stays as it is.
+
+    `kAddOpsRewriteTag` of `grappler/optimizers/arithmetic_optimizer.cc`, by `Operation._set_attr`.
+    """
     from tensorflow.core.framework.attr_value_pb2 import AttrValue
 
-    operation._set_attr(attribute, AttrValue(b=True))
+    operation._set_attr("_grappler_ArithmeticOptimizer_AddOpsRewriteStage", AttrValue(b=True))
 
 
 def lowered(function: Any, specs: Sequence[Any]) -> None:
@@ -322,12 +297,11 @@ def autograph_context() -> Any:
     return tf.__internal__.autograph.control_status_ctx()
 
 
-def autographed(function: Callable[..., Any], context: Any) -> Callable[..., Any]:
+def autographed(function: Callable[..., Any], context: Any) -> Any:
     """Return a function converted by AutoGraph: `tf.__internal__.autograph.tf_convert`."""
     import tensorflow as tf
 
-    made: Callable[..., Any] = tf.__internal__.autograph.tf_convert(function, context)
-    return made
+    return tf.__internal__.autograph.tf_convert(function, context)
 
 
 def scratch_graph(name: str) -> Any:
@@ -363,3 +337,14 @@ def is_missing(node: Any) -> bool:
 def raw(node: Any) -> Any:
     """Return the unresolved value of a node: `Node._value`."""
     return node._value()
+
+
+@contextmanager
+def _replaced(owner: Any, **values: Any) -> Iterator[None]:
+    """Give attributes of a module other values in the body."""
+    former = {name: getattr(owner, name) for name in values}
+    try:
+        vars(owner).update(values)
+        yield
+    finally:
+        vars(owner).update(former)

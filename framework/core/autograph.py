@@ -23,4 +23,5 @@ def autograph(function: Callable[..., Any], context: Any) -> Callable[..., Any]:
 
     `context` is AutoGraph's state outside functions that are `not_converted`.
     """
-    return autographed(function, context)
+    converted: Callable[..., Any] = autographed(function, context)
+    return converted

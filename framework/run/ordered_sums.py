@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from framework.compat import SUMMED_IN_ORDER, mark, sums_made_by
+from framework.compat import keep_sum, sums_made_by
 
 
 @contextmanager
@@ -48,5 +48,5 @@ def _in_order(
 def _kept(total: Any) -> Any:
     """Return a sum that TensorFlow's graph optimizer does not merge with others into an AddN."""
     if tf.is_symbolic_tensor(total):
-        mark(total.op, SUMMED_IN_ORDER)
+        keep_sum(total.op)
     return total
