@@ -26,6 +26,7 @@ ALONE = (
     "hostile",
     "sweep",
     "data",
+    "exports",
 )
 
 
@@ -67,6 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
             missed += _sweep(report, errors, options)
         elif name == "data":
             missed += _data(report, errors, rounds, options.quick)
+        elif name == "exports":
+            missed += _exports(report, errors, options)
         elif name == "evaluation":
             missed += _evaluation(report, errors, options.data_dir, rounds)
         elif name == "steady":
@@ -246,6 +249,17 @@ def _data(report: Report, errors: Console, rounds: int, quick: bool) -> list[str
     rows, faults = own.kill(1 if quick else 3, errors.print)
     report.table("data_killed: SIGKILL in mid-epoch, continued", own.KILLED_COLUMNS, rows)
     return missed + faults
+
+
+def _exports(report: Report, errors: Console, options: argparse.Namespace) -> list[str]:
+    from benchmarks import exported
+
+    tasks = exported.TASKS[-4:-1:2] if options.quick else exported.TASKS
+    with tempfile.TemporaryDirectory() as directory:
+        rows = exported.measure(options.data_dir, Path(directory), tasks, errors.print)
+    title = "exports: raw test images, where only a format's reader is installed"
+    report.table(title, exported.COLUMNS, rows)
+    return exported.missed(rows)
 
 
 def _evaluation(report: Report, errors: Console, data_dir: str | None, rounds: int) -> list[str]:
