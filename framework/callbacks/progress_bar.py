@@ -22,7 +22,7 @@ _COMPILING = "compiling ..."
 class ProgressBar(Callback):
     """Show epoch, step, speed, time left and the latest metrics; keep one line per epoch.
 
-    On a terminal, one line is redrawn in place, at most 10 times a second. It uses only values
+    On a terminal, one line is redrawn in place, four times a second. It uses only values
     that are on the host already and fetches nothing from the device. Log lines, warnings and
     prints appear above it. In a pipe, a file, CI, a dumb terminal, there are only plain
     lines: one per epoch, and one every 10 seconds within a long epoch. In a notebook, a run has a
@@ -37,7 +37,7 @@ class ProgressBar(Callback):
     Example:
         >>> bar = ProgressBar(live=False)
         >>> bar.every
-        Every(text='0.1s')
+        Every(text='0.25s')
 
     Args:
         console: Where to draw. Default: standard output.
@@ -46,7 +46,7 @@ class ProgressBar(Callback):
         clock: Returns monotonic seconds; replaced in tests.
     """
 
-    every = Every("0.1s")
+    every = Every("0.25s")
 
     def __init__(
         self,
