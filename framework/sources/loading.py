@@ -41,6 +41,11 @@ class LoadingSource(HostArraySource):
         self._given, self._name = rows, name
         super().__init__(rows, batch_size, name=name, **options)
 
+    def first(self) -> Any:
+        """Read the first batch without moving the current iterator."""
+        (_, _, size), *_ = self.parts(0, 1)
+        return self._cut(super().first(), size)
+
     def whole(self) -> Any:
         """Return all rows in their own order, as arrays, which are filled while they are read."""
         rows = self._loaded(tf.data.Dataset.range(self.rows))
@@ -98,19 +103,25 @@ class LoadingSource(HostArraySource):
     def _batches(self, first: int, last: int) -> tf.data.Dataset:
         rows, size = self._numbers(), self.batch_size
 
-        def whole(number: int) -> np.ndarray:
+        def filled(number: int) -> np.ndarray:
             # The ragged last batch of an epoch is filled up, so that reading goes on without a
-            # break, and cut below.
+            # break, and cut by `_gathered`.
             return np.resize(rows(number).astype(np.int64), size)
 
-        def filled(number: tf.Tensor) -> tf.Tensor:
-            return tf.ensure_shape(tf.numpy_function(whole, [number], tf.int64), [size])
+        def rows_of(number: tf.Tensor) -> tf.Tensor:
+            return tf.ensure_shape(tf.numpy_function(filled, [number], tf.int64), [size])
 
-        def cut(number: tf.Tensor, batch: Any) -> Any:
-            left = self._used - number % self.steps * size
-            length = tf.minimum(tf.constant(size, tf.int64), left)
-            return number // self.steps, tf.nest.map_structure(lambda leaf: leaf[:length], batch)
+        numbers, ahead = tf.data.Dataset.range(first, last), tf.data.AUTOTUNE
+        # A stage that is not parallel reads ahead, as it has to wait for cores that decode.
+        batches = self._loaded(numbers.map(rows_of).prefetch(ahead).unbatch()).batch(size)
+        return tf.data.Dataset.zip((numbers, batches)).prefetch(ahead)
 
-        numbers = tf.data.Dataset.range(first, last)
-        batches = self._loaded(numbers.map(filled).unbatch()).batch(size)
-        return tf.data.Dataset.zip((numbers, batches)).map(cut).prefetch(tf.data.AUTOTUNE)
+    def _gathered(self, cursor: Any, index: tf.Tensor, size: int | None) -> tuple[Any, Any]:
+        number, batch = self.taken(cursor)
+        return number // self.steps, self._cut(batch, size)
+
+    def _cut(self, batch: Any, size: int | None) -> Any:
+        def cut(leaf: tf.Tensor, spec: Any) -> tf.Tensor:
+            return tf.ensure_shape(leaf[:size], [size, *spec.shape])
+
+        return tf.nest.map_structure(cut, batch, self._tensors)
