@@ -90,7 +90,9 @@ def measure(
     for place, kind in enumerate(_READ):
         python = _environment(directory / f"only-{kind}", _PACKAGES[kind])
         script = _SCRIPT.format(imports=_IMPORTS[kind], read=_READ[kind])
-        words = [str(python), "-W", "ignore", "-c", script, str(data), *map(str, runs.values())]
+        # -I: whatever PYTHONPATH adds is not there.
+        words = [str(python), "-I", "-W", "ignore", "-c", script, str(data)]
+        words += map(str, runs.values())
         for line in _call(words, cwd=directory).splitlines():
             if line.startswith("difference "):
                 _, run, count, difference = line.split()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from framework.cli.did_you_mean import meant, written
 from framework.cli.groups.root import GROUPS
-from framework.cli.quoting import with_quoted_tildes
+from framework.cli.quoting import with_quoted_paths
 from framework.core.paths import local_path
 from framework.errors import UserError, choice, closest
 
@@ -57,7 +57,7 @@ class Arguments:
             if word == "debug=nan":  # Hydra would read a number
                 found.overrides.append("debug='nan'")
             elif not word.startswith("-"):
-                found.overrides.append(with_quoted_tildes(word))
+                found.overrides.append(with_quoted_paths(word))
             elif word in ("--help", "-h"):
                 found.help = True
             elif word in ("-v", "--verbose"):

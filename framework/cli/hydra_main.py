@@ -77,10 +77,22 @@ def job_of(
         values["data"]["augment"] = None
     references = find_references(config) if read else References()
     check_added(overrides, values, config_dir)
+    if values["search"] and values["mode"] == "fit":
+        _check_searched(hydra.runtime.choices)
     if values["mode"] != "fit" and (place := values["run_dir"] or run_dir):
         values = laid_over_run(values, overrides, local_path(place, "run_dir"), references)
     verbose = verbose or values["verbosity"] == 2
     return Job(values, task, overrides, run_dir, references, command, verbose)
+
+
+def _check_searched(choices: Any) -> None:
+    """Refuse a search that only an experiment asks for where nothing searches."""
+    if f"hydra/sweeper={choices['hydra/sweeper']}" != SWEEPER:
+        raise UserError(
+            "The configuration asks for a search, which runs many jobs, but nothing searches",
+            where=f"experiment={choices['experiment']}",
+            fix="Add -m, and give one experiment for all jobs.",
+        )
 
 
 def overrides_of_job() -> list[str]:

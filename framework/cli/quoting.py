@@ -17,19 +17,24 @@ _WORDS = re.compile(
     ),
     re.VERBOSE | re.DOTALL,
 )
+# Values without anything that has a meaning in Hydra's grammar but commas between them.
+_PLAIN = re.compile(r"[^\[\]{}()'\"\\\s$~]+")
 
 
-def with_quoted_tildes(override: str) -> str:
-    """Return an override with quotes around every value that holds a `~`.
+def with_quoted_paths(override: str) -> str:
+    """Return an override with quotes around every value that holds a `~`, or is text with a `=`.
 
-    A shell leaves `data.dir=~/data` unchanged, but Hydra's grammar allows `~` only inside quotes. A
-    tilde before the key, which removes it, is left alone.
+    A shell leaves `data.dir=~/data` and `run_dir=runs/s/0_seed=1` unchanged, but Hydra's grammar
+    allows these characters only inside quotes. A tilde before the key, which removes it, is left
+    alone.
 
     Example:
-        >>> with_quoted_tildes("task.dirs=[~/a,b]")
+        >>> with_quoted_paths("task.dirs=[~/a,b]")
         "task.dirs=['~/a',b]"
     """
     key, equals, value = override.partition("=")
+    if "=" in value and _PLAIN.fullmatch(value):
+        return key + equals + ",".join(quoted(v) if "=" in v else v for v in value.split(","))
     return key + equals + _WORDS.sub(_quoted, value)
 
 

@@ -105,6 +105,12 @@ def test_an_experiment_can_ask_for_the_search(run: Run, project: Path) -> None:
     assert "2 of 2 trials have ended" in out
     rates = [path.name.partition("=")[2] for path in project.glob("s/*_*")]
     assert all(len(rate) < 12 for rate in rates), rates
+    (trial, *_) = sorted(project.glob("s/0_*"))
+    code, _, err = run(f"run_dir={trial}", "mode=test")
+    assert code == 0, err
+    for words in (("task=mine", "experiment=tuned"), ("-m", "task=mine", "experiment=tuned,none")):
+        code, _, err = run(*words)
+        assert (code, "nothing searches" in err, "-m" in err) == (2, True, True)
 
 
 def test_several_objectives_have_a_front(run: Run, project: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from framework import UserError
-from framework.cli.quoting import value_of, with_quoted_tildes
+from framework.cli.quoting import value_of, with_quoted_paths
 from framework.sweep.plan import job_name
 
 __all__ = ["project", "run"]
@@ -75,15 +75,25 @@ def test_every_tilde_reaches_hydra_as_typed(paths: list[str]) -> None:
     paths = [path for path in paths if path.isprintable()]
     parse = OverridesParser.create().parse_override
     for path in paths:
-        override = with_quoted_tildes(f"a.b={path}")
+        override = with_quoted_paths(f"a.b={path}")
         assert parse(override).value() == path == value_of(override)
     if paths:
-        assert parse(with_quoted_tildes(f"a=[{','.join(paths)}]")).value() == paths
+        assert parse(with_quoted_paths(f"a=[{','.join(paths)}]")).value() == paths
 
 
 def test_what_is_quoted_or_no_value_stays() -> None:
     for text in ("a='~/x'", 'a="~/x"', "~a", "~a=b", "a=b", "a", "a=${oc.env:X,'~/d'}"):
-        assert with_quoted_tildes(text) == text
-    assert with_quoted_tildes("a=~/x/${oc.env:U,v}") == "a='~/x/${oc.env:U,v}'"
-    assert with_quoted_tildes("a=~/a,~/b") == "a='~/a','~/b'"
-    assert with_quoted_tildes("a={k:~/v}") == "a={k:'~/v'}"
+        assert with_quoted_paths(text) == text
+    assert with_quoted_paths("a=~/x/${oc.env:U,v}") == "a='~/x/${oc.env:U,v}'"
+    assert with_quoted_paths("a=~/a,~/b") == "a='~/a','~/b'"
+    assert with_quoted_paths("a={k:~/v}") == "a={k:'~/v'}"
+
+
+def test_a_job_of_a_sweep_is_named_as_a_shell_completes_it() -> None:
+    parse = OverridesParser.create().parse_override
+    path = "runs/s/0_optimizer.learning_rate=0.093941_seed=1"
+    assert parse(with_quoted_paths(f"run_dir={path}")).value() == path
+    assert with_quoted_paths(f"run_dir={path},b") == f"run_dir='{path}',b"
+    assert parse(with_quoted_paths("storage=postgresql://u@h/db?a=b")).value()[-3:] == "a=b"
+    for text in ("a=range(start=1,stop=3)", "a='b=c'", "a={b: c}", "a=[b,c]", "a=${b}"):
+        assert with_quoted_paths(text) == text
