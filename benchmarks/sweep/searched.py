@@ -31,7 +31,9 @@ def disturb(
         Rows of a table; the last column is empty where all is as it should be.
     """
     words = [*_WORDS, f"search.n_trials={count}"]
-    whole, killed, shared = (directory / name for name in ("whole", "killed", "shared"))
+    folder = directory / "searches"  # the sweeps beside them have names of their own
+    folder.mkdir()
+    whole, killed, shared = (folder / name for name in ("whole", "killed", "shared"))
     rows = [_row(whole, count, [start(words, whole).wait(PATIENCE)])]
     for wanted in (count * 7 // 20, count * 13 // 20):
         parent = start(words, killed)
