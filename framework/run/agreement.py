@@ -16,13 +16,16 @@ import numpy as np
 import tensorflow as tf
 
 from framework.callback import Callback
+from framework.callbacks.keras.wrapper import KerasCallback
+from framework.callbacks.profiling import Throughput, Trace
 from framework.compat import layers_within
 from framework.config import TrainerConfig, options_with
 from framework.core.versions import versions
 from framework.devices.comparison import plain_json
+from framework.run.default_callbacks import SHOWN
 from framework.sources.source import Source
 
-_SHOWING = {"ModelSummary", "ProgressBar", "Throughput", "Trace", "KerasCallback"}
+_MAY_DIFFER = (*SHOWN, Throughput, Trace, KerasCallback)
 
 
 def of_run(stage: str, config: TrainerConfig, task: Any, callbacks: Sequence[Callback]) -> Any:
@@ -35,7 +38,8 @@ def of_run(stage: str, config: TrainerConfig, task: Any, callbacks: Sequence[Cal
     found |= {f"{type(task).__name__}({k}=...)": v for k, v in _arguments(task)}
     for callback in callbacks:
         kind = type(callback)
-        if kind.__module__.startswith("framework.callbacks") and kind.__name__ not in _SHOWING:
+        own = kind.__module__.startswith("framework.callbacks")
+        if own and not isinstance(callback, _MAY_DIFFER):
             found[f"callback {kind.__name__}"] = True
             found |= {f"{kind.__name__}({k}=...)": v for k, v in _arguments(callback)}
     found |= {f"code of {name}": digest for name, digest in _code(type(task))}

@@ -15,6 +15,9 @@ from framework.callbacks.profiling import Throughput, Trace
 from framework.callbacks.progress_bar import ProgressBar
 from framework.config import TrainerConfig
 
+SHOWN = (ModelSummary, ProgressBar, NotebookProgress, Description)
+"""Callbacks that only show something: of several machines, the first alone has them."""
+
 
 def with_defaults(
     given: Sequence[Callback],
@@ -56,5 +59,4 @@ def with_defaults(
     chosen = [*unless_given(first), *middle, *unless_given(last)]
     chosen += [c for c in given if isinstance(c, ends)]
     chosen.sort(key=lambda c: next((n for n, kind in enumerate(ends, 1) if isinstance(c, kind)), 0))
-    shown = (ModelSummary, ProgressBar)
-    return [c for c in chosen if is_chief or not isinstance(c, shown)]
+    return [c for c in chosen if is_chief or not isinstance(c, SHOWN)]

@@ -13,9 +13,11 @@ from cluster_runs import addresses
 from helpers import Net, blobs
 
 from framework import Data, Trainer, TrainingFailed, UserError
+from framework.callbacks import EMA
 from framework.devices.comparison import check_same
 from framework.devices.peers import Peers
 from framework.run.agreement import of_data, of_run
+from framework.run.default_callbacks import with_defaults
 
 ADDRESSES = ["a:1", "b:2"]
 PATIENCE = 300.0
@@ -118,9 +120,21 @@ def test_an_address_that_is_not_one(address: str) -> None:
         Peers(0, [address, "b:1"])
 
 
-def facts(task: Any = None, **options: Any) -> Any:
+def facts(task: Any = None, callbacks: Any = (), **options: Any) -> Any:
     config = Trainer(**{"max_epochs": 1, **options}).config.effective()
-    return of_run("fit", config, task or Net(), [])
+    return of_run("fit", config, task or Net(), callbacks)
+
+
+def test_who_only_shows_less_agrees() -> None:
+    config = Trainer(max_epochs=1, profiler="simple").config.effective()
+    first = with_defaults([], config)
+    other = with_defaults([], config, is_chief=False, logs=False)
+    shown = {type(c).__name__ for c in first} - {type(c).__name__ for c in other}
+    assert shown == {"ModelSummary", "ProgressBar", "Description"}
+    same = [facts(callbacks=each) for each in (first, other)]
+    check_same(same, ADDRESSES)
+    with pytest.raises(UserError, match="the workers do not agree"):
+        check_same([same[0], facts(callbacks=[*other, EMA()])], ADDRESSES)
 
 
 def test_who_differs_in_what_is_said() -> None:
