@@ -254,7 +254,7 @@ def _data(report: Report, errors: Console, rounds: int, quick: bool) -> list[str
 def _exports(report: Report, errors: Console, options: argparse.Namespace) -> list[str]:
     from benchmarks import exported
 
-    tasks = exported.TASKS[-4:-1:2] if options.quick else exported.TASKS
+    tasks = exported.QUICK if options.quick else exported.TASKS
     with tempfile.TemporaryDirectory() as directory:
         rows = exported.measure(options.data_dir, Path(directory), tasks, errors.print)
     title = "exports: raw test images, where only a format's reader is installed"

@@ -20,6 +20,7 @@ TASKS = (
     *("cifar100_functional", "cifar100_subclass", "cifar100_gradient_tape"),
     *("mnist_vae", "cifar100_distillation"),
 )
+QUICK = ("cifar100_subclass", "mnist_vae")
 BAR = 1e-5
 _PATIENCE = 1200
 _SHAPES = {"mnist": ((28, 28), 10), "cifar100": ((32, 32, 3), 100)}

@@ -19,8 +19,8 @@ from framework.text.escape import hiding
 
 # Overrides that are the same for all jobs, as Hydra or this program reads them before the jobs.
 _OF_THE_SWEEP = ("hydra.", "hydra/", "~", "search=", "search.")
-# One experiment for all jobs is read there too: it can ask for a search, or name the objective.
-_EXPERIMENT = "experiment="
+# So are the files of one task and one experiment: they can ask for a search, or name the objective.
+_FILES = ("task=", "experiment=")
 
 if TYPE_CHECKING:
     from framework.cli.job import Job
@@ -78,20 +78,20 @@ def job_of(
     references = find_references(config) if read else References()
     check_added(overrides, values, config_dir)
     if values["search"] and values["mode"] == "fit":
-        _check_searched(hydra.runtime.choices)
+        _check_searched(hydra.runtime.choices["hydra/sweeper"])
     if values["mode"] != "fit" and (place := values["run_dir"] or run_dir):
         values = laid_over_run(values, overrides, local_path(place, "run_dir"), references)
     verbose = verbose or values["verbosity"] == 2
     return Job(values, task, overrides, run_dir, references, command, verbose)
 
 
-def _check_searched(choices: Any) -> None:
-    """Refuse a search that only an experiment asks for where nothing searches."""
-    if f"hydra/sweeper={choices['hydra/sweeper']}" != SWEEPER:
+def _check_searched(sweeper: str) -> None:
+    """Refuse a search that a file asks for where nothing searches."""
+    if f"hydra/sweeper={sweeper}" != SWEEPER:
         raise UserError(
-            "The configuration asks for a search, which runs many jobs, but nothing searches",
-            where=f"experiment={choices['experiment']}",
-            fix="Add -m, and give one experiment for all jobs.",
+            "A file asks for a search, which runs many jobs, but nothing searches",
+            where="search",
+            fix="Add -m and search=optuna.",
         )
 
 
@@ -248,7 +248,7 @@ def _split_sweep(arguments: Arguments) -> tuple[list[str], dict[str, str] | None
     if own or not arguments.multirun:
         return overrides, None
     kept = [o for o in overrides if o.startswith(_OF_THE_SWEEP) or "=" not in o]
-    kept += fixed_overrides([o for o in overrides if o.startswith(_EXPERIMENT)])
+    kept += fixed_overrides([o for o in overrides if o.startswith(_FILES)])
     swept = [o.partition("=") for o in overrides if o not in kept]
     return kept, {key: value for key, _, value in swept}
 

@@ -94,7 +94,7 @@ def test_a_finished_search_runs_nothing_and_a_longer_one_the_rest(run: Run, proj
     assert first.stat() == before
 
 
-def test_an_experiment_can_ask_for_the_search(run: Run, project: Path) -> None:
+def test_a_file_can_ask_for_the_search(run: Run, project: Path) -> None:
     (project / "conf/experiment").mkdir()
     (project / "conf/experiment/tuned.yaml").write_text(
         "# @package _global_\ndefaults: [{override /search: optuna}]\n"
@@ -108,9 +108,14 @@ def test_an_experiment_can_ask_for_the_search(run: Run, project: Path) -> None:
     (trial, *_) = sorted(project.glob("s/0_*"))
     code, _, err = run(f"run_dir={trial}", "mode=test")
     assert code == 0, err
-    for words in (("task=mine", "experiment=tuned"), ("-m", "task=mine", "experiment=tuned,none")):
+    task = project / "conf/task/searching.yaml"
+    text = (project / "conf/experiment/tuned.yaml").read_text()
+    task.write_text(f"{text}task: {{_target_: cliproj.mine.Mine}}\n")
+    for words in (("task=searching",), ("-m", "task=mine", "experiment=tuned,none")):
         code, _, err = run(*words)
-        assert (code, "nothing searches" in err, "-m" in err) == (2, True, True)
+        assert (code, "nothing searches" in err, "-m and search=optuna" in err) == (2, True, True)
+    code, out, err = run("-m", "task=searching", "seed=1,2")
+    assert (code, "2 of 2 trials have ended" in out) == (0, True), err
 
 
 def test_several_objectives_have_a_front(run: Run, project: Path) -> None:
